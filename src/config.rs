@@ -1,0 +1,261 @@
+//! What a channel is made of, and the check that it can work.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::channel;
+use crate::error::BuildError;
+use crate::pool::footprint;
+use crate::receiver::Receiver;
+use crate::segment::state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS};
+use crate::sender::Sender;
+use crate::strategy::{SwitchStrategy, Weighted};
+
+const DEFAULT_MAX_BYTES: usize = 16 << 20;
+const DEFAULT_SEGMENT_BYTES: usize = 256 << 10;
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 8 << 20;
+/// A segment of this many bytes has one index entry by default.
+const DEFAULT_BYTES_PER_MESSAGE: usize = 32;
+const MIN_SEGMENT_BYTES: usize = 64;
+
+/// How messages are handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Small messages are copied out, so that keeping one never pins its segment: the default.
+    ///
+    /// Below 1 KiB a message is copied to a page of 4 KiB that it shares with others. From 1 KiB to 32 KiB it is
+    /// lent while its segment was sealed less than `lend_ttl` ago and lent memory is below half of
+    /// `max_bytes`, and copied otherwise. Above 32 KiB it is always lent.
+    #[default]
+    Safe,
+    /// Every message is lent: a slice of its segment, which is not reused before the last slice is dropped.
+    ZeroCopy,
+}
+
+/// What happens to a message that fits in no segment that `max_bytes` allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// `send` waits for room, first come first served: the default.
+    #[default]
+    Wait,
+    /// `send` returns [`SendError::Full`](crate::SendError::Full) at once.
+    Reject,
+}
+
+/// Settings of a channel to be built; see [`builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    name: Option<String>,
+    segment_bytes: Option<usize>,
+    segment_messages: Option<usize>,
+    max_bytes: usize,
+    max_message_bytes: Option<usize>,
+    strategy: Box<dyn SwitchStrategy>,
+    on_demand: bool,
+    read_mode: ReadMode,
+    when_full: WhenFull,
+    lend_ttl: Duration,
+    pool_idle: Duration,
+    runtime: Option<Handle>,
+}
+
+/// Settings that were checked.
+pub(crate) struct Config {
+    pub(crate) name: Option<String>,
+    pub(crate) capacity: Capacity,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) strategy: Box<dyn SwitchStrategy>,
+    pub(crate) on_demand: bool,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) when_full: WhenFull,
+    pub(crate) lend_ttl: Duration,
+    pub(crate) pool_idle: Duration,
+    pub(crate) runtime: Option<Handle>,
+    /// Where segment and message sequences start; models start near their wrap.
+    pub(crate) first_sequence: u64,
+}
+
+/// Starts the settings of a channel; every one has a default.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use turbostream::{ReadMode, Weighted};
+///
+/// let (tx, rx) = turbostream::builder()
+///     .name("ingest")
+///     .max_bytes(4 << 20)
+///     .strategy(Weighted::new(Duration::from_millis(2)))
+///     .read_mode(ReadMode::ZeroCopy)
+///     .build()?;
+/// tx.send("a line").await?;
+/// assert_eq!(rx.recv().await.unwrap(), "a line");
+/// # Ok(()) }
+/// ```
+pub fn builder() -> Builder {
+    Builder::new()
+}
+
+impl Builder {
+    fn new() -> Self {
+        Self {
+            name: None,
+            segment_bytes: None,
+            segment_messages: None,
+            max_bytes: DEFAULT_MAX_BYTES,
+            max_message_bytes: None,
+            strategy: Box::new(Weighted::default()),
+            on_demand: true,
+            read_mode: ReadMode::default(),
+            when_full: WhenFull::default(),
+            lend_ttl: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(1),
+            runtime: None,
+        }
+    }
+
+    /// A name for metrics and traces. By default there is none.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Payload bytes that one segment holds: 64 B to 64 MiB.
+    ///
+    /// By default 256 KiB, or an eighth of `max_bytes` if that is less, or as much as makes `max_bytes` out of
+    /// 4096 segments if that is more.
+    pub fn segment_bytes(mut self, bytes: usize) -> Self {
+        self.segment_bytes = Some(bytes);
+        self
+    }
+
+    /// Messages that one segment holds: 1 to 1,048,575. Each takes 8 bytes of index.
+    ///
+    /// By default one for each 32 bytes of the segment: 8192 for a segment of 256 KiB.
+    pub fn segment_messages(mut self, messages: usize) -> Self {
+        self.segment_messages = Some(messages);
+        self
+    }
+
+    /// The hard ceiling on memory, 16 MiB by default: active, sealed, pooled and lent segments with their index,
+    /// and payloads that travel by reference while queued. Two segments have to fit.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// The longest message that is accepted. By default the smaller of 8 MiB and half of `max_bytes`; at most
+    /// what `max_bytes` leaves beside one segment.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = Some(bytes);
+        self
+    }
+
+    /// When the active segment is switched before it is full; [`Weighted`] over 5 ms by default.
+    pub fn strategy(mut self, strategy: impl SwitchStrategy) -> Self {
+        self.strategy = Box::new(strategy);
+        self
+    }
+
+    /// Whether a waiting receiver causes a switch when nothing sealed is left; true by default.
+    ///
+    /// With `false` a receiver sees messages only once the strategy, a full segment, a flush or a close switches.
+    pub fn on_demand(mut self, on_demand: bool) -> Self {
+        self.on_demand = on_demand;
+        self
+    }
+
+    /// How messages are handed out; [`ReadMode::Safe`] by default.
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// What `send` does when there is no room; [`WhenFull::Wait`] by default.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// How long after its sealing a segment is lent from in [`ReadMode::Safe`]; 5 s by default.
+    pub fn lend_ttl(mut self, ttl: Duration) -> Self {
+        self.lend_ttl = ttl;
+        self
+    }
+
+    /// How long memory that is not needed stays pooled; 1 s by default. Two segments stay while the channel is
+    /// in use; a channel at rest gives those back too, after half as long again.
+    pub fn pool_idle(mut self, idle: Duration) -> Self {
+        self.pool_idle = idle;
+        self
+    }
+
+    /// The runtime that the channel's timer runs on, which needs its time driver enabled. Only needed where
+    /// [`build`](Self::build) is called outside of a runtime.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Makes the channel. No memory for messages is taken before the first one is written.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::OutOfRange`] names the setting that cannot work and what would be accepted, given the others;
+    /// [`BuildError::NoRuntime`] if called outside of a Tokio runtime without [`runtime`](Self::runtime).
+    pub fn build(self) -> Result<(Sender, Receiver), BuildError> {
+        let runtime =
+            self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(BuildError::NoRuntime)?;
+        Ok(channel::open(self.check(Some(runtime))?))
+    }
+
+    /// Checks every number against its range, which depends on those before it.
+    pub(crate) fn check(self, runtime: Option<Handle>) -> Result<Config, BuildError> {
+        let capacity = self.capacity()?;
+        let one = footprint(capacity);
+        in_range(
+            "max_bytes",
+            self.max_bytes,
+            2 * one,
+            one.saturating_mul(MAX_SEGMENTS).min(isize::MAX as usize),
+        )?;
+        let max_message_bytes =
+            self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
+        in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - one)?;
+        Ok(Config {
+            name: self.name,
+            capacity,
+            max_bytes: self.max_bytes,
+            max_message_bytes,
+            strategy: self.strategy,
+            on_demand: self.on_demand,
+            read_mode: self.read_mode,
+            when_full: self.when_full,
+            lend_ttl: self.lend_ttl,
+            pool_idle: self.pool_idle,
+            runtime,
+            first_sequence: 0,
+        })
+    }
+
+    fn capacity(&self) -> Result<Capacity, BuildError> {
+        let bytes = self.segment_bytes.unwrap_or_else(|| {
+            let usual = (self.max_bytes / 8).min(DEFAULT_SEGMENT_BYTES);
+            usual.max(self.max_bytes / 4096).clamp(MIN_SEGMENT_BYTES, MAX_BYTES)
+        });
+        in_range("segment_bytes", bytes, MIN_SEGMENT_BYTES, MAX_BYTES)?;
+        let messages =
+            self.segment_messages.unwrap_or((bytes / DEFAULT_BYTES_PER_MESSAGE).clamp(1, MAX_MESSAGES));
+        in_range("segment_messages", messages, 1, MAX_MESSAGES)?;
+        Ok(Capacity { messages, bytes })
+    }
+}
+
+fn in_range(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(BuildError::OutOfRange { field, value, min, max }) }
+}

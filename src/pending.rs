@@ -1,0 +1,76 @@
+//! The order of segments: a ring of places indexed by sequence, and the one that is active.
+//!
+//! At most one place is open at any instant, and places open in sequence: a place opens only when `active`
+//! names it, and `active` moves on only from a sealed place. Whichever segment a writer reserves in, late or
+//! not, is therefore the active one at that instant, and the order of reservations is the order of messages.
+
+use std::sync::OnceLock;
+
+use crate::segment::state::{State, Word};
+use crate::sync::{AtomicU64, Ordering};
+
+pub(crate) struct Pending {
+    /// Made by the first use. One more than there can be segments, so a place is retired before its next lap.
+    places: OnceLock<Box<[Word]>>,
+    len: usize,
+    first: u64,
+    /// The sequence being written, or next to be opened. Moved by whoever finds its place sealed.
+    active: AtomicU64,
+    /// The sequence that is read next. Moved by the receiver whose turn it is.
+    head: AtomicU64,
+}
+
+impl Pending {
+    pub(crate) fn new(segments: usize, first: u64) -> Self {
+        let len = (segments + 1).next_power_of_two();
+        Self {
+            places: OnceLock::new(),
+            len,
+            first,
+            active: AtomicU64::new(first),
+            head: AtomicU64::new(first),
+        }
+    }
+
+    fn places(&self) -> &[Word] {
+        self.places.get_or_init(|| {
+            let lap = |at: usize| at.wrapping_sub(self.first as usize) & (self.len - 1);
+            let sequence = |at| self.first.wrapping_add(lap(at) as u64);
+            (0..self.len).map(|at| Word::new(State::ready(sequence(at)))).collect()
+        })
+    }
+
+    #[inline]
+    pub(crate) fn place(&self, sequence: u64) -> &Word {
+        let places = self.places();
+        &places[sequence as usize & (places.len() - 1)]
+    }
+
+    /// The sequence being written, or next to be opened.
+    #[inline]
+    pub(crate) fn active(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release in `advance`: the place named is seen retired from its last
+        // lap, as fewer segments than places exist and one was reused since.
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Moves on from `sequence`, whose place is sealed. Whoever comes second changes nothing.
+    pub(crate) fn advance(&self, sequence: u64) {
+        let next = sequence.wrapping_add(1);
+        // ORDERING: AcqRel: see `active`. Failure needs nothing: somebody else has moved on.
+        let _ = self.active.compare_exchange(sequence, next, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// `sequence` was read: its place is ready for the next lap.
+    pub(crate) fn retire(&self, sequence: u64) {
+        self.place(sequence).retire(sequence.wrapping_add(self.len as u64));
+        // ORDERING: Relaxed: a hint; `Core::consider_switch` and `Core::settle` have the fences it needs.
+        self.head.store(sequence.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How many sealed segments wait to be read, about.
+    pub(crate) fn backlog(&self) -> u64 {
+        // ORDERING: Relaxed: see `retire`.
+        self.active().wrapping_sub(self.head.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,480 @@
+//! One segment: memory for many messages, and all of the crate's unsafe code about it.
+//!
+//! The index holds one entry per message beside the payload bytes. A writer that reserved a [`Slot`] copies
+//! its bytes and then commits the entry; a reader that claimed the message waits for the entry. Between the
+//! two, nobody else touches that message.
+//!
+//! ```text
+//!  63..59   58..56   55..28   27..0
+//! ┌────────┬────────┬────────┬────────┐
+//! │   0    │  kind  │  len   │ offset │    0: reserved or unused, AWAITED: the same, and a reader sleeps
+//! └────────┴────────┴────────┴────────┘
+//! ```
+
+pub(crate) mod state;
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::{ManuallyDrop, align_of, size_of};
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+
+use self::state::{Capacity, Slot};
+use crate::sync::{AccessLog, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words};
+
+/// What a payload that travels by reference takes of a segment: the `Bytes`, wherever it comes to be aligned.
+pub(crate) const ATTACHED_BYTES: usize = size_of::<Bytes>() + align_of::<Bytes>() - 1;
+
+const OFFSET_BITS: u32 = 28;
+const FIELD_MASK: u64 = (1 << OFFSET_BITS) - 1;
+const KIND_SHIFT: u32 = 2 * OFFSET_BITS;
+const EMPTY: u64 = 0;
+const INLINE: u64 = 1 << KIND_SHIFT;
+const ATTACHED: u64 = 2 << KIND_SHIFT;
+const ABANDONED: u64 = 3 << KIND_SHIFT;
+const AWAITED: u64 = 4 << KIND_SHIFT;
+
+/// `references` of a segment that one thread has to itself while it is neither active, sealed nor lent.
+const EXCLUSIVE: usize = usize::MAX;
+
+/// What an entry said at one instant.
+#[derive(Clone, Copy)]
+struct Entry(u64);
+
+impl Entry {
+    fn new(kind: u64, offset: usize, len: usize) -> Self {
+        Self(kind | (len as u64) << OFFSET_BITS | offset as u64)
+    }
+    fn kind(self) -> u64 {
+        self.0 & (0b111 << KIND_SHIFT)
+    }
+    fn is_committed(self) -> bool {
+        self.0 != EMPTY && self.0 != AWAITED
+    }
+    fn offset(self) -> usize {
+        (self.0 & FIELD_MASK) as usize
+    }
+    fn len(self) -> usize {
+        ((self.0 >> OFFSET_BITS) & FIELD_MASK) as usize
+    }
+}
+
+/// The memory of a segment.
+struct Block {
+    index: Box<[AtomicU64]>,
+    payload: NonNull<u8>,
+    layout: Layout,
+    log: AccessLog,
+}
+
+impl Block {
+    fn new(capacity: Capacity) -> Self {
+        let layout = Layout::from_size_align(capacity.bytes, 64).expect("a segment fits the address space");
+        // SAFETY: a capacity of zero bytes is refused when the channel is built, so the layout is not empty.
+        let payload = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        Self {
+            index: zeroed_words(capacity.messages),
+            payload,
+            layout,
+            log: AccessLog::for_messages(capacity.messages),
+        }
+    }
+
+    /// The address of `len` payload bytes at `offset`.
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset + len <= self.layout.size(), "payload outside of its segment");
+        // SAFETY: just checked to lie inside the allocation.
+        unsafe { self.payload.as_ptr().add(offset) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this very layout, and owned by this block alone.
+        unsafe { dealloc(self.payload.as_ptr(), self.layout) }
+    }
+}
+
+/// A segment: its header stays where it is for as long as the channel lives, its memory comes and goes.
+pub(crate) struct Segment {
+    /// Written only through [`Exclusive`]; read by whoever holds a slot, a claim or a reference.
+    block: UnsafeCell<Option<Block>>,
+    /// One for the channel while the segment is active or sealed, one for each run and batch lent from it.
+    references: AtomicUsize,
+    /// What the reserved bytes differ from the payload bytes by: written by writers of attached and abandoned
+    /// messages, read for figures.
+    extra_bytes: AtomicU64,
+    /// Abandoned messages; written by writers, read for figures.
+    abandoned: AtomicUsize,
+    /// When it was sealed, in nanoseconds of the channel's clock; 0 before that is known.
+    sealed_at: AtomicU64,
+}
+
+// SAFETY: the block's payload is plain memory behind a pointer that the segment owns. It is accessed from
+// several threads under the protocol of this module: a message's bytes are written by the one holder of its
+// slot, and read only after the entry was seen committed (Release/Acquire).
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    pub(crate) fn new() -> Self {
+        Self {
+            block: UnsafeCell::new(None),
+            references: AtomicUsize::new(0),
+            extra_bytes: AtomicU64::new(0),
+            abandoned: AtomicUsize::new(0),
+            sealed_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a segment that nobody references. Nothing if somebody does.
+    pub(crate) fn exclusive(&self) -> Option<Exclusive<'_>> {
+        // ORDERING: Acquire pairs with the Release in `release` and in `Exclusive::drop`: all that others read
+        // from the segment, or did to its memory, lies before.
+        let taken =
+            self.references.compare_exchange(0, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then_some(Exclusive { segment: self, references: 0 })
+    }
+
+    /// One reference more; the caller holds one.
+    pub(crate) fn retain(&self) {
+        // ORDERING: Relaxed, as in `Arc::clone`: whoever adds a reference already has one.
+        let before = self.references.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before > 0 && before < EXCLUSIVE / 2);
+    }
+
+    /// One reference less; true if it was the last.
+    pub(crate) fn release(&self) -> bool {
+        // ORDERING: Release orders what this holder read before the next owner's writes; that owner acquires
+        // in `exclusive`.
+        self.references.fetch_sub(1, Ordering::Release) == 1
+    }
+
+    fn block(&self) -> &Block {
+        self.block.with(|block| {
+            // SAFETY: callers hold a slot, a claim or a reference, so the segment is not `Exclusive`, and only
+            // an `Exclusive` writes the block. All of them learnt of the segment through an Acquire that pairs
+            // with the Release after the block was put there.
+            unsafe { &*block }.as_ref().expect("a segment in use has memory")
+        })
+    }
+
+    /// Copies `payload` into the reserved slot and commits it. True if a reader sleeps for it.
+    #[inline]
+    pub(crate) fn fill(&self, slot: &Slot, payload: &[u8]) -> bool {
+        assert_eq!(payload.len(), slot.len);
+        let block = self.block();
+        let to = block.at(slot.offset, slot.len);
+        block.log.writing(slot.index, || {
+            // SAFETY: `to` is valid for `slot.len` bytes (checked by `at`), which are reserved for the one
+            // holder of this slot until the commit below; `payload` is borrowed from elsewhere, as no
+            // reference into reserved bytes exists.
+            unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
+        });
+        self.commit(block, slot.index, Entry::new(INLINE, slot.offset, slot.len))
+    }
+
+    /// Puts `payload` into the reserved slot by reference and commits it. True if a reader sleeps for it.
+    pub(crate) fn attach(&self, slot: &Slot, payload: Bytes) -> bool {
+        assert_eq!(slot.len, ATTACHED_BYTES);
+        let block = self.block();
+        let start = block.at(slot.offset, slot.len);
+        let offset = slot.offset + start.align_offset(align_of::<Bytes>());
+        let extra = (payload.len() as u64).wrapping_sub(slot.len as u64);
+        // ORDERING: Relaxed: a figure; the commit publishes it along with the message.
+        self.extra_bytes.fetch_add(extra, Ordering::Relaxed);
+        block.log.writing(slot.index, || {
+            // SAFETY: the reserved bytes are this slot's alone until the commit, and large enough for a
+            // `Bytes` at any alignment. They are zeroed first, so that the gap around it is initialised.
+            unsafe {
+                start.write_bytes(0, slot.len);
+                block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
+            }
+        });
+        self.commit(block, slot.index, Entry::new(ATTACHED, offset, size_of::<Bytes>()))
+    }
+
+    /// Turns a reserved slot into padding that no reader sees. True if a reader sleeps for it.
+    pub(crate) fn abandon(&self, slot: &Slot) -> bool {
+        let block = self.block();
+        let start = block.at(slot.offset, slot.len);
+        // ORDERING: Relaxed: figures; the commit publishes them along with the message.
+        self.extra_bytes.fetch_sub(slot.len as u64, Ordering::Relaxed);
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+        block.log.writing(slot.index, || {
+            // SAFETY: the reserved bytes are this slot's alone until the commit.
+            unsafe { start.write_bytes(0, slot.len) }
+        });
+        self.commit(block, slot.index, Entry::new(ABANDONED, slot.offset, slot.len))
+    }
+
+    #[inline]
+    fn commit(&self, block: &Block, index: usize, entry: Entry) -> bool {
+        // ORDERING: Release publishes the bytes to the Acquire in `Claim::entry`. Acquire pairs with the Release
+        // in `Claim::await_commit`: a writer that finds its entry awaited also sees whether that reader left.
+        // One exchange both commits and learns of the sleeper, so no wake can fall between the two.
+        block.index[index].swap(entry.0, Ordering::AcqRel) == AWAITED
+    }
+
+    /// Payload bytes among `reserved` ones; exact once all writers have committed.
+    pub(crate) fn payload_bytes(&self, reserved: usize) -> u64 {
+        // ORDERING: Relaxed: a figure.
+        (reserved as u64).wrapping_add(self.extra_bytes.load(Ordering::Relaxed))
+    }
+
+    /// How many of its messages were abandoned.
+    pub(crate) fn abandoned(&self) -> usize {
+        // ORDERING: Relaxed: a figure.
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_sealed_at(&self, nanos: u64) {
+        // ORDERING: Relaxed: it only bounds how long slices are lent.
+        self.sealed_at.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sealed_at(&self) -> u64 {
+        // ORDERING: Relaxed, as above.
+        self.sealed_at.load(Ordering::Relaxed)
+    }
+}
+
+/// A segment that one thread has to itself, to give it memory, clear it or take its memory away.
+pub(crate) struct Exclusive<'a> {
+    segment: &'a Segment,
+    /// How many references it comes back with.
+    references: usize,
+}
+
+impl Exclusive<'_> {
+    pub(crate) fn allocate(&mut self, capacity: Capacity) {
+        let block = Block::new(capacity);
+        // SAFETY: exclusive, see `Segment::exclusive`.
+        self.segment.block.with_mut(|cell| unsafe { *cell = Some(block) });
+    }
+
+    pub(crate) fn free(&mut self) {
+        // SAFETY: exclusive, see `Segment::exclusive`.
+        self.segment.block.with_mut(|cell| unsafe { *cell = None });
+    }
+
+    /// Makes the first `messages` entries usable again.
+    pub(crate) fn clear(&mut self, messages: usize) {
+        // ORDERING: Relaxed: nobody else has the segment; giving it back releases.
+        for entry in &self.segment.block().index[..messages] {
+            entry.store(EMPTY, Ordering::Relaxed);
+        }
+        self.segment.extra_bytes.store(0, Ordering::Relaxed);
+        self.segment.abandoned.store(0, Ordering::Relaxed);
+        self.segment.sealed_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Gives it back with the channel's one reference, ready to be activated.
+    pub(crate) fn activate(mut self) {
+        self.references = 1;
+    }
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        // ORDERING: Release pairs with the Acquire in `exclusive`, or with the one that follows the word by
+        // which the segment is opened.
+        self.segment.references.store(self.references, Ordering::Release);
+    }
+}
+
+/// One message where it lies.
+pub(crate) enum Content<'a> {
+    /// Bytes in the segment, at this offset of it.
+    Inline(&'a [u8], usize),
+    /// A payload that travels by reference.
+    Attached(&'a Bytes),
+    /// Padding left by a writer that gave up.
+    Abandoned,
+}
+
+/// Payload bytes, and those among them that travel by reference.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Payload {
+    pub(crate) bytes: usize,
+    pub(crate) attached_bytes: usize,
+}
+
+/// The right to read messages `next..end` of a sealed segment, once, in order.
+///
+/// Exactly one claim to each message exists: the first is made by whoever adopts the sealed segment, and
+/// [`split`](Self::split) divides it.
+pub(crate) struct Claim<K: Deref<Target = Segment>> {
+    segment: K,
+    next: usize,
+    end: usize,
+    /// Everything before is known to be committed.
+    committed: usize,
+}
+
+impl<K: Deref<Target = Segment>> Claim<K> {
+    /// All of the `messages` of a segment that was just adopted.
+    pub(crate) fn new(segment: K, messages: usize) -> Self {
+        Self { segment, next: 0, end: messages, committed: 0 }
+    }
+
+    pub(crate) fn segment(&self) -> &K {
+        &self.segment
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.end - self.next
+    }
+
+    /// How many messages can be read without waiting, as far as was looked.
+    pub(crate) fn readable(&self) -> usize {
+        self.committed - self.next
+    }
+
+    #[inline]
+    fn entry(&self, index: usize) -> Entry {
+        // ORDERING: Acquire pairs with the Release of the commit: the message's bytes are there.
+        Entry(self.segment.block().index[index].load(Ordering::Acquire))
+    }
+
+    /// Looks how far messages are committed, and how many now can be read.
+    pub(crate) fn look(&mut self) -> usize {
+        while self.committed < self.end && self.entry(self.committed).is_committed() {
+            self.committed += 1;
+        }
+        self.readable()
+    }
+
+    /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
+    pub(crate) fn await_commit(&self) -> bool {
+        let entry = &self.segment.block().index[self.committed];
+        // ORDERING: Release pairs with the Acquire of the commit, see there; an exchange even where the mark is
+        // already set, so that the writer sees what this reader did last. Acquire on failure: committed.
+        let mark = |from| entry.compare_exchange(from, AWAITED, Ordering::Release, Ordering::Acquire).is_ok();
+        mark(EMPTY) || mark(AWAITED)
+    }
+
+    /// The message `at` places after the next one, which has to be readable.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Content<'_> {
+        assert!(at < self.readable(), "reading a message that was not committed");
+        let index = self.next + at;
+        let entry = self.entry(index);
+        let block = self.segment.block();
+        let from = block.at(entry.offset(), entry.len());
+        block.log.reading(index, || match entry.kind() {
+            // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
+            // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
+            INLINE => {
+                Content::Inline(unsafe { std::slice::from_raw_parts(from, entry.len()) }, entry.offset())
+            }
+            // SAFETY: as above; a committed attached entry points to a `Bytes` that only `take_attached` of this
+            // very claim moves out, after which the message is no longer part of it.
+            ATTACHED => Content::Attached(unsafe { &*from.cast::<Bytes>() }),
+            _ => Content::Abandoned,
+        })
+    }
+
+    /// Leaves the next message behind; it must not be attached.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        assert!(self.readable() > 0);
+        self.next += 1;
+    }
+
+    /// Moves the next message's payload out, if it travels by reference.
+    pub(crate) fn take_attached(&mut self) -> Option<Bytes> {
+        let Content::Attached(payload) = self.get(0) else { return None };
+        // SAFETY: `get` checked that there is a committed `Bytes`; advancing past it makes this the only copy.
+        let payload = unsafe { std::ptr::read(payload) };
+        self.next += 1;
+        Some(payload)
+    }
+
+    /// Takes the next `messages`, which have to be readable, out of this claim into one of its own.
+    pub(crate) fn split(&mut self, messages: usize) -> Self
+    where
+        K: Clone,
+    {
+        assert!(messages <= self.readable());
+        let end = self.next + messages;
+        let head = Self { segment: self.segment.clone(), next: self.next, end, committed: end };
+        self.next = end;
+        head
+    }
+
+    /// How many of the next messages, up to `limit`, can be taken as they lie: readable and none abandoned.
+    pub(crate) fn whole_messages(&self, limit: usize) -> usize {
+        let limit = limit.min(self.readable());
+        if self.segment.abandoned() == 0 {
+            return limit;
+        }
+        (0..limit).find(|&at| matches!(self.get(at), Content::Abandoned)).unwrap_or(limit)
+    }
+
+    /// What the readable messages of the claim carry.
+    pub(crate) fn payload(&self) -> Payload {
+        let mut payload = Payload::default();
+        for at in 0..self.readable() {
+            match self.get(at) {
+                Content::Inline(bytes, _) => payload.bytes += bytes.len(),
+                Content::Attached(bytes) => {
+                    payload.bytes += bytes.len();
+                    payload.attached_bytes += bytes.len();
+                }
+                Content::Abandoned => {}
+            }
+        }
+        payload
+    }
+
+    /// The segment, all of whose messages were taken.
+    pub(crate) fn into_segment(self) -> K {
+        assert_eq!(self.remaining(), 0, "messages are left");
+        let claim = ManuallyDrop::new(self);
+        // SAFETY: the claim is not used or dropped again, so the keeper moves out once; there is nothing left
+        // for its drop to do.
+        unsafe { std::ptr::read(&claim.segment) }
+    }
+
+    /// All readable bytes of the claim in one piece, kept alive by a reference of its own, and the offset it
+    /// starts at.
+    pub(crate) fn run(&self) -> (Run<K>, usize)
+    where
+        K: Clone,
+    {
+        assert!(self.readable() > 0);
+        let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
+        let offset = first.offset();
+        (Run { segment: self.segment.clone(), offset, len: last.offset() + last.len() - offset }, offset)
+    }
+}
+
+impl<K: Deref<Target = Segment>> Drop for Claim<K> {
+    fn drop(&mut self) {
+        self.look();
+        while self.readable() > 0 {
+            if self.take_attached().is_none() {
+                self.advance();
+            }
+        }
+    }
+}
+
+/// Committed bytes of a segment in one piece: the owner behind the `Bytes` that are lent.
+pub(crate) struct Run<K: Deref<Target = Segment>> {
+    segment: K,
+    offset: usize,
+    len: usize,
+}
+
+impl<K: Deref<Target = Segment>> AsRef<[u8]> for Run<K> {
+    fn as_ref(&self) -> &[u8] {
+        let from = self.segment.block().at(self.offset, self.len);
+        // SAFETY: made by `Claim::run`: every message in the range is committed, gaps between them were zeroed,
+        // and nobody writes to it again before the segment is cleared, for which this reference has to go.
+        unsafe { std::slice::from_raw_parts(from, self.len) }
+    }
+}

@@ -1,0 +1,322 @@
+//! The packed word of one place in the order of segments.
+//!
+//! ```text
+//!  63 62   61     60..48    47..28     27..0
+//! ┌─────┬──────┬─────────┬──────────┬─────────┐
+//! │kind │awaits│ segment │ messages │  bytes  │   Open, Sealed, Closed
+//! ├─────┼──────┼─────────┴──────────┴─────────┤
+//! │kind │awaits│     sequence (low 61 bits)   │   Ready
+//! └─────┴──────┴──────────────────────────────┘
+//! ```
+//!
+//! | kind | a writer | a sealer | a receiver at the head | leaves it |
+//! |---|---|---|---|---|
+//! | Ready: its turn may have come, no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets `awaits` and sleeps | open → Open, close → Closed |
+//! | Open: being written | reserves: messages + 1, bytes + len; clears `awaits`, and then wakes after its commit | seals unless empty | empty: sets `awaits` and sleeps; else seals on demand | seal → Sealed, close → Closed |
+//! | Sealed: messages and bytes are final | moves on to the next place | nothing to seal | reads it | retire → Ready, one lap later |
+//! | Closed: the end of the order; empty, but may still name the segment it was opened with | refuses | nothing to seal | end of the channel | never |
+//!
+//! Every transition is a compare-exchange on this one word, so a count can neither be overdrawn nor polluted
+//! by a claim that failed, and `awaits` needs no fence: it is set in, and taken from, the same word that
+//! messages are counted in.
+
+use crate::sync::{AtomicU64, Ordering};
+
+const BYTES_BITS: u32 = 28;
+const MESSAGES_BITS: u32 = 20;
+const SEGMENT_BITS: u32 = 13;
+
+const MESSAGES_SHIFT: u32 = BYTES_BITS;
+const SEGMENT_SHIFT: u32 = MESSAGES_SHIFT + MESSAGES_BITS;
+const AWAITS: u64 = 1 << (SEGMENT_SHIFT + SEGMENT_BITS);
+const KIND_SHIFT: u32 = SEGMENT_SHIFT + SEGMENT_BITS + 1;
+const KIND_MASK: u64 = 0b11 << KIND_SHIFT;
+
+const READY: u64 = 0b00 << KIND_SHIFT;
+const OPEN: u64 = 0b01 << KIND_SHIFT;
+const SEALED: u64 = 0b10 << KIND_SHIFT;
+const CLOSED: u64 = 0b11 << KIND_SHIFT;
+
+const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
+const MESSAGES_MASK: u64 = (1 << MESSAGES_BITS) - 1;
+const SEGMENT_MASK: u64 = (1 << SEGMENT_BITS) - 1;
+const SEQUENCE_MASK: u64 = AWAITS - 1;
+
+/// The most messages a segment can hold.
+pub(crate) const MAX_MESSAGES: usize = MESSAGES_MASK as usize;
+/// The most payload bytes a segment can hold.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+/// The most segments a channel can have; the last number stands for "none".
+pub(crate) const MAX_SEGMENTS: usize = SEGMENT_MASK as usize;
+
+const NO_SEGMENT: u64 = SEGMENT_MASK;
+
+/// Which row of the table above a word is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ready,
+    Open,
+    Sealed,
+    Closed,
+}
+
+/// What a word said at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(u64);
+
+impl State {
+    pub(crate) const fn ready(sequence: u64) -> Self {
+        Self(READY | (sequence & SEQUENCE_MASK))
+    }
+
+    #[inline]
+    pub(crate) fn kind(self) -> Kind {
+        match self.0 & KIND_MASK {
+            READY => Kind::Ready,
+            OPEN => Kind::Open,
+            SEALED => Kind::Sealed,
+            _ => Kind::Closed,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_open(self) -> bool {
+        self.0 & KIND_MASK == OPEN
+    }
+
+    pub(crate) fn is_ready_for(self, sequence: u64) -> bool {
+        self.0 & KIND_MASK == READY && self.0 & SEQUENCE_MASK == sequence & SEQUENCE_MASK
+    }
+
+    #[inline]
+    pub(crate) fn is_awaited(self) -> bool {
+        self.0 & AWAITS != 0
+    }
+
+    #[inline]
+    pub(crate) fn messages(self) -> usize {
+        ((self.0 >> MESSAGES_SHIFT) & MESSAGES_MASK) as usize
+    }
+
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        (self.0 & BYTES_MASK) as usize
+    }
+
+    /// The number of the segment, if there is one; meaningless for Ready.
+    #[inline]
+    pub(crate) fn segment(self) -> Option<usize> {
+        let id = (self.0 >> SEGMENT_SHIFT) & SEGMENT_MASK;
+        (id != NO_SEGMENT).then_some(id as usize)
+    }
+
+    fn opened(self, segment: usize) -> Self {
+        Self(OPEN | (self.0 & AWAITS) | (segment as u64) << SEGMENT_SHIFT)
+    }
+
+    /// One message of `len` bytes more; whoever awaited it is taken note of by the caller.
+    #[inline]
+    fn reserved(self, len: usize) -> Self {
+        Self((self.0 & !AWAITS) + (1 << MESSAGES_SHIFT) + len as u64)
+    }
+
+    fn awaited(self) -> Self {
+        Self(self.0 | AWAITS)
+    }
+
+    fn sealed(self) -> Self {
+        Self(self.0 & !KIND_MASK | SEALED)
+    }
+
+    fn closed(self) -> Self {
+        let segment = if self.is_open() {
+            self.0 & (SEGMENT_MASK << SEGMENT_SHIFT)
+        } else {
+            NO_SEGMENT << SEGMENT_SHIFT
+        };
+        Self(CLOSED | segment)
+    }
+}
+
+/// How much one segment takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// A place in the segment with this number that nobody else has: message `index` at `offset`.
+///
+/// Only [`Word::reserve`] makes one, once for each compare-exchange that succeeded.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) segment: usize,
+    pub(crate) index: usize,
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    /// A receiver sleeps until this very message is committed.
+    pub(crate) awaited: bool,
+}
+
+impl Slot {
+    /// Messages and bytes in the segment up to and with this one.
+    #[inline]
+    pub(crate) fn filled(&self) -> (usize, usize) {
+        (self.index + 1, self.offset + self.len)
+    }
+}
+
+/// Why nothing was reserved.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotReserved {
+    /// Open, but without room for this message.
+    NoRoom,
+    /// Not open: Ready, Sealed or Closed.
+    NotOpen(State),
+}
+
+/// The word itself. See the module for who may do what.
+#[derive(Debug)]
+pub(crate) struct Word(AtomicU64);
+
+impl Word {
+    pub(crate) fn new(state: State) -> Self {
+        Self(AtomicU64::new(state.0))
+    }
+
+    /// What the word says, with everything its last writer did before visible.
+    #[inline]
+    pub(crate) fn load(&self) -> State {
+        // ORDERING: Acquire pairs with the Release of `open`, `seal`, `close` and `retire`: whoever sees the
+        // new kind also sees the segment prepared, or everything read before the retirement.
+        State(self.0.load(Ordering::Acquire))
+    }
+
+    /// Reserves the next place for a message of `len` bytes.
+    #[inline]
+    pub(crate) fn reserve(&self, len: usize, capacity: Capacity) -> Result<Slot, NotReserved> {
+        // ORDERING: Relaxed is enough to guess; the exchange below decides.
+        let mut seen = State(self.0.load(Ordering::Relaxed));
+        loop {
+            if !seen.is_open() {
+                return Err(NotReserved::NotOpen(self.load()));
+            }
+            let (index, offset) = (seen.messages(), seen.bytes());
+            if index >= capacity.messages || len > capacity.bytes - offset {
+                return Err(NotReserved::NoRoom);
+            }
+            // ORDERING: Acquire pairs with the Release of `open` (every exchange in between continues its
+            // release sequence): the segment's memory is there and its index cleared. Nothing of ours has to
+            // be visible through this word yet, the commit publishes the message.
+            let exchanged = self.0.compare_exchange_weak(
+                seen.0,
+                seen.reserved(len).0,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match exchanged {
+                Ok(_) => {
+                    let segment = ((seen.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize;
+                    return Ok(Slot { segment, index, offset, len, awaited: seen.is_awaited() });
+                }
+                Err(now) => seen = State(now),
+            }
+        }
+    }
+
+    /// Ready for `sequence` → Open with `segment`. Keeps `awaits`.
+    pub(crate) fn open(&self, sequence: u64, segment: usize) -> bool {
+        self.change(|seen| seen.is_ready_for(sequence).then(|| seen.opened(segment))).is_some()
+    }
+
+    /// Open and not empty → Sealed; returns the final state.
+    pub(crate) fn seal(&self) -> Option<State> {
+        self.change(|seen| (seen.is_open() && seen.messages() > 0).then(|| seen.sealed()))
+    }
+
+    /// Ready for `sequence`, or Open and empty → Closed. The old state tells whether a receiver waits.
+    pub(crate) fn close(&self, sequence: u64) -> Option<State> {
+        self.change(|seen| {
+            let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
+            empty.then(|| seen.closed())
+        })
+    }
+
+    /// Asks for a wake by the next message's writer, while there is none: Ready for `sequence`, or Open and
+    /// empty. False if there is something else to do than to sleep.
+    pub(crate) fn await_message(&self, sequence: u64) -> bool {
+        self.change(|seen| {
+            let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
+            empty.then(|| seen.awaited())
+        })
+        .is_some()
+    }
+
+    /// Sealed and read → Ready for the `sequence` one lap later.
+    pub(crate) fn retire(&self, sequence: u64) {
+        // ORDERING: Release pairs with the Acquire in `load` and `open`: whoever opens the place again does so
+        // after everything was read from it. A plain store: nobody changes a sealed word but its only reader.
+        self.0.store(State::ready(sequence).0, Ordering::Release);
+    }
+
+    /// Applies `step` until it sticks; returns the new state, or nothing where `step` declined.
+    fn change(&self, mut step: impl FnMut(State) -> Option<State>) -> Option<State> {
+        // ORDERING: AcqRel on success, as each transition both follows what it saw and publishes what was
+        // prepared for it (the segment on open, the reservations of others on seal); Acquire on failure, as
+        // the caller acts on the state that made it fail.
+        let mut seen = State(self.0.load(Ordering::Acquire));
+        loop {
+            let next = step(seen)?;
+            match self.0.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(next),
+                Err(now) => seen = State(now),
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(turbostream_loom)))]
+mod tests {
+    use super::*;
+
+    const CAPACITY: Capacity = Capacity { messages: 3, bytes: 10 };
+
+    #[test]
+    fn a_word_counts_exactly_up_to_its_capacity() {
+        let word = Word::new(State::ready(u64::MAX));
+        assert!(!word.open(0, 7), "another sequence's turn");
+        assert!(word.open(u64::MAX, 7));
+        assert!(word.await_message(u64::MAX));
+        let first = word.reserve(4, CAPACITY).unwrap();
+        assert_eq!((first.segment, first.index, first.offset, first.awaited), (7, 0, 0, true));
+        assert_eq!(word.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
+        let second = word.reserve(6, CAPACITY).unwrap();
+        assert_eq!((second.index, second.offset, second.awaited), (1, 4, false));
+        word.reserve(0, CAPACITY).unwrap();
+        assert_eq!(word.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
+        let sealed = word.seal().unwrap();
+        assert_eq!(
+            (sealed.kind(), sealed.messages(), sealed.bytes(), sealed.segment()),
+            (Kind::Sealed, 3, 10, Some(7))
+        );
+        assert!(word.seal().is_none() && word.close(0).is_none() && !word.await_message(0));
+        word.retire(5);
+        assert!(word.load().is_ready_for(5));
+        assert_eq!(word.close(5).unwrap().segment(), None);
+        assert_eq!(word.load().kind(), Kind::Closed);
+    }
+
+    #[test]
+    fn the_largest_values_fit() {
+        let word = Word::new(State::ready(0));
+        assert!(word.open(0, MAX_SEGMENTS - 1));
+        let capacity = Capacity { messages: MAX_MESSAGES, bytes: MAX_BYTES };
+        word.reserve(MAX_BYTES, capacity).unwrap();
+        for _ in 1..MAX_MESSAGES {
+            word.reserve(0, capacity).unwrap();
+        }
+        let sealed = word.seal().unwrap();
+        assert_eq!((sealed.messages(), sealed.bytes()), (MAX_MESSAGES, MAX_BYTES));
+        assert_eq!(sealed.segment(), Some(MAX_SEGMENTS - 1));
+    }
+}

@@ -1,0 +1,299 @@
+//! The writing end.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::coop;
+
+use crate::channel::{Core, Refusal};
+use crate::error::{SendError, SendTimeoutError, TrySendError};
+use crate::monitor::Monitor;
+use crate::payload::Payload;
+use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::timer::Timer;
+use crate::wake::PollWaiter;
+
+/// So many sends take one unit of Tokio's cooperative budget, which is made for larger steps than these.
+const SENDS_PER_BUDGET_UNIT: u32 = 16;
+
+/// Sends byte messages; clone it for every task that writes.
+///
+/// The order of messages is the order in which sends were accepted, over all clones; dropping the last clone
+/// closes the channel once everything accepted was read. Also a [`futures::Sink`](futures_sink::Sink) of
+/// [`Bytes`].
+pub struct Sender {
+    core: Arc<Core>,
+    /// Counts sends, roughly, for the cooperative budget.
+    sends: AtomicU32,
+    /// Set when this handle was closed as a sink: it holds the channel open no longer.
+    pub(crate) released: bool,
+    /// What the sink took and the channel had no room for.
+    pub(crate) parked: Option<Bytes>,
+    pub(crate) waiter: PollWaiter,
+}
+
+impl Sender {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, sends: AtomicU32::new(0), released: false, parked: None, waiter: PollWaiter::default() }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Sends one message, waiting for room while the channel is full.
+    ///
+    /// Small payloads are copied, owned ones of 32 KiB and more travel by reference count; see [`Payload`]. When
+    /// `send` returns `Ok`, the message is accepted: it will be handed out, in order, unless the last receiver
+    /// is dropped before.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if every receiver is gone or one closed the channel, [`SendError::TooLarge`] if the
+    /// message is longer than `max_message_bytes`, and [`SendError::Full`] only on a channel that was built with
+    /// [`WhenFull::Reject`](crate::WhenFull::Reject). Each gives the payload back.
+    ///
+    /// # Cancel safety
+    ///
+    /// A `send` that is dropped before it returned has not sent anything.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = turbostream::channel();
+    /// tx.send(b"borrowed").await?;
+    /// tx.send(vec![7; 100_000]).await?; // moves, is not copied
+    /// assert_eq!(rx.recv().await.unwrap(), "borrowed");
+    /// assert_eq!(rx.recv().await.unwrap().len(), 100_000);
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub async fn send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
+        let mut payload = Some(payload);
+        self.cooperate().await;
+        let refusal = match self.attempt(&mut payload) {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Full) if !self.core.rejects_when_full() => {
+                match self.wait_to_send(&mut payload).await {
+                    Ok(()) => return Ok(()),
+                    Err(refusal) => refusal,
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        let payload = payload.expect("a refused payload is still here");
+        Err(match refusal {
+            Refusal::Full => SendError::Full(payload),
+            Refusal::Closed => SendError::Closed(payload),
+            Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
+        })
+    }
+
+    /// Sends one message if there is room for it now. Works in and outside of a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] if there is no room, [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for
+    /// [`send`](Self::send). Each gives the payload back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, rx) = turbostream::builder().max_message_bytes(10).build().unwrap();
+    /// assert!(tx.try_send("short").is_ok());
+    /// let refused = tx.try_send("much too long").unwrap_err();
+    /// assert_eq!(refused.into_inner(), "much too long");
+    /// # }
+    /// ```
+    #[inline]
+    pub fn try_send<P: Payload>(&self, payload: P) -> Result<(), TrySendError<P>> {
+        let mut payload = Some(payload);
+        self.attempt(&mut payload).map_err(|refusal| {
+            let payload = payload.expect("a refused payload is still here");
+            match refusal {
+                Refusal::Full => TrySendError::Full(payload),
+                Refusal::Closed => TrySendError::Closed(payload),
+                Refusal::TooLarge { len, max } => TrySendError::TooLarge { payload, len, max },
+            }
+        })
+    }
+
+    /// Sends one message, waiting for room no longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError::Timeout`] if there was no room in time; the others as for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// A `send_timeout` that is dropped before it returned has not sent anything.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// use std::time::Duration;
+    /// let (tx, rx) = turbostream::channel();
+    /// tx.send_timeout("soon", Duration::from_millis(100)).await.unwrap();
+    /// # }
+    /// ```
+    pub async fn send_timeout<P: Payload>(
+        &self,
+        payload: P,
+        limit: Duration,
+    ) -> Result<(), SendTimeoutError<P>> {
+        let mut payload = Some(payload);
+        self.cooperate().await;
+        let result = match self.attempt(&mut payload) {
+            Err(Refusal::Full) if !self.core.rejects_when_full() => {
+                let timeout = timeout(self.core.timer(), limit, self.wait_to_send(&mut payload));
+                timeout.await.ok_or(None).and_then(|sent| sent.map_err(Some))
+            }
+            result => result.map_err(Some),
+        };
+        result.map_err(|refusal| {
+            let payload = payload.expect("a refused payload is still here");
+            match refusal {
+                None => SendTimeoutError::Timeout(payload),
+                Some(Refusal::Full) => SendTimeoutError::Full(payload),
+                Some(Refusal::Closed) => SendTimeoutError::Closed(payload),
+                Some(Refusal::TooLarge { len, max }) => SendTimeoutError::TooLarge { payload, len, max },
+            }
+        })
+    }
+
+    /// Takes part in Tokio's cooperative scheduling: before anything is sent, so that being dropped here loses
+    /// nothing.
+    #[inline]
+    async fn cooperate(&self) {
+        // ORDERING: Relaxed, and not even exact: it only spreads yields.
+        let sends = self.sends.load(Ordering::Relaxed);
+        self.sends.store(sends.wrapping_add(1), Ordering::Relaxed);
+        if sends % SENDS_PER_BUDGET_UNIT == SENDS_PER_BUDGET_UNIT - 1 {
+            coop::consume_budget().await;
+        }
+    }
+
+    #[inline]
+    fn attempt<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
+        if self.released {
+            return Err(Refusal::Closed);
+        }
+        self.core.try_write(payload)
+    }
+
+    /// Waits until the message is accepted, or refused for another reason than being full.
+    #[cold]
+    async fn wait_to_send<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
+        let result = self
+            .core
+            .pool()
+            .space
+            .until(|_| match self.attempt(payload) {
+                Err(Refusal::Full) => None,
+                result => Some(result),
+            })
+            .await;
+        self.wake_next();
+        result
+    }
+
+    /// After having waited: the next in the list may find room too.
+    pub(crate) fn wake_next(&self) {
+        let space = &self.core.pool().space;
+        if space.waiting() > 0 && self.core.has_room() {
+            space.wake(self.core.pool().capacity().messages);
+        }
+    }
+
+    /// Waits until the channel is closed: every receiver is gone, or one of them closed it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped and called again at any time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, rx) = turbostream::channel();
+    /// drop(rx);
+    /// tx.closed().await;
+    /// assert!(tx.is_closed());
+    /// # }
+    /// ```
+    pub async fn closed(&self) {
+        self.core.closing.until(|_| self.is_closed().then_some(())).await;
+    }
+
+    /// Whether nothing more is accepted.
+    pub fn is_closed(&self) -> bool {
+        self.released || self.core.is_closed()
+    }
+
+    /// Messages that were accepted and not yet handed out.
+    pub fn len(&self) -> usize {
+        self.core.queued().0 as usize
+    }
+
+    /// Whether all accepted messages were handed out.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that were accepted and not yet handed out.
+    pub fn queued_bytes(&self) -> usize {
+        self.core.queued().1 as usize
+    }
+
+    /// A view of the channel's figures that keeps neither end open.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.core))
+    }
+
+    /// Gives up this handle's claim on the channel; nothing can be sent through it any more.
+    pub(crate) fn release(&mut self) {
+        if !self.released {
+            self.released = true;
+            self.waiter.leave(&self.core.pool().space);
+            self.core.remove_sender();
+        }
+    }
+}
+
+impl Clone for Sender {
+    /// Another handle of the same channel. What a sink handle has parked stays with it.
+    fn clone(&self) -> Self {
+        let mut clone = Self::new(Arc::clone(&self.core));
+        clone.released = self.released;
+        if !self.released {
+            self.core.add_sender();
+        }
+        clone
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("name", &self.core.name()).field("closed", &self.is_closed()).finish()
+    }
+}
+
+/// `future`, or nothing once `limit` has passed; on the channel's own runtime where there is no other.
+pub(crate) async fn timeout<T>(timer: &Timer, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let timeout = {
+        let elsewhere = tokio::runtime::Handle::try_current().is_err();
+        let _context = timer.runtime().filter(|_| elsewhere).map(|runtime| runtime.enter());
+        tokio::time::timeout(limit, future)
+    };
+    timeout.await.ok()
+}

@@ -1,0 +1,88 @@
+//! The writing end as a sink.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+
+use crate::channel::Refusal;
+use crate::error::SendError;
+use crate::sender::Sender;
+
+/// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
+/// flushes and gives up this handle's claim on the channel.
+impl Sink<Bytes> for Sender {
+    type Error = SendError<Bytes>;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let sender = &mut *self;
+        if sender.is_closed() {
+            return Poll::Ready(Err(SendError::Closed(sender.parked.take().unwrap_or_default())));
+        }
+        sender.poll_parked(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
+        let mut message = Some(message);
+        match self.write(&mut message) {
+            // Another handle took the room that there was: the message waits here for the next poll.
+            Err(Refusal::Full) if !self.core().rejects_when_full() && self.parked.is_none() => {
+                self.parked = message;
+                Ok(())
+            }
+            result => result.map_err(|refusal| error(refusal, message)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.poll_parked(cx))?;
+        self.core().switch();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.release();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Sender {
+    fn write(&self, message: &mut Option<Bytes>) -> Result<(), Refusal> {
+        if self.released { Err(Refusal::Closed) } else { self.core().try_write(message) }
+    }
+
+    /// Sends the parked message, if there is one.
+    fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
+        if self.parked.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let (mut parked, mut waiter) = (self.parked.take(), std::mem::take(&mut self.waiter));
+        let polled =
+            self.core().pool().space.poll_until(&mut waiter, cx, |_| match self.write(&mut parked) {
+                Err(Refusal::Full) => None,
+                result => Some(result),
+            });
+        self.waiter = waiter;
+        match polled {
+            Poll::Pending => {
+                self.parked = parked;
+                Poll::Pending
+            }
+            Poll::Ready(result) => {
+                self.wake_next();
+                Poll::Ready(result.map_err(|refusal| error(refusal, parked)))
+            }
+        }
+    }
+}
+
+fn error(refusal: Refusal, message: Option<Bytes>) -> SendError<Bytes> {
+    let payload = message.unwrap_or_default();
+    match refusal {
+        Refusal::Full => SendError::Full(payload),
+        Refusal::Closed => SendError::Closed(payload),
+        Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
+    }
+}

@@ -1,0 +1,181 @@
+//! Time, in one Tokio task per channel that sleeps unless there is something to watch.
+//!
+//! The task is spawned when it is first needed and ends with the channel. It is armed while unread messages
+//! lie in the active segment and nobody waits for them, and while there is pooled memory to give back;
+//! otherwise it waits for its alarm, so that an idle channel makes no wakeups.
+
+use std::sync::{OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::channel::Core;
+use crate::sync::{Arc, AtomicBool, Notify, Ordering};
+
+/// Nanoseconds since the channel was made, in `tokio::time`.
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Never 0.
+    pub(crate) fn nanos(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
+/// Tells the task that there is something to watch.
+pub(crate) struct Alarm {
+    /// Set by whoever raises it, taken back by the task before it looks a last time and sleeps.
+    raised: AtomicBool,
+    notify: Notify,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self { raised: AtomicBool::new(false), notify: Notify::new() }
+    }
+
+    pub(crate) fn raise(&self) {
+        // ORDERING: Release pairs with the Acquire in `lower`, both being exchanges on one variable: either
+        // this one comes first, and the task's last look sees why it was raised, or it finds the alarm
+        // lowered and notifies.
+        if !self.raised.swap(true, Ordering::AcqRel) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// The task is about to look a last time.
+    fn lower(&self) {
+        // ORDERING: see `raise`.
+        self.raised.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// A channel's way to its task.
+pub(crate) struct Timer {
+    alarm: Arc<Alarm>,
+    runtime: Option<Handle>,
+    core: OnceLock<Weak<Core>>,
+    spawned: AtomicBool,
+}
+
+impl Timer {
+    pub(crate) fn new(alarm: Arc<Alarm>, runtime: Option<Handle>) -> Self {
+        Self { alarm, runtime, core: OnceLock::new(), spawned: AtomicBool::new(false) }
+    }
+
+    /// Names the channel to watch, once.
+    pub(crate) fn attach(&self, core: &Arc<Core>) {
+        let _ = self.core.set(Arc::downgrade(core));
+    }
+
+    /// Makes sure that the task is there.
+    pub(crate) fn start(&self) {
+        // ORDERING: Relaxed: the exchange alone decides who spawns.
+        if self.spawned.load(Ordering::Relaxed) || self.spawned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let (Some(runtime), Some(core)) = (&self.runtime, self.core.get()) {
+            runtime.spawn(run(core.clone(), Arc::clone(&self.alarm)));
+        }
+    }
+
+    pub(crate) fn arm(&self) {
+        self.start();
+        self.alarm.raise();
+    }
+
+    /// Lets the task find out that the channel is gone.
+    pub(crate) fn end(&self) {
+        self.alarm.notify.notify_one();
+    }
+
+    /// The runtime to make a sleep on.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.as_ref()
+    }
+}
+
+async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
+    let mut trimmer = Trimmer::default();
+    loop {
+        let Some(next) = look(&core, &alarm, &mut trimmer) else { return };
+        match next {
+            Some(delay) => {
+                let _ = tokio::time::timeout(delay, alarm.notify.notified()).await;
+            }
+            None => alarm.notify.notified().await,
+        }
+    }
+}
+
+/// Looks after the channel; returns when to look again, if at all, or nothing if the channel is gone.
+fn look(core: &Weak<Core>, alarm: &Alarm, trimmer: &mut Trimmer) -> Option<Option<Duration>> {
+    let core = core.upgrade()?;
+    let mut watch = || {
+        let strategy = core.look_at_active();
+        let pool = trimmer.trim(&core);
+        [strategy, pool].into_iter().flatten().min()
+    };
+    if let Some(delay) = watch() {
+        return Some(Some(delay));
+    }
+    alarm.lower();
+    let next = watch();
+    if next.is_some() {
+        alarm.raise();
+    }
+    Some(next)
+}
+
+/// Gives memory back that was not needed: the surplus over two segments first, all of it at rest.
+#[derive(Default)]
+struct Trimmer {
+    looked: Option<Instant>,
+    switches: u64,
+    quiet: u32,
+}
+
+/// Looks without a switch in between after which a channel is at rest.
+const QUIET_LOOKS: u32 = 2;
+const KEPT_SEGMENTS: usize = 2;
+
+impl Trimmer {
+    /// Twice in `pool_idle`, so that memory is back after that long wherever the rest began.
+    fn trim(&mut self, core: &Core) -> Option<Duration> {
+        if !core.holds_idle_memory() {
+            self.looked = None;
+            return None;
+        }
+        let interval = (core.pool_idle() / 2).max(Duration::from_millis(1));
+        let now = Instant::now();
+        let Some(looked) = self.looked else {
+            self.begin(core, now);
+            return Some(interval);
+        };
+        let passed = now - looked;
+        if passed < interval {
+            return Some(interval - passed);
+        }
+        let switches = core.switches();
+        self.quiet = if switches == self.switches { self.quiet + 1 } else { 0 };
+        let idle = core.pool().take_idle();
+        if self.quiet > QUIET_LOOKS {
+            core.release_idle_memory();
+        } else {
+            let pooled = core.pool().pooled_segments();
+            core.pool().trim(KEPT_SEGMENTS.max(pooled.saturating_sub(idle)));
+        }
+        (self.looked, self.switches) = (Some(now), switches);
+        core.holds_idle_memory().then_some(interval)
+    }
+
+    fn begin(&mut self, core: &Core, now: Instant) {
+        core.pool().take_idle();
+        *self = Self { looked: Some(now), switches: core.switches(), quiet: 0 };
+    }
+}

@@ -1,0 +1,41 @@
+//! Stands in for time in models, which have none.
+
+use tokio::runtime::Handle;
+
+use crate::channel::Core;
+use crate::sync::Arc;
+
+pub(crate) struct Clock;
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self
+    }
+    pub(crate) fn nanos(&self) -> u64 {
+        1
+    }
+}
+
+pub(crate) struct Alarm;
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+    pub(crate) fn raise(&self) {}
+}
+
+pub(crate) struct Timer;
+
+impl Timer {
+    pub(crate) fn new(_: Arc<Alarm>, _: Option<Handle>) -> Self {
+        Self
+    }
+    pub(crate) fn attach(&self, _: &Arc<Core>) {}
+    pub(crate) fn start(&self) {}
+    pub(crate) fn arm(&self) {}
+    pub(crate) fn end(&self) {}
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        None
+    }
+}
