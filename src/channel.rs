@@ -4,7 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::config::{Config, WhenFull};
+use bytes::Bytes;
+
+use crate::config::{Config, ReadMode, WhenFull};
 use crate::head::{Aftermath, Head, Outlook};
 use crate::monitor::{Stats, Switches};
 use crate::payload::Payload;
@@ -385,8 +387,21 @@ impl Core {
 
     // ---- reading ----
 
+    #[inline]
     fn lock_head(&self) -> MutexGuard<'_, Head> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next message if that is a small matter; otherwise it takes a whole [`turn`](Self::turn).
+    #[inline]
+    pub(crate) fn take_quickly(&self, mode: ReadMode) -> Option<Bytes> {
+        let mut head = self.lock_head();
+        let message = head.take_quickly(mode)?;
+        drop(head);
+        if self.readers.waiting() > 0 {
+            self.readers.wake(1);
+        }
+        Some(message)
     }
 
     /// One turn at the head.

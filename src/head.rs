@@ -70,19 +70,24 @@ struct Current {
     state: State,
     /// The readable part of the segment as one `Bytes` and its offset there, once something is lent from it.
     run: Option<(Bytes, usize)>,
-    /// What was taken from it so far.
-    taken: Volume,
+    /// Bytes taken from it so far.
+    taken_bytes: u64,
+    /// Messages skipped in it so far, as they were abandoned.
+    skipped: u64,
+    /// What was taken and dropped.
+    dropped: Volume,
 }
 
 /// The state that receivers take turns at.
 pub(crate) struct Head {
     /// The segment that is read, or will be next.
     segment: u64,
-    /// The next message.
-    message: u64,
+    /// The sequence of that segment's first message.
+    first_message: u64,
     current: Option<Current>,
     /// Where small messages are copied to in Safe mode.
     page: BytesMut,
+    /// From segments that are done with.
     handed_out: Volume,
     dropped: Volume,
 }
@@ -91,7 +96,7 @@ impl Head {
     pub(crate) fn new(first_sequence: u64) -> Self {
         Self {
             segment: first_sequence,
-            message: first_sequence,
+            first_message: first_sequence,
             current: None,
             page: BytesMut::new(),
             handed_out: Volume::default(),
@@ -135,7 +140,7 @@ impl Head {
                 return Some(Outlook::Readable);
             }
             current.claim.advance();
-            self.message = self.message.wrapping_add(1);
+            current.skipped += 1;
         }
         self.retire(core, after);
         None
@@ -148,7 +153,8 @@ impl Head {
         let number = state.segment().expect("a sealed place names its segment");
         let lease = Lease::adopt(Arc::clone(core.pool()), number, state.messages());
         let claim = Claim::new(lease, state.messages());
-        self.current = Some(Current { claim, state, run: None, taken: Volume::default() });
+        self.current =
+            Some(Current { claim, state, run: None, taken_bytes: 0, skipped: 0, dropped: Volume::default() });
     }
 
     /// Leaves the current segment behind, all of which was taken.
@@ -156,6 +162,10 @@ impl Head {
         let Some(current) = self.current.take() else { return };
         core.pending().retire(self.segment);
         self.segment = self.segment.wrapping_add(1);
+        self.first_message = self.first_message.wrapping_add(current.state.messages() as u64);
+        let handed_out = current.handed_out();
+        self.handed_out.messages += handed_out.messages;
+        self.handed_out.bytes += handed_out.bytes;
         drop(current.run);
         let lease = current.claim.into_segment();
         lease.retire();
@@ -164,13 +174,36 @@ impl Head {
 
     /// Notes that the next message was taken.
     fn took(&mut self, core: &Core, bytes: usize, after: &mut Aftermath) {
-        self.message = self.message.wrapping_add(1);
-        self.handed_out.add(1, bytes);
         let Some(current) = &mut self.current else { return };
-        current.taken.add(1, bytes);
+        current.taken_bytes += bytes as u64;
         if current.claim.remaining() == 0 {
             self.retire(core, after);
         }
+    }
+
+    /// Takes the next message where that needs nothing but a slice or a small copy, and is not the last that
+    /// is known to be readable: the way of nearly all messages.
+    #[inline]
+    pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
+        let current = self.current.as_mut()?;
+        if current.claim.readable() < 2 {
+            return None;
+        }
+        let Content::Inline(bytes, offset) = current.claim.get(0) else { return None };
+        let message = match mode {
+            ReadMode::ZeroCopy => {
+                let (run, start) = current.run.as_ref()?;
+                run.slice(offset - start..offset - start + bytes.len())
+            }
+            ReadMode::Safe if bytes.len() < COPIED_BELOW && bytes.len() <= self.page.capacity() => {
+                self.page.extend_from_slice(bytes);
+                self.page.split().freeze()
+            }
+            ReadMode::Safe => return None,
+        };
+        current.taken_bytes += message.len() as u64;
+        current.claim.advance();
+        Some(message)
     }
 
     /// Takes the next message; [`look`](Self::look) has found it readable.
@@ -208,11 +241,9 @@ impl Head {
     ) -> Batch {
         let current = self.current.as_mut().expect("a readable message has a segment");
         let claim = current.claim.split(current.claim.whole_messages(limit));
-        let first = self.message;
-        let (messages, payload) = (claim.remaining(), claim.payload());
-        current.taken.add(messages, payload.bytes);
-        self.handed_out.add(messages, payload.bytes);
-        self.message = self.message.wrapping_add(messages as u64);
+        let first = self.first_message.wrapping_add(claim.position() as u64);
+        let payload = claim.payload();
+        current.taken_bytes += payload.bytes as u64;
         after.released += payload.attached_bytes;
         if current.claim.remaining() == 0 {
             self.retire(core, after);
@@ -250,11 +281,9 @@ impl Head {
                 len
             }
         };
-        self.took(core, len, after);
-        // It was not handed out after all.
-        self.handed_out.messages -= 1;
-        self.handed_out.bytes -= len as u64;
+        current.dropped.add(1, len);
         self.dropped.add(1, len);
+        self.took(core, len, after);
     }
 
     /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
@@ -281,7 +310,11 @@ impl Head {
     }
 
     pub(crate) fn handed_out(&self) -> Volume {
-        self.handed_out
+        let current = self.current.as_ref().map_or_else(Volume::default, Current::handed_out);
+        Volume {
+            messages: self.handed_out.messages + current.messages,
+            bytes: self.handed_out.bytes + current.bytes,
+        }
     }
 
     pub(crate) fn dropped(&self) -> Volume {
@@ -294,7 +327,7 @@ impl Head {
 
     /// What was already taken of the segment at the head; `None` while nobody reads it.
     pub(crate) fn taken(&self) -> Option<(State, Volume)> {
-        self.current.as_ref().map(|current| (current.state, current.taken))
+        self.current.as_ref().map(|current| (current.state, current.taken()))
     }
 
     pub(crate) fn has_page(&self) -> bool {
@@ -307,6 +340,16 @@ impl Head {
 }
 
 impl Current {
+    /// Messages taken from the segment, handed out or dropped.
+    fn taken(&self) -> Volume {
+        Volume { messages: self.claim.position() as u64 - self.skipped, bytes: self.taken_bytes }
+    }
+
+    fn handed_out(&self) -> Volume {
+        let taken = self.taken();
+        Volume { messages: taken.messages - self.dropped.messages, bytes: taken.bytes - self.dropped.bytes }
+    }
+
     /// The next message as a slice of its segment.
     fn lend(&mut self) -> Bytes {
         let Content::Inline(bytes, offset) = self.claim.get(0) else {

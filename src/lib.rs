@@ -49,7 +49,10 @@ mod channel;
 mod config;
 mod error;
 mod head;
+#[cfg(all(test, turbostream_loom))]
+mod models;
 mod monitor;
+mod pace;
 mod payload;
 mod pending;
 mod pool;

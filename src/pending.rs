@@ -32,7 +32,16 @@ impl Pending {
         }
     }
 
+    #[inline]
     fn places(&self) -> &[Word] {
+        match self.places.get() {
+            Some(places) => places,
+            None => self.make_places(),
+        }
+    }
+
+    #[cold]
+    fn make_places(&self) -> &[Word] {
         self.places.get_or_init(|| {
             let lap = |at: usize| at.wrapping_sub(self.first as usize) & (self.len - 1);
             let sequence = |at| self.first.wrapping_add(lap(at) as u64);

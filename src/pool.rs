@@ -129,7 +129,16 @@ impl Pool {
         self.max_bytes
     }
 
+    #[inline]
     fn cells(&self) -> &[Cell] {
+        match self.cells.get() {
+            Some(cells) => cells,
+            None => self.make_cells(),
+        }
+    }
+
+    #[cold]
+    fn make_cells(&self) -> &[Cell] {
         self.cells.get_or_init(|| {
             let count = self.max_bytes / self.footprint();
             let link = |at| if at + 1 < count { at as u32 + 1 } else { NONE };

@@ -17,6 +17,7 @@ use crate::config::ReadMode;
 use crate::error::{RecvTimeoutError, TryRecvError};
 use crate::head::{Aftermath, Head, Outlook};
 use crate::monitor::Monitor;
+use crate::pace::Pace;
 use crate::sender::timeout;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::wake::PollWaiter;
@@ -30,6 +31,7 @@ pub struct Receiver {
     core: Arc<Core>,
     /// [`ReadMode::ZeroCopy`], else [`ReadMode::Safe`]; this handle's own.
     zero_copy: AtomicBool,
+    pace: Pace,
     /// The place in the list of a caller that polls.
     waiter: Mutex<PollWaiter>,
     /// The stream has returned `None`.
@@ -41,6 +43,7 @@ impl Receiver {
         Self {
             core,
             zero_copy: AtomicBool::new(mode == ReadMode::ZeroCopy),
+            pace: Pace::default(),
             waiter: Mutex::default(),
             terminated: false,
         }
@@ -66,7 +69,10 @@ impl Receiver {
     /// ```
     #[inline]
     pub async fn recv(&self) -> Option<Bytes> {
-        coop::consume_budget().await;
+        self.pace.keep().await;
+        if let Some(message) = self.core.take_quickly(self.read_mode()) {
+            return Some(message);
+        }
         match self.turn(false) {
             Some(message) => message,
             None => self.wait(|sleeping| self.turn(sleeping)).await,
@@ -92,6 +98,9 @@ impl Receiver {
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<Bytes, TryRecvError> {
+        if let Some(message) = self.core.take_quickly(self.read_mode()) {
+            return Ok(message);
+        }
         match self.turn(false) {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(TryRecvError::Closed),
@@ -232,6 +241,7 @@ impl Receiver {
         self.zero_copy.store(mode == ReadMode::ZeroCopy, Ordering::Relaxed);
     }
 
+    #[inline]
     fn read_mode(&self) -> ReadMode {
         // ORDERING: Relaxed, as above.
         if self.zero_copy.load(Ordering::Relaxed) { ReadMode::ZeroCopy } else { ReadMode::Safe }

@@ -43,18 +43,23 @@ const EXCLUSIVE: usize = usize::MAX;
 struct Entry(u64);
 
 impl Entry {
+    #[inline]
     fn new(kind: u64, offset: usize, len: usize) -> Self {
         Self(kind | (len as u64) << OFFSET_BITS | offset as u64)
     }
+    #[inline]
     fn kind(self) -> u64 {
         self.0 & (0b111 << KIND_SHIFT)
     }
+    #[inline]
     fn is_committed(self) -> bool {
         self.0 != EMPTY && self.0 != AWAITED
     }
+    #[inline]
     fn offset(self) -> usize {
         (self.0 & FIELD_MASK) as usize
     }
+    #[inline]
     fn len(self) -> usize {
         ((self.0 >> OFFSET_BITS) & FIELD_MASK) as usize
     }
@@ -82,6 +87,7 @@ impl Block {
     }
 
     /// The address of `len` payload bytes at `offset`.
+    #[inline]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(offset + len <= self.layout.size(), "payload outside of its segment");
         // SAFETY: just checked to lie inside the allocation.
@@ -152,6 +158,7 @@ impl Segment {
         self.references.fetch_sub(1, Ordering::Release) == 1
     }
 
+    #[inline]
     fn block(&self) -> &Block {
         self.block.with(|block| {
             // SAFETY: callers hold a slot, a claim or a reference, so the segment is not `Exclusive`, and only
@@ -308,6 +315,8 @@ pub(crate) struct Payload {
 /// [`split`](Self::split) divides it.
 pub(crate) struct Claim<K: Deref<Target = Segment>> {
     segment: K,
+    /// The segment's memory, which stays where it is while `segment` is referenced.
+    block: NonNull<Block>,
     next: usize,
     end: usize,
     /// Everything before is known to be committed.
@@ -317,18 +326,33 @@ pub(crate) struct Claim<K: Deref<Target = Segment>> {
 impl<K: Deref<Target = Segment>> Claim<K> {
     /// All of the `messages` of a segment that was just adopted.
     pub(crate) fn new(segment: K, messages: usize) -> Self {
-        Self { segment, next: 0, end: messages, committed: 0 }
+        let block = NonNull::from(segment.block());
+        Self { segment, block, next: 0, end: messages, committed: 0 }
+    }
+
+    #[inline]
+    fn block(&self) -> &Block {
+        // SAFETY: see the field: the claim's keeper references the segment, so it is not `Exclusive`.
+        unsafe { self.block.as_ref() }
+    }
+
+    /// The place in the segment of the next message.
+    #[inline]
+    pub(crate) fn position(&self) -> usize {
+        self.next
     }
 
     pub(crate) fn segment(&self) -> &K {
         &self.segment
     }
 
+    #[inline]
     pub(crate) fn remaining(&self) -> usize {
         self.end - self.next
     }
 
     /// How many messages can be read without waiting, as far as was looked.
+    #[inline]
     pub(crate) fn readable(&self) -> usize {
         self.committed - self.next
     }
@@ -336,10 +360,11 @@ impl<K: Deref<Target = Segment>> Claim<K> {
     #[inline]
     fn entry(&self, index: usize) -> Entry {
         // ORDERING: Acquire pairs with the Release of the commit: the message's bytes are there.
-        Entry(self.segment.block().index[index].load(Ordering::Acquire))
+        Entry(self.block().index[index].load(Ordering::Acquire))
     }
 
     /// Looks how far messages are committed, and how many now can be read.
+    #[inline]
     pub(crate) fn look(&mut self) -> usize {
         while self.committed < self.end && self.entry(self.committed).is_committed() {
             self.committed += 1;
@@ -349,7 +374,7 @@ impl<K: Deref<Target = Segment>> Claim<K> {
 
     /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
     pub(crate) fn await_commit(&self) -> bool {
-        let entry = &self.segment.block().index[self.committed];
+        let entry = &self.block().index[self.committed];
         // ORDERING: Release pairs with the Acquire of the commit, see there; an exchange even where the mark is
         // already set, so that the writer sees what this reader did last. Acquire on failure: committed.
         let mark = |from| entry.compare_exchange(from, AWAITED, Ordering::Release, Ordering::Acquire).is_ok();
@@ -362,7 +387,7 @@ impl<K: Deref<Target = Segment>> Claim<K> {
         assert!(at < self.readable(), "reading a message that was not committed");
         let index = self.next + at;
         let entry = self.entry(index);
-        let block = self.segment.block();
+        let block = self.block();
         let from = block.at(entry.offset(), entry.len());
         block.log.reading(index, || match entry.kind() {
             // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
@@ -400,7 +425,8 @@ impl<K: Deref<Target = Segment>> Claim<K> {
     {
         assert!(messages <= self.readable());
         let end = self.next + messages;
-        let head = Self { segment: self.segment.clone(), next: self.next, end, committed: end };
+        let head =
+            Self { segment: self.segment.clone(), block: self.block, next: self.next, end, committed: end };
         self.next = end;
         head
     }
@@ -462,6 +488,12 @@ impl<K: Deref<Target = Segment>> Drop for Claim<K> {
         }
     }
 }
+
+// SAFETY: the pointer is to memory that the keeper references and that is shared between threads under the
+// protocol of this module, see `Segment`.
+unsafe impl<K: Deref<Target = Segment> + Send> Send for Claim<K> {}
+// SAFETY: as above; `&Claim` only reads.
+unsafe impl<K: Deref<Target = Segment> + Sync> Sync for Claim<K> {}
 
 /// Committed bytes of a segment in one piece: the owner behind the `Bytes` that are lent.
 pub(crate) struct Run<K: Deref<Target = Segment>> {

@@ -4,18 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::coop;
 
 use crate::channel::{Core, Refusal};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
+use crate::pace::Pace;
 use crate::payload::Payload;
-use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::sync::Arc;
 use crate::timer::Timer;
 use crate::wake::PollWaiter;
-
-/// So many sends take one unit of Tokio's cooperative budget, which is made for larger steps than these.
-const SENDS_PER_BUDGET_UNIT: u32 = 16;
 
 /// Sends byte messages; clone it for every task that writes.
 ///
@@ -24,8 +21,7 @@ const SENDS_PER_BUDGET_UNIT: u32 = 16;
 /// [`Bytes`].
 pub struct Sender {
     core: Arc<Core>,
-    /// Counts sends, roughly, for the cooperative budget.
-    sends: AtomicU32,
+    pace: Pace,
     /// Set when this handle was closed as a sink: it holds the channel open no longer.
     pub(crate) released: bool,
     /// What the sink took and the channel had no room for.
@@ -35,7 +31,7 @@ pub struct Sender {
 
 impl Sender {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, sends: AtomicU32::new(0), released: false, parked: None, waiter: PollWaiter::default() }
+        Self { core, pace: Pace::default(), released: false, parked: None, waiter: PollWaiter::default() }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -72,7 +68,7 @@ impl Sender {
     #[inline]
     pub async fn send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
         let mut payload = Some(payload);
-        self.cooperate().await;
+        self.pace.keep().await;
         let refusal = match self.attempt(&mut payload) {
             Ok(()) => return Ok(()),
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
@@ -146,7 +142,7 @@ impl Sender {
         limit: Duration,
     ) -> Result<(), SendTimeoutError<P>> {
         let mut payload = Some(payload);
-        self.cooperate().await;
+        self.pace.keep().await;
         let result = match self.attempt(&mut payload) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 let timeout = timeout(self.core.timer(), limit, self.wait_to_send(&mut payload));
@@ -163,18 +159,6 @@ impl Sender {
                 Some(Refusal::TooLarge { len, max }) => SendTimeoutError::TooLarge { payload, len, max },
             }
         })
-    }
-
-    /// Takes part in Tokio's cooperative scheduling: before anything is sent, so that being dropped here loses
-    /// nothing.
-    #[inline]
-    async fn cooperate(&self) {
-        // ORDERING: Relaxed, and not even exact: it only spreads yields.
-        let sends = self.sends.load(Ordering::Relaxed);
-        self.sends.store(sends.wrapping_add(1), Ordering::Relaxed);
-        if sends % SENDS_PER_BUDGET_UNIT == SENDS_PER_BUDGET_UNIT - 1 {
-            coop::consume_budget().await;
-        }
     }
 
     #[inline]

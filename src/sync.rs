@@ -13,6 +13,10 @@ mod imp {
     pub(crate) use tokio::sync::Notify;
     pub(crate) use tokio::sync::futures::OwnedNotified;
 
+    pub(crate) fn notified_owned(notify: &Arc<Notify>) -> OwnedNotified {
+        Arc::clone(notify).notified_owned()
+    }
+
     /// How often a wait looks again before it sleeps; spinning behind a peer is useless on one core.
     pub(crate) fn spin_limit() -> usize {
         static LIMIT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
@@ -44,10 +48,10 @@ mod imp {
 
     /// `count` zero words, from pages the system hands out zeroed and untouched.
     pub(crate) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
-        let words = Box::into_raw(vec![0_u64; count].into_boxed_slice());
-        // SAFETY: `AtomicU64` has the size, alignment (on every target where it exists with that alignment,
-        // asserted below) and bit validity of `u64`, and the box is owned here alone.
         const { assert!(align_of::<AtomicU64>() == align_of::<u64>()) };
+        let words = Box::into_raw(vec![0_u64; count].into_boxed_slice());
+        // SAFETY: `AtomicU64` has the size, the alignment (asserted above) and the bit validity of `u64`, and the
+        // box is owned here alone.
         unsafe { Box::from_raw(words as *mut [AtomicU64]) }
     }
 

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use crate::sync::{Arc, AtomicUsize, Notify, Ordering, OwnedNotified, fence};
+use crate::sync::{Arc, AtomicUsize, Notify, Ordering, OwnedNotified, fence, notified_owned};
 
 /// The most waiters that one event wakes; they wake the next ones if anything is left.
 pub(crate) const BATCH: usize = 64;
@@ -37,6 +37,7 @@ impl WaitList {
         Self { notify: Arc::new(Notify::new()), waiting: AtomicUsize::new(0) }
     }
 
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
         // ORDERING: Relaxed: a figure, or a hint after a lock that both sides took.
         self.waiting.load(Ordering::Relaxed)
@@ -120,7 +121,7 @@ impl PollWaiter {
     fn enlist(&mut self, list: &WaitList) -> Pin<&mut OwnedNotified> {
         self.enlisted
             .get_or_insert_with(|| {
-                let mut notified = Box::pin(Arc::clone(&list.notify).notified_owned());
+                let mut notified = Box::pin(notified_owned(&list.notify));
                 notified.as_mut().enable();
                 list.count();
                 notified

@@ -1,0 +1,303 @@
+//! Loom models: the crate's own code, run through all interleavings within a bound.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg turbostream_loom" cargo test --release --lib models
+//! ```
+//!
+//! `LOOM_MAX_PREEMPTIONS` sets the bound (2 unless told); each model prints how many executions it explored.
+//! Segments hold two messages, and sequences start just before their wrap.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::task::noop_waker;
+use loom::future::block_on;
+use loom::thread;
+
+use crate::{Builder, ReadMode, Receiver, Sender, builder, channel};
+
+const SEGMENT_BYTES: usize = 64;
+const SEGMENT_MESSAGES: usize = 2;
+
+/// A channel of `segments` segments of two messages.
+fn small(segments: usize) -> Builder {
+    let one = SEGMENT_BYTES + SEGMENT_MESSAGES * crate::pool::ENTRY_BYTES + crate::pool::HEADER_BYTES;
+    builder().segment_bytes(SEGMENT_BYTES).segment_messages(SEGMENT_MESSAGES).max_bytes(segments * one)
+}
+
+fn open(builder: Builder) -> (Sender, Receiver) {
+    let mut config = builder.strategy(crate::MessageCount(usize::MAX)).check(None).unwrap();
+    config.first_sequence = u64::MAX - 1;
+    channel::open(config)
+}
+
+fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
+    let executions = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&executions);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(2));
+    builder.max_branches = 100_000;
+    let bound = builder.preemption_bound;
+    builder.check(move || {
+        counted.fetch_add(1, Relaxed);
+        model();
+    });
+    println!("{name}: {} executions, preemption bound {bound:?}", executions.load(Relaxed));
+}
+
+fn send(tx: &Sender, message: &'static str) {
+    tx.try_send(message).unwrap();
+}
+
+/// What is left in a channel whose senders are gone.
+fn drain(rx: &Receiver) -> Vec<Bytes> {
+    std::iter::from_fn(|| rx.try_recv().ok()).collect()
+}
+
+/// Every message exactly once, and each writer's in its order.
+fn assert_fifo(messages: &[Bytes], writers: &[&[&str]]) {
+    assert_eq!(messages.len(), writers.iter().map(|sent| sent.len()).sum::<usize>());
+    for sent in writers {
+        let received: Vec<_> = messages.iter().filter(|m| sent.iter().any(|s| *m == s.as_bytes())).collect();
+        assert_eq!(received, *sent);
+    }
+}
+
+#[test]
+fn two_writers_a_sealer_and_a_reader() {
+    explore("two_writers_a_sealer_and_a_reader", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx1, tx2) = (tx.clone(), tx);
+        let one = thread::spawn(move || {
+            send(&tx1, "a1");
+            send(&tx1, "a2");
+        });
+        let two = thread::spawn(move || {
+            send(&tx2, "b1");
+            tx2.core().switch();
+        });
+        let mut messages: Vec<_> = drain(&rx);
+        one.join().unwrap();
+        two.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1", "a2"], &["b1"]]);
+    });
+}
+
+#[test]
+fn two_switches_in_a_row() {
+    explore("two_switches_in_a_row", || {
+        let (tx, rx) = open(small(4).segment_messages(1).on_demand(false));
+        let (tx1, tx2) = (tx.clone(), tx);
+        let one = thread::spawn(move || {
+            send(&tx1, "a1");
+            send(&tx1, "a2");
+        });
+        send(&tx2, "b1");
+        send(&tx2, "b2");
+        one.join().unwrap();
+        drop(tx2);
+        assert_fifo(&drain(&rx), &[&["a1", "a2"], &["b1", "b2"]]);
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn a_segment_comes_back_while_a_stale_writer_looks() {
+    explore("a_segment_comes_back_while_a_stale_writer_looks", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let stale = thread::spawn(move || tx1.try_send("late").is_ok());
+        let mut messages = Vec::new();
+        for message in ["1", "2", "3"] {
+            send(&tx, message);
+            messages.extend(drain(&rx));
+        }
+        assert!(stale.join().unwrap(), "there was room all along");
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["1", "2", "3"], &["late"]]);
+    });
+}
+
+#[test]
+fn last_bytes_dropped_against_the_channel() {
+    explore("last_bytes_dropped_against_the_channel", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "lent");
+        send(&tx, "too");
+        let (one, two) = (rx.try_recv().unwrap(), rx.try_recv().unwrap());
+        let elsewhere = thread::spawn(move || {
+            assert_eq!(one, "lent");
+            drop(one);
+        });
+        let monitor = tx.monitor();
+        drop(rx);
+        drop(tx);
+        assert_eq!(two, "too");
+        drop(two);
+        elsewhere.join().unwrap();
+        assert_eq!(monitor.stats().memory_bytes(), 0, "{:?}", monitor.stats());
+    });
+}
+
+#[test]
+fn last_bytes_dropped_against_a_writer_who_needs_the_segment() {
+    explore("last_bytes_dropped_against_a_writer_who_needs_the_segment", || {
+        let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
+        send(&tx, "1");
+        let lent = rx.try_recv().unwrap();
+        send(&tx, "2");
+        let elsewhere = thread::spawn(move || drop(lent));
+        block_on(tx.send("3")).unwrap();
+        elsewhere.join().unwrap();
+        assert_fifo(&drain(&rx), &[&["2", "3"]]);
+    });
+}
+
+#[test]
+fn two_receivers_are_woken_and_one_cancels() {
+    explore("two_receivers_are_woken_and_one_cancels", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let rx1 = rx.clone();
+        let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
+        let cancelled = {
+            let mut recv = pin!(rx.recv());
+            let polled = recv.as_mut().poll(&mut Context::from_waker(&noop_waker()));
+            send(&tx, "1");
+            match polled {
+                Poll::Ready(message) => message,
+                Poll::Pending => None,
+            }
+        };
+        // Whatever became of the cancelled wait, the other receiver gets a message.
+        if cancelled.is_some() {
+            send(&tx, "2");
+        }
+        other.join().unwrap();
+        assert!(rx.try_recv().is_err());
+    });
+}
+
+#[test]
+fn two_receivers_share_one_batch() {
+    explore("two_receivers_share_one_batch", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let rx1 = rx.clone();
+        let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
+        send(&tx, "1");
+        send(&tx, "2");
+        let mut messages = vec![block_on(rx.recv()).unwrap(), other.join().unwrap()];
+        messages.sort();
+        assert_eq!(messages, ["1", "2"]);
+    });
+}
+
+#[test]
+fn receivers_wait_for_a_seal() {
+    explore("receivers_wait_for_a_seal", || {
+        let (tx, rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
+        let reader = thread::spawn(move || block_on(rx.recv()).unwrap());
+        send(&tx, "1");
+        tx.core().switch();
+        assert_eq!(reader.join().unwrap(), "1");
+    });
+}
+
+#[test]
+fn two_senders_wait_and_one_cancels() {
+    explore("two_senders_wait_and_one_cancels", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        send(&tx, "1");
+        send(&tx, "2");
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || block_on(tx1.send("3")).unwrap());
+        let accepted = {
+            let mut send = pin!(tx.send("4"));
+            let polled = send.as_mut().poll(&mut Context::from_waker(&noop_waker()));
+            assert_eq!(rx.try_recv().unwrap(), "1");
+            polled.is_ready()
+        };
+        if accepted {
+            assert_eq!(rx.try_recv().unwrap(), "2");
+        }
+        other.join().unwrap();
+        drop(tx);
+        let left = drain(&rx).len();
+        assert_eq!(left, 2, "accepted: {accepted}");
+    });
+}
+
+#[test]
+fn close_against_send() {
+    explore("close_against_send", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let writer = thread::spawn(move || tx.try_send("1").is_ok());
+        rx.close();
+        let early = drain(&rx);
+        let accepted = writer.join().unwrap();
+        let late = drain(&rx);
+        assert_eq!(early.len() + late.len(), usize::from(accepted));
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn the_last_sender_leaves_while_a_receiver_waits() {
+    explore("the_last_sender_leaves_while_a_receiver_waits", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let writer = thread::spawn(move || send(&tx, "1"));
+        assert_eq!(block_on(rx.recv()).unwrap(), "1");
+        assert_eq!(block_on(rx.recv()), None);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_receiver_leaves_while_a_writer_is_at_it() {
+    explore("the_last_receiver_leaves_while_a_writer_is_at_it", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        let writer = thread::spawn(move || {
+            let accepted = tx.try_send("1").is_ok();
+            (tx, accepted)
+        });
+        drop(rx);
+        let (tx, accepted) = writer.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+        assert_eq!((stats.dropped_messages, stats.queued_messages), (u64::from(accepted), 0));
+        drop(tx);
+    });
+}
+
+#[test]
+fn a_reader_sleeps_for_a_commit() {
+    explore("a_reader_sleeps_for_a_commit", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let writer = thread::spawn(move || send(&tx1, "1"));
+        send(&tx, "2");
+        let mut messages = vec![block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
+        writer.join().unwrap();
+        messages.sort();
+        assert_eq!(messages, ["1", "2"]);
+    });
+}
+
+#[test]
+fn large_payloads_travel_by_reference() {
+    explore("large_payloads_travel_by_reference", || {
+        let (tx, rx) = open(small(4).max_message_bytes(500));
+        let monitor = tx.monitor();
+        let large = Bytes::from(vec![7; 100]);
+        let copy = large.clone();
+        let writer = thread::spawn(move || tx.try_send(copy).unwrap());
+        let received = block_on(rx.recv()).unwrap();
+        assert_eq!(received.as_ptr(), large.as_ptr());
+        writer.join().unwrap();
+        drop(rx);
+        assert_eq!(monitor.stats().memory_bytes(), 0);
+    });
+}
