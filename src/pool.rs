@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::timer::Alarm;
 use crate::wake::WaitList;
 
@@ -232,8 +232,10 @@ impl Pool {
         // ORDERING: Relaxed: a count; it goes up before the segment can be popped, so it never goes below zero.
         self.pooled_count.fetch_add(1, Ordering::Relaxed);
         self.pooled.push(cells, number);
-        // ORDERING: Acquire pairs with the Release of `close`, which frees what was pushed before it was set.
-        if self.closed.load(Ordering::Acquire) {
+        // ORDERING: SeqCst fence, against the one in `close`: either the pool is seen closed here, or what was
+        // just pushed is seen there.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Relaxed) {
             self.trim(0);
         } else {
             self.alarm.raise();
@@ -268,8 +270,9 @@ impl Pool {
 
     /// From now on memory that comes back is freed at once.
     pub(crate) fn close(&self) {
-        // ORDERING: Release, see `recycle`.
-        self.closed.store(true, Ordering::Release);
+        // ORDERING: SeqCst fence, see `recycle_quietly`.
+        self.closed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         if self.cells.get().is_some() {
             self.trim(0);
         }
@@ -302,12 +305,14 @@ pub(crate) struct Lease {
     number: usize,
     /// How many index entries were used.
     messages: usize,
+    /// The reference was given up already.
+    released: bool,
 }
 
 impl Lease {
     /// Takes over the channel's own reference to segment `number`, of which `messages` entries are used.
     pub(crate) fn adopt(pool: Arc<Pool>, number: usize, messages: usize) -> Self {
-        Self { pool, number, messages }
+        Self { pool, number, messages, released: false }
     }
 
     /// The channel is done with the segment: if it is still referenced, it counts as lent from now on.
@@ -316,14 +321,14 @@ impl Lease {
         self.pool.lent_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Drops the reference without waking senders; true if it was the last, and they should be woken.
-    pub(crate) fn recycle_quietly(self) -> bool {
-        let lease = std::mem::ManuallyDrop::new(self);
-        let last = lease.release();
+    /// Gives the reference up without waking senders; true if it was the last, and they should be woken.
+    pub(crate) fn recycle_quietly(mut self) -> bool {
+        self.released = true;
+        let last = self.release();
         if last {
             // ORDERING: Relaxed: a figure, see `retire`.
-            lease.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
-            lease.pool.recycle_quietly(lease.number, lease.messages);
+            self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
+            self.pool.recycle_quietly(self.number, self.messages);
         }
         last
     }
@@ -340,13 +345,13 @@ impl Deref for Lease {
 impl Clone for Lease {
     fn clone(&self) -> Self {
         self.retain();
-        Self { pool: Arc::clone(&self.pool), number: self.number, messages: self.messages }
+        Self::adopt(Arc::clone(&self.pool), self.number, self.messages)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.release() {
+        if !self.released && self.release() {
             // ORDERING: Relaxed: a figure, see `retire`.
             self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
             self.pool.recycle(self.number, self.messages);
