@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg turbostream_loom" cargo test --release --lib models
 //! ```
 //!
-//! `LOOM_MAX_PREEMPTIONS` sets the bound (2 unless told); each model prints how many executions it explored.
+//! `LOOM_MAX_PREEMPTIONS` sets the bound; each model prints how many executions it explored.
 //! Segments hold two messages, and sequences start just before their wrap.
 
 use std::pin::pin;
@@ -37,11 +37,16 @@ fn open(builder: Builder) -> (Sender, Receiver) {
     (tx, rx)
 }
 
+/// Most models are explored with two preemptions; the two with the most steps with one.
 fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
+    explore_within(2, name, model);
+}
+
+fn explore_within(preemptions: usize, name: &str, model: impl Fn() + Send + Sync + 'static) {
     let executions = std::sync::Arc::new(AtomicUsize::new(0));
     let counted = std::sync::Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(2));
+    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(preemptions));
     builder.max_branches = 100_000;
     let bound = builder.preemption_bound;
     builder.check(move || {
@@ -92,7 +97,7 @@ fn two_writers_a_sealer_and_a_reader() {
 
 #[test]
 fn two_switches_in_a_row() {
-    explore("two_switches_in_a_row", || {
+    explore_within(1, "two_switches_in_a_row", || {
         let (tx, rx) = open(small(4).segment_messages(1).on_demand(false));
         let (tx1, tx2) = (tx.clone(), tx);
         let one = thread::spawn(move || {
@@ -109,7 +114,7 @@ fn two_switches_in_a_row() {
 
 #[test]
 fn a_segment_comes_back_while_a_stale_writer_looks() {
-    explore("a_segment_comes_back_while_a_stale_writer_looks", || {
+    explore_within(1, "a_segment_comes_back_while_a_stale_writer_looks", || {
         let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
         let stale = thread::spawn(move || tx1.try_send("late").is_ok());
