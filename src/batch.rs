@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io::IoSlice;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::config::ReadMode;
-use crate::head::{COPIED_BELOW, copy};
+use crate::page::{Pages, SMALL_BELOW};
 use crate::pool::Lease;
 use crate::segment::{Claim, Content};
 
@@ -104,7 +104,7 @@ impl IntoIterator for Batch {
     type IntoIter = BatchIter;
 
     fn into_iter(self) -> BatchIter {
-        BatchIter { claim: self.claim, run: None, page: BytesMut::new(), mode: self.mode }
+        BatchIter { claim: self.claim, run: None, pages: Pages::default(), mode: self.mode }
     }
 }
 
@@ -112,7 +112,7 @@ impl IntoIterator for Batch {
 pub struct BatchIter {
     claim: Claim<Lease>,
     run: Option<(Bytes, usize)>,
-    page: BytesMut,
+    pages: Pages,
     mode: ReadMode,
 }
 
@@ -129,8 +129,8 @@ impl Iterator for BatchIter {
         let Content::Inline(bytes, offset) = self.claim.get(0) else {
             unreachable!("batches hold no padding")
         };
-        let message = if self.mode == ReadMode::Safe && bytes.len() < COPIED_BELOW {
-            copy(&mut self.page, bytes)
+        let message = if self.mode == ReadMode::Safe && bytes.len() < SMALL_BELOW {
+            self.pages.copy(bytes)
         } else {
             let (run, start) = self.run.get_or_insert_with(|| {
                 let (run, start) = self.claim.run();

@@ -541,7 +541,7 @@ impl Core {
         let mut after = Aftermath::default();
         let mut head = self.lock_head();
         head.discard(self, &mut after);
-        head.drop_page();
+        head.drop_pages();
         drop(head);
         self.settle(after);
     }
@@ -555,12 +555,12 @@ impl Core {
 
     /// Whether a rest would let memory go.
     pub(crate) fn holds_idle_memory(&self) -> bool {
-        self.pool.pooled_segments() > 0 || self.lock_head().has_page()
+        self.pool.pooled_segments() > 0 || self.lock_head().has_pages()
     }
 
     pub(crate) fn release_idle_memory(&self) {
         self.pool.trim(0);
-        self.lock_head().drop_page();
+        self.lock_head().drop_pages();
     }
 
     /// Messages and bytes that were accepted and neither handed out nor dropped.

@@ -3,22 +3,19 @@
 //! All receivers of a channel take turns at one [`Head`]. A turn is short, waits for nothing and runs no user
 //! code: what might (waking a task, dropping a payload) is noted in [`Aftermath`] and done after the turn.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use crate::batch::Batch;
 use crate::channel::{Core, Switch};
 use crate::config::ReadMode;
+use crate::page::{Pages, SMALL_BELOW};
 use crate::pool::Lease;
 use crate::segment::state::{Kind, State};
 use crate::segment::{Claim, Content};
 use crate::sync::{Arc, spin_limit, spin_loop};
 
-/// Below this length a message is copied out in Safe mode.
-pub(crate) const COPIED_BELOW: usize = 1 << 10;
 /// Above this length a message is lent in Safe mode.
 const LENT_ABOVE: usize = 32 << 10;
-/// What a kept copy of a small message pins at most.
-pub(crate) const PAGE_BYTES: usize = 4 << 10;
 /// A receiver that finds the active segment growing lets it grow to this many messages before it seals.
 const GATHERED: usize = 1024;
 
@@ -85,8 +82,7 @@ pub(crate) struct Head {
     /// The sequence of that segment's first message.
     first_message: u64,
     current: Option<Current>,
-    /// Where small messages are copied to in Safe mode.
-    page: BytesMut,
+    pages: Pages,
     /// From segments that are done with.
     handed_out: Volume,
     dropped: Volume,
@@ -98,7 +94,7 @@ impl Head {
             segment: first_sequence,
             first_message: first_sequence,
             current: None,
-            page: BytesMut::new(),
+            pages: Pages::default(),
             handed_out: Volume::default(),
             dropped: Volume::default(),
         }
@@ -195,11 +191,7 @@ impl Head {
                 let (run, start) = current.run.as_ref()?;
                 run.slice(offset - start..offset - start + bytes.len())
             }
-            ReadMode::Safe if bytes.len() < COPIED_BELOW && bytes.len() <= self.page.capacity() => {
-                self.page.extend_from_slice(bytes);
-                self.page.split().freeze()
-            }
-            ReadMode::Safe => return None,
+            ReadMode::Safe => self.pages.try_copy(bytes)?,
         };
         current.taken_bytes += message.len() as u64;
         current.claim.advance();
@@ -222,7 +214,7 @@ impl Head {
                     ReadMode::ZeroCopy => true,
                     ReadMode::Safe => is_lent(core, bytes.len(), current.claim.segment()),
                 };
-                let message = if lent { current.lend() } else { copy(&mut self.page, bytes) };
+                let message = if lent { current.lend() } else { self.pages.copy(bytes) };
                 current.claim.advance();
                 message
             }
@@ -330,12 +322,12 @@ impl Head {
         self.current.as_ref().map(|current| (current.state, current.taken()))
     }
 
-    pub(crate) fn has_page(&self) -> bool {
-        self.page.capacity() > 0
+    pub(crate) fn has_pages(&self) -> bool {
+        !self.pages.is_empty()
     }
 
-    pub(crate) fn drop_page(&mut self) {
-        self.page = BytesMut::new();
+    pub(crate) fn drop_pages(&mut self) {
+        self.pages = Pages::default();
     }
 }
 
@@ -380,19 +372,7 @@ impl Current {
 
 /// Safe mode's rule; see [`ReadMode::Safe`].
 pub(crate) fn is_lent(core: &Core, len: usize, lease: &Lease) -> bool {
-    len > LENT_ABOVE || (len >= COPIED_BELOW && core.may_lend(lease))
-}
-
-/// Copies a message, small ones to a page that they share.
-pub(crate) fn copy(page: &mut BytesMut, bytes: &[u8]) -> Bytes {
-    if bytes.len() >= COPIED_BELOW {
-        return Bytes::copy_from_slice(bytes);
-    }
-    if page.capacity() < bytes.len() && !page.try_reclaim(PAGE_BYTES) {
-        *page = BytesMut::with_capacity(PAGE_BYTES);
-    }
-    page.extend_from_slice(bytes);
-    page.split().freeze()
+    len > LENT_ABOVE || (len >= SMALL_BELOW && core.may_lend(lease))
 }
 
 /// Looks again a few times before giving up; never on one core, where the other side could not run meanwhile.
@@ -416,8 +396,9 @@ fn gather(mut seen: State, mut load: impl FnMut() -> State) {
     if seen.messages() < 2 {
         return;
     }
-    for _ in 0..spin_limit() {
-        for _ in 0..8 {
+    let mut pause = 8;
+    while pause <= 2 * spin_limit() {
+        for _ in 0..pause {
             spin_loop();
         }
         let now = load();
@@ -425,5 +406,7 @@ fn gather(mut seen: State, mut load: impl FnMut() -> State) {
             return;
         }
         seen = now;
+        // Each look takes the word's cache line away from the writers.
+        pause *= 2;
     }
 }

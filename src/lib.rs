@@ -53,6 +53,7 @@ mod head;
 mod models;
 mod monitor;
 mod pace;
+mod page;
 mod payload;
 mod pending;
 mod pool;

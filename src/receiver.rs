@@ -185,17 +185,19 @@ impl Receiver {
         }
         coop::consume_budget().await;
         let mode = self.read_mode();
-        let many = |core: &Core, head: &mut Head, after: &mut Aftermath| {
+        let mut many = |core: &Core, head: &mut Head, after: &mut Aftermath| {
             let before = messages.len();
             loop {
-                messages.push(head.take(core, mode, after));
+                // As long as this finds one, there is at least one more to be read.
+                let quick = head.take_quickly(mode);
+                let more_readable = quick.is_some();
+                messages.push(quick.unwrap_or_else(|| head.take(core, mode, after)));
                 let taken = messages.len() - before;
-                if taken == limit || head.look(core, after) != Outlook::Readable {
+                if taken == limit || !(more_readable || head.look(core, after) == Outlook::Readable) {
                     return taken;
                 }
             }
         };
-        let mut many = many;
         let received = match self.core.turn(false, &mut many) {
             Some(received) => received,
             None => self.wait(|sleeping| self.core.turn(sleeping, &mut many)).await,

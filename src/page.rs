@@ -1,0 +1,94 @@
+//! Where small messages are copied to in Safe mode: pages that messages share, each a buffer of its own.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::{Bytes, BytesMut};
+
+/// What a kept copy of a small message pins at most.
+const PAGE_BYTES: usize = 4 << 10;
+/// From this length on a copy gets a buffer of its own.
+pub(crate) const SMALL_BELOW: usize = 1 << 10;
+/// So many full pages are kept, to be used again once their messages are dropped.
+const SPENT_PAGES: usize = 16;
+
+#[derive(Default)]
+pub(crate) struct Pages {
+    page: BytesMut,
+    /// Full pages, the oldest first.
+    spent: VecDeque<BytesMut>,
+}
+
+impl Pages {
+    /// Copies a message, a small one to the current page.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() >= SMALL_BELOW {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if bytes.len() > self.page.capacity() {
+            self.turn();
+        }
+        self.write(bytes)
+    }
+
+    /// The same, if it is small and there is room on the current page.
+    #[inline]
+    pub(crate) fn try_copy(&mut self, bytes: &[u8]) -> Option<Bytes> {
+        (bytes.len() < SMALL_BELOW && bytes.len() <= self.page.capacity()).then(|| self.write(bytes))
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Bytes {
+        self.page.extend_from_slice(bytes);
+        self.page.split().freeze()
+    }
+
+    /// Takes a page whose messages are all dropped, or a new one.
+    #[cold]
+    fn turn(&mut self) {
+        if self.page.try_reclaim(PAGE_BYTES) {
+            return;
+        }
+        let free = self.spent.front_mut().is_some_and(|oldest| oldest.try_reclaim(PAGE_BYTES));
+        let next = if free { self.spent.pop_front() } else { None };
+        let full = mem::replace(&mut self.page, next.unwrap_or_else(|| BytesMut::with_capacity(PAGE_BYTES)));
+        self.spent.push_back(full);
+        if self.spent.len() > SPENT_PAGES {
+            self.spent.pop_front();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.page.capacity() == 0 && self.spent.is_empty()
+    }
+}
+
+#[cfg(all(test, not(turbostream_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_used_again_and_never_while_a_message_is_kept() {
+        let mut pages = Pages::default();
+        let mut kept = Vec::new();
+        for round in 0..10_000_u32 {
+            let message = pages.copy(&round.to_le_bytes().repeat(25));
+            if round % 1000 == 0 {
+                kept.push((round, message));
+            }
+        }
+        for (round, message) in kept {
+            assert_eq!(message, round.to_le_bytes().repeat(25));
+        }
+        assert!(pages.spent.len() <= SPENT_PAGES);
+    }
+
+    #[test]
+    fn lengths_at_the_edges_are_copied_whole() {
+        let mut pages = Pages::default();
+        for len in [0, 1, SMALL_BELOW - 1, SMALL_BELOW, SMALL_BELOW + 1, PAGE_BYTES, PAGE_BYTES + 1] {
+            let bytes = vec![len as u8; len];
+            assert_eq!(pages.copy(&bytes), bytes);
+        }
+    }
+}
