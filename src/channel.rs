@@ -24,6 +24,11 @@ use crate::wake::WaitList;
 /// An owned payload of this length travels by reference count.
 const BY_REFERENCE_FROM: usize = 32 << 10;
 
+/// How often the timer asks a strategy at most.
+const SHORTEST_CHECK: Duration = Duration::from_micros(100);
+/// How long a wake may go unheeded until the next waiter is woken.
+const PASSED_OVER_FOR: Duration = Duration::from_millis(1);
+
 /// Makes a channel with all defaults.
 ///
 /// # Panics
@@ -262,8 +267,8 @@ impl Core {
         if awaited && self.receivers() == 0 {
             self.discard();
         }
-        if awaited || (slot.awaited && self.on_demand) {
-            self.readers.wake(1);
+        if awaited || slot.awaited {
+            self.wake_readers(1);
         } else if slot.index == 0 && self.timed {
             self.timer.arm();
         }
@@ -300,7 +305,15 @@ impl Core {
     fn switch_place(&self, sequence: u64, cause: Switch) {
         if let Some(messages) = self.seal(sequence, cause) {
             self.after_switch();
-            self.readers.wake(messages);
+            self.wake_readers(messages);
+        }
+    }
+
+    /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
+    fn wake_readers(&self, at_most: usize) {
+        self.readers.wake(at_most);
+        if self.readers.waiting() > at_most {
+            self.timer.arm();
         }
     }
 
@@ -355,17 +368,33 @@ impl Core {
         })
     }
 
-    /// The timer's look: switches if it is time to, or tells when to look again.
-    pub(crate) fn look_at_active(&self) -> Option<Duration> {
-        if !self.timed {
-            return None;
-        }
-        let sequence = self.pending.active();
-        self.consider_switch(sequence);
+    /// The timer's look: switches if it is time to, wakes whoever still waits although there is no need, and
+    /// tells when to look again.
+    pub(crate) fn look_at_unread(&self) -> Option<Duration> {
+        let strategy = if self.timed { self.look_at_active() } else { None };
+        let waiters = self.wake_passed_over().then_some(PASSED_OVER_FOR);
+        [strategy, waiters].into_iter().flatten().min()
+    }
+
+    fn look_at_active(&self) -> Option<Duration> {
+        self.consider_switch(self.pending.active());
         let active = self.active_segment(self.pending.active())?;
-        contained(|| self.strategy.next_check(&active))
-            .flatten()
-            .map(|delay| delay.max(Duration::from_micros(100)))
+        contained(|| self.strategy.next_check(&active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
+    }
+
+    /// A wake may have gone to a task that does not poll its future any more: whoever waits behind it is woken.
+    /// True if that was so.
+    fn wake_passed_over(&self) -> bool {
+        let in_active = self.on_demand && self.active_segment(self.pending.active()).is_some();
+        let readers = self.readers.waiting() > 1 && (in_active || self.pending.backlog() > 0);
+        if readers {
+            self.readers.wake(usize::MAX);
+        }
+        let senders = self.pool.space.waiting() > 1 && self.has_room();
+        if senders {
+            self.pool.space.wake(usize::MAX);
+        }
+        readers || senders
     }
 
     fn reset_limits(&self) {
@@ -437,7 +466,7 @@ impl Core {
     #[inline]
     fn settle(&self, after: Aftermath) {
         if after.recycled > 0 {
-            self.pool.space.wake(after.recycled.saturating_mul(self.capacity.messages));
+            self.pool.wake_senders(after.recycled.saturating_mul(self.capacity.messages));
             // ORDERING: SeqCst fence, see `consider_switch`; Relaxed behind it.
             fence(Ordering::SeqCst);
             if self.deferred.load(Ordering::Relaxed) && self.deferred.swap(false, Ordering::Relaxed) {

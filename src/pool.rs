@@ -200,7 +200,7 @@ impl Pool {
     /// A payload that travelled by reference is out of the channel.
     pub(crate) fn release_referenced(&self, bytes: usize) {
         self.unreserve_referenced(bytes);
-        self.space.wake(1);
+        self.wake_senders(1);
     }
 
     /// The same for one that never was in it.
@@ -220,7 +220,15 @@ impl Pool {
     /// A segment that nobody references any more.
     fn recycle(&self, number: usize, messages: usize) {
         self.recycle_quietly(number, messages);
-        self.space.wake(self.capacity.messages);
+        self.wake_senders(self.capacity.messages);
+    }
+
+    /// Wakes up to `at_most` waiting senders, and has the timer look after those who were passed over.
+    pub(crate) fn wake_senders(&self, at_most: usize) {
+        self.space.wake(at_most);
+        if self.space.waiting() > at_most {
+            self.alarm.unread();
+        }
     }
 
     /// The same, with the wake left to the caller.
@@ -238,7 +246,7 @@ impl Pool {
         if self.closed.load(Ordering::Relaxed) {
             self.trim(0);
         } else {
-            self.alarm.raise();
+            self.alarm.memory();
         }
     }
 

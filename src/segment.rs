@@ -393,7 +393,10 @@ impl<K: Deref<Target = Segment>> Claim<K> {
             // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
             // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
             INLINE => {
-                Content::Inline(unsafe { std::slice::from_raw_parts(from, entry.len()) }, entry.offset())
+                // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
+                // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
+                let bytes = unsafe { std::slice::from_raw_parts(from, entry.len()) };
+                Content::Inline(bytes, entry.offset())
             }
             // SAFETY: as above; a committed attached entry points to a `Bytes` that only `take_attached` of this
             // very claim moves out, after which the message is no longer part of it.

@@ -27,31 +27,51 @@ impl Clock {
     }
 }
 
+/// One reason to wake the task: set by whoever has it, taken back by the task before it looks a last time.
+pub(crate) struct Reason(AtomicBool);
+
+impl Reason {
+    /// True if the task may be asleep on this account.
+    fn raise(&self) -> bool {
+        // ORDERING: Release pairs with the Acquire in `lower`, both being exchanges on one variable: either
+        // this one comes first, and the task's last look sees why it was raised, or it finds the reason
+        // lowered, and the task is notified.
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    fn lower(&self) {
+        // ORDERING: see `raise`.
+        self.0.swap(false, Ordering::AcqRel);
+    }
+}
+
 /// Tells the task that there is something to watch.
 pub(crate) struct Alarm {
-    /// Set by whoever raises it, taken back by the task before it looks a last time and sleeps.
-    raised: AtomicBool,
+    /// Messages lie in the active segment and nobody waits for them, or somebody waits who was passed over.
+    unread: Reason,
+    /// There is memory that may not be needed.
+    memory: Reason,
     notify: Notify,
 }
 
 impl Alarm {
     pub(crate) fn new() -> Self {
-        Self { raised: AtomicBool::new(false), notify: Notify::new() }
+        let lowered = || Reason(AtomicBool::new(false));
+        Self { unread: lowered(), memory: lowered(), notify: Notify::new() }
     }
 
-    pub(crate) fn raise(&self) {
-        // ORDERING: Release pairs with the Acquire in `lower`, both being exchanges on one variable: either
-        // this one comes first, and the task's last look sees why it was raised, or it finds the alarm
-        // lowered and notifies.
-        if !self.raised.swap(true, Ordering::AcqRel) {
+    pub(crate) fn unread(&self) {
+        self.raise(&self.unread);
+    }
+
+    pub(crate) fn memory(&self) {
+        self.raise(&self.memory);
+    }
+
+    fn raise(&self, reason: &Reason) {
+        if reason.raise() {
             self.notify.notify_one();
         }
-    }
-
-    /// The task is about to look a last time.
-    fn lower(&self) {
-        // ORDERING: see `raise`.
-        self.raised.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -86,7 +106,7 @@ impl Timer {
 
     pub(crate) fn arm(&self) {
         self.start();
-        self.alarm.raise();
+        self.alarm.unread();
     }
 
     /// Lets the task find out that the channel is gone.
@@ -116,20 +136,21 @@ async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
 /// Looks after the channel; returns when to look again, if at all, or nothing if the channel is gone.
 fn look(core: &Weak<Core>, alarm: &Alarm, trimmer: &mut Trimmer) -> Option<Option<Duration>> {
     let core = core.upgrade()?;
-    let mut watch = || {
-        let strategy = core.look_at_active();
-        let pool = trimmer.trim(&core);
-        [strategy, pool].into_iter().flatten().min()
-    };
-    if let Some(delay) = watch() {
-        return Some(Some(delay));
-    }
-    alarm.lower();
-    let next = watch();
-    if next.is_some() {
-        alarm.raise();
-    }
-    Some(next)
+    let unread = watch(&alarm.unread, || core.look_at_unread());
+    let memory = watch(&alarm.memory, || trimmer.trim(&core));
+    Some([unread, memory].into_iter().flatten().min())
+}
+
+/// Looks, and once more after the reason was lowered if there is nothing left to watch.
+fn watch(reason: &Reason, mut look: impl FnMut() -> Option<Duration>) -> Option<Duration> {
+    look().or_else(|| {
+        reason.lower();
+        let next = look();
+        if next.is_some() {
+            reason.raise();
+        }
+        next
+    })
 }
 
 /// Gives memory back that was not needed: the surplus over two segments first, all of it at rest.

@@ -22,7 +22,8 @@ impl Alarm {
     pub(crate) fn new() -> Self {
         Self
     }
-    pub(crate) fn raise(&self) {}
+    pub(crate) fn unread(&self) {}
+    pub(crate) fn memory(&self) {}
 }
 
 pub(crate) struct Timer;
