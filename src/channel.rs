@@ -96,6 +96,8 @@ pub(crate) struct Core {
     /// From how many messages and bytes on writers ask the strategy; packed by [`pack`]. Written by whoever
     /// switches and by the timer.
     limits: AtomicU64,
+    /// The limits right after a switch.
+    first_limits: u64,
     pending: Pending,
     pool: Arc<Pool>,
     head: Mutex<Head>,
@@ -121,7 +123,8 @@ impl Core {
     pub(crate) fn new(config: Config) -> Self {
         let alarm = Arc::new(Alarm::new());
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
-        let core = Self {
+        let first_limits = ask_limits(&*config.strategy, &empty(config.capacity));
+        Self {
             capacity: config.capacity,
             max_message_bytes: config.max_message_bytes,
             when_full: config.when_full,
@@ -131,7 +134,8 @@ impl Core {
             pool_idle: config.pool_idle,
             strategy: config.strategy,
             clock: Clock::start(),
-            limits: AtomicU64::new(0),
+            limits: AtomicU64::new(first_limits),
+            first_limits,
             pending: Pending::new(segments, config.first_sequence),
             pool: Arc::new(Pool::new(config.capacity, config.max_bytes, Arc::clone(&alarm))),
             head: Mutex::new(Head::new(config.first_sequence)),
@@ -145,9 +149,7 @@ impl Core {
             closing: WaitList::new(),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
-        };
-        core.reset_limits();
-        core
+        }
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
@@ -281,7 +283,6 @@ impl Core {
     // ---- switching ----
 
     /// Seals the place at `sequence` if it is open and not empty; returns how many messages became readable.
-    /// What else a switch entails is [`after_switch`](Self::after_switch).
     pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
         let state = self.pending.place(sequence).seal()?;
         self.pending.advance(sequence);
@@ -292,19 +293,16 @@ impl Core {
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
         self.switched_at.store(now, Ordering::Relaxed);
         self.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
-        Some(state.messages())
-    }
-
-    /// Asks the strategy anew for its limits. Runs user code: never under a lock.
-    fn after_switch(&self) {
+        if self.load_limits() != self.first_limits {
+            self.limits.store(self.first_limits, Ordering::Relaxed);
+        }
         self.timer.start();
-        self.reset_limits();
+        Some(state.messages())
     }
 
     /// A whole switch, by anybody but a receiver in its turn.
     fn switch_place(&self, sequence: u64, cause: Switch) {
         if let Some(messages) = self.seal(sequence, cause) {
-            self.after_switch();
             self.wake_readers(messages);
         }
     }
@@ -329,7 +327,7 @@ impl Core {
             return self.switch_place(sequence, Switch::Full);
         }
         if contained(|| self.strategy.should_switch(&active)) != Some(true) {
-            return self.set_limits(&active);
+            return self.lower_limits(&active);
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -397,20 +395,15 @@ impl Core {
         readers || senders
     }
 
-    fn reset_limits(&self) {
-        self.set_limits(&empty(self.capacity));
-    }
-
-    fn set_limits(&self, active: &ActiveSegment) {
-        let limits = contained(|| self.strategy.limits(active)).unwrap_or(SwitchLimits::NEVER);
-        let packed = pack(limits.messages.min(self.capacity.messages), limits.bytes.min(self.capacity.bytes));
+    /// Asks the strategy anew from what fill on it wants to be asked.
+    fn lower_limits(&self, active: &ActiveSegment) {
         // ORDERING: Relaxed: the limits only decide when the strategy is asked.
-        self.limits.store(packed, Ordering::Relaxed);
+        self.limits.store(ask_limits(&*self.strategy, active), Ordering::Relaxed);
     }
 
     #[inline]
     fn load_limits(&self) -> u64 {
-        // ORDERING: Relaxed: see `set_limits`.
+        // ORDERING: Relaxed: see `lower_limits`.
         self.limits.load(Ordering::Relaxed)
     }
 
@@ -475,9 +468,6 @@ impl Core {
         }
         if after.released > 0 {
             self.pool.release_referenced(after.released);
-        }
-        if after.switched {
-            self.after_switch();
         }
         if after.left > 0 {
             self.readers.wake(after.left);
@@ -694,6 +684,12 @@ fn empty(capacity: Capacity) -> ActiveSegment {
         capacity_messages: capacity.messages,
         capacity_bytes: capacity.bytes,
     }
+}
+
+/// From what fill on a strategy wants to be asked, packed.
+fn ask_limits(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> u64 {
+    let limits = contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER);
+    pack(limits.messages.min(active.capacity_messages), limits.bytes.min(active.capacity_bytes))
 }
 
 /// Runs user code; nothing if it panics.

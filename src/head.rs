@@ -40,8 +40,6 @@ pub(crate) struct Aftermath {
     pub(crate) recycled: usize,
     /// Payloads that travelled by reference and are out of the channel.
     pub(crate) released: usize,
-    /// An on-demand switch was made.
-    pub(crate) switched: bool,
     /// Messages that other receivers could take.
     pub(crate) left: usize,
     /// Payloads to be dropped.
@@ -114,7 +112,7 @@ impl Head {
                 Kind::Sealed => self.adopt(core, state),
                 Kind::Open if state.messages() > 0 && core.on_demand() => {
                     gather(state, || place.load());
-                    after.switched |= core.seal(self.segment, Switch::OnDemand).is_some();
+                    core.seal(self.segment, Switch::OnDemand);
                 }
                 Kind::Closed => return Outlook::Closed,
                 Kind::Open | Kind::Ready => return Outlook::Empty,

@@ -155,9 +155,7 @@ impl Pool {
     pub(crate) fn acquire(&self) -> Option<usize> {
         let cells = self.cells();
         if let Some(number) = self.pooled.pop(cells) {
-            // ORDERING: Relaxed: counts for figures and for trimming.
-            let left = self.pooled_count.fetch_sub(1, Ordering::Relaxed) - 1;
-            self.idle_count.fetch_min(left, Ordering::Relaxed);
+            self.took_pooled();
             cells[number].segment.exclusive().expect("a pooled segment has no user").activate();
             return Some(number);
         }
@@ -171,6 +169,14 @@ impl Pool {
         Some(number)
     }
 
+    fn took_pooled(&self) {
+        // ORDERING: Relaxed: counts for figures and for trimming.
+        let left = self.pooled_count.fetch_sub(1, Ordering::Relaxed) - 1;
+        if left < self.idle_count.load(Ordering::Relaxed) {
+            self.idle_count.fetch_min(left, Ordering::Relaxed);
+        }
+    }
+
     /// Takes back a segment that was acquired and never written to.
     pub(crate) fn give_back(&self, number: usize) {
         if self.segment(number).release() {
@@ -180,9 +186,9 @@ impl Pool {
 
     /// Takes `bytes` of what `max_bytes` leaves.
     fn reserve(&self, bytes: usize) -> bool {
-        // ORDERING: Relaxed: the sum is all that counts, and no memory is reached through it.
         let add = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.max_bytes);
-        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        // ORDERING: Acquire pairs with the Release in `free_one`.
+        self.used_bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
     }
 
     /// Takes room for a payload that travels by reference, giving up pooled segments for it if need be.
@@ -220,18 +226,24 @@ impl Pool {
     /// A segment that nobody references any more.
     fn recycle(&self, number: usize, messages: usize) {
         self.recycle_quietly(number, messages);
-        self.wake_senders(self.capacity.messages);
+        self.wake_senders_behind_fence(self.capacity.messages);
     }
 
     /// Wakes up to `at_most` waiting senders, and has the timer look after those who were passed over.
     pub(crate) fn wake_senders(&self, at_most: usize) {
-        self.space.wake(at_most);
+        // ORDERING: SeqCst fence, against the one by which senders enlist.
+        fence(Ordering::SeqCst);
+        self.wake_senders_behind_fence(at_most);
+    }
+
+    fn wake_senders_behind_fence(&self, at_most: usize) {
+        self.space.wake_behind_fence(at_most);
         if self.space.waiting() > at_most {
             self.alarm.unread();
         }
     }
 
-    /// The same, with the wake left to the caller.
+    /// The same, with the wake left to the caller. Ends with a SeqCst fence behind the change.
     fn recycle_quietly(&self, number: usize, messages: usize) {
         let cells = self.cells();
         let mut segment = cells[number].segment.exclusive().expect("the last reference is gone");
@@ -254,13 +266,10 @@ impl Pool {
     fn free_one(&self) -> bool {
         let cells = self.cells();
         let Some(number) = self.pooled.pop(cells) else { return false };
-        // ORDERING: Relaxed: counts, as above; the bytes last, so that a vacant number is there for each
-        // reservation that succeeds.
-        let left = self.pooled_count.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.idle_count.fetch_min(left, Ordering::Relaxed);
+        self.took_pooled();
         cells[number].segment.exclusive().expect("a pooled segment has no user").free();
         self.vacant.push(cells, number);
-        // ORDERING: Release pairs with nothing but the order on one thread and the Acquire in `vacant.pop`.
+        // ORDERING: Release pairs with the Acquire in `reserve`: whoever gets these bytes finds the vacant number.
         self.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
         true
     }

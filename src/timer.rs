@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::channel::Core;
-use crate::sync::{Arc, AtomicBool, Notify, Ordering};
+use crate::sync::{Arc, AtomicBool, Notify, Ordering, fence};
 
 /// Nanoseconds since the channel was made, in `tokio::time`.
 pub(crate) struct Clock(Instant);
@@ -39,9 +39,17 @@ impl Reason {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
+    /// The same for a caller whose own SeqCst fence came after the change.
+    fn raise_behind_fence(&self) -> bool {
+        // ORDERING: Relaxed behind the fence: a reason seen raised is either lowered later, and then the task's
+        // last look, which is behind a fence too, sees the change; or it was not lowered since.
+        !self.0.load(Ordering::Relaxed) && self.raise()
+    }
+
     fn lower(&self) {
-        // ORDERING: see `raise`.
+        // ORDERING: see `raise`; the fence is for `raise_behind_fence`.
         self.0.swap(false, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -61,15 +69,15 @@ impl Alarm {
     }
 
     pub(crate) fn unread(&self) {
-        self.raise(&self.unread);
+        if self.unread.raise() {
+            self.notify.notify_one();
+        }
     }
 
+    /// To be called behind a SeqCst fence that came after the memory was pooled.
+    #[inline]
     pub(crate) fn memory(&self) {
-        self.raise(&self.memory);
-    }
-
-    fn raise(&self, reason: &Reason) {
-        if reason.raise() {
+        if self.memory.raise_behind_fence() {
             self.notify.notify_one();
         }
     }

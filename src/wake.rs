@@ -61,13 +61,18 @@ impl WaitList {
     /// Cancel safe as far as `attempt` is: between two attempts nothing is held but a place in the list.
     pub(crate) async fn until<T>(&self, mut attempt: impl FnMut(bool) -> Option<T>) -> T {
         loop {
-            let mut notified = pin!(self.notify.notified());
-            notified.as_mut().enable();
-            let _enlisted = self.enlist();
-            if let Some(value) = attempt(true) {
+            {
+                let mut notified = pin!(self.notify.notified());
+                notified.as_mut().enable();
+                let _enlisted = self.enlist();
+                if let Some(value) = attempt(true) {
+                    return value;
+                }
+                notified.await;
+            }
+            if let Some(value) = attempt(false) {
                 return value;
             }
-            notified.await;
         }
     }
 
@@ -98,6 +103,12 @@ impl WaitList {
     pub(crate) fn wake(&self, at_most: usize) {
         // ORDERING: SeqCst fence, against the one in `count`.
         fence(Ordering::SeqCst);
+        self.wake_behind_fence(at_most);
+    }
+
+    /// The same for a caller whose own SeqCst fence came after the change.
+    #[inline]
+    pub(crate) fn wake_behind_fence(&self, at_most: usize) {
         for _ in 0..self.waiting().min(at_most).min(BATCH) {
             let _ = catch_unwind(AssertUnwindSafe(|| self.notify.notify_one()));
         }
