@@ -15,12 +15,9 @@ use crate::sender::Sender;
 impl Sink<Bytes> for Sender {
     type Error = SendError<Bytes>;
 
+    /// Ready, also when the channel is closed: it is for `start_send` to refuse the message and give it back.
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let sender = &mut *self;
-        if sender.is_closed() {
-            return Poll::Ready(Err(SendError::Closed(sender.parked.take().unwrap_or_default())));
-        }
-        sender.poll_parked(cx)
+        self.poll_parked(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
