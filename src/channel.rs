@@ -14,7 +14,7 @@ use crate::pending::Pending;
 use crate::pool::{Lease, Pool};
 use crate::receiver::Receiver;
 use crate::segment::ATTACHED_BYTES;
-use crate::segment::state::{Capacity, Kind, NotReserved, Slot};
+use crate::segment::state::{Capacity, Kind, NotReserved, Slot, State};
 use crate::sender::Sender;
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
@@ -206,6 +206,8 @@ impl Core {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
+        // Room in a segment first: what is given back below could otherwise be what this sender waits for.
+        self.make_room(ATTACHED_BYTES)?;
         if !self.pool.reserve_referenced(len) {
             return Err(Refusal::Full);
         }
@@ -239,28 +241,44 @@ impl Core {
     fn reserve_next(&self, len: usize) -> Result<(u64, Slot), Refusal> {
         loop {
             let sequence = self.pending.active();
-            let place = self.pending.place(sequence);
-            let state = match place.reserve(len, self.capacity) {
+            match self.pending.place(sequence).reserve(len, self.capacity) {
                 Ok(slot) => return Ok((sequence, slot)),
-                Err(NotReserved::NoRoom) => {
-                    self.switch_place(sequence, Switch::Full);
-                    continue;
-                }
-                Err(NotReserved::NotOpen(state)) => state,
-            };
-            match state.kind() {
-                Kind::Closed => return Err(Refusal::Closed),
-                Kind::Sealed => self.pending.advance(sequence),
-                Kind::Ready if state.is_ready_for(sequence) => {
-                    let segment = self.pool.acquire().ok_or(Refusal::Full)?;
-                    if !place.open(sequence, segment) {
-                        self.pool.give_back(segment);
-                    }
-                }
-                // The place has moved on since `active` was read, or is open by now.
-                Kind::Ready | Kind::Open => {}
+                Err(NotReserved::NoRoom) => self.switch_place(sequence, Switch::Full),
+                Err(NotReserved::NotOpen(state)) => self.open_next(sequence, state)?,
             }
         }
+    }
+
+    /// Sees to it that the active segment has room for `len` bytes, without taking it.
+    fn make_room(&self, len: usize) -> Result<(), Refusal> {
+        loop {
+            let sequence = self.pending.active();
+            let state = self.pending.place(sequence).load();
+            if !state.is_open() {
+                self.open_next(sequence, state)?;
+            } else if state.has_room(len, self.capacity) {
+                return Ok(());
+            } else {
+                self.switch_place(sequence, Switch::Full);
+            }
+        }
+    }
+
+    /// One step towards an open place, from the place at `sequence` that was seen not to be.
+    fn open_next(&self, sequence: u64, state: State) -> Result<(), Refusal> {
+        match state.kind() {
+            Kind::Closed => return Err(Refusal::Closed),
+            Kind::Sealed => self.pending.advance(sequence),
+            Kind::Ready if state.is_ready_for(sequence) => {
+                let segment = self.pool.acquire().ok_or(Refusal::Full)?;
+                if !self.pending.place(sequence).open(sequence, segment) {
+                    self.pool.give_back(segment);
+                }
+            }
+            // The place has moved on since `active` was read, or is open by now.
+            Kind::Ready | Kind::Open => {}
+        }
+        Ok(())
     }
 
     /// After a commit that somebody waits for, or that is the first of its segment, or that reaches a limit.
@@ -449,6 +467,10 @@ impl Core {
         };
         if self.readers.waiting() > 0 && result.is_some() {
             after.left = head.left(self);
+            // Whoever sleeps has asked for a wake at the place that was read: it moves on with the head.
+            if after.left == 0 && self.on_demand && !head.await_message(self) {
+                after.left = 1;
+            }
         }
         drop(head);
         self.settle(after);
@@ -460,6 +482,8 @@ impl Core {
     fn settle(&self, after: Aftermath) {
         if after.recycled > 0 {
             self.pool.wake_senders(after.recycled.saturating_mul(self.capacity.messages));
+        }
+        if after.retired {
             // ORDERING: SeqCst fence, see `consider_switch`; Relaxed behind it.
             fence(Ordering::SeqCst);
             if self.deferred.load(Ordering::Relaxed) && self.deferred.swap(false, Ordering::Relaxed) {
@@ -472,7 +496,9 @@ impl Core {
         if after.left > 0 {
             self.readers.wake(after.left);
         }
-        drop(after.discarded);
+        if !after.discarded.is_empty() {
+            contained(|| drop(after.discarded));
+        }
     }
 
     /// Whether Safe mode may lend from this segment; see `ReadMode::Safe`.
@@ -599,8 +625,6 @@ impl Core {
                 requested: count(Switch::Requested),
                 close: count(Switch::Close),
             },
-            lent_bytes: self.pool.lent_segments() * self.pool.footprint(),
-            pooled_bytes: self.pool.pooled_segments() * self.pool.footprint(),
             referenced_bytes: self.pool.referenced_bytes(),
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
@@ -608,6 +632,11 @@ impl Core {
             ..Stats::default()
         };
         self.count_queue(&mut stats);
+        // Segments change hands while they are counted: what is not active or sealed is divided so that the sum
+        // is always one that the pool had.
+        let elsewhere = self.pool.segment_bytes().saturating_sub(stats.active_bytes + stats.sealed_bytes);
+        stats.lent_bytes = elsewhere.min(self.pool.lent_segments() * self.pool.footprint());
+        stats.pooled_bytes = elsewhere - stats.lent_bytes;
         stats
     }
 
@@ -644,15 +673,13 @@ impl Core {
     /// Whether a woken sender would find room, as far as can be told without trying.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.pending.place(self.pending.active()).load();
-        let in_active = state.is_open()
-            && state.messages() < self.capacity.messages
-            && state.bytes() < self.capacity.bytes;
-        in_active || self.pool.has_room()
+        (state.is_open() && state.has_room(1, self.capacity)) || self.pool.has_room()
     }
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
+        self.timer.end();
         self.discard();
     }
 }

@@ -36,6 +36,8 @@ impl Volume {
 /// What a turn leaves to be done when it is over.
 #[derive(Default)]
 pub(crate) struct Aftermath {
+    /// A segment was read to its end.
+    pub(crate) retired: bool,
     /// Segments that went back to the pool.
     pub(crate) recycled: usize,
     /// Payloads that travelled by reference and are out of the channel.
@@ -155,6 +157,7 @@ impl Head {
     fn retire(&mut self, core: &Core, after: &mut Aftermath) {
         let Some(current) = self.current.take() else { return };
         core.pending().retire(self.segment);
+        after.retired = true;
         self.segment = self.segment.wrapping_add(1);
         self.first_message = self.first_message.wrapping_add(current.state.messages() as u64);
         let handed_out = current.handed_out();

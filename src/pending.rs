@@ -79,7 +79,8 @@ impl Pending {
 
     /// How many sealed segments wait to be read, about.
     pub(crate) fn backlog(&self) -> u64 {
-        // ORDERING: Relaxed: see `retire`.
-        self.active().wrapping_sub(self.head.load(Ordering::Relaxed))
+        // ORDERING: Relaxed: see `retire`. By the time it is read, the head may have passed what was active.
+        let ahead = self.active().wrapping_sub(self.head.load(Ordering::Relaxed));
+        (ahead as i64).max(0) as u64
     }
 }

@@ -295,6 +295,12 @@ impl Pool {
         }
     }
 
+    /// Bytes of all segments that have memory.
+    pub(crate) fn segment_bytes(&self) -> usize {
+        // ORDERING: Relaxed: a figure.
+        self.used_bytes.load(Ordering::Relaxed).saturating_sub(self.referenced_bytes())
+    }
+
     pub(crate) fn pooled_segments(&self) -> usize {
         // ORDERING: Relaxed: a figure.
         self.pooled_count.load(Ordering::Relaxed)

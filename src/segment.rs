@@ -180,7 +180,7 @@ impl Segment {
             // reference into reserved bytes exists.
             unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
         });
-        self.commit(block, slot.index, Entry::new(INLINE, slot.offset, slot.len))
+        Self::commit(&block.index[slot.index], Entry::new(INLINE, slot.offset, slot.len))
     }
 
     /// Puts `payload` into the reserved slot by reference and commits it. True if a reader sleeps for it.
@@ -200,7 +200,7 @@ impl Segment {
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
             }
         });
-        self.commit(block, slot.index, Entry::new(ATTACHED, offset, size_of::<Bytes>()))
+        Self::commit(&block.index[slot.index], Entry::new(ATTACHED, offset, size_of::<Bytes>()))
     }
 
     /// Turns a reserved slot into padding that no reader sees. True if a reader sleeps for it.
@@ -214,15 +214,16 @@ impl Segment {
             // SAFETY: the reserved bytes are this slot's alone until the commit.
             unsafe { start.write_bytes(0, slot.len) }
         });
-        self.commit(block, slot.index, Entry::new(ABANDONED, slot.offset, slot.len))
+        Self::commit(&block.index[slot.index], Entry::new(ABANDONED, slot.offset, slot.len))
     }
 
     #[inline]
-    fn commit(&self, block: &Block, index: usize, entry: Entry) -> bool {
+    fn commit(at: &AtomicU64, entry: Entry) -> bool {
         // ORDERING: Release publishes the bytes to the Acquire in `Claim::entry`. Acquire pairs with the Release
         // in `Claim::await_commit`: a writer that finds its entry awaited also sees whether that reader left.
-        // One exchange both commits and learns of the sleeper, so no wake can fall between the two.
-        block.index[index].swap(entry.0, Ordering::AcqRel) == AWAITED
+        // One exchange both commits and learns of the sleeper, so no wake can fall between the two. It takes the
+        // entry alone: once it is committed, the block around it may be freed before this returns.
+        at.swap(entry.0, Ordering::AcqRel) == AWAITED
     }
 
     /// Payload bytes among `reserved` ones; exact once all writers have committed.

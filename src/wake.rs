@@ -109,16 +109,20 @@ impl WaitList {
     /// The same for a caller whose own SeqCst fence came after the change.
     #[inline]
     pub(crate) fn wake_behind_fence(&self, at_most: usize) {
-        for _ in 0..self.waiting().min(at_most).min(BATCH) {
-            let _ = catch_unwind(AssertUnwindSafe(|| self.notify.notify_one()));
-        }
+        self.notify_each(self.waiting().min(at_most).min(BATCH));
     }
 
-    /// Wakes everybody: something ended.
+    /// Wakes everybody: something ended. One by one, so that a waker that panics keeps no other from being woken.
     pub(crate) fn wake_all(&self) {
         // ORDERING: SeqCst fence, against the one in `count`: who is not seen here sees the end.
         fence(Ordering::SeqCst);
-        let _ = catch_unwind(AssertUnwindSafe(|| self.notify.notify_waiters()));
+        self.notify_each(self.waiting());
+    }
+
+    fn notify_each(&self, waiters: usize) {
+        for _ in 0..waiters {
+            let _ = catch_unwind(AssertUnwindSafe(|| self.notify.notify_one()));
+        }
     }
 }
 

@@ -103,6 +103,12 @@ impl State {
         (self.0 & BYTES_MASK) as usize
     }
 
+    /// Whether another message of `len` bytes fits.
+    #[inline]
+    pub(crate) fn has_room(self, len: usize, capacity: Capacity) -> bool {
+        self.messages() < capacity.messages && len <= capacity.bytes - self.bytes()
+    }
+
     /// The number of the segment, if there is one; meaningless for Ready.
     #[inline]
     pub(crate) fn segment(self) -> Option<usize> {
@@ -202,7 +208,7 @@ impl Word {
                 return Err(NotReserved::NotOpen(self.load()));
             }
             let (index, offset) = (seen.messages(), seen.bytes());
-            if index >= capacity.messages || len > capacity.bytes - offset {
+            if !seen.has_room(len, capacity) {
                 return Err(NotReserved::NoRoom);
             }
             // ORDERING: Acquire pairs with the Release of `open` (every exchange in between continues its
