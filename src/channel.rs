@@ -26,9 +26,6 @@ const BY_REFERENCE_FROM: usize = 32 << 10;
 
 /// How often the timer asks a strategy at most.
 const SHORTEST_CHECK: Duration = Duration::from_micros(100);
-/// How long a wake may go unheeded until the next waiter is woken.
-const PASSED_OVER_FOR: Duration = Duration::from_millis(1);
-
 /// Makes a channel with all defaults.
 ///
 /// # Panics
@@ -69,6 +66,13 @@ pub(crate) enum Switch {
     OnDemand,
     Requested,
     Close,
+}
+
+/// Whether a sender has waited for memory, or would overtake those who have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Newcomer,
+    First,
 }
 
 /// Why a message was not accepted. The payload stays with the caller.
@@ -177,17 +181,19 @@ impl Core {
     // ---- writing ----
 
     /// Accepts a message, or says why not and leaves the payload where it is.
+    ///
+    /// Only those whose `turn` it is get memory that others wait for; room in the open segment is anybody's.
     #[inline]
-    pub(crate) fn try_write<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
+    pub(crate) fn try_write<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
         let bytes = payload.as_ref().expect("a payload to send").as_slice();
         let len = bytes.len();
         if (P::OWNED && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes {
-            return self.write_attached(payload, len);
+            return self.write_attached(payload, len, turn);
         }
         if len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
         }
-        let (sequence, slot) = self.reserve(len)?;
+        let (sequence, slot) = self.reserve(len, turn)?;
         let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
         *payload = None;
         let (messages, bytes) = slot.filled();
@@ -199,7 +205,12 @@ impl Core {
 
     /// Accepts a message by reference.
     #[cold]
-    fn write_attached<P: Payload>(&self, payload: &mut Option<P>, len: usize) -> Result<(), Refusal> {
+    fn write_attached<P: Payload>(
+        &self,
+        payload: &mut Option<P>,
+        len: usize,
+        turn: Turn,
+    ) -> Result<(), Refusal> {
         if len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
         }
@@ -207,11 +218,13 @@ impl Core {
             return Err(Refusal::Closed);
         }
         // Room in a segment first: what is given back below could otherwise be what this sender waits for.
-        self.make_room(ATTACHED_BYTES)?;
-        if !self.pool.reserve_referenced(len) {
+        self.make_room(ATTACHED_BYTES, turn)?;
+        if self.is_after_others(turn) || !self.pool.reserve_referenced(len) {
+            // Only a reader can make room, and it may be waiting for this very segment to be full.
+            self.switch_place(self.pending.active(), Switch::Full);
             return Err(Refusal::Full);
         }
-        let (sequence, slot) = match self.reserve(ATTACHED_BYTES) {
+        let (sequence, slot) = match self.reserve(ATTACHED_BYTES, turn) {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 // Held on to while waiting, it could keep a segment from being had for ever.
@@ -229,33 +242,33 @@ impl Core {
 
     /// Reserves a place for `len` bytes, switching to the next segment if need be.
     #[inline]
-    fn reserve(&self, len: usize) -> Result<(u64, Slot), Refusal> {
+    fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
         let sequence = self.pending.active();
         match self.pending.place(sequence).reserve(len, self.capacity) {
             Ok(slot) => Ok((sequence, slot)),
-            Err(_) => self.reserve_next(len),
+            Err(_) => self.reserve_next(len, turn),
         }
     }
 
     #[cold]
-    fn reserve_next(&self, len: usize) -> Result<(u64, Slot), Refusal> {
+    fn reserve_next(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
         loop {
             let sequence = self.pending.active();
             match self.pending.place(sequence).reserve(len, self.capacity) {
                 Ok(slot) => return Ok((sequence, slot)),
                 Err(NotReserved::NoRoom) => self.switch_place(sequence, Switch::Full),
-                Err(NotReserved::NotOpen(state)) => self.open_next(sequence, state)?,
+                Err(NotReserved::NotOpen(state)) => self.open_next(sequence, state, turn)?,
             }
         }
     }
 
     /// Sees to it that the active segment has room for `len` bytes, without taking it.
-    fn make_room(&self, len: usize) -> Result<(), Refusal> {
+    fn make_room(&self, len: usize, turn: Turn) -> Result<(), Refusal> {
         loop {
             let sequence = self.pending.active();
             let state = self.pending.place(sequence).load();
             if !state.is_open() {
-                self.open_next(sequence, state)?;
+                self.open_next(sequence, state, turn)?;
             } else if state.has_room(len, self.capacity) {
                 return Ok(());
             } else {
@@ -264,11 +277,17 @@ impl Core {
         }
     }
 
+    /// Whether there is somebody waiting for memory whose turn comes before.
+    fn is_after_others(&self, turn: Turn) -> bool {
+        turn == Turn::Newcomer && self.pool.space.waiting() > 0
+    }
+
     /// One step towards an open place, from the place at `sequence` that was seen not to be.
-    fn open_next(&self, sequence: u64, state: State) -> Result<(), Refusal> {
+    fn open_next(&self, sequence: u64, state: State, turn: Turn) -> Result<(), Refusal> {
         match state.kind() {
             Kind::Closed => return Err(Refusal::Closed),
             Kind::Sealed => self.pending.advance(sequence),
+            Kind::Ready if self.is_after_others(turn) => return Err(Refusal::Full),
             Kind::Ready if state.is_ready_for(sequence) => {
                 let segment = self.pool.acquire().ok_or(Refusal::Full)?;
                 if !self.pending.place(sequence).open(sequence, segment) {
@@ -384,33 +403,38 @@ impl Core {
         })
     }
 
-    /// The timer's look: switches if it is time to, wakes whoever still waits although there is no need, and
-    /// tells when to look again.
-    pub(crate) fn look_at_unread(&self) -> Option<Duration> {
-        let strategy = if self.timed { self.look_at_active() } else { None };
-        let waiters = self.wake_passed_over().then_some(PASSED_OVER_FOR);
-        [strategy, waiters].into_iter().flatten().min()
-    }
-
-    fn look_at_active(&self) -> Option<Duration> {
+    /// The timer's look at the active segment: switches if it is time to, or tells when to look again.
+    pub(crate) fn look_at_active(&self) -> Option<Duration> {
+        if !self.timed {
+            return None;
+        }
         self.consider_switch(self.pending.active());
         let active = self.active_segment(self.pending.active())?;
         contained(|| self.strategy.next_check(&active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
     }
 
-    /// A wake may have gone to a task that does not poll its future any more: whoever waits behind it is woken.
-    /// True if that was so.
-    fn wake_passed_over(&self) -> bool {
-        let in_active = self.on_demand && self.active_segment(self.pending.active()).is_some();
-        let readers = self.readers.waiting() > 1 && (in_active || self.pending.backlog() > 0);
-        if readers {
+    /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken
+    /// does not poll its future any more.
+    pub(crate) fn is_anybody_passed_over(&self) -> bool {
+        self.are_readers_passed_over() || self.are_senders_passed_over()
+    }
+
+    fn are_readers_passed_over(&self) -> bool {
+        let in_active = || self.on_demand && self.active_segment(self.pending.active()).is_some();
+        self.readers.waiting() > 1 && (self.pending.backlog() > 0 || in_active())
+    }
+
+    fn are_senders_passed_over(&self) -> bool {
+        self.pool.space.waiting() > 1 && self.has_room()
+    }
+
+    pub(crate) fn wake_passed_over(&self) {
+        if self.are_readers_passed_over() {
             self.readers.wake(usize::MAX);
         }
-        let senders = self.pool.space.waiting() > 1 && self.has_room();
-        if senders {
+        if self.are_senders_passed_over() {
             self.pool.space.wake(usize::MAX);
         }
-        readers || senders
     }
 
     /// Asks the strategy anew from what fill on it wants to be asked.

@@ -216,14 +216,10 @@ impl Builder {
 
     /// Checks every number against its range, which depends on those before it.
     pub(crate) fn check(self, runtime: Option<Handle>) -> Result<Config, BuildError> {
-        let capacity = self.capacity()?;
+        let capacity = self.capacity(self.max_bytes)?;
         let one = footprint(capacity);
-        in_range(
-            "max_bytes",
-            self.max_bytes,
-            2 * one,
-            one.saturating_mul(MAX_SEGMENTS).min(isize::MAX as usize),
-        )?;
+        let (least, most) = self.max_bytes_range()?;
+        in_range("max_bytes", self.max_bytes, least, most)?;
         let max_message_bytes =
             self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
         in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - one)?;
@@ -243,16 +239,29 @@ impl Builder {
         })
     }
 
-    fn capacity(&self) -> Result<Capacity, BuildError> {
+    /// The size of segments, which follows `max_bytes` where it was not set.
+    fn capacity(&self, max_bytes: usize) -> Result<Capacity, BuildError> {
         let bytes = self.segment_bytes.unwrap_or_else(|| {
-            let usual = (self.max_bytes / 8).min(DEFAULT_SEGMENT_BYTES);
-            usual.max(self.max_bytes / 4096).clamp(MIN_SEGMENT_BYTES, MAX_BYTES)
+            let usual = (max_bytes / 8).min(DEFAULT_SEGMENT_BYTES);
+            usual.max(max_bytes / 4096).clamp(MIN_SEGMENT_BYTES, MAX_BYTES)
         });
         in_range("segment_bytes", bytes, MIN_SEGMENT_BYTES, MAX_BYTES)?;
         let messages =
             self.segment_messages.unwrap_or((bytes / DEFAULT_BYTES_PER_MESSAGE).clamp(1, MAX_MESSAGES));
         in_range("segment_messages", messages, 1, MAX_MESSAGES)?;
         Ok(Capacity { messages, bytes })
+    }
+
+    /// The least that holds two segments, and the most that segments can be numbered for.
+    fn max_bytes_range(&self) -> Result<(usize, usize), BuildError> {
+        let two = |max_bytes| self.capacity(max_bytes).map(|capacity| 2 * footprint(capacity));
+        let mut least = two(0)?;
+        // Where segments grow with `max_bytes` they do so by less than half of it: this settles.
+        while two(least)? > least {
+            least = two(least)?;
+        }
+        let largest = footprint(self.capacity(usize::MAX)?);
+        Ok((least, largest.saturating_mul(MAX_SEGMENTS).min(isize::MAX as usize)))
     }
 }
 

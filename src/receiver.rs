@@ -152,7 +152,8 @@ impl Receiver {
         // Out of its lock while it is used, as polling runs code of the caller's waker.
         let mut waiter = mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
         let readers = &self.core.readers;
-        let attempt = poll_fn(|cx| readers.poll_until(&mut waiter, cx, |sleeping| self.turn(sleeping)));
+        let attempt =
+            poll_fn(|cx| readers.poll_until(&mut waiter, cx, |attempt| self.turn(attempt.enlisted)));
         let polled = pin!(coop::cooperative(attempt)).poll(cx);
         mem::swap(&mut waiter, &mut self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
         waiter.leave(readers);
@@ -295,7 +296,7 @@ impl Receiver {
 
     /// Waits in the list of receivers; if dropped, sees to it that nobody relies on this one.
     #[cold]
-    async fn wait<T>(&self, attempt: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
+    async fn wait<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
         struct Waiting<'a>(&'a Core);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -303,7 +304,7 @@ impl Receiver {
             }
         }
         let waiting = Waiting(&self.core);
-        let received = self.core.readers.until(attempt).await;
+        let received = self.core.readers.until(|attempt| turn(attempt.enlisted)).await;
         mem::forget(waiting);
         received
     }

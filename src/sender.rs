@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::channel::{Core, Refusal};
+use crate::channel::{Core, Refusal, Turn};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::payload::Payload;
 use crate::sync::Arc;
 use crate::timer::Timer;
-use crate::wake::PollWaiter;
+use crate::wake::{Attempt, PollWaiter};
 
 /// Sends byte messages; clone it for every task that writes.
 ///
@@ -69,7 +69,7 @@ impl Sender {
     pub async fn send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
         let mut payload = Some(payload);
         self.pace.keep().await;
-        let refusal = match self.attempt(&mut payload) {
+        let refusal = match self.attempt(&mut payload, Turn::Newcomer) {
             Ok(()) => return Ok(()),
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 match self.wait_to_send(&mut payload).await {
@@ -107,7 +107,7 @@ impl Sender {
     #[inline]
     pub fn try_send<P: Payload>(&self, payload: P) -> Result<(), TrySendError<P>> {
         let mut payload = Some(payload);
-        self.attempt(&mut payload).map_err(|refusal| {
+        self.attempt(&mut payload, Turn::Newcomer).map_err(|refusal| {
             let payload = payload.expect("a refused payload is still here");
             match refusal {
                 Refusal::Full => TrySendError::Full(payload),
@@ -143,7 +143,7 @@ impl Sender {
     ) -> Result<(), SendTimeoutError<P>> {
         let mut payload = Some(payload);
         self.pace.keep().await;
-        let result = match self.attempt(&mut payload) {
+        let result = match self.attempt(&mut payload, Turn::Newcomer) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 let timeout = timeout(self.core.timer(), limit, self.wait_to_send(&mut payload));
                 timeout.await.ok_or(None).and_then(|sent| sent.map_err(Some))
@@ -162,25 +162,33 @@ impl Sender {
     }
 
     #[inline]
-    fn attempt<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
-        if self.released {
-            return Err(Refusal::Closed);
+    pub(crate) fn attempt<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
+        if self.released { Err(Refusal::Closed) } else { self.core.try_write(payload, turn) }
+    }
+
+    /// An attempt to send from the list of waiting senders.
+    pub(crate) fn attempt_in_turn<P: Payload>(
+        &self,
+        payload: &mut Option<P>,
+        attempt: Attempt,
+    ) -> Option<Result<(), Refusal>> {
+        let turn = if attempt.first { Turn::First } else { Turn::Newcomer };
+        match self.attempt(payload, turn) {
+            Err(Refusal::Full) => {
+                if !attempt.first {
+                    // Those ahead pass their wakes on, unless they are not polled any more.
+                    self.core.timer().arm();
+                }
+                None
+            }
+            result => Some(result),
         }
-        self.core.try_write(payload)
     }
 
     /// Waits until the message is accepted, or refused for another reason than being full.
     #[cold]
     async fn wait_to_send<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
-        let result = self
-            .core
-            .pool()
-            .space
-            .until(|_| match self.attempt(payload) {
-                Err(Refusal::Full) => None,
-                result => Some(result),
-            })
-            .await;
+        let result = self.core.pool().space.until(|attempt| self.attempt_in_turn(payload, attempt)).await;
         self.wake_next();
         result
     }

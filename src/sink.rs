@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_sink::Sink;
 
-use crate::channel::Refusal;
+use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
 use crate::sender::Sender;
 
@@ -22,7 +22,7 @@ impl Sink<Bytes> for Sender {
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
         let mut message = Some(message);
-        match self.write(&mut message) {
+        match self.attempt(&mut message, Turn::Newcomer) {
             // Another handle took the room that there was: the message waits here for the next poll.
             Err(Refusal::Full) if !self.core().rejects_when_full() && self.parked.is_none() => {
                 self.parked = message;
@@ -46,21 +46,14 @@ impl Sink<Bytes> for Sender {
 }
 
 impl Sender {
-    fn write(&self, message: &mut Option<Bytes>) -> Result<(), Refusal> {
-        if self.released { Err(Refusal::Closed) } else { self.core().try_write(message) }
-    }
-
     /// Sends the parked message, if there is one.
     fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
         if self.parked.is_none() {
             return Poll::Ready(Ok(()));
         }
         let (mut parked, mut waiter) = (self.parked.take(), std::mem::take(&mut self.waiter));
-        let polled =
-            self.core().pool().space.poll_until(&mut waiter, cx, |_| match self.write(&mut parked) {
-                Err(Refusal::Full) => None,
-                result => Some(result),
-            });
+        let space = &self.core().pool().space;
+        let polled = space.poll_until(&mut waiter, cx, |attempt| self.attempt_in_turn(&mut parked, attempt));
         self.waiter = waiter;
         match polled {
             Poll::Pending => {

@@ -64,7 +64,8 @@ pub trait SwitchStrategy: Send + Sync + 'static {
     /// Whether to switch now. Asked when a limit is reached and when the timer looks.
     fn should_switch(&self, active: &ActiveSegment) -> bool;
 
-    /// The smallest fill at which [`should_switch`](Self::should_switch) could say yes at this moment.
+    /// The smallest fill at which [`should_switch`](Self::should_switch) could say yes between now and
+    /// [`next_check`](Self::next_check).
     ///
     /// By default it is asked after every message, with the time that has passed read from the clock.
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
@@ -193,25 +194,40 @@ impl SwitchStrategy for Weighted {
                 || active.messages >= self.messages_needed(active))
     }
 
+    /// The limit falls as time passes, and the timer lowers it in steps: what holds is the limit at the end of
+    /// the step.
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
-        if active.elapsed >= self.window {
+        let elapsed = active.elapsed + self.step(active);
+        if elapsed >= self.window {
             return SwitchLimits::EVERY_MESSAGE;
         }
-        SwitchLimits { messages: self.messages_needed(active), ..SwitchLimits::NEVER }
+        let messages = self.messages_needed(&ActiveSegment { elapsed, ..*active });
+        SwitchLimits { messages, ..SwitchLimits::NEVER }
     }
 
-    /// The limit falls as time passes, and only the timer lowers it: it looks when a full segment would first
-    /// be due, and from then on sixteen times a window, but not more often than every millisecond.
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        let remaining = self.window.saturating_sub(active.elapsed);
-        let share_of_full = (self.threshold - self.count_weight) / self.time_weight;
-        let first = if share_of_full.is_finite() {
-            self.window.mul_f64(share_of_full.clamp(0.0, 1.0))
-        } else {
-            self.window
-        };
+        Some(self.due(active).saturating_sub(active.elapsed).min(self.step(active)))
+    }
+}
+
+impl Weighted {
+    /// The moment at which this many messages are enough.
+    fn due(&self, active: &ActiveSegment) -> Duration {
+        let filled = active.messages as f64 / active.capacity_messages as f64;
+        self.moment((self.threshold - self.count_weight * filled) / self.time_weight)
+    }
+
+    /// The time until the limit is lowered next: until a full segment would be due at first, and then a sixteenth
+    /// of the window, but at least a millisecond.
+    fn step(&self, active: &ActiveSegment) -> Duration {
+        let first = self.moment((self.threshold - self.count_weight) / self.time_weight);
         let step = (self.window / 16).max(Duration::from_millis(1));
-        Some(remaining.min(first.saturating_sub(active.elapsed).max(step)))
+        first.saturating_sub(active.elapsed).max(step).min(self.window.saturating_sub(active.elapsed))
+    }
+
+    /// This share of the window, or its end.
+    fn moment(&self, share: f64) -> Duration {
+        if share.is_finite() { self.window.mul_f64(share.clamp(0.0, 1.0)) } else { self.window }
     }
 }
 

@@ -129,9 +129,9 @@ impl Timer {
 }
 
 async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
-    let mut trimmer = Trimmer::default();
+    let (mut patience, mut trimmer) = (Patience::default(), Trimmer::default());
     loop {
-        let Some(next) = look(&core, &alarm, &mut trimmer) else { return };
+        let Some(next) = look(&core, &alarm, &mut patience, &mut trimmer) else { return };
         match next {
             Some(delay) => {
                 let _ = tokio::time::timeout(delay, alarm.notify.notified()).await;
@@ -142,9 +142,15 @@ async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
 }
 
 /// Looks after the channel; returns when to look again, if at all, or nothing if the channel is gone.
-fn look(core: &Weak<Core>, alarm: &Alarm, trimmer: &mut Trimmer) -> Option<Option<Duration>> {
+fn look(
+    core: &Weak<Core>,
+    alarm: &Alarm,
+    patience: &mut Patience,
+    trimmer: &mut Trimmer,
+) -> Option<Option<Duration>> {
     let core = core.upgrade()?;
-    let unread = watch(&alarm.unread, || core.look_at_unread());
+    let unread =
+        watch(&alarm.unread, || [core.look_at_active(), patience.look(&core)].into_iter().flatten().min());
     let memory = watch(&alarm.memory, || trimmer.trim(&core));
     Some([unread, memory].into_iter().flatten().min())
 }
@@ -159,6 +165,32 @@ fn watch(reason: &Reason, mut look: impl FnMut() -> Option<Duration>) -> Option<
         }
         next
     })
+}
+
+/// Wakes whoever waits behind a task that was woken and does not poll its future any more.
+#[derive(Default)]
+struct Patience {
+    since: Option<Instant>,
+}
+
+/// How long a wake may go unheeded.
+const UNHEEDED_FOR: Duration = Duration::from_millis(10);
+
+impl Patience {
+    fn look(&mut self, core: &Core) -> Option<Duration> {
+        if !core.is_anybody_passed_over() {
+            self.since = None;
+            return None;
+        }
+        let now = Instant::now();
+        let waited = now - *self.since.get_or_insert(now);
+        if waited < UNHEEDED_FOR {
+            return Some(UNHEEDED_FOR - waited);
+        }
+        core.wake_passed_over();
+        self.since = Some(now);
+        Some(UNHEEDED_FOR)
+    }
 }
 
 /// Gives memory back that was not needed: the surplus over two segments first, all of it at rest.

@@ -22,6 +22,21 @@ pub(crate) struct WaitList {
     waiting: AtomicUsize,
 }
 
+/// What a waiter may take for granted in an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// It is in the list, and sleeps if this attempt fails.
+    pub(crate) enlisted: bool,
+    /// Nobody who came before still waits for a wake: none was in the list, or this one was woken.
+    pub(crate) first: bool,
+}
+
+impl Attempt {
+    const NEWCOMER: Self = Self { enlisted: false, first: false };
+    const AGAIN: Self = Self { enlisted: true, first: false };
+    const WOKEN: Self = Self { enlisted: false, first: true };
+}
+
 /// Counts its waiter for as long as it lives.
 struct Enlisted<'a>(&'a AtomicUsize);
 
@@ -43,59 +58,67 @@ impl WaitList {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    fn enlist(&self) -> Enlisted<'_> {
-        self.count();
-        Enlisted(&self.waiting)
+    fn enlist(&self) -> (Enlisted<'_>, Attempt) {
+        let attempt = self.count();
+        (Enlisted(&self.waiting), attempt)
     }
 
-    fn count(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+    fn count(&self) -> Attempt {
+        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         // ORDERING: SeqCst fence, against the one in `wake`: either the waker sees this waiter, or the attempt
         // that follows sees what the waker did.
         fence(Ordering::SeqCst);
+        Attempt { enlisted: true, first: ahead == 0 }
     }
 
-    /// Makes `attempt` until it returns something, and sleeps in between. The argument tells whether the
-    /// waiter is enlisted, so that the attempt is the last one before it sleeps.
+    /// Makes `attempt` until it returns something, and sleeps in between.
     ///
     /// Cancel safe as far as `attempt` is: between two attempts nothing is held but a place in the list.
-    pub(crate) async fn until<T>(&self, mut attempt: impl FnMut(bool) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut attempt: impl FnMut(Attempt) -> Option<T>) -> T {
         loop {
             {
                 let mut notified = pin!(self.notify.notified());
                 notified.as_mut().enable();
-                let _enlisted = self.enlist();
-                if let Some(value) = attempt(true) {
+                let (_enlisted, last) = self.enlist();
+                if let Some(value) = attempt(last) {
                     return value;
                 }
                 notified.await;
             }
-            if let Some(value) = attempt(false) {
+            if let Some(value) = attempt(Attempt::WOKEN) {
                 return value;
             }
         }
     }
 
-    /// The same for a caller that polls and keeps its place in `waiter`.
+    /// The same for a caller that polls and keeps its place in `waiter`; with an attempt before it is enlisted.
     pub(crate) fn poll_until<T>(
         &self,
         waiter: &mut PollWaiter,
         cx: &mut Context<'_>,
-        mut attempt: impl FnMut(bool) -> Option<T>,
+        mut attempt: impl FnMut(Attempt) -> Option<T>,
     ) -> Poll<T> {
-        if waiter.enlisted.is_none() {
-            if let Some(value) = attempt(false) {
-                return Poll::Ready(value);
+        let mut next = Attempt::NEWCOMER;
+        if let Some(place) = &mut waiter.place {
+            next = Attempt::AGAIN;
+            if place.as_mut().poll(cx).is_ready() {
+                waiter.leave(self);
+                next = Attempt::WOKEN;
             }
         }
         loop {
-            let notified = waiter.enlist(self);
-            if let Some(value) = attempt(true) {
+            if let Some(value) = attempt(next) {
                 waiter.leave(self);
                 return Poll::Ready(value);
             }
-            ready!(notified.poll(cx));
-            waiter.leave(self);
+            match &mut waiter.place {
+                None => next = waiter.enlist(self),
+                Some(place) => {
+                    ready!(place.as_mut().poll(cx));
+                    waiter.leave(self);
+                    next = Attempt::WOKEN;
+                }
+            }
         }
     }
 
@@ -129,24 +152,20 @@ impl WaitList {
 /// A place in a list for a caller that polls; whoever owns it calls [`leave`](Self::leave) before dropping it.
 #[derive(Default)]
 pub(crate) struct PollWaiter {
-    enlisted: Option<Pin<Box<OwnedNotified>>>,
+    place: Option<Pin<Box<OwnedNotified>>>,
 }
 
 impl PollWaiter {
-    fn enlist(&mut self, list: &WaitList) -> Pin<&mut OwnedNotified> {
-        self.enlisted
-            .get_or_insert_with(|| {
-                let mut notified = Box::pin(notified_owned(&list.notify));
-                notified.as_mut().enable();
-                list.count();
-                notified
-            })
-            .as_mut()
+    fn enlist(&mut self, list: &WaitList) -> Attempt {
+        let mut place = Box::pin(notified_owned(&list.notify));
+        place.as_mut().enable();
+        self.place = Some(place);
+        list.count()
     }
 
     /// Gives the place up; a wake that came meanwhile goes to the next in the list.
     pub(crate) fn leave(&mut self, list: &WaitList) {
-        if self.enlisted.take().is_some() {
+        if self.place.take().is_some() {
             drop(Enlisted(&list.waiting));
         }
     }
