@@ -78,7 +78,10 @@ impl WaitList {
         loop {
             {
                 let mut notified = pin!(self.notify.notified());
-                notified.as_mut().enable();
+                while notified.as_mut().enable() {
+                    // A wake from before, when nobody waited for it: the attempt below sees what it was about.
+                    notified.set(self.notify.notified());
+                }
                 let (_enlisted, last) = self.enlist();
                 if let Some(value) = attempt(last) {
                     return value;
@@ -158,7 +161,10 @@ pub(crate) struct PollWaiter {
 impl PollWaiter {
     fn enlist(&mut self, list: &WaitList) -> Attempt {
         let mut place = Box::pin(notified_owned(&list.notify));
-        place.as_mut().enable();
+        while place.as_mut().enable() {
+            // See `until`.
+            place.set(notified_owned(&list.notify));
+        }
         self.place = Some(place);
         list.count()
     }
