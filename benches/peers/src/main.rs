@@ -1,0 +1,31 @@
+//! turbostream side by side with other async channels. See `--help` and the README beside this crate's manifest.
+
+mod alloc;
+mod cli;
+mod contenders;
+mod driver;
+mod report;
+mod run;
+mod workloads;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+#[global_allocator]
+static GLOBAL: alloc::Dispatch = alloc::Dispatch;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Run(args)) => run::in_this_process(&args),
+        None => driver::drive(&cli.plan),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One run of one contender, as a process of its own: no run inherits another's heap, threads or hang.
+
+use crate::alloc::{self, Allocator};
+use crate::cli::RunArgs;
+use crate::contenders::{self, Entry};
+use crate::workloads::{Job, Outcome, Workload};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// What the driver wants run.
+pub struct Run<'a> {
+    pub workload: Workload,
+    pub allocator: Allocator,
+    pub contender: &'a Entry,
+    pub job: Job,
+    pub timeout: u64,
+}
+
+impl Run<'_> {
+    /// Runs it in a child and waits for that; the child ends itself when its time is up.
+    pub fn in_a_child(&self) -> Result<Outcome, String> {
+        let program = std::env::current_exe().map_err(|error| format!("own program not found: {error}"))?;
+        let output = Command::new(program)
+            .arg("run")
+            .arg(self.workload.name())
+            .arg(self.contender.name)
+            .arg(self.job.messages.to_string())
+            .arg(self.job.capacity.to_string())
+            .arg(self.timeout.to_string())
+            .env(Allocator::VARIABLE, self.allocator.name())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("no child process: {error}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{}: {}", output.status, said.trim()));
+        }
+        let (allocator, outcome): (Allocator, Outcome) =
+            serde_json::from_slice(&output.stdout).map_err(|error| format!("unreadable outcome: {error}"))?;
+        if allocator != self.allocator {
+            return Err(format!("ran on the {} allocator", allocator.name()));
+        }
+        Ok(outcome)
+    }
+}
+
+/// The child's side: prints the outcome as JSON.
+pub fn in_this_process(args: &RunArgs) -> Result<(), String> {
+    let contender =
+        contenders::find(&args.contender).ok_or_else(|| format!("no contender {}", args.contender))?;
+    let job = Job { messages: args.messages, capacity: args.capacity };
+    let timeout = args.timeout;
+    // A thread of its own sees even a hang that keeps every worker busy. It ends with the process.
+    let (done, watched) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if watched.recv_timeout(Duration::from_secs(timeout)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("hang: not done after {timeout} s");
+            std::process::exit(3);
+        }
+    });
+    let outcome = (contender.run)(args.workload, job)?;
+    drop(done);
+    let line = serde_json::to_string(&(alloc::current(), outcome)).map_err(|error| error.to_string())?;
+    println!("{line}");
+    Ok(())
+}

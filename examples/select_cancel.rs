@@ -1,0 +1,128 @@
+//! Graceful shutdown that loses nothing: `tokio::select!` and a `CancellationToken`.
+//!
+//! Four producers send into a small channel whose reader has work to do, so most of the time they wait for
+//! room, and are cancelled in the middle of such a wait. A cancelled `send` was either accepted in full or
+//! not at all, so what each producer counted is exactly what arrives. The reader goes on until the channel is
+//! closed and drained.
+//!
+//! ```text
+//! cargo run --release --example select_cancel            # stops by itself after 50,000 messages
+//! cargo run --release --example select_cancel -- --wait  # stops at Ctrl-C
+//! ```
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use turbostream::{Receiver, Sender};
+
+const PRODUCERS: usize = 4;
+const STOP_AFTER: u64 = 50_000;
+const MESSAGE_BYTES: usize = 512;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let until_ctrl_c = std::env::args().any(|argument| argument == "--wait");
+    let (tx, rx) =
+        turbostream::builder().segment_bytes(16 * 1024).segment_messages(256).max_bytes(64 * 1024).build()?;
+    let monitor = rx.monitor();
+    let stop = CancellationToken::new();
+
+    let mut producers = JoinSet::new();
+    for id in 0..PRODUCERS {
+        producers.spawn(produce(id, tx.clone(), stop.clone()));
+    }
+    drop(tx); // the producers hold the only senders: when the last one ends, the channel closes
+    let consumer = tokio::spawn(consume(rx, stop.clone(), (!until_ctrl_c).then_some(STOP_AFTER)));
+
+    tokio::select! {
+        () = stop.cancelled() => println!("the consumer has seen {STOP_AFTER} messages: stopping"),
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt?;
+            println!("interrupted: stopping");
+            stop.cancel();
+        }
+    }
+
+    let mut accepted = [0; PRODUCERS];
+    let mut cut_short = 0;
+    for (id, count, was_waiting) in producers.join_all().await {
+        accepted[id] = count;
+        cut_short += u32::from(was_waiting);
+    }
+    let received = consumer.await?;
+
+    println!("{cut_short} of {PRODUCERS} producers were cancelled while they waited in send()");
+    for id in 0..PRODUCERS {
+        println!("producer {id}: {:>9} accepted, {:>9} received", accepted[id], received[id]);
+    }
+    let stats = monitor.stats();
+    println!(
+        "channel:    {:>9} accepted, {:>9} handed out, {} dropped, {} queued",
+        stats.accepted_messages, stats.handed_out_messages, stats.dropped_messages, stats.queued_messages
+    );
+
+    assert_eq!(accepted, received, "every accepted message arrives, and no other");
+    assert_eq!(stats.accepted_messages, accepted.iter().sum::<u64>());
+    assert_eq!(
+        stats.accepted_messages,
+        stats.handed_out_messages + stats.dropped_messages + stats.queued_messages
+    );
+    println!("conserved: nothing lost, nothing twice, each producer in order");
+    Ok(())
+}
+
+/// Sends numbered messages until told to stop; returns how many were accepted, and whether the last one was
+/// cut short.
+async fn produce(id: usize, tx: Sender, stop: CancellationToken) -> (usize, u64, bool) {
+    for number in 0_u64.. {
+        let mut message = [id as u8; MESSAGE_BYTES];
+        message[..8].copy_from_slice(&(id as u64).to_le_bytes());
+        message[8..16].copy_from_slice(&number.to_le_bytes());
+        tokio::select! {
+            // In any order nothing is lost. `send` first means: whoever is stopped here was waiting for room.
+            biased;
+            sent = tx.send(&message) => if sent.is_err() { return (id, number, false) },
+            () = stop.cancelled() => return (id, number, true),
+        }
+        if stop.is_cancelled() {
+            return (id, number + 1, false);
+        }
+    }
+    unreachable!("nobody counts to 2^64")
+}
+
+/// Reads until the channel is closed and drained; asks for the stop after `stop_after` messages.
+async fn consume(rx: Receiver, stop: CancellationToken, stop_after: Option<u64>) -> [u64; PRODUCERS] {
+    let mut received = [0; PRODUCERS];
+    let mut total = 0;
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        tokio::select! {
+            // Losing the race against the heartbeat drops this `recv`, which takes no message with it.
+            message = rx.recv() => {
+                let Some(message) = message else { return received };
+                let (id, number) = examine(&message);
+                assert_eq!(number, received[id], "producer {id}: lost, repeated or out of order");
+                received[id] += 1;
+                total += 1;
+                if Some(total) == stop_after {
+                    stop.cancel();
+                }
+            }
+            _ = heartbeat.tick() => println!("{total} messages so far"),
+        }
+    }
+}
+
+/// Who sent a message and its number there. Looks at every byte several times: the work that makes producers
+/// wait.
+fn examine(message: &[u8]) -> (usize, u64) {
+    let id = u64::from_le_bytes(message[..8].try_into().expect("8 bytes")) as usize;
+    let number = u64::from_le_bytes(message[8..16].try_into().expect("8 bytes"));
+    for _ in 0..16 {
+        assert!(black_box(&message[16..]).iter().all(|&byte| usize::from(byte) == id), "a torn message");
+    }
+    (id, number)
+}

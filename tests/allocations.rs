@@ -1,0 +1,251 @@
+//! What the channel takes from the heap, counted by a global allocator; the tests of this binary take turns.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{advance, check, current_runtime, message, ms, multi_runtime, plain, settle};
+use turbostream::{ReadMode, Receiver, Sender};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+fn count(taken: usize, given_back: usize) {
+    if taken > 0 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+    LIVE.fetch_add(taken.wrapping_sub(given_back), Ordering::Relaxed);
+}
+
+// SAFETY: every call is passed on, unchanged, to the system allocator, which meets the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 0);
+        // SAFETY: the caller meets the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 0);
+        // SAFETY: the caller meets the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size, layout.size());
+        // SAFETY: the caller meets the contract of `realloc`.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(0, layout.size());
+        // SAFETY: the caller meets the contract of `dealloc`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static HEAP: Counting = Counting;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs one test at a time, so that no other is counted with it.
+fn alone(body: impl FnOnce() + Send + 'static) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    plain(|| {
+        drop(current_runtime(false)); // what the first runtime makes for all that follow is not counted
+        body();
+    });
+}
+
+fn allocations() -> usize {
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// Bytes alive now, and not before.
+fn since(before: usize) -> isize {
+    LIVE.load(Ordering::Relaxed).wrapping_sub(before) as isize
+}
+
+fn live() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+const MESSAGE: [u8; 128] = [42; 128];
+
+fn zero_copy() -> (Sender, Receiver) {
+    turbostream::builder()
+        .read_mode(ReadMode::ZeroCopy)
+        .pool_idle(Duration::from_secs(60))
+        .build()
+        .expect("valid")
+}
+
+fn few(allocations: usize, messages: usize, what: &str) {
+    assert!(allocations * 100 <= messages, "{what}: {allocations} allocations for {messages} messages");
+}
+
+/// One task writes, one reads; counted once the first part is through.
+async fn streaming(way: usize) {
+    const WARM: usize = 50_000;
+    const COUNT: usize = 200_000;
+    let (tx, rx) = zero_copy();
+    let writing = tokio::spawn(async move {
+        for _ in 0..WARM + COUNT {
+            tx.send(&MESSAGE).await.expect("open");
+        }
+    });
+    let reading = tokio::spawn(async move {
+        let (mut got, mut warm, mut many) = (0, None, Vec::with_capacity(1024));
+        while got < WARM + COUNT {
+            got += match way {
+                0 => rx.recv().await.map_or(0, |m| usize::from(m == MESSAGE[..])),
+                1 => rx
+                    .recv_batch(1024)
+                    .await
+                    .map_or(0, |batch| batch.iter().filter(|m| **m == MESSAGE).count()),
+                _ => rx.recv_many(&mut many, 1024).await,
+            };
+            many.clear();
+            if got >= WARM && warm.is_none() {
+                warm = Some((allocations(), got));
+            }
+        }
+        warm.map(|(before, at)| (allocations() - before, got - at)).expect("warmed up")
+    });
+    let (allocations, messages) = reading.await.expect("the reader");
+    writing.await.expect("the writer");
+    few(allocations, messages, ["recv", "recv_batch", "recv_many"][way]);
+}
+
+#[test]
+fn streaming_allocates_nothing_per_message_multi() {
+    alone(|| (0..3).for_each(|way| multi_runtime().block_on(streaming(way))));
+}
+
+#[test]
+fn streaming_allocates_nothing_per_message_current() {
+    alone(|| (0..3).for_each(|way| current_runtime(false).block_on(streaming(way))));
+}
+
+#[test]
+fn bulk_send_then_drain_allocates_nothing_per_message() {
+    const BULK: usize = 40_000;
+    alone(|| {
+        let runtime = current_runtime(false);
+        let _guard = runtime.enter();
+        let (tx, rx) = zero_copy();
+        let mut before = 0;
+        for round in 0..8 {
+            if round == 2 {
+                before = allocations();
+            }
+            (0..BULK).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
+            (0..BULK).for_each(|_| assert_eq!(rx.try_recv().expect("all are there"), MESSAGE[..]));
+        }
+        few(allocations() - before, 6 * BULK, "bulk");
+    });
+}
+
+#[test]
+fn a_channel_never_written_to_costs_at_most_8_kib() {
+    alone(|| {
+        current_runtime(true).block_on(async {
+            drop(turbostream::channel());
+            settle().await;
+            let before = live();
+            let channels: Vec<_> = (0..10).map(|_| turbostream::channel()).collect();
+            advance(ms(5000)).await;
+            let each = since(before) / 10;
+            assert!((1..=8 << 10).contains(&each), "{each} bytes");
+            let waiting = tokio::spawn({
+                let rx = channels[0].1.clone();
+                async move { rx.recv().await }
+            });
+            settle().await;
+            assert!(since(before) / 10 <= 8 << 10, "also while one is waited for");
+            drop(channels);
+            assert_eq!(waiting.await.expect("the receiver"), None);
+            settle().await;
+            assert!(since(before) <= 2 << 10, "{} bytes left behind", since(before));
+        });
+    });
+}
+
+#[test]
+fn the_heap_keeps_to_max_bytes_and_comes_back() {
+    const MAX: usize = 4 << 20;
+    alone(|| {
+        current_runtime(true).block_on(async {
+            let before = live();
+            let builder =
+                turbostream::builder().segment_bytes(64 << 10).segment_messages(1024).max_bytes(MAX);
+            let (tx, rx) = builder.pool_idle(ms(100)).build().expect("valid");
+            for len in [0, 128, 5000, 30_000, 100_000] {
+                while tx.try_send(&vec![1; len][..]).is_ok() {}
+                assert!(
+                    since(before) <= (MAX + (64 << 10)) as isize,
+                    "{} bytes, full of {len}",
+                    since(before)
+                );
+                assert!(len == 0 || since(before) > MAX as isize / 2, "only {} bytes", since(before));
+                while rx.try_recv().is_ok() {}
+                tokio::time::sleep(ms(1000)).await;
+                assert!(since(before) <= 32 << 10, "{} bytes, at rest after {len}", since(before));
+            }
+            drop((tx, rx));
+            settle().await;
+            assert!(since(before) <= 4 << 10, "{} bytes left behind", since(before));
+        });
+    });
+}
+
+#[test]
+fn a_kept_copy_pins_at_most_4_kib() {
+    alone(|| {
+        for len in [16, 100, 700, 1023] {
+            let before = live();
+            let kept: Vec<Bytes> = current_runtime(false).block_on(async {
+                let (tx, rx) = turbostream::channel();
+                let mut kept = Vec::new();
+                for number in 0..5000 {
+                    tx.send(&message(0, number, len)[..]).await.expect("open");
+                    let m = rx.recv().await.expect("open");
+                    if number % 250 == 0 {
+                        kept.push(m);
+                    }
+                }
+                kept
+            });
+            assert_eq!(kept.len(), 20);
+            assert!(kept.iter().all(|m| check(m).is_some()));
+            let each = since(before) / 20;
+            assert!(each <= (4 << 10) + 512, "{each} bytes pinned by each of {len}");
+        }
+    });
+}
+
+#[test]
+fn lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder() {
+    alone(|| {
+        // The first round is not counted: the first thread makes something for all that follow, too.
+        for (round, mode) in [ReadMode::Safe, ReadMode::Safe, ReadMode::ZeroCopy].into_iter().enumerate() {
+            let before = live();
+            let kept = current_runtime(false).block_on(async {
+                let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+                (0..500).for_each(|n| tx.try_send(&message(0, n, 3000)[..]).expect("room"));
+                let kept: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).step_by(100).collect();
+                tx.try_send(&MESSAGE).expect("room"); // never read
+                kept
+            });
+            assert_eq!(kept.len(), 5);
+            assert!(since(before) >= 5 * 3000, "lent memory is there");
+            std::thread::spawn(move || drop(kept)).join().expect("another thread");
+            let left = since(before);
+            assert!(round == 0 || left <= 1 << 10, "{mode:?}: {left} bytes left behind");
+        }
+    });
+}

@@ -1,0 +1,199 @@
+//! Waiters on one thread, polled and dropped by hand, against a plain queue as the model.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use bytes::Bytes;
+use common::{check, current, message, multi, poll_once, settle};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use turbostream::{ReadMode, Receiver, SendError, Sender};
+
+/// Two segments of 16 messages each: senders wait nearly all the time.
+fn narrow(mode: ReadMode) -> (Sender, Receiver) {
+    turbostream::builder()
+        .segment_bytes(4096)
+        .segment_messages(16)
+        .max_bytes(9 << 10)
+        .read_mode(mode)
+        .build()
+        .expect("a valid configuration")
+}
+
+fn len_of(number: u32) -> usize {
+    16 + number as usize * 37 % 400
+}
+
+type Sent = Result<(), SendError<Vec<u8>>>;
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Random polls and drops of many futures at once against a plain queue as the model.
+#[test]
+fn random_polls_and_drops_follow_a_model() {
+    current(async {
+        for seed in 0..60 {
+            let (tx, rx) = narrow(if seed % 2 == 0 { ReadMode::Safe } else { ReadMode::ZeroCopy });
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut sends: Vec<(u32, Waiting<Sent>)> = Vec::new();
+            let mut recvs: Vec<Waiting<Option<Bytes>>> = Vec::new();
+            let mut model = VecDeque::new();
+            for number in 0..2000 {
+                tokio::task::consume_budget().await;
+                match rng.random_range(0..8) {
+                    0 | 1 if sends.len() < 40 => {
+                        let (tx, bytes) = (tx.clone(), message(0, number, len_of(number)));
+                        sends.push((number, Box::pin(async move { tx.send(bytes).await })));
+                    }
+                    2 | 3 if recvs.len() < 5 => {
+                        let rx = rx.clone();
+                        recvs.push(Box::pin(async move { rx.recv().await }));
+                    }
+                    4 | 5 if !sends.is_empty() => {
+                        let at = rng.random_range(0..sends.len());
+                        if poll_once(&mut sends[at].1).is_ready() {
+                            model.push_back(sends.remove(at).0);
+                        }
+                    }
+                    6 if !recvs.is_empty() => {
+                        let at = rng.random_range(0..recvs.len());
+                        if let Poll::Ready(m) = poll_once(&mut recvs[at]) {
+                            let expected = model.pop_front().expect("nothing was accepted");
+                            assert_eq!(check(&m.expect("open")), Some((0, expected)), "seed {seed}");
+                            drop(recvs.swap_remove(at));
+                        }
+                    }
+                    7 if rng.random_bool(0.5) => drop(sends.pop()),
+                    _ => drop(recvs.pop()),
+                }
+                assert_eq!(rx.len(), model.len(), "seed {seed}");
+            }
+            drop((tx, sends, recvs));
+            while let Some(m) = rx.recv().await {
+                assert_eq!(check(&m), Some((0, model.pop_front().expect("too many"))), "seed {seed}");
+            }
+            assert!(model.is_empty(), "seed {seed}: lost {model:?}");
+        }
+    });
+}
+
+/// A waiter that was woken and is dropped before it looked hands the wake on.
+#[test]
+fn a_dropped_waiter_hands_its_wake_on() {
+    current(async {
+        for waiters in 1..4 {
+            let (tx, rx) = narrow(ReadMode::Safe);
+            let mut first: Waiting<_> = Box::pin({
+                let rx = rx.clone();
+                async move { rx.recv().await }
+            });
+            assert!(poll_once(&mut first).is_pending());
+            let others: Vec<_> = (0..waiters)
+                .map(|_| {
+                    tokio::spawn({
+                        let rx = rx.clone();
+                        async move { rx.recv().await }
+                    })
+                })
+                .collect();
+            settle().await;
+            for number in 0..waiters {
+                tx.try_send(message(0, number, 20)).expect("room");
+            }
+            drop(first);
+            for other in others {
+                assert!(other.await.expect("a receiver").is_some());
+            }
+
+            let mut filled = 0;
+            while tx.try_send(message(0, filled, 200)).is_ok() {
+                filled += 1;
+            }
+            let mut first: Waiting<_> = Box::pin({
+                let tx = tx.clone();
+                async move { tx.send(vec![0; 200]).await }
+            });
+            assert!(poll_once(&mut first).is_pending());
+            let other = tokio::spawn(async move { tx.send(vec![0; 200]).await });
+            settle().await;
+            for number in 0..filled {
+                assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
+            }
+            drop(first);
+            other.await.expect("a sender").expect("open");
+            assert_eq!(rx.recv().await.expect("open"), vec![0; 200]);
+        }
+    });
+}
+
+#[test]
+fn waiting_senders_are_served_first_come_first_served() {
+    current(async {
+        for _ in 0..20 {
+            let (tx, rx) = narrow(ReadMode::Safe);
+            let accepted =
+                (0..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full in the end");
+            let mut waiting: Vec<_> = (1..=20)
+                .map(|sender| {
+                    let tx = tx.clone();
+                    Box::pin(async move { tx.send(message(sender, 0, 100)).await })
+                })
+                .collect();
+            for send in &mut waiting {
+                assert!(poll_once(send).is_pending());
+            }
+            assert_eq!(tx.monitor().stats().waiting_senders, 20);
+            for number in 0..accepted {
+                assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
+            }
+            // Room for all, but a newcomer does not overtake those who were told and have not looked yet.
+            let newcomer = tokio::spawn(async move { tx.send(message(21, 0, 100)).await });
+            settle().await;
+            let all = waiting.into_iter().map(tokio::spawn).collect::<Vec<_>>();
+            for sender in 1..=21 {
+                assert_eq!(check(&rx.recv().await.expect("open")), Some((sender, 0)));
+            }
+            for send in all.into_iter().chain([newcomer]) {
+                send.await.expect("a sender").expect("open");
+            }
+        }
+    });
+}
+
+/// One that needs much room is not passed by for ever by those who need little.
+#[test]
+fn a_large_message_gets_its_turn_among_small_ones() {
+    multi(async {
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let done = Arc::new(AtomicBool::new(false));
+        for sender in 1..=4 {
+            let (tx, done) = (tx.clone(), done.clone());
+            tokio::spawn(async move {
+                for number in 0.. {
+                    tx.send(message(sender, number, 200)).await.expect("open");
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        let reading = tokio::spawn(async move {
+            let mut large = 0;
+            while let Some(m) = rx.recv().await {
+                large += usize::from(check(&m).expect("named").0 == 0);
+            }
+            large
+        });
+        for number in 0..20 {
+            tx.send(message(0, number, 4500)).await.expect("open");
+        }
+        done.store(true, Ordering::Relaxed);
+        drop(tx);
+        assert_eq!(reading.await.expect("the reader"), 20);
+    });
+}
