@@ -310,3 +310,34 @@ fn large_payloads_travel_by_reference() {
         assert_eq!(monitor.stats().memory_bytes(), 0);
     });
 }
+
+#[test]
+fn a_large_payload_finds_room_for_its_bytes_but_no_segment() {
+    explore_within(1, "a_large_payload_finds_room_for_its_bytes_but_no_segment", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(100));
+        send(&tx, "1");
+        send(&tx, "2");
+        let reader = thread::spawn(move || {
+            let mut read = 0;
+            while block_on(rx.recv()).is_some() {
+                read += 1;
+            }
+            read
+        });
+        block_on(tx.send(Bytes::from(vec![7; 100]))).unwrap();
+        drop(tx);
+        assert_eq!(reader.join().unwrap(), 3);
+    });
+}
+
+#[test]
+fn the_backlog_is_never_less_than_nothing() {
+    explore("the_backlog_is_never_less_than_nothing", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let looking = tx.clone();
+        let looker = thread::spawn(move || assert!(looking.core().pending().backlog() < 4));
+        send(&tx, "1");
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        looker.join().unwrap();
+    });
+}
