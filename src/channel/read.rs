@@ -1,0 +1,102 @@
+//! Reading: turns at the head, and what they leave to be done.
+
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+
+use super::Core;
+use super::switch::contained;
+use crate::config::ReadMode;
+use crate::head::{Aftermath, Head, Outlook};
+use crate::pool::Lease;
+use crate::sync::{MutexGuard, Ordering, fence};
+
+impl Core {
+    #[inline]
+    pub(super) fn lock_head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next message if that is a small matter; otherwise it takes a whole [`turn`](Self::turn).
+    #[inline]
+    pub(crate) fn take_quickly(&self, mode: ReadMode) -> Option<Bytes> {
+        let mut head = self.lock_head();
+        let message = head.take_quickly(mode)?;
+        drop(head);
+        if self.readers.waiting() > 0 {
+            self.readers.wake(1);
+        }
+        Some(message)
+    }
+
+    /// One turn at the head.
+    ///
+    /// Returns what `take` makes of a readable message, `Some(None)` if the channel is closed and drained, and
+    /// nothing if there is nothing to read. Then, if `sleeping`, the next message's writer is sure to wake a
+    /// reader.
+    pub(crate) fn turn<T>(
+        &self,
+        sleeping: bool,
+        take: impl FnOnce(&Core, &mut Head, &mut Aftermath) -> T,
+    ) -> Option<Option<T>> {
+        let mut after = Aftermath::default();
+        let mut head = self.lock_head();
+        let result = loop {
+            match head.look(self, &mut after) {
+                Outlook::Readable => break Some(Some(take(self, &mut head, &mut after))),
+                Outlook::Closed => break Some(None),
+                Outlook::Stalled if !sleeping || head.await_commit() => break None,
+                Outlook::Empty if !sleeping || !self.on_demand || head.await_message(self) => break None,
+                Outlook::Stalled | Outlook::Empty => {}
+            }
+        };
+        if self.readers.waiting() > 0 && result.is_some() {
+            after.left = head.left(self);
+            // Whoever sleeps has asked for a wake at the place that was read: it moves on with the head.
+            if after.left == 0 && self.on_demand && !head.await_message(self) {
+                after.left = 1;
+            }
+        }
+        drop(head);
+        self.settle(after);
+        result
+    }
+
+    /// Does what a turn left to be done.
+    #[inline]
+    pub(super) fn settle(&self, after: Aftermath) {
+        if after.recycled > 0 {
+            self.pool.wake_senders(after.recycled.saturating_mul(self.capacity.messages));
+        }
+        if after.retired {
+            // ORDERING: SeqCst fence, see `consider_switch`; Relaxed behind it.
+            fence(Ordering::SeqCst);
+            if self.deferred.load(Ordering::Relaxed) && self.deferred.swap(false, Ordering::Relaxed) {
+                self.consider_switch(self.pending.active());
+            }
+        }
+        if after.released > 0 {
+            self.pool.release_referenced(after.released);
+        }
+        if after.left > 0 {
+            self.readers.wake(after.left);
+        }
+        if !after.discarded.is_empty() {
+            contained(|| drop(after.discarded));
+        }
+    }
+
+    /// Whether Safe mode may lend from this segment; see `ReadMode::Safe`.
+    pub(crate) fn may_lend(&self, lease: &Lease) -> bool {
+        let lent = self.pool.lent_segments() * self.pool.footprint();
+        lent < self.pool.max_bytes() / 2
+            && u128::from(self.clock.nanos().saturating_sub(lease.sealed_at())) < self.lend_ttl.as_nanos()
+    }
+
+    /// A receiver stopped waiting, maybe after it was woken: unread messages are the timer's again.
+    pub(crate) fn stopped_waiting(&self) {
+        if self.timed && self.active_segment(self.pending.active()).is_some() {
+            self.timer.arm();
+        }
+    }
+}
