@@ -1,0 +1,232 @@
+//! Reading a sealed segment: claims to its messages, and runs of bytes that are lent.
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+
+use super::{ATTACHED, AWAITED, Block, EMPTY, Entry, INLINE, Segment};
+use crate::sync::Ordering;
+
+/// One message where it lies.
+pub(crate) enum Content<'a> {
+    /// Bytes in the segment, at this offset of it.
+    Inline(&'a [u8], usize),
+    /// A payload that travels by reference.
+    Attached(&'a Bytes),
+    /// Padding left by a writer that gave up.
+    Abandoned,
+}
+
+/// Payload bytes, and those among them that travel by reference.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Payload {
+    pub(crate) bytes: usize,
+    pub(crate) attached_bytes: usize,
+}
+
+/// The right to read messages `next..end` of a sealed segment, once, in order.
+///
+/// Exactly one claim to each message exists: the first is made by whoever adopts the sealed segment, and
+/// [`split`](Self::split) divides it.
+pub(crate) struct Claim<K: Deref<Target = Segment>> {
+    segment: K,
+    /// The segment's memory, which stays where it is while `segment` is referenced.
+    block: NonNull<Block>,
+    next: usize,
+    end: usize,
+    /// Everything before is known to be committed.
+    committed: usize,
+}
+
+impl<K: Deref<Target = Segment>> Claim<K> {
+    /// All of the `messages` of a segment that was just adopted.
+    pub(crate) fn new(segment: K, messages: usize) -> Self {
+        let block = NonNull::from(segment.block());
+        Self { segment, block, next: 0, end: messages, committed: 0 }
+    }
+
+    #[inline]
+    fn block(&self) -> &Block {
+        // SAFETY: see the field: the claim's keeper references the segment, so it is not `Exclusive`.
+        unsafe { self.block.as_ref() }
+    }
+
+    /// The place in the segment of the next message.
+    #[inline]
+    pub(crate) fn position(&self) -> usize {
+        self.next
+    }
+
+    pub(crate) fn segment(&self) -> &K {
+        &self.segment
+    }
+
+    #[inline]
+    pub(crate) fn remaining(&self) -> usize {
+        self.end - self.next
+    }
+
+    /// How many messages can be read without waiting, as far as was looked.
+    #[inline]
+    pub(crate) fn readable(&self) -> usize {
+        self.committed - self.next
+    }
+
+    #[inline]
+    fn entry(&self, index: usize) -> Entry {
+        // ORDERING: Acquire pairs with the Release of the commit: the message's bytes are there.
+        Entry(self.block().index[index].load(Ordering::Acquire))
+    }
+
+    /// Looks how far messages are committed, and how many now can be read.
+    #[inline]
+    pub(crate) fn look(&mut self) -> usize {
+        while self.committed < self.end && self.entry(self.committed).is_committed() {
+            self.committed += 1;
+        }
+        self.readable()
+    }
+
+    /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
+    pub(crate) fn await_commit(&self) -> bool {
+        let entry = &self.block().index[self.committed];
+        // ORDERING: Release pairs with the Acquire of the commit, see there; an exchange even where the mark is
+        // already set, so that the writer sees what this reader did last. Acquire on failure: committed.
+        let mark = |from| entry.compare_exchange(from, AWAITED, Ordering::Release, Ordering::Acquire).is_ok();
+        mark(EMPTY) || mark(AWAITED)
+    }
+
+    /// The message `at` places after the next one, which has to be readable.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Content<'_> {
+        assert!(at < self.readable(), "reading a message that was not committed");
+        let index = self.next + at;
+        let entry = self.entry(index);
+        let block = self.block();
+        let from = block.at(entry.offset(), entry.len());
+        block.log.reading(index, || match entry.kind() {
+            // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
+            // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
+            INLINE => {
+                // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
+                // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
+                let bytes = unsafe { std::slice::from_raw_parts(from, entry.len()) };
+                Content::Inline(bytes, entry.offset())
+            }
+            // SAFETY: as above; a committed attached entry points to a `Bytes` that only `take_attached` of this
+            // very claim moves out, after which the message is no longer part of it.
+            ATTACHED => Content::Attached(unsafe { &*from.cast::<Bytes>() }),
+            _ => Content::Abandoned,
+        })
+    }
+
+    /// Leaves the next message behind; it must not be attached.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        assert!(self.readable() > 0);
+        self.next += 1;
+    }
+
+    /// Moves the next message's payload out, if it travels by reference.
+    pub(crate) fn take_attached(&mut self) -> Option<Bytes> {
+        let Content::Attached(payload) = self.get(0) else { return None };
+        // SAFETY: `get` checked that there is a committed `Bytes`; advancing past it makes this the only copy.
+        let payload = unsafe { std::ptr::read(payload) };
+        self.next += 1;
+        Some(payload)
+    }
+
+    /// Takes the next `messages`, which have to be readable, out of this claim into one of its own.
+    pub(crate) fn split(&mut self, messages: usize) -> Self
+    where
+        K: Clone,
+    {
+        assert!(messages <= self.readable());
+        let end = self.next + messages;
+        let head =
+            Self { segment: self.segment.clone(), block: self.block, next: self.next, end, committed: end };
+        self.next = end;
+        head
+    }
+
+    /// How many of the next messages, up to `limit`, can be taken as they lie: readable and none abandoned.
+    pub(crate) fn whole_messages(&self, limit: usize) -> usize {
+        let limit = limit.min(self.readable());
+        if self.segment.abandoned() == 0 {
+            return limit;
+        }
+        (0..limit).find(|&at| matches!(self.get(at), Content::Abandoned)).unwrap_or(limit)
+    }
+
+    /// What the readable messages of the claim carry.
+    pub(crate) fn payload(&self) -> Payload {
+        let mut payload = Payload::default();
+        for at in 0..self.readable() {
+            match self.get(at) {
+                Content::Inline(bytes, _) => payload.bytes += bytes.len(),
+                Content::Attached(bytes) => {
+                    payload.bytes += bytes.len();
+                    payload.attached_bytes += bytes.len();
+                }
+                Content::Abandoned => {}
+            }
+        }
+        payload
+    }
+
+    /// The segment, all of whose messages were taken.
+    pub(crate) fn into_segment(self) -> K {
+        assert_eq!(self.remaining(), 0, "messages are left");
+        let claim = ManuallyDrop::new(self);
+        // SAFETY: the claim is not used or dropped again, so the keeper moves out once; there is nothing left
+        // for its drop to do.
+        unsafe { std::ptr::read(&claim.segment) }
+    }
+
+    /// All readable bytes of the claim in one piece, kept alive by a reference of its own, and the offset it
+    /// starts at.
+    pub(crate) fn run(&self) -> (Run<K>, usize)
+    where
+        K: Clone,
+    {
+        assert!(self.readable() > 0);
+        let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
+        let offset = first.offset();
+        (Run { segment: self.segment.clone(), offset, len: last.offset() + last.len() - offset }, offset)
+    }
+}
+
+impl<K: Deref<Target = Segment>> Drop for Claim<K> {
+    fn drop(&mut self) {
+        self.look();
+        while self.readable() > 0 {
+            if self.take_attached().is_none() {
+                self.advance();
+            }
+        }
+    }
+}
+
+// SAFETY: the pointer is to memory that the keeper references and that is shared between threads under the
+// protocol of this module, see `Segment`.
+unsafe impl<K: Deref<Target = Segment> + Send> Send for Claim<K> {}
+// SAFETY: as above; `&Claim` only reads.
+unsafe impl<K: Deref<Target = Segment> + Sync> Sync for Claim<K> {}
+
+/// Committed bytes of a segment in one piece: the owner behind the `Bytes` that are lent.
+pub(crate) struct Run<K: Deref<Target = Segment>> {
+    segment: K,
+    offset: usize,
+    len: usize,
+}
+
+impl<K: Deref<Target = Segment>> AsRef<[u8]> for Run<K> {
+    fn as_ref(&self) -> &[u8] {
+        let from = self.segment.block().at(self.offset, self.len);
+        // SAFETY: made by `Claim::run`: every message in the range is committed, gaps between them were zeroed,
+        // and nobody writes to it again before the segment is cleared, for which this reference has to go.
+        unsafe { std::slice::from_raw_parts(from, self.len) }
+    }
+}
