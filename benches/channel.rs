@@ -58,6 +58,11 @@ mod suite {
         messages
     }
 
+    /// Runs on a worker, as the tasks that it spawns do, and not on the thread of the benchmark.
+    async fn on_a_worker(run: impl Future<Output = Duration> + Send + 'static) -> Duration {
+        tokio::spawn(run).await.expect("the run ended")
+    }
+
     /// Sends `count` messages of `len` bytes, copied from one buffer, through a new channel.
     async fn copied(mode: ReadMode, len: usize, count: u64, read: impl Reading) -> Duration {
         let (tx, rx) = channel(mode);
@@ -80,12 +85,12 @@ mod suite {
         name: &str,
         mode: ReadMode,
         len: usize,
-        read: impl Reading + Copy,
+        read: impl Reading + Copy + Send + 'static,
     ) {
         let runtime = runtime();
         group.throughput(Throughput::Bytes(len as u64));
         group.bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter_custom(|count| copied(mode, len, count, read));
+            bencher.to_async(&runtime).iter_custom(|count| on_a_worker(copied(mode, len, count, read)));
         });
     }
 
@@ -111,7 +116,7 @@ mod suite {
         let payload = Bytes::from(vec![0x5a_u8; 64 << 10]);
         let run = |count| {
             let payload = payload.clone();
-            async move {
+            on_a_worker(async move {
                 let (tx, rx) = channel(ReadMode::default());
                 let start = Instant::now();
                 let writer = tokio::spawn(async move {
@@ -123,7 +128,7 @@ mod suite {
                 let elapsed = start.elapsed();
                 writer.await.expect("the writer ended");
                 elapsed
-            }
+            })
         };
         let mut group = criterion.benchmark_group("by_reference");
         group.throughput(Throughput::Elements(1));
@@ -152,7 +157,9 @@ mod suite {
             echo.await.expect("the echo ended");
             elapsed
         };
-        criterion.bench_function("ping_pong_128", |bencher| bencher.to_async(&runtime).iter_custom(run));
+        criterion.bench_function("ping_pong_128", |bencher| {
+            bencher.to_async(&runtime).iter_custom(|count| on_a_worker(run(count)))
+        });
     }
 
     fn creation(criterion: &mut Criterion) {

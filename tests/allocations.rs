@@ -1,10 +1,9 @@
-//! What the channel takes from the heap, counted by a global allocator; the tests of this binary take turns.
+//! What the channel takes from the heap, counted by a global allocator: one test, so that nothing runs beside it.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,17 +48,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static HEAP: Counting = Counting;
-
-static TURN: Mutex<()> = Mutex::new(());
-
-/// Runs one test at a time, so that no other is counted with it.
-fn alone(body: impl FnOnce() + Send + 'static) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    plain(|| {
-        drop(current_runtime(false)); // what the first runtime makes for all that follow is not counted
-        body();
-    });
-}
 
 fn allocations() -> usize {
     ALLOCATIONS.load(Ordering::Relaxed)
@@ -121,131 +109,133 @@ async fn streaming(way: usize) {
     few(allocations, messages, ["recv", "recv_batch", "recv_many"][way]);
 }
 
-#[test]
 fn streaming_allocates_nothing_per_message_multi() {
-    alone(|| (0..3).for_each(|way| multi_runtime().block_on(streaming(way))));
+    (0..3).for_each(|way| multi_runtime().block_on(streaming(way)));
 }
 
-#[test]
 fn streaming_allocates_nothing_per_message_current() {
-    alone(|| (0..3).for_each(|way| current_runtime(false).block_on(streaming(way))));
+    (0..3).for_each(|way| current_runtime(false).block_on(streaming(way)));
 }
 
-#[test]
 fn bulk_send_then_drain_allocates_nothing_per_message() {
     const BULK: usize = 40_000;
-    alone(|| {
-        let runtime = current_runtime(false);
-        let _guard = runtime.enter();
-        let (tx, rx) = zero_copy();
-        let mut before = 0;
-        for round in 0..8 {
-            if round == 2 {
-                before = allocations();
-            }
-            (0..BULK).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
-            (0..BULK).for_each(|_| assert_eq!(rx.try_recv().expect("all are there"), MESSAGE[..]));
+    let runtime = current_runtime(false);
+    let _guard = runtime.enter();
+    let (tx, rx) = zero_copy();
+    let mut before = 0;
+    for round in 0..8 {
+        if round == 2 {
+            before = allocations();
         }
-        few(allocations() - before, 6 * BULK, "bulk");
-    });
+        (0..BULK).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
+        (0..BULK).for_each(|_| assert_eq!(rx.try_recv().expect("all are there"), MESSAGE[..]));
+    }
+    few(allocations() - before, 6 * BULK, "bulk");
 }
 
-#[test]
 fn a_channel_never_written_to_costs_at_most_8_kib() {
-    alone(|| {
-        current_runtime(true).block_on(async {
-            drop(turbostream::channel());
-            settle().await;
-            let before = live();
-            let channels: Vec<_> = (0..10).map(|_| turbostream::channel()).collect();
-            advance(ms(5000)).await;
-            let each = since(before) / 10;
-            assert!((1..=8 << 10).contains(&each), "{each} bytes");
-            let waiting = tokio::spawn({
-                let rx = channels[0].1.clone();
-                async move { rx.recv().await }
-            });
-            settle().await;
-            assert!(since(before) / 10 <= 8 << 10, "also while one is waited for");
-            drop(channels);
-            assert_eq!(waiting.await.expect("the receiver"), None);
-            settle().await;
-            assert!(since(before) <= 2 << 10, "{} bytes left behind", since(before));
+    current_runtime(true).block_on(async {
+        drop(turbostream::channel());
+        settle().await;
+        let before = live();
+        let channels: Vec<_> = (0..10).map(|_| turbostream::channel()).collect();
+        advance(ms(5000)).await;
+        let each = since(before) / 10;
+        assert!((1..=8 << 10).contains(&each), "{each} bytes");
+        let waiting = tokio::spawn({
+            let rx = channels[0].1.clone();
+            async move { rx.recv().await }
         });
+        settle().await;
+        assert!(since(before) / 10 <= 8 << 10, "also while one is waited for");
+        drop(channels);
+        assert_eq!(waiting.await.expect("the receiver"), None);
+        settle().await;
+        assert!(since(before) <= 2 << 10, "{} bytes left behind", since(before));
     });
 }
 
-#[test]
 fn the_heap_keeps_to_max_bytes_and_comes_back() {
     const MAX: usize = 4 << 20;
-    alone(|| {
-        current_runtime(true).block_on(async {
-            let before = live();
-            let builder =
-                turbostream::builder().segment_bytes(64 << 10).segment_messages(1024).max_bytes(MAX);
-            let (tx, rx) = builder.pool_idle(ms(100)).build().expect("valid");
-            for len in [0, 128, 5000, 30_000, 100_000] {
-                while tx.try_send(&vec![1; len][..]).is_ok() {}
-                assert!(
-                    since(before) <= (MAX + (64 << 10)) as isize,
-                    "{} bytes, full of {len}",
-                    since(before)
-                );
-                assert!(len == 0 || since(before) > MAX as isize / 2, "only {} bytes", since(before));
-                while rx.try_recv().is_ok() {}
-                tokio::time::sleep(ms(1000)).await;
-                assert!(since(before) <= 32 << 10, "{} bytes, at rest after {len}", since(before));
-            }
-            drop((tx, rx));
-            settle().await;
-            assert!(since(before) <= 4 << 10, "{} bytes left behind", since(before));
-        });
+    current_runtime(true).block_on(async {
+        let before = live();
+        let builder = turbostream::builder().segment_bytes(64 << 10).segment_messages(1024).max_bytes(MAX);
+        let (tx, rx) = builder.pool_idle(ms(100)).build().expect("valid");
+        for len in [0, 128, 5000, 30_000, 100_000] {
+            while tx.try_send(&vec![1; len][..]).is_ok() {}
+            assert!(since(before) <= (MAX + (64 << 10)) as isize, "{} bytes, full of {len}", since(before));
+            assert!(len == 0 || since(before) > MAX as isize / 2, "only {} bytes", since(before));
+            while rx.try_recv().is_ok() {}
+            tokio::time::sleep(ms(1000)).await;
+            assert!(since(before) <= 32 << 10, "{} bytes, at rest after {len}", since(before));
+        }
+        drop((tx, rx));
+        settle().await;
+        assert!(since(before) <= 4 << 10, "{} bytes left behind", since(before));
     });
 }
 
-#[test]
 fn a_kept_copy_pins_at_most_4_kib() {
-    alone(|| {
-        for len in [16, 100, 700, 1023] {
-            let before = live();
-            let kept: Vec<Bytes> = current_runtime(false).block_on(async {
-                let (tx, rx) = turbostream::channel();
-                let mut kept = Vec::new();
-                for number in 0..5000 {
-                    tx.send(&message(0, number, len)[..]).await.expect("open");
-                    let m = rx.recv().await.expect("open");
-                    if number % 250 == 0 {
-                        kept.push(m);
-                    }
+    for len in [16, 100, 700, 1023] {
+        let before = live();
+        let kept: Vec<Bytes> = current_runtime(false).block_on(async {
+            let (tx, rx) = turbostream::channel();
+            let mut kept = Vec::new();
+            for number in 0..5000 {
+                tx.send(&message(0, number, len)[..]).await.expect("open");
+                let m = rx.recv().await.expect("open");
+                if number % 250 == 0 {
+                    kept.push(m);
                 }
-                kept
-            });
-            assert_eq!(kept.len(), 20);
-            assert!(kept.iter().all(|m| check(m).is_some()));
-            let each = since(before) / 20;
-            assert!(each <= (4 << 10) + 512, "{each} bytes pinned by each of {len}");
-        }
-    });
+            }
+            kept
+        });
+        assert_eq!(kept.len(), 20);
+        assert!(kept.iter().all(|m| check(m).is_some()));
+        let each = since(before) / 20;
+        assert!(each <= (4 << 10) + 512, "{each} bytes pinned by each of {len}");
+    }
+}
+
+fn lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder() {
+    // The first round is not counted: the first thread makes something for all that follow, too.
+    for (round, mode) in [ReadMode::Safe, ReadMode::Safe, ReadMode::ZeroCopy].into_iter().enumerate() {
+        let before = live();
+        let kept = current_runtime(false).block_on(async {
+            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            (0..500).for_each(|n| tx.try_send(&message(0, n, 3000)[..]).expect("room"));
+            let kept: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).step_by(100).collect();
+            tx.try_send(&MESSAGE).expect("room"); // never read
+            kept
+        });
+        assert_eq!(kept.len(), 5);
+        assert!(since(before) >= 5 * 3000, "lent memory is there");
+        std::thread::spawn(move || drop(kept)).join().expect("another thread");
+        let left = since(before);
+        assert!(round == 0 || left <= 1 << 10, "{mode:?}: {left} bytes left behind");
+    }
 }
 
 #[test]
-fn lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder() {
-    alone(|| {
-        // The first round is not counted: the first thread makes something for all that follow, too.
-        for (round, mode) in [ReadMode::Safe, ReadMode::Safe, ReadMode::ZeroCopy].into_iter().enumerate() {
-            let before = live();
-            let kept = current_runtime(false).block_on(async {
-                let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
-                (0..500).for_each(|n| tx.try_send(&message(0, n, 3000)[..]).expect("room"));
-                let kept: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).step_by(100).collect();
-                tx.try_send(&MESSAGE).expect("room"); // never read
-                kept
-            });
-            assert_eq!(kept.len(), 5);
-            assert!(since(before) >= 5 * 3000, "lent memory is there");
-            std::thread::spawn(move || drop(kept)).join().expect("another thread");
-            let left = since(before);
-            assert!(round == 0 || left <= 1 << 10, "{mode:?}: {left} bytes left behind");
-        }
-    });
+fn the_heap() {
+    let cases: [(&str, fn()); 7] = [
+        ("streaming_allocates_nothing_per_message_multi", streaming_allocates_nothing_per_message_multi),
+        ("streaming_allocates_nothing_per_message_current", streaming_allocates_nothing_per_message_current),
+        (
+            "bulk_send_then_drain_allocates_nothing_per_message",
+            bulk_send_then_drain_allocates_nothing_per_message,
+        ),
+        ("a_channel_never_written_to_costs_at_most_8_kib", a_channel_never_written_to_costs_at_most_8_kib),
+        ("the_heap_keeps_to_max_bytes_and_comes_back", the_heap_keeps_to_max_bytes_and_comes_back),
+        ("a_kept_copy_pins_at_most_4_kib", a_kept_copy_pins_at_most_4_kib),
+        (
+            "lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder",
+            lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder,
+        ),
+    ];
+    drop(current_runtime(false)); // what the first runtime makes for all that follow is not counted
+    for (name, case) in cases {
+        eprintln!("{name}");
+        plain(case);
+    }
 }

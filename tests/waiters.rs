@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
-use common::{check, current, message, multi, poll_once, settle};
+use common::{advance, check, current, message, ms, multi, paused, poll_once, settle};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use turbostream::{ReadMode, Receiver, SendError, Sender};
@@ -195,5 +195,39 @@ fn a_large_message_gets_its_turn_among_small_ones() {
         done.store(true, Ordering::Relaxed);
         drop(tx);
         assert_eq!(reading.await.expect("the reader"), 20);
+    });
+}
+
+/// A future that was woken, is alive and is not polled any more, as one kept beside a `select!`.
+#[test]
+fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
+    paused(async {
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let receive = |rx: Receiver| async move { rx.recv().await };
+        let mut first = Box::pin(receive(rx.clone()));
+        assert!(poll_once(&mut first).is_pending());
+        let other = tokio::spawn(receive(rx.clone()));
+        settle().await;
+        tx.try_send(message(0, 0, 100)).expect("room");
+        advance(ms(50)).await;
+        assert!(other.is_finished(), "a message is there, and a receiver");
+        assert_eq!(check(&other.await.expect("the other").expect("open")), Some((0, 0)));
+        tx.try_send(message(0, 1, 100)).expect("room");
+        assert_eq!(check(&first.await.expect("open")), Some((0, 1)));
+
+        let filled = (1..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full in the end");
+        let send = |tx: Sender, sender| async move { tx.send(message(sender, 0, 100)).await };
+        let mut first = Box::pin(send(tx.clone(), 1));
+        assert!(poll_once(&mut first).is_pending());
+        let other = tokio::spawn(send(tx.clone(), 2));
+        settle().await;
+        for number in 1..filled {
+            assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
+        }
+        advance(ms(50)).await;
+        assert!(other.is_finished(), "room is there, and a sender");
+        first.await.expect("open");
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((2, 0)));
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((1, 0)));
     });
 }
