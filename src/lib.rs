@@ -40,7 +40,7 @@
 //!
 //! # Cargo features
 //!
-//! - `tracing` (default): events for what an operator should know of.
+//! - `tracing` (default): an error event when code passed to a channel, such as a strategy, panics.
 
 #![deny(unsafe_code)]
 
@@ -48,6 +48,7 @@ mod batch;
 mod channel;
 mod config;
 mod error;
+mod events;
 mod head;
 #[cfg(all(test, turbostream_loom))]
 mod models;

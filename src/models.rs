@@ -341,3 +341,19 @@ fn the_backlog_is_never_less_than_nothing() {
         looker.join().unwrap();
     });
 }
+
+#[test]
+fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
+    explore("the_pool_is_trimmed_while_a_sender_looks_for_room", || {
+        let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
+        send(&tx, "1");
+        let lent = block_on(rx.recv_batch(1)).unwrap();
+        send(&tx, "2");
+        drop(block_on(rx.recv_batch(1)).unwrap());
+        let trimming = tx.clone();
+        let timer = thread::spawn(move || trimming.core().pool().trim(0));
+        block_on(tx.send("3")).unwrap();
+        timer.join().unwrap();
+        drop(lent);
+    });
+}

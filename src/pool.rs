@@ -193,14 +193,25 @@ impl Pool {
 
     /// Takes room for a payload that travels by reference, giving up pooled segments for it if need be.
     pub(crate) fn reserve_referenced(&self, bytes: usize) -> bool {
-        while !self.reserve(bytes) {
-            if !self.free_one() {
-                return false;
+        let mut freed = false;
+        let reserved = loop {
+            if self.reserve(bytes) {
+                break true;
             }
+            if !self.free_one() {
+                break false;
+            }
+            freed = true;
+        };
+        if reserved {
+            // ORDERING: Relaxed: a figure.
+            self.referenced_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        // ORDERING: Relaxed: a figure.
-        self.referenced_bytes.fetch_add(bytes, Ordering::Relaxed);
-        true
+        if freed {
+            // What was freed may be more than was needed, or too little for this payload and enough for another.
+            self.wake_senders(1);
+        }
+        reserved
     }
 
     /// A payload that travelled by reference is out of the channel.
@@ -256,7 +267,8 @@ impl Pool {
         // just pushed is seen there.
         fence(Ordering::SeqCst);
         if self.closed.load(Ordering::Relaxed) {
-            self.trim(0);
+            // Quietly: nobody waits for room in a closed channel.
+            self.free_down_to(0);
         } else {
             self.alarm.memory();
         }
@@ -276,7 +288,19 @@ impl Pool {
 
     /// Frees pooled segments down to `keep`.
     pub(crate) fn trim(&self, keep: usize) {
-        while self.pooled_segments() > keep && self.free_one() {}
+        let freed = self.free_down_to(keep);
+        if freed > 0 {
+            // A sender that looked while a segment was neither pooled nor given back found no room.
+            self.wake_senders(freed);
+        }
+    }
+
+    fn free_down_to(&self, keep: usize) -> usize {
+        let mut freed = 0;
+        while self.pooled_segments() > keep && self.free_one() {
+            freed += 1;
+        }
+        freed
     }
 
     /// How many pooled segments were not needed since this was last asked.
@@ -295,10 +319,10 @@ impl Pool {
         }
     }
 
-    /// Bytes of all segments that have memory.
-    pub(crate) fn segment_bytes(&self) -> usize {
+    /// Bytes of segments with memory and of payloads that travel by reference.
+    pub(crate) fn used_bytes(&self) -> usize {
         // ORDERING: Relaxed: a figure.
-        self.used_bytes.load(Ordering::Relaxed).saturating_sub(self.referenced_bytes())
+        self.used_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pooled_segments(&self) -> usize {

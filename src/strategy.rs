@@ -197,7 +197,7 @@ impl SwitchStrategy for Weighted {
     /// The limit falls as time passes, and the timer lowers it in steps: what holds is the limit at the end of
     /// the step.
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
-        let elapsed = active.elapsed + self.step(active);
+        let elapsed = active.elapsed.saturating_add(self.step(active));
         if elapsed >= self.window {
             return SwitchLimits::EVERY_MESSAGE;
         }
@@ -227,7 +227,8 @@ impl Weighted {
 
     /// This share of the window, or its end.
     fn moment(&self, share: f64) -> Duration {
-        if share.is_finite() { self.window.mul_f64(share.clamp(0.0, 1.0)) } else { self.window }
+        let seconds = self.window.as_secs_f64() * share.clamp(0.0, 1.0);
+        Duration::try_from_secs_f64(seconds).map_or(self.window, |moment| moment.min(self.window))
     }
 }
 

@@ -38,18 +38,12 @@ impl Core {
                 requested: count(Switch::Requested),
                 close: count(Switch::Close),
             },
-            referenced_bytes: self.pool.referenced_bytes(),
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
             waiting_receivers: self.readers.waiting(),
             ..Stats::default()
         };
         self.count_queue(&mut stats);
-        // Segments change hands while they are counted: what is not active or sealed is divided so that the sum
-        // is always one that the pool had.
-        let elsewhere = self.pool.segment_bytes().saturating_sub(stats.active_bytes + stats.sealed_bytes);
-        stats.lent_bytes = elsewhere.min(self.pool.lent_segments() * self.pool.footprint());
-        stats.pooled_bytes = elsewhere - stats.lent_bytes;
         stats
     }
 
@@ -77,10 +71,21 @@ impl Core {
             }
             sequence = sequence.wrapping_add(1);
         }
+        self.count_memory(stats);
         (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
         (stats.dropped_messages, stats.dropped_bytes) = (dropped.messages, dropped.bytes);
         stats.accepted_messages = stats.queued_messages + handed_out.messages + dropped.messages;
         stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + dropped.bytes;
+    }
+
+    /// Divides what is not active or sealed, so that the sum is one that the channel had: the head is locked, so
+    /// that what was counted as active or sealed is so still, but other segments change hands meanwhile.
+    fn count_memory(&self, stats: &mut Stats) {
+        stats.referenced_bytes = self.pool.referenced_bytes();
+        let counted = stats.active_bytes + stats.sealed_bytes + stats.referenced_bytes;
+        let elsewhere = self.pool.used_bytes().saturating_sub(counted);
+        stats.lent_bytes = elsewhere.min(self.pool.lent_segments() * self.pool.footprint());
+        stats.pooled_bytes = elsewhere - stats.lent_bytes;
     }
 
     /// Whether a woken sender would find room, as far as can be told without trying.

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Core;
+use crate::events::user_code_panicked;
 use crate::segment::state::Capacity;
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{Ordering, fence};
@@ -172,7 +173,11 @@ pub(super) fn ask_limits(strategy: &dyn SwitchStrategy, active: &ActiveSegment) 
 
 /// Runs user code; nothing if it panics.
 pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(user)).ok()
+    let result = catch_unwind(AssertUnwindSafe(user)).ok();
+    if result.is_none() {
+        user_code_panicked();
+    }
+    result
 }
 
 pub(super) fn pack(messages: usize, bytes: usize) -> u64 {
