@@ -236,7 +236,7 @@ impl Segment {
 
     /// How many of its messages were abandoned.
     pub(crate) fn abandoned(&self) -> usize {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: exact for what a claim has seen committed, as it is counted before that commit.
         self.abandoned.load(Ordering::Relaxed)
     }
 

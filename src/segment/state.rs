@@ -268,7 +268,7 @@ impl Word {
     /// Applies `step` until it sticks; returns the new state, or nothing where `step` declined.
     fn change(&self, mut step: impl FnMut(State) -> Option<State>) -> Option<State> {
         // ORDERING: AcqRel on success, as each transition both follows what it saw and publishes what was
-        // prepared for it (the segment on open, the reservations of others on seal); Acquire on failure, as
+        // prepared for it, such as the segment on open; Acquire on failure, as
         // the caller acts on the state that made it fail.
         let mut seen = State(self.0.load(Ordering::Acquire));
         loop {
