@@ -45,21 +45,15 @@ struct Waiters {
 
 struct Waiter {
     id: u64,
-    notified: Option<By>,
+    notified: bool,
     waker: Option<Waker>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum By {
-    One,
-    All,
 }
 
 impl Waiters {
     fn notify_one(&mut self) -> Option<Waker> {
-        match self.queue.iter_mut().find(|waiter| waiter.notified.is_none()) {
+        match self.queue.iter_mut().find(|waiter| !waiter.notified) {
             Some(waiter) => {
-                waiter.notified = Some(By::One);
+                waiter.notified = true;
                 waiter.waker.take()
             }
             None => {
@@ -84,17 +78,6 @@ impl Notify {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    pub(crate) fn notify_waiters(&self) {
-        let mut waiters = self.0.lock().unwrap();
-        let mut wakers = Vec::new();
-        for waiter in waiters.queue.iter_mut().filter(|waiter| waiter.notified.is_none()) {
-            waiter.notified = Some(By::All);
-            wakers.extend(waiter.waker.take());
-        }
-        drop(waiters);
-        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -121,7 +104,7 @@ impl<N: std::ops::Deref<Target = Notify> + Unpin> Notified<N> {
             } else {
                 let id = waiters.next_id;
                 waiters.next_id += 1;
-                waiters.queue.push_back(Waiter { id, notified: None, waker: None });
+                waiters.queue.push_back(Waiter { id, notified: false, waker: None });
                 drop(waiters);
                 this.id = Some(id);
             }
@@ -139,7 +122,7 @@ impl<N: std::ops::Deref<Target = Notify> + Unpin> Future for Notified<N> {
         let Some(id) = this.id else { return Poll::Ready(()) };
         let mut waiters = this.notify.0.lock().unwrap();
         let at = waiters.queue.iter().position(|waiter| waiter.id == id).unwrap();
-        if waiters.queue[at].notified.is_some() {
+        if waiters.queue[at].notified {
             waiters.queue.remove(at);
             drop(waiters);
             (this.id, this.done) = (None, true);
@@ -156,7 +139,7 @@ impl<N: std::ops::Deref<Target = Notify> + Unpin> Drop for Notified<N> {
         let mut waiters = self.notify.0.lock().unwrap();
         let at = waiters.queue.iter().position(|waiter| waiter.id == id).unwrap();
         let gone = waiters.queue.remove(at).unwrap();
-        let waker = if gone.notified == Some(By::One) { waiters.notify_one() } else { None };
+        let waker = if gone.notified { waiters.notify_one() } else { None };
         drop(waiters);
         if let Some(waker) = waker {
             waker.wake();
