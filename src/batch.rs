@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::config::ReadMode;
 use crate::page::{Pages, SMALL_BELOW};
+use crate::piece::Pieces;
 use crate::pool::Lease;
 use crate::segment::{Claim, Content};
 
@@ -72,7 +73,7 @@ impl Batch {
     #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         (index < self.len()).then(|| match self.claim.get(index) {
-            Content::Inline(bytes, _) => bytes,
+            Content::Inline(bytes) => bytes,
             Content::Attached(bytes) => bytes,
             Content::Abandoned => &[],
         })
@@ -104,14 +105,14 @@ impl IntoIterator for Batch {
     type IntoIter = BatchIter;
 
     fn into_iter(self) -> BatchIter {
-        BatchIter { claim: self.claim, run: None, pages: Pages::default(), mode: self.mode }
+        BatchIter { claim: self.claim, pieces: Pieces::default(), pages: Pages::default(), mode: self.mode }
     }
 }
 
 /// The messages of a [`Batch`] by value.
 pub struct BatchIter {
     claim: Claim<Lease>,
-    run: Option<(Bytes, usize)>,
+    pieces: Pieces,
     pages: Pages,
     mode: ReadMode,
 }
@@ -126,17 +127,11 @@ impl Iterator for BatchIter {
         if let Some(payload) = self.claim.take_attached() {
             return Some(payload);
         }
-        let Content::Inline(bytes, offset) = self.claim.get(0) else {
-            unreachable!("batches hold no padding")
-        };
-        let message = if self.mode == ReadMode::Safe && bytes.len() < SMALL_BELOW {
-            self.pages.copy(bytes)
+        let (offset, len) = self.claim.inline_next().expect("batches hold no padding");
+        let message = if self.mode == ReadMode::Safe && len < SMALL_BELOW {
+            self.pieces.copy(&self.claim, offset, len, &mut self.pages)
         } else {
-            let (run, start) = self.run.get_or_insert_with(|| {
-                let (run, start) = self.claim.run();
-                (Bytes::from_owner(run), start)
-            });
-            run.slice(offset - *start..offset - *start + bytes.len())
+            self.pieces.lend(&self.claim, offset, len)
         };
         self.claim.advance();
         Some(message)

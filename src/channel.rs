@@ -10,15 +10,16 @@ use std::time::Duration;
 pub(crate) use self::switch::Switch;
 pub(crate) use self::write::{Refusal, Turn};
 
-use self::switch::{ask_limits, contained, empty};
+use self::switch::{ask_limits, contained, empty, pack_limits};
 use crate::config::{Config, WhenFull};
+use crate::cut::{Cut, LastCut};
 use crate::head::{Aftermath, Head};
 use crate::pending::Pending;
 use crate::pool::Pool;
 use crate::receiver::Receiver;
 use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
-use crate::strategy::SwitchStrategy;
+use crate::strategy::{SwitchLimits, SwitchStrategy};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::timer::{Alarm, Clock, Timer};
 use crate::wake::WaitList;
@@ -73,10 +74,12 @@ pub(crate) struct Core {
     /// switches and by the timer.
     limits: AtomicU64,
     /// The limits right after a switch.
-    first_limits: u64,
+    first_limits: SwitchLimits,
     pending: Pending,
     pool: Arc<Pool>,
     head: Mutex<Head>,
+    /// What the receiver whose turn it is has cut off last.
+    cut: LastCut,
 
     /// When the last switch was made, by the clock.
     switched_at: AtomicU64,
@@ -100,6 +103,7 @@ impl Core {
         let alarm = Arc::new(Alarm::new());
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
         let first_limits = ask_limits(&*config.strategy, &empty(config.capacity));
+        let limits = pack_limits(config.capacity, Cut::default(), first_limits);
         Self {
             capacity: config.capacity,
             max_message_bytes: config.max_message_bytes,
@@ -110,11 +114,12 @@ impl Core {
             pool_idle: config.pool_idle,
             strategy: config.strategy,
             clock: Clock::start(),
-            limits: AtomicU64::new(first_limits),
+            limits: AtomicU64::new(limits),
             first_limits,
             pending: Pending::new(segments, config.first_sequence),
             pool: Arc::new(Pool::new(config.capacity, config.max_bytes, Arc::clone(&alarm))),
             head: Mutex::new(Head::new(config.first_sequence)),
+            cut: LastCut::default(),
             switched_at: AtomicU64::new(1),
             switches: Default::default(),
             deferred: AtomicBool::new(false),

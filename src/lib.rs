@@ -47,6 +47,7 @@
 mod batch;
 mod channel;
 mod config;
+mod cut;
 mod error;
 mod events;
 mod head;
@@ -57,6 +58,7 @@ mod pace;
 mod page;
 mod payload;
 mod pending;
+mod piece;
 mod pool;
 mod receiver;
 #[allow(unsafe_code)]

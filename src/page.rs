@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 /// What a kept copy of a small message pins at most.
 const PAGE_BYTES: usize = 4 << 10;
-/// From this length on a copy gets a buffer of its own.
+/// From this length on a message gets no room on a page.
 pub(crate) const SMALL_BELOW: usize = 1 << 10;
 /// So many full pages are kept, to be used again once their messages are dropped.
 const SPENT_PAGES: usize = 16;
@@ -20,25 +20,16 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Copies a message, a small one to the current page.
-    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.len() >= SMALL_BELOW {
-            return Bytes::copy_from_slice(bytes);
-        }
-        if bytes.len() > self.page.capacity() {
+    /// Sees to it that the current page has room for `len` bytes, less than [`SMALL_BELOW`]; returns how much it has.
+    pub(crate) fn make_room(&mut self, len: usize) -> usize {
+        if len > self.page.capacity() {
             self.turn();
         }
-        self.write(bytes)
+        self.page.capacity()
     }
 
-    /// The same, if it is small and there is room on the current page.
-    #[inline]
-    pub(crate) fn try_copy(&mut self, bytes: &[u8]) -> Option<Bytes> {
-        (bytes.len() < SMALL_BELOW && bytes.len() <= self.page.capacity()).then(|| self.write(bytes))
-    }
-
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Bytes {
+    /// Copies bytes that there is room for.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         self.page.extend_from_slice(bytes);
         self.page.split().freeze()
     }
@@ -72,7 +63,9 @@ mod tests {
         let mut pages = Pages::default();
         let mut kept = Vec::new();
         for round in 0..10_000_u32 {
-            let message = pages.copy(&round.to_le_bytes().repeat(25));
+            let bytes = round.to_le_bytes().repeat(25);
+            assert!(pages.make_room(bytes.len()) <= PAGE_BYTES);
+            let message = pages.copy(&bytes);
             if round % 1000 == 0 {
                 kept.push((round, message));
             }
@@ -86,8 +79,9 @@ mod tests {
     #[test]
     fn lengths_at_the_edges_are_copied_whole() {
         let mut pages = Pages::default();
-        for len in [0, 1, SMALL_BELOW - 1, SMALL_BELOW, SMALL_BELOW + 1, PAGE_BYTES, PAGE_BYTES + 1] {
-            let bytes = vec![len as u8; len];
+        for len in [0, 1, SMALL_BELOW - 1, 0, PAGE_BYTES] {
+            let room = pages.make_room(len.min(SMALL_BELOW));
+            let bytes = vec![len as u8; len.min(room)];
             assert_eq!(pages.copy(&bytes), bytes);
         }
     }

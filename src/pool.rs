@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence, spin_loop};
 use crate::timer::Alarm;
 use crate::wake::WaitList;
 
@@ -14,61 +14,80 @@ pub(crate) const HEADER_BYTES: usize = 128;
 /// What each message takes of the index.
 pub(crate) const ENTRY_BYTES: usize = 8;
 
-const NONE: u32 = u32::MAX;
+/// So much memory goes round before a segment is written again, as long as half of `max_bytes` allows it: a cache line
+/// that the reader's core still holds costs a writer on another core many times what one from the shared cache does,
+/// and this is more than a core's own caches hold.
+const CIRCULATING_BYTES: usize = 4 << 20;
 
-/// A list of segment numbers, last in first out: the segment used last is the one still in the cache.
+/// Numbers of segments, each one in it or not.
 ///
-/// Treiber's stack (R. K. Treiber, IBM RJ 5118, 1986) over numbers instead of pointers; a count of changes in
-/// the upper half of the word keeps a stale exchange from succeeding.
-struct FreeList(AtomicU64);
+/// They are taken in turn, so that the one put in longest ago comes about first. A number is one bit, which is a token
+/// of its own: whoever stops halfway holds up nobody, and there is no link that could be stale.
+struct Set {
+    words: Box<[AtomicU64]>,
+    /// Where to look first. A hint.
+    next: AtomicUsize,
+}
 
-impl FreeList {
-    fn new(first: u32) -> Self {
-        Self(AtomicU64::new(u64::from(first)))
+impl Set {
+    fn new(count: usize, full: bool) -> Self {
+        let bits = |word: usize| match count - word * 64 {
+            _ if !full => 0,
+            64.. => u64::MAX,
+            rest => (1 << rest) - 1,
+        };
+        let words = (0..count.div_ceil(64)).map(|word| AtomicU64::new(bits(word))).collect();
+        Self { words, next: AtomicUsize::new(0) }
     }
 
-    fn pop(&self, cells: &[Cell]) -> Option<usize> {
-        // ORDERING: Acquire pairs with the Release of `push`: the link and whatever was done to the segment.
-        let mut seen = self.0.load(Ordering::Acquire);
-        loop {
-            let number = seen as u32;
-            if number == NONE {
-                return None;
-            }
-            // ORDERING: Relaxed: visible by the Acquire above, and if it is stale, the exchange fails.
-            let next = cells[number as usize].next.load(Ordering::Relaxed);
-            match self.0.compare_exchange_weak(seen, tagged(seen, next), Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Some(number as usize),
-                Err(now) => seen = now,
-            }
-        }
+    /// Takes a number out; nothing if none was seen. One that is put in meanwhile may be missed.
+    fn take(&self) -> Option<usize> {
+        // ORDERING: Relaxed: a hint.
+        let start = self.next.load(Ordering::Relaxed);
+        let behind = u64::MAX << (start % 64);
+        (0..=self.words.len()).find_map(|step| {
+            let word = (start / 64 + step) % self.words.len();
+            let searched = match step {
+                0 => behind,
+                _ if step == self.words.len() => !behind,
+                _ => u64::MAX,
+            };
+            self.take_from(word, searched)
+        })
     }
 
-    fn push(&self, cells: &[Cell], number: usize) {
+    fn take_from(&self, word: usize, searched: u64) -> Option<usize> {
         // ORDERING: Relaxed to guess; the exchange decides.
-        let mut seen = self.0.load(Ordering::Relaxed);
-        loop {
-            // ORDERING: Relaxed: published by the exchange.
-            cells[number].next.store(seen as u32, Ordering::Relaxed);
-            let next = tagged(seen, number as u32);
-            // ORDERING: Release pairs with the Acquire of `pop`.
-            match self.0.compare_exchange_weak(seen, next, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => seen = now,
+        let mut seen = self.words[word].load(Ordering::Relaxed);
+        while seen & searched != 0 {
+            let at = (seen & searched).trailing_zeros() as usize;
+            // ORDERING: Acquire pairs with the Release of `put`: whatever was done to the segment before. Exchanges in
+            // between continue its release sequence.
+            seen = self.words[word].fetch_and(!(1 << at), Ordering::Acquire);
+            if seen & (1 << at) != 0 {
+                let number = word * 64 + at;
+                // ORDERING: Relaxed: a hint.
+                self.next.store((number + 1) % (self.words.len() * 64), Ordering::Relaxed);
+                return Some(number);
             }
         }
+        None
+    }
+
+    fn put(&self, number: usize) {
+        // ORDERING: Release pairs with the Acquire of `take_from`.
+        let before = self.words[number / 64].fetch_or(1 << (number % 64), Ordering::Release);
+        debug_assert!(before & (1 << (number % 64)) == 0, "put in twice");
     }
 }
 
-fn tagged(seen: u64, number: u32) -> u64 {
-    ((seen >> 32).wrapping_add(1) << 32) | u64::from(number)
-}
-
-/// A segment and its link in whichever free list it is in.
-struct Cell {
-    segment: Segment,
-    next: AtomicU32,
+/// All segments, and which of them are free.
+struct Segments {
+    all: Box<[Segment]>,
+    /// With memory.
+    pooled: Set,
+    /// Without memory.
+    vacant: Set,
 }
 
 /// The segments of one channel. Outlives it for as long as memory is lent.
@@ -76,11 +95,7 @@ pub(crate) struct Pool {
     capacity: Capacity,
     max_bytes: usize,
     /// Made by the first write.
-    cells: OnceLock<Box<[Cell]>>,
-    /// Segments with memory, cleared.
-    pooled: FreeList,
-    /// Segments without memory.
-    vacant: FreeList,
+    segments: OnceLock<Segments>,
     /// Bytes taken by segments with memory and by payloads that travel by reference. Never over `max_bytes`.
     used_bytes: AtomicUsize,
     referenced_bytes: AtomicUsize,
@@ -94,7 +109,7 @@ pub(crate) struct Pool {
     /// Senders waiting for room.
     pub(crate) space: WaitList,
     /// Told when there is something to trim.
-    alarm: Arc<Alarm>,
+    pub(crate) alarm: Arc<Alarm>,
 }
 
 impl Pool {
@@ -102,9 +117,7 @@ impl Pool {
         Self {
             capacity,
             max_bytes,
-            cells: OnceLock::new(),
-            pooled: FreeList::new(NONE),
-            vacant: FreeList::new(0),
+            segments: OnceLock::new(),
             used_bytes: AtomicUsize::new(0),
             referenced_bytes: AtomicUsize::new(0),
             pooled_count: AtomicUsize::new(0),
@@ -130,40 +143,59 @@ impl Pool {
     }
 
     #[inline]
-    fn cells(&self) -> &[Cell] {
-        match self.cells.get() {
-            Some(cells) => cells,
-            None => self.make_cells(),
+    fn segments(&self) -> &Segments {
+        match self.segments.get() {
+            Some(segments) => segments,
+            None => self.make_segments(),
         }
     }
 
     #[cold]
-    fn make_cells(&self) -> &[Cell] {
-        self.cells.get_or_init(|| {
+    fn make_segments(&self) -> &Segments {
+        self.segments.get_or_init(|| {
             let count = self.max_bytes / self.footprint();
-            let link = |at| if at + 1 < count { at as u32 + 1 } else { NONE };
-            (0..count).map(|at| Cell { segment: Segment::new(), next: AtomicU32::new(link(at)) }).collect()
+            Segments {
+                all: (0..count).map(|_| Segment::new()).collect(),
+                pooled: Set::new(count, false),
+                vacant: Set::new(count, true),
+            }
         })
     }
 
     #[inline]
     pub(crate) fn segment(&self, number: usize) -> &Segment {
-        &self.cells()[number].segment
+        &self.segments().all[number]
     }
 
     /// A cleared segment with the channel's reference on it, or nothing if `max_bytes` allows no other.
     pub(crate) fn acquire(&self) -> Option<usize> {
-        let cells = self.cells();
-        if let Some(number) = self.pooled.pop(cells) {
-            self.took_pooled();
-            cells[number].segment.exclusive().expect("a pooled segment has no user").activate();
-            return Some(number);
-        }
+        let circulating = CIRCULATING_BYTES.min(self.max_bytes / 2);
+        let fresh = if self.used_bytes() + self.footprint() <= circulating { self.allocate() } else { None };
+        fresh.or_else(|| self.reuse()).or_else(|| self.allocate())
+    }
+
+    fn reuse(&self) -> Option<usize> {
+        let number = self.segments().pooled.take()?;
+        self.took_pooled();
+        let mut segment = self.segment(number).exclusive().expect("a pooled segment has no user");
+        // Here and not when it came back: by now its index has left the reader's cache.
+        segment.clear();
+        segment.activate();
+        Some(number)
+    }
+
+    fn allocate(&self) -> Option<usize> {
         if !self.reserve(self.footprint()) {
             return None;
         }
-        let number = self.vacant.pop(cells).expect("as many segments as max_bytes has room for");
-        let mut segment = cells[number].segment.exclusive().expect("a vacant segment has no user");
+        let number = loop {
+            // There is one for these bytes; it is missed only while others come and go.
+            match self.segments().vacant.take() {
+                Some(number) => break number,
+                None => spin_loop(),
+            }
+        };
+        let mut segment = self.segment(number).exclusive().expect("a vacant segment has no user");
         segment.allocate(self.capacity);
         segment.activate();
         Some(number)
@@ -180,7 +212,7 @@ impl Pool {
     /// Takes back a segment that was acquired and never written to.
     pub(crate) fn give_back(&self, number: usize) {
         if self.segment(number).release() {
-            self.recycle(number, 0);
+            self.recycle(number);
         }
     }
 
@@ -235,8 +267,8 @@ impl Pool {
     }
 
     /// A segment that nobody references any more.
-    fn recycle(&self, number: usize, messages: usize) {
-        self.recycle_quietly(number, messages);
+    fn recycle(&self, number: usize) {
+        self.recycle_quietly(number);
         self.wake_senders_behind_fence(self.capacity.messages);
     }
 
@@ -255,14 +287,10 @@ impl Pool {
     }
 
     /// The same, with the wake left to the caller. Ends with a SeqCst fence behind the change.
-    fn recycle_quietly(&self, number: usize, messages: usize) {
-        let cells = self.cells();
-        let mut segment = cells[number].segment.exclusive().expect("the last reference is gone");
-        segment.clear(messages);
-        drop(segment);
-        // ORDERING: Relaxed: a count; it goes up before the segment can be popped, so it never goes below zero.
+    fn recycle_quietly(&self, number: usize) {
+        // ORDERING: Relaxed: a count; it goes up before the segment can be taken, so it never goes below zero.
         self.pooled_count.fetch_add(1, Ordering::Relaxed);
-        self.pooled.push(cells, number);
+        self.segments().pooled.put(number);
         // ORDERING: SeqCst fence, against the one in `close`: either the pool is seen closed here, or what was
         // just pushed is seen there.
         fence(Ordering::SeqCst);
@@ -276,11 +304,11 @@ impl Pool {
 
     /// Frees the memory of one pooled segment, if there is one.
     fn free_one(&self) -> bool {
-        let cells = self.cells();
-        let Some(number) = self.pooled.pop(cells) else { return false };
+        let segments = self.segments();
+        let Some(number) = segments.pooled.take() else { return false };
         self.took_pooled();
-        cells[number].segment.exclusive().expect("a pooled segment has no user").free();
-        self.vacant.push(cells, number);
+        self.segment(number).exclusive().expect("a pooled segment has no user").free();
+        segments.vacant.put(number);
         // ORDERING: Release pairs with the Acquire in `reserve`: whoever gets these bytes finds the vacant number.
         self.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
         true
@@ -314,7 +342,7 @@ impl Pool {
         // ORDERING: SeqCst fence, see `recycle_quietly`.
         self.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.cells.get().is_some() {
+        if self.segments.get().is_some() {
             self.trim(0);
         }
     }
@@ -350,20 +378,20 @@ pub(crate) fn footprint(capacity: Capacity) -> usize {
 pub(crate) struct Lease {
     pool: Arc<Pool>,
     number: usize,
-    /// How many index entries were used.
-    messages: usize,
     /// The reference was given up already.
     released: bool,
 }
 
 impl Lease {
-    /// Takes over the channel's own reference to segment `number`, of which `messages` entries are used.
-    pub(crate) fn adopt(pool: Arc<Pool>, number: usize, messages: usize) -> Self {
-        Self { pool, number, messages, released: false }
+    /// Takes over the channel's own reference to segment `number`.
+    pub(crate) fn adopt(pool: Arc<Pool>, number: usize) -> Self {
+        Self { pool, number, released: false }
     }
 
-    /// The channel is done with the segment: if it is still referenced, it counts as lent from now on.
-    pub(crate) fn retire(&self) {
+    /// The channel is done with the segment, of which `messages` entries were used: if it is still referenced, it
+    /// counts as lent from now on.
+    pub(crate) fn retire(&self, messages: usize) {
+        self.set_used(messages);
         // ORDERING: Relaxed: a figure; `drop` of the last reference takes it back.
         self.pool.lent_count.fetch_add(1, Ordering::Relaxed);
     }
@@ -375,7 +403,7 @@ impl Lease {
         if last {
             // ORDERING: Relaxed: a figure, see `retire`.
             self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
-            self.pool.recycle_quietly(self.number, self.messages);
+            self.pool.recycle_quietly(self.number);
         }
         last
     }
@@ -392,7 +420,7 @@ impl Deref for Lease {
 impl Clone for Lease {
     fn clone(&self) -> Self {
         self.retain();
-        Self::adopt(Arc::clone(&self.pool), self.number, self.messages)
+        Self::adopt(Arc::clone(&self.pool), self.number)
     }
 }
 
@@ -401,7 +429,7 @@ impl Drop for Lease {
         if !self.released && self.release() {
             // ORDERING: Relaxed: a figure, see `retire`.
             self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
-            self.pool.recycle(self.number, self.messages);
+            self.pool.recycle(self.number);
         }
     }
 }

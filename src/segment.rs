@@ -113,8 +113,12 @@ pub(crate) struct Segment {
     /// What the reserved bytes differ from the payload bytes by: written by writers of attached and abandoned
     /// messages, read for figures.
     extra_bytes: AtomicU64,
-    /// Abandoned messages; written by writers, read for figures.
+    /// Attached messages; written by writers before they commit, read by claims.
+    attached: AtomicUsize,
+    /// Abandoned messages; written by writers before they commit, read by claims and for figures.
     abandoned: AtomicUsize,
+    /// How many entries were used; written by the reader that retires the segment, read by the next owner.
+    used: AtomicUsize,
     /// When it was sealed, in nanoseconds of the channel's clock; 0 before that is known.
     sealed_at: AtomicU64,
 }
@@ -132,6 +136,8 @@ impl Segment {
             block: UnsafeCell::new(None),
             references: AtomicUsize::new(0),
             extra_bytes: AtomicU64::new(0),
+            attached: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
             sealed_at: AtomicU64::new(0),
         }
@@ -151,6 +157,12 @@ impl Segment {
         // ORDERING: Relaxed, as in `Arc::clone`: whoever adds a reference already has one.
         let before = self.references.fetch_add(1, Ordering::Relaxed);
         debug_assert!(before > 0 && before < EXCLUSIVE / 2);
+    }
+
+    /// Whether there are references beside the caller's.
+    pub(crate) fn is_shared(&self) -> bool {
+        // ORDERING: Relaxed: a figure.
+        self.references.load(Ordering::Relaxed) > 1
     }
 
     /// One reference less; true if it was the last.
@@ -192,8 +204,9 @@ impl Segment {
         let start = block.at(slot.offset, slot.len);
         let offset = slot.offset + start.align_offset(align_of::<Bytes>());
         let extra = (payload.len() as u64).wrapping_sub(slot.len as u64);
-        // ORDERING: Relaxed: a figure; the commit publishes it along with the message.
+        // ORDERING: Relaxed: the commit publishes them along with the message.
         self.extra_bytes.fetch_add(extra, Ordering::Relaxed);
+        self.attached.fetch_add(1, Ordering::Relaxed);
         block.log.writing(slot.index, || {
             // SAFETY: the reserved bytes are this slot's alone until the commit, and large enough for a
             // `Bytes` at any alignment. They are zeroed first, so that the gap around it is initialised.
@@ -228,16 +241,30 @@ impl Segment {
         at.swap(entry.0, Ordering::AcqRel) == AWAITED
     }
 
-    /// Payload bytes among `reserved` ones; exact once all writers have committed.
-    pub(crate) fn payload_bytes(&self, reserved: usize) -> u64 {
+    /// What payload bytes differ from reserved ones by (modulo 2⁶⁴); exact once all writers have committed.
+    pub(crate) fn extra_bytes(&self) -> u64 {
         // ORDERING: Relaxed: a figure.
-        (reserved as u64).wrapping_add(self.extra_bytes.load(Ordering::Relaxed))
+        self.extra_bytes.load(Ordering::Relaxed)
     }
 
     /// How many of its messages were abandoned.
     pub(crate) fn abandoned(&self) -> usize {
         // ORDERING: Relaxed: exact for what a claim has seen committed, as it is counted before that commit.
         self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Whether none of the messages that a claim has seen committed is attached or abandoned: they lie in the segment
+    /// one behind the other.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        // ORDERING: Relaxed, as above.
+        self.attached.load(Ordering::Relaxed) == 0 && self.abandoned() == 0
+    }
+
+    /// How many entries have to be cleared before the segment is used again.
+    pub(crate) fn set_used(&self, messages: usize) {
+        // ORDERING: Relaxed: the reference that is given up afterwards releases it to the next owner.
+        self.used.store(messages, Ordering::Relaxed);
     }
 
     pub(crate) fn set_sealed_at(&self, nanos: u64) {
@@ -266,19 +293,28 @@ impl Exclusive<'_> {
     }
 
     pub(crate) fn free(&mut self) {
+        self.reset();
         // SAFETY: exclusive, see `Segment::exclusive`.
         self.segment.block.with_mut(|cell| unsafe { *cell = None });
     }
 
-    /// Makes the first `messages` entries usable again.
-    pub(crate) fn clear(&mut self, messages: usize) {
-        // ORDERING: Relaxed: nobody else has the segment; giving it back releases.
-        for entry in &self.segment.block().index[..messages] {
+    /// Makes the entries that were used usable again.
+    pub(crate) fn clear(&mut self) {
+        let used = self.reset();
+        for entry in &self.segment.block().index[..used] {
+            // ORDERING: Relaxed: nobody else has the segment; giving it back releases.
             entry.store(EMPTY, Ordering::Relaxed);
         }
+    }
+
+    /// Sets the counts back; returns how many entries were used.
+    fn reset(&mut self) -> usize {
+        // ORDERING: Relaxed, as above.
         self.segment.extra_bytes.store(0, Ordering::Relaxed);
+        self.segment.attached.store(0, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
+        self.segment.used.swap(0, Ordering::Relaxed)
     }
 
     /// Gives it back with the channel's one reference, ready to be activated.

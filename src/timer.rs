@@ -70,16 +70,27 @@ impl Alarm {
 
     pub(crate) fn unread(&self) {
         if self.unread.raise() {
-            self.notify.notify_one();
+            self.notify();
         }
     }
 
     /// To be called behind a SeqCst fence that came after the memory was pooled.
     #[inline]
     pub(crate) fn memory(&self) {
-        if self.memory.raise_behind_fence() {
-            self.notify.notify_one();
+        if self.is_memory_due() {
+            self.notify();
         }
+    }
+
+    /// Raises that reason; true if the task has to be notified. Behind a fence as above, or under a lock that the task
+    /// takes too, to look, after it has lowered the reason.
+    #[inline]
+    pub(crate) fn is_memory_due(&self) -> bool {
+        self.memory.raise_behind_fence()
+    }
+
+    pub(crate) fn notify(&self) {
+        self.notify.notify_one();
     }
 }
 

@@ -24,6 +24,10 @@ impl Alarm {
     }
     pub(crate) fn unread(&self) {}
     pub(crate) fn memory(&self) {}
+    pub(crate) fn is_memory_due(&self) -> bool {
+        false
+    }
+    pub(crate) fn notify(&self) {}
 }
 
 pub(crate) struct Timer;

@@ -125,17 +125,20 @@ impl WaitList {
         }
     }
 
-    /// Wakes up to `at_most` waiters, and never more than [`BATCH`]. A waker that panics is contained.
-    pub(crate) fn wake(&self, at_most: usize) {
+    /// Wakes up to `at_most` waiters, and never more than [`BATCH`]; returns how many there were. A waker that panics
+    /// is contained.
+    pub(crate) fn wake(&self, at_most: usize) -> usize {
         // ORDERING: SeqCst fence, against the one in `count`.
         fence(Ordering::SeqCst);
-        self.wake_behind_fence(at_most);
+        self.wake_behind_fence(at_most)
     }
 
     /// The same for a caller whose own SeqCst fence came after the change.
     #[inline]
-    pub(crate) fn wake_behind_fence(&self, at_most: usize) {
-        self.notify_each(self.waiting().min(at_most).min(BATCH));
+    pub(crate) fn wake_behind_fence(&self, at_most: usize) -> usize {
+        let waiting = self.waiting();
+        self.notify_each(waiting.min(at_most).min(BATCH));
+        waiting
     }
 
     /// Wakes everybody: something ended. One by one, so that a waker that panics keeps no other from being woken.

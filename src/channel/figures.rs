@@ -1,6 +1,7 @@
 //! Figures and idle memory, for the monitor and the timer.
 
 use super::{Core, Switch};
+use crate::head::{Aftermath, Head, Volume};
 use crate::monitor::{Stats, Switches};
 use crate::segment::state::Kind;
 use crate::sync::Ordering;
@@ -13,12 +14,19 @@ impl Core {
 
     /// Whether a rest would let memory go.
     pub(crate) fn holds_idle_memory(&self) -> bool {
-        self.pool.pooled_segments() > 0 || self.lock_head().has_pages()
+        let holds = |head: &Head| head.has_pages() || head.is_caught_up();
+        self.pool.pooled_segments() > 0 || holds(&self.lock_head())
     }
 
     pub(crate) fn release_idle_memory(&self) {
+        let mut after = Aftermath::default();
+        let mut head = self.lock_head();
+        head.drop_pages();
+        head.give_up_rest(self, &mut after);
+        self.pass_on(&head, &mut after);
+        drop(head);
+        self.settle(after);
         self.pool.trim(0);
-        self.lock_head().drop_pages();
     }
 
     /// Messages and bytes that were accepted and neither handed out nor dropped.
@@ -52,20 +60,25 @@ impl Core {
         let head = self.lock_head();
         let (handed_out, dropped) = (head.handed_out(), head.dropped());
         let active = self.pending.active();
-        let mut sequence = head.segment();
         let mut taken = head.taken();
+        let mut sequence = head.segment();
         loop {
-            let state = taken.map_or_else(|| self.pending.place(sequence).load(), |(state, _)| state);
+            let state = self.pending.place(sequence).load();
             if let (Kind::Open | Kind::Sealed, Some(number)) = (state.kind(), state.segment()) {
                 let segment = self.pool.segment(number);
-                let read = taken.map_or_else(Default::default, |(_, read)| read);
+                let payload_bytes = (state.bytes() as u64).wrapping_add(segment.extra_bytes());
                 let abandoned = segment.abandoned() as u64;
-                stats.queued_messages += (state.messages() as u64).saturating_sub(abandoned + read.messages);
-                stats.queued_bytes += segment.payload_bytes(state.bytes()).saturating_sub(read.bytes);
-                let held = if state.is_open() { &mut stats.active_bytes } else { &mut stats.sealed_bytes };
+                stats.queued_messages += (state.messages() as u64).saturating_sub(abandoned + taken.messages);
+                stats.queued_bytes += payload_bytes.saturating_sub(taken.bytes);
+                let held = match state.is_open() {
+                    // Nothing unread is in it, and it is what somebody's messages are slices of.
+                    true if head.has_lent_all(sequence, state) => &mut stats.lent_bytes,
+                    true => &mut stats.active_bytes,
+                    false => &mut stats.sealed_bytes,
+                };
                 *held += self.pool.footprint();
             }
-            taken = None;
+            taken = Volume::default();
             if sequence == active {
                 break;
             }
@@ -78,14 +91,15 @@ impl Core {
         stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + dropped.bytes;
     }
 
-    /// Divides what is not active or sealed, so that the sum is one that the channel had: the head is locked, so
+    /// Divides what is not counted yet, so that the sum is one that the channel had: the head is locked, so
     /// that what was counted as active or sealed is so still, but other segments change hands meanwhile.
     fn count_memory(&self, stats: &mut Stats) {
         stats.referenced_bytes = self.pool.referenced_bytes();
-        let counted = stats.active_bytes + stats.sealed_bytes + stats.referenced_bytes;
+        let counted = stats.active_bytes + stats.sealed_bytes + stats.lent_bytes + stats.referenced_bytes;
         let elsewhere = self.pool.used_bytes().saturating_sub(counted);
-        stats.lent_bytes = elsewhere.min(self.pool.lent_segments() * self.pool.footprint());
-        stats.pooled_bytes = elsewhere - stats.lent_bytes;
+        let lent_bytes = elsewhere.min(self.pool.lent_segments() * self.pool.footprint());
+        stats.lent_bytes += lent_bytes;
+        stats.pooled_bytes = elsewhere - lent_bytes;
     }
 
     /// Whether a woken sender would find room, as far as can be told without trying.

@@ -50,16 +50,27 @@ impl Core {
                 Outlook::Stalled | Outlook::Empty => {}
             }
         };
-        if self.readers.waiting() > 0 && result.is_some() {
-            after.left = head.left(self);
-            // Whoever sleeps has asked for a wake at the place that was read: it moves on with the head.
-            if after.left == 0 && self.on_demand && !head.await_message(self) {
-                after.left = 1;
-            }
+        if result.is_some() {
+            self.pass_on(&head, &mut after);
+        }
+        if head.is_caught_up() {
+            // Under the lock, as the timer looks under it too after it has lowered the reason.
+            after.at_rest = self.pool.alarm.is_memory_due();
         }
         drop(head);
         self.settle(after);
         result
+    }
+
+    /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
+    pub(super) fn pass_on(&self, head: &Head, after: &mut Aftermath) {
+        if self.readers.waiting() > 0 {
+            after.left = head.left(self);
+            // Who sleeps has asked for a wake at the place that was read: that moves on with the head.
+            if after.left == 0 && self.on_demand && !head.await_message(self) {
+                after.left = 1;
+            }
+        }
     }
 
     /// Does what a turn left to be done.
@@ -74,6 +85,9 @@ impl Core {
             if self.deferred.load(Ordering::Relaxed) && self.deferred.swap(false, Ordering::Relaxed) {
                 self.consider_switch(self.pending.active());
             }
+        }
+        if after.at_rest {
+            self.pool.alarm.notify();
         }
         if after.released > 0 {
             self.pool.release_referenced(after.released);

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Core;
+use crate::cut::Cut;
 use crate::events::user_code_panicked;
-use crate::segment::state::Capacity;
+use crate::segment::state::{Capacity, State};
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{Ordering, fence};
 
@@ -24,9 +25,42 @@ pub(crate) enum Switch {
 
 impl Core {
     /// Seals the place at `sequence` if it is open and not empty; returns how many messages became readable.
+    ///
+    /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
+    /// last one, is sealed, and that is not a switch.
     pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
-        let state = self.pending.place(sequence).seal()?;
+        let cut = self.cut.get(sequence).messages;
+        let at_least = if matches!(cause, Switch::Full | Switch::Close) { 0 } else { cut };
+        let state = self.pending.place(sequence).seal(|messages| messages > at_least)?;
         self.pending.advance(sequence);
+        let readable = state.messages().saturating_sub(cut);
+        if readable > 0 {
+            self.note_switch(cause, state, Cut::default());
+        }
+        Some(readable)
+    }
+
+    /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
+    /// now is what a sealed one would hold, and the segment goes on behind it. Returns Open, or Sealed if somebody
+    /// else has switched meanwhile.
+    pub(crate) fn cut(&self, sequence: u64) -> State {
+        let state = self.pending.place(sequence).cut();
+        if state.is_open() {
+            let extra_bytes = state.segment().map_or(0, |number| self.pool.segment(number).extra_bytes());
+            let cut = Cut::behind(state, extra_bytes);
+            self.cut.put(sequence, cut);
+            self.note_switch(Switch::OnDemand, state, cut);
+        }
+        state
+    }
+
+    /// The place at `sequence` was read to its end.
+    pub(crate) fn retire(&self, sequence: u64) {
+        self.cut.put(sequence, Cut::default());
+        self.pending.retire(sequence);
+    }
+
+    fn note_switch(&self, cause: Switch, state: State, cut: Cut) {
         let now = self.clock.nanos();
         if let Some(segment) = state.segment() {
             self.pool.segment(segment).set_sealed_at(now);
@@ -34,11 +68,10 @@ impl Core {
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
         self.switched_at.store(now, Ordering::Relaxed);
         self.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
-        if self.load_limits() != self.first_limits {
-            self.limits.store(self.first_limits, Ordering::Relaxed);
+        let limits = pack_limits(self.capacity, cut, self.first_limits);
+        if self.load_limits() != limits {
+            self.limits.store(limits, Ordering::Relaxed);
         }
-        self.timer.start();
-        Some(state.messages())
     }
 
     /// A whole switch, by anybody but a receiver in its turn.
@@ -49,9 +82,16 @@ impl Core {
     }
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
-    pub(super) fn wake_readers(&self, at_most: usize) {
-        self.readers.wake(at_most);
-        if self.readers.waiting() > at_most {
+    fn wake_readers(&self, at_most: usize) {
+        if self.readers.wake(at_most) > at_most {
+            self.timer.arm();
+        }
+    }
+
+    /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
+    pub(super) fn announce(&self) {
+        let waiting = self.readers.wake(1);
+        if waiting > 1 || (waiting == 0 && self.timed) {
             self.timer.arm();
         }
     }
@@ -63,12 +103,13 @@ impl Core {
 
     /// Switches the place at `sequence` if it is full or the strategy says so.
     pub(super) fn consider_switch(&self, sequence: u64) {
-        let Some(active) = self.active_segment(sequence) else { return };
-        if active.messages >= self.capacity.messages || active.bytes >= self.capacity.bytes {
+        let state = self.pending.place(sequence).load();
+        if state.is_open() && !state.has_room(0, self.capacity) {
             return self.switch_place(sequence, Switch::Full);
         }
+        let Some(active) = self.active_segment(sequence) else { return };
         if contained(|| self.strategy.should_switch(&active)) != Some(true) {
-            return self.lower_limits(&active);
+            return self.lower_limits(sequence, &active);
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -89,19 +130,20 @@ impl Core {
         self.pending.backlog() * 4 >= segments * 3
     }
 
-    /// What a strategy sees; nothing if there is nothing to switch.
+    /// What a strategy sees: what came since the last switch. Nothing if that is nothing.
     pub(super) fn active_segment(&self, sequence: u64) -> Option<ActiveSegment> {
         let state = self.pending.place(sequence).load();
-        if !state.is_open() || state.messages() == 0 {
+        let cut = self.cut.get(sequence);
+        if !state.is_open() || state.messages() <= cut.messages {
             return None;
         }
-        let segment = self.pool.segment(state.segment()?);
-        // ORDERING: Relaxed: see `seal`.
+        let extra_bytes = self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes);
+        // ORDERING: Relaxed: see `note_switch`.
         let passed = self.clock.nanos().saturating_sub(self.switched_at.load(Ordering::Relaxed));
         Some(ActiveSegment {
-            messages: state.messages(),
+            messages: state.messages() - cut.messages,
             // A writer between its reservation and its commit can make the sum come out low for a moment.
-            bytes: segment.payload_bytes(state.bytes()).min(isize::MAX as u64) as usize,
+            bytes: (state.bytes() - cut.bytes).saturating_add_signed(extra_bytes as isize),
             elapsed: Duration::from_nanos(passed),
             ..empty(self.capacity)
         })
@@ -142,9 +184,10 @@ impl Core {
     }
 
     /// Asks the strategy anew from what fill on it wants to be asked.
-    pub(super) fn lower_limits(&self, active: &ActiveSegment) {
+    pub(super) fn lower_limits(&self, sequence: u64, active: &ActiveSegment) {
+        let limits = pack_limits(self.capacity, self.cut.get(sequence), ask_limits(&*self.strategy, active));
         // ORDERING: Relaxed: the limits only decide when the strategy is asked.
-        self.limits.store(ask_limits(&*self.strategy, active), Ordering::Relaxed);
+        self.limits.store(limits, Ordering::Relaxed);
     }
 
     #[inline]
@@ -165,10 +208,9 @@ pub(super) fn empty(capacity: Capacity) -> ActiveSegment {
     }
 }
 
-/// From what fill on a strategy wants to be asked, packed.
-pub(super) fn ask_limits(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> u64 {
-    let limits = contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER);
-    pack(limits.messages.min(active.capacity_messages), limits.bytes.min(active.capacity_bytes))
+/// From what fill on a strategy wants to be asked.
+pub(super) fn ask_limits(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
+    contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
 }
 
 /// Runs user code; nothing if it panics.
@@ -180,7 +222,10 @@ pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
     result
 }
 
-pub(super) fn pack(messages: usize, bytes: usize) -> u64 {
+/// Limits of what comes behind `cut`, as writers compare them with what a segment is filled to.
+pub(super) fn pack_limits(capacity: Capacity, cut: Cut, limits: SwitchLimits) -> u64 {
+    let messages = cut.messages.saturating_add(limits.messages).min(capacity.messages);
+    let bytes = cut.bytes.saturating_add(limits.bytes).min(capacity.bytes);
     (messages as u64) << 32 | bytes as u64
 }
 

@@ -135,6 +135,7 @@ impl Core {
             Kind::Ready if self.is_after_others(turn) => return Err(Refusal::Full),
             Kind::Ready if state.is_ready_for(sequence) => {
                 let segment = self.pool.acquire().ok_or(Refusal::Full)?;
+                self.timer.start();
                 if !self.pending.place(sequence).open(sequence, segment) {
                     self.pool.give_back(segment);
                 }
@@ -152,7 +153,7 @@ impl Core {
             self.discard();
         }
         if awaited || slot.awaited {
-            self.wake_readers(1);
+            self.announce();
         } else if slot.index == 0 && self.timed {
             self.timer.arm();
         }

@@ -11,8 +11,8 @@ use crate::sync::Ordering;
 
 /// One message where it lies.
 pub(crate) enum Content<'a> {
-    /// Bytes in the segment, at this offset of it.
-    Inline(&'a [u8], usize),
+    /// Bytes in the segment.
+    Inline(&'a [u8]),
     /// A payload that travels by reference.
     Attached(&'a Bytes),
     /// Padding left by a writer that gave up.
@@ -26,10 +26,10 @@ pub(crate) struct Payload {
     pub(crate) attached_bytes: usize,
 }
 
-/// The right to read messages `next..end` of a sealed segment, once, in order.
+/// The right to read messages `next..end` of a segment, once, in order; nothing before `end` can change any more.
 ///
-/// Exactly one claim to each message exists: the first is made by whoever adopts the sealed segment, and
-/// [`split`](Self::split) divides it.
+/// Exactly one claim to each message exists: the first is made by whoever adopts the segment, who also
+/// [extends](Self::extend) it, and [`split`](Self::split) divides it.
 pub(crate) struct Claim<K: Deref<Target = Segment>> {
     segment: K,
     /// The segment's memory, which stays where it is while `segment` is referenced.
@@ -41,10 +41,16 @@ pub(crate) struct Claim<K: Deref<Target = Segment>> {
 }
 
 impl<K: Deref<Target = Segment>> Claim<K> {
-    /// All of the `messages` of a segment that was just adopted.
-    pub(crate) fn new(segment: K, messages: usize) -> Self {
+    /// To a segment that was just adopted, as yet to none of its messages.
+    pub(crate) fn new(segment: K) -> Self {
         let block = NonNull::from(segment.block());
-        Self { segment, block, next: 0, end: messages, committed: 0 }
+        Self { segment, block, next: 0, end: 0, committed: 0 }
+    }
+
+    /// Takes in the messages up to `end`, which came after those that the claim had.
+    pub(crate) fn extend(&mut self, end: usize) {
+        assert!(self.end <= end, "a claim does not shrink");
+        self.end = end;
     }
 
     #[inline]
@@ -61,6 +67,12 @@ impl<K: Deref<Target = Segment>> Claim<K> {
 
     pub(crate) fn segment(&self) -> &K {
         &self.segment
+    }
+
+    /// The place behind its last message.
+    #[inline]
+    pub(crate) fn end(&self) -> usize {
+        self.end
     }
 
     #[inline]
@@ -113,13 +125,41 @@ impl<K: Deref<Target = Segment>> Claim<K> {
                 // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
                 // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
                 let bytes = unsafe { std::slice::from_raw_parts(from, entry.len()) };
-                Content::Inline(bytes, entry.offset())
+                Content::Inline(bytes)
             }
             // SAFETY: as above; a committed attached entry points to a `Bytes` that only `take_attached` of this
             // very claim moves out, after which the message is no longer part of it.
             ATTACHED => Content::Attached(unsafe { &*from.cast::<Bytes>() }),
             _ => Content::Abandoned,
         })
+    }
+
+    /// Offset and length of the next message, which has to be readable, if it lies in the segment.
+    #[inline]
+    pub(crate) fn inline_next(&self) -> Option<(usize, usize)> {
+        assert!(self.readable() > 0, "reading a message that was not committed");
+        let entry = self.entry(self.next);
+        (entry.kind() == INLINE).then(|| (entry.offset(), entry.len()))
+    }
+
+    /// The next messages that lie in the segment and are shorter than `short`, one behind the other in `most`
+    /// bytes, and the offset they start at. Empty if the next one is none of them.
+    pub(crate) fn stretch(&self, short: usize, most: usize) -> (&[u8], usize) {
+        let block = self.block();
+        let start = self.entry(self.next).offset();
+        let mut end = start;
+        for index in self.next..self.committed {
+            let entry = self.entry(index);
+            let entry_end = entry.offset() + entry.len();
+            if entry.kind() != INLINE || entry.len() >= short || entry_end - start > most {
+                break;
+            }
+            block.log.reading(index, || end = entry_end);
+        }
+        let from = block.at(start, end - start);
+        // SAFETY: messages lie in the order of their index, without gaps between inline ones; all of these are
+        // committed, so that their writers are done with them, and see `get` for how long.
+        (unsafe { std::slice::from_raw_parts(from, end - start) }, start)
     }
 
     /// Leaves the next message behind; it must not be attached.
@@ -154,7 +194,7 @@ impl<K: Deref<Target = Segment>> Claim<K> {
     /// How many of the next messages, up to `limit`, can be taken as they lie: readable and none abandoned.
     pub(crate) fn whole_messages(&self, limit: usize) -> usize {
         let limit = limit.min(self.readable());
-        if self.segment.abandoned() == 0 {
+        if self.segment.is_plain() {
             return limit;
         }
         (0..limit).find(|&at| matches!(self.get(at), Content::Abandoned)).unwrap_or(limit)
@@ -163,9 +203,14 @@ impl<K: Deref<Target = Segment>> Claim<K> {
     /// What the readable messages of the claim carry.
     pub(crate) fn payload(&self) -> Payload {
         let mut payload = Payload::default();
+        if self.readable() > 0 && self.segment.is_plain() {
+            let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
+            payload.bytes = last.offset() + last.len() - first.offset();
+            return payload;
+        }
         for at in 0..self.readable() {
             match self.get(at) {
-                Content::Inline(bytes, _) => payload.bytes += bytes.len(),
+                Content::Inline(bytes) => payload.bytes += bytes.len(),
                 Content::Attached(bytes) => {
                     payload.bytes += bytes.len();
                     payload.attached_bytes += bytes.len();
@@ -200,7 +245,13 @@ impl<K: Deref<Target = Segment>> Claim<K> {
 
 impl<K: Deref<Target = Segment>> Drop for Claim<K> {
     fn drop(&mut self) {
+        if self.remaining() == 0 {
+            return;
+        }
         self.look();
+        if self.segment.is_plain() {
+            return;
+        }
         while self.readable() > 0 {
             if self.take_attached().is_none() {
                 self.advance();

@@ -12,13 +12,13 @@
 //! | kind | a writer | a sealer | a receiver at the head | leaves it |
 //! |---|---|---|---|---|
 //! | Ready: its turn may have come, no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets `awaits` and sleeps | open → Open, close → Closed |
-//! | Open: being written | reserves: messages + 1, bytes + len; clears `awaits`, and then wakes after its commit | seals unless empty | empty: sets `awaits` and sleeps; else seals on demand | seal → Sealed, close → Closed |
+//! | Open: being written | reserves: messages + 1, bytes + len; clears `awaits`, and then tells who waits after its commit | seals if it is worth it | cuts: takes all there is and sets `awaits`; nothing more than that: sets `awaits` and sleeps | seal → Sealed, close → Closed |
 //! | Sealed: messages and bytes are final | moves on to the next place | nothing to seal | reads it | retire → Ready, one lap later |
 //! | Closed: the end of the order; empty, but may still name the segment it was opened with | refuses | nothing to seal | end of the channel | never |
 //!
-//! Every transition is a compare-exchange on this one word, so a count can neither be overdrawn nor polluted
-//! by a claim that failed, and `awaits` needs no fence: it is set in, and taken from, the same word that
-//! messages are counted in.
+//! Every transition is an exchange on this one word, so a count can neither be overdrawn nor polluted by a claim
+//! that failed, and `awaits` needs no fence: it is set in, and taken from, the same word that messages are
+//! counted in.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -235,9 +235,17 @@ impl Word {
         self.change(|seen| seen.is_ready_for(sequence).then(|| seen.opened(segment))).is_some()
     }
 
-    /// Open and not empty → Sealed; returns the final state.
-    pub(crate) fn seal(&self) -> Option<State> {
-        self.change(|seen| (seen.is_open() && seen.messages() > 0).then(|| seen.sealed()))
+    /// Open, with a number of messages that is `worth` it → Sealed; returns the final state.
+    pub(crate) fn seal(&self, worth: impl Fn(usize) -> bool) -> Option<State> {
+        self.change(|seen| (seen.is_open() && worth(seen.messages())).then(|| seen.sealed()))
+    }
+
+    /// What is there now, for a receiver to take: the writer of the next message is told that it is the first
+    /// after the cut. To be called by the receiver at the head alone; returns Open or Sealed.
+    pub(crate) fn cut(&self) -> State {
+        // ORDERING: AcqRel as in `change`: follows the opening, and lets the next writer see what was done for the
+        // cut. Nobody takes notice of `awaits` in a sealed word, and `retire` takes it off.
+        State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
     }
 
     /// Ready for `sequence`, or Open and empty → Closed. The old state tells whether a receiver waits.
@@ -248,12 +256,12 @@ impl Word {
         })
     }
 
-    /// Asks for a wake by the next message's writer, while there is none: Ready for `sequence`, or Open and
-    /// empty. False if there is something else to do than to sleep.
-    pub(crate) fn await_message(&self, sequence: u64) -> bool {
+    /// Asks for a wake by the writer of the next message, while there are no more than those `taken`: Ready for
+    /// `sequence`, or Open. False if there is something else to do than to sleep.
+    pub(crate) fn await_message(&self, sequence: u64, taken: usize) -> bool {
         self.change(|seen| {
-            let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
-            empty.then(|| seen.awaited())
+            let nothing_new = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == taken);
+            nothing_new.then(|| seen.awaited())
         })
         .is_some()
     }
@@ -261,7 +269,7 @@ impl Word {
     /// Sealed and read → Ready for the `sequence` one lap later.
     pub(crate) fn retire(&self, sequence: u64) {
         // ORDERING: Release pairs with the Acquire in `load` and `open`: whoever opens the place again does so
-        // after everything was read from it. A plain store: nobody changes a sealed word but its only reader.
+        // after everything was read from it. A plain store: nobody changes a sealed word but the reader at the head.
         self.0.store(State::ready(sequence).0, Ordering::Release);
     }
 
@@ -292,22 +300,26 @@ mod tests {
         let word = Word::new(State::ready(u64::MAX));
         assert!(!word.open(0, 7), "another sequence's turn");
         assert!(word.open(u64::MAX, 7));
-        assert!(word.await_message(u64::MAX));
+        assert!(word.await_message(u64::MAX, 0));
         let first = word.reserve(4, CAPACITY).unwrap();
         assert_eq!((first.segment, first.index, first.offset, first.awaited), (7, 0, 0, true));
         assert_eq!(word.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
         let second = word.reserve(6, CAPACITY).unwrap();
         assert_eq!((second.index, second.offset, second.awaited), (1, 4, false));
-        word.reserve(0, CAPACITY).unwrap();
+        assert!(!word.await_message(u64::MAX, 1) && word.await_message(u64::MAX, 2));
+        assert_eq!((word.cut().messages(), word.cut().is_awaited()), (2, true));
+        assert!(word.reserve(0, CAPACITY).unwrap().awaited, "the first after the cut");
         assert_eq!(word.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
-        let sealed = word.seal().unwrap();
+        assert!(word.seal(|messages| messages > 3).is_none());
+        let sealed = word.seal(|_| true).unwrap();
         assert_eq!(
             (sealed.kind(), sealed.messages(), sealed.bytes(), sealed.segment()),
             (Kind::Sealed, 3, 10, Some(7))
         );
-        assert!(word.seal().is_none() && word.close(0).is_none() && !word.await_message(0));
+        assert!(word.seal(|_| true).is_none() && word.close(0).is_none() && !word.await_message(0, 3));
+        assert_eq!(word.cut().kind(), Kind::Sealed);
         word.retire(5);
-        assert!(word.load().is_ready_for(5));
+        assert!(word.load().is_ready_for(5) && !word.load().is_awaited());
         assert_eq!(word.close(5).unwrap().segment(), None);
         assert_eq!(word.load().kind(), Kind::Closed);
     }
@@ -321,7 +333,7 @@ mod tests {
         for _ in 1..MAX_MESSAGES {
             word.reserve(0, capacity).unwrap();
         }
-        let sealed = word.seal().unwrap();
+        let sealed = word.seal(|_| true).unwrap();
         assert_eq!((sealed.messages(), sealed.bytes()), (MAX_MESSAGES, MAX_BYTES));
         assert_eq!(sealed.segment(), Some(MAX_SEGMENTS - 1));
     }

@@ -1,0 +1,186 @@
+//! The segment being read: what was taken from it, and how a message leaves it.
+
+use bytes::Bytes;
+
+use super::{Aftermath, Outlook, Volume, wait_briefly};
+use crate::batch::Batch;
+use crate::channel::Core;
+use crate::config::ReadMode;
+use crate::page::{Pages, SMALL_BELOW};
+use crate::piece::Pieces;
+use crate::pool::Lease;
+use crate::segment::{Claim, Content};
+
+/// Above this length a message is lent in Safe mode.
+const LENT_ABOVE: usize = 32 << 10;
+
+/// The segment at the head, as far as it was sealed or cut.
+pub(super) struct Current {
+    claim: Claim<Lease>,
+    /// It is sealed: the claim reaches to its end.
+    pub(super) sealed: bool,
+    pieces: Pieces,
+    /// Bytes taken from it so far.
+    taken_bytes: u64,
+    /// Messages skipped in it so far, as they were abandoned.
+    skipped: u64,
+    /// What was taken and dropped.
+    dropped: Volume,
+}
+
+impl Current {
+    /// Of the segment behind `lease`, as yet without messages.
+    pub(super) fn new(lease: Lease) -> Self {
+        Self {
+            claim: Claim::new(lease),
+            sealed: false,
+            pieces: Pieces::default(),
+            taken_bytes: 0,
+            skipped: 0,
+            dropped: Volume::default(),
+        }
+    }
+
+    /// More messages of the segment were sealed or cut: all up to `end`.
+    pub(super) fn extend(&mut self, end: usize) {
+        self.claim.extend(end);
+    }
+
+    /// How many messages of the segment are known to be sealed or cut.
+    pub(super) fn end(&self) -> usize {
+        self.claim.end()
+    }
+
+    /// How many of them were not taken yet.
+    pub(super) fn remaining(&self) -> usize {
+        self.claim.remaining()
+    }
+
+    /// Whether the next message can be taken; nothing if all were.
+    pub(super) fn outlook(&mut self) -> Option<Outlook> {
+        while self.claim.remaining() > 0 {
+            if self.claim.readable() == 0 && !wait_briefly(|| self.claim.look() > 0) {
+                return Some(Outlook::Stalled);
+            }
+            if !matches!(self.claim.get(0), Content::Abandoned) {
+                return Some(Outlook::Readable);
+            }
+            self.claim.advance();
+            self.skipped += 1;
+        }
+        None
+    }
+
+    /// See [`Head::take_quickly`](super::Head::take_quickly).
+    #[inline]
+    pub(super) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
+        if self.claim.readable() < 2 {
+            return None;
+        }
+        let (offset, len) = self.claim.inline_next()?;
+        let message = self.pieces.message(mode, offset, len)?;
+        self.taken_bytes += len as u64;
+        self.claim.advance();
+        Some(message)
+    }
+
+    /// Takes the next message, which is readable.
+    pub(super) fn take(
+        &mut self,
+        core: &Core,
+        mode: ReadMode,
+        pages: &mut Pages,
+        after: &mut Aftermath,
+    ) -> Bytes {
+        let message = match self.claim.take_attached() {
+            Some(payload) => {
+                after.released += payload.len();
+                payload
+            }
+            None => {
+                let (offset, len) = self.claim.inline_next().expect("neither padding nor attached");
+                let message = if mode == ReadMode::ZeroCopy || self.is_lent_when_safe(core, len) {
+                    self.pieces.lend(&self.claim, offset, len)
+                } else {
+                    self.pieces.copy(&self.claim, offset, len, pages)
+                };
+                self.claim.advance();
+                message
+            }
+        };
+        self.taken_bytes += message.len() as u64;
+        message
+    }
+
+    /// See [`ReadMode::Safe`].
+    fn is_lent_when_safe(&self, core: &Core, len: usize) -> bool {
+        len > LENT_ABOVE || (len >= SMALL_BELOW && core.may_lend(self.claim.segment()))
+    }
+
+    /// Takes up to `limit` messages as they lie; the first is readable, and so is the batch.
+    pub(super) fn take_batch(
+        &mut self,
+        limit: usize,
+        mode: ReadMode,
+        first_in_segment: u64,
+        after: &mut Aftermath,
+    ) -> Batch {
+        let claim = self.claim.split(self.claim.whole_messages(limit));
+        let first = first_in_segment.wrapping_add(claim.position() as u64);
+        let payload = claim.payload();
+        self.taken_bytes += payload.bytes as u64;
+        after.released += payload.attached_bytes;
+        Batch::new(claim, first, payload.bytes, mode)
+    }
+
+    /// Takes the next message, which is readable, to drop it.
+    pub(super) fn discard_one(&mut self, after: &mut Aftermath) -> usize {
+        let len = match self.claim.take_attached() {
+            Some(payload) => {
+                let len = payload.len();
+                after.released += len;
+                after.discarded.push(payload);
+                len
+            }
+            None => {
+                let (_, len) = self.claim.inline_next().expect("neither padding nor attached");
+                self.claim.advance();
+                len
+            }
+        };
+        self.taken_bytes += len as u64;
+        self.dropped.add(1, len);
+        len
+    }
+
+    /// Once all messages were taken.
+    pub(super) fn let_pieces_go(&mut self) {
+        self.pieces = Pieces::default();
+    }
+
+    /// Whether all messages known of were taken, and some are still referred to.
+    pub(super) fn has_lent_all(&self) -> bool {
+        self.remaining() == 0 && self.claim.segment().is_shared()
+    }
+
+    /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
+    pub(super) fn await_commit(&self) -> bool {
+        self.claim.await_commit()
+    }
+
+    /// The segment, all of whose messages were taken, and how many there were.
+    pub(super) fn into_lease(self) -> (Lease, usize) {
+        let messages = self.claim.end();
+        (self.claim.into_segment(), messages)
+    }
+
+    /// Messages taken from the segment, handed out or dropped.
+    pub(super) fn taken(&self) -> Volume {
+        Volume { messages: self.claim.position() as u64 - self.skipped, bytes: self.taken_bytes }
+    }
+
+    pub(super) fn handed_out(&self) -> Volume {
+        let taken = self.taken();
+        Volume { messages: taken.messages - self.dropped.messages, bytes: taken.bytes - self.dropped.bytes }
+    }
+}
