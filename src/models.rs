@@ -296,6 +296,35 @@ fn a_reader_sleeps_for_a_commit() {
 }
 
 #[test]
+fn a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment() {
+    explore("a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        let reader = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
+        send(&tx, "2");
+        send(&tx, "3"); // in the next segment
+        let messages: [Bytes; 3] = reader.join().unwrap();
+        assert_eq!(messages, ["1", "2", "3"]);
+    });
+}
+
+#[test]
+fn a_rest_is_given_up_while_a_writer_and_a_receiver_go_on() {
+    explore("a_rest_is_given_up_while_a_writer_and_a_receiver_go_on", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let resting = tx.clone();
+        send(&tx, "1");
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        let timer = thread::spawn(move || resting.core().release_idle_memory());
+        let writer = thread::spawn(move || send(&tx, "2"));
+        assert_eq!(block_on(rx.recv()).unwrap(), "2");
+        timer.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(block_on(rx.recv()), None);
+    });
+}
+
+#[test]
 fn large_payloads_travel_by_reference() {
     explore("large_payloads_travel_by_reference", || {
         let (tx, rx) = open(small(4).max_message_bytes(500));
@@ -333,7 +362,7 @@ fn a_large_payload_finds_room_for_its_bytes_but_no_segment() {
 #[test]
 fn the_backlog_is_never_less_than_nothing() {
     explore("the_backlog_is_never_less_than_nothing", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
         let looking = tx.clone();
         let looker = thread::spawn(move || assert!(looking.core().pending().backlog() < 4));
         send(&tx, "1");

@@ -282,7 +282,7 @@ impl Pool {
     fn wake_senders_behind_fence(&self, at_most: usize) {
         self.space.wake_behind_fence(at_most);
         if self.space.waiting() > at_most {
-            self.alarm.unread();
+            self.alarm.waiters();
         }
     }
 

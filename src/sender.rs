@@ -177,7 +177,7 @@ impl Sender {
             Err(Refusal::Full) => {
                 if !attempt.first {
                     // Those ahead pass their wakes on, unless they are not polled any more.
-                    self.core.timer().arm();
+                    self.core.timer().watch_waiters();
                 }
                 None
             }

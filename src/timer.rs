@@ -55,8 +55,10 @@ impl Reason {
 
 /// Tells the task that there is something to watch.
 pub(crate) struct Alarm {
-    /// Messages lie in the active segment and nobody waits for them, or somebody waits who was passed over.
+    /// Messages lie in the active segment and nobody waits for them.
     unread: Reason,
+    /// Somebody waits who may be passed over.
+    waiters: Reason,
     /// There is memory that may not be needed.
     memory: Reason,
     notify: Notify,
@@ -65,11 +67,17 @@ pub(crate) struct Alarm {
 impl Alarm {
     pub(crate) fn new() -> Self {
         let lowered = || Reason(AtomicBool::new(false));
-        Self { unread: lowered(), memory: lowered(), notify: Notify::new() }
+        Self { unread: lowered(), waiters: lowered(), memory: lowered(), notify: Notify::new() }
     }
 
     pub(crate) fn unread(&self) {
         if self.unread.raise() {
+            self.notify();
+        }
+    }
+
+    pub(crate) fn waiters(&self) {
+        if self.waiters.raise() {
             self.notify();
         }
     }
@@ -123,9 +131,16 @@ impl Timer {
         }
     }
 
-    pub(crate) fn arm(&self) {
+    /// Has the task look after unread messages.
+    pub(crate) fn watch_unread(&self) {
         self.start();
         self.alarm.unread();
+    }
+
+    /// Has the task look after those who wait.
+    pub(crate) fn watch_waiters(&self) {
+        self.start();
+        self.alarm.waiters();
     }
 
     /// Lets the task find out that the channel is gone.
@@ -140,9 +155,9 @@ impl Timer {
 }
 
 async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
-    let (mut patience, mut trimmer) = (Patience::default(), Trimmer::default());
+    let mut duties = Duties::default();
     loop {
-        let Some(next) = look(&core, &alarm, &mut patience, &mut trimmer) else { return };
+        let Some(next) = duties.look(&core, &alarm) else { return };
         match next {
             Some(delay) => {
                 let _ = tokio::time::timeout(delay, alarm.notify.notified()).await;
@@ -152,18 +167,23 @@ async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
     }
 }
 
-/// Looks after the channel; returns when to look again, if at all, or nothing if the channel is gone.
-fn look(
-    core: &Weak<Core>,
-    alarm: &Alarm,
-    patience: &mut Patience,
-    trimmer: &mut Trimmer,
-) -> Option<Option<Duration>> {
-    let core = core.upgrade()?;
-    let unread =
-        watch(&alarm.unread, || [core.look_at_active(), patience.look(&core)].into_iter().flatten().min());
-    let memory = watch(&alarm.memory, || trimmer.trim(&core));
-    Some([unread, memory].into_iter().flatten().min())
+/// What the task looks after.
+#[derive(Default)]
+struct Duties {
+    window: Window,
+    patience: Patience,
+    trimmer: Trimmer,
+}
+
+impl Duties {
+    /// Looks after the channel; returns when to look again, if at all, or nothing if the channel is gone.
+    fn look(&mut self, core: &Weak<Core>, alarm: &Alarm) -> Option<Option<Duration>> {
+        let core = core.upgrade()?;
+        let unread = watch(&alarm.unread, || self.window.look(&core));
+        let waiters = watch(&alarm.waiters, || self.patience.look(&core));
+        let memory = watch(&alarm.memory, || self.trimmer.look(&core));
+        Some([unread, waiters, memory].into_iter().flatten().min())
+    }
 }
 
 /// Looks, and once more after the reason was lowered if there is nothing left to watch.
@@ -176,6 +196,25 @@ fn watch(reason: &Reason, mut look: impl FnMut() -> Option<Duration>) -> Option<
         }
         next
     })
+}
+
+/// Asks the strategy when it is time to.
+#[derive(Default)]
+struct Window {
+    switches: u64,
+}
+
+impl Window {
+    fn look(&mut self, core: &Core) -> Option<Duration> {
+        core.look_at_active().or_else(|| {
+            // Where messages are read as they come, each would wake the task anew: it stays armed for one window more.
+            // Whatever is written meanwhile is not due earlier.
+            let switches = core.switches();
+            let goes_on = switches != self.switches;
+            self.switches = switches;
+            if goes_on { core.first_check() } else { None }
+        })
+    }
 }
 
 /// Wakes whoever waits behind a task that was woken and does not poll its future any more.
@@ -217,17 +256,16 @@ const QUIET_LOOKS: u32 = 2;
 const KEPT_SEGMENTS: usize = 2;
 
 impl Trimmer {
-    /// Twice in `pool_idle`, so that memory is back after that long wherever the rest began.
-    fn trim(&mut self, core: &Core) -> Option<Duration> {
-        if !core.holds_idle_memory() {
-            self.looked = None;
-            return None;
-        }
+    /// Twice in `pool_idle`, so that memory is back after that long wherever the rest began; and no more often as long
+    /// as switches are made, whatever the channel holds at the moment.
+    fn look(&mut self, core: &Core) -> Option<Duration> {
         let interval = (core.pool_idle() / 2).max(Duration::from_millis(1));
         let now = Instant::now();
         let Some(looked) = self.looked else {
-            self.begin(core, now);
-            return Some(interval);
+            return core.holds_idle_memory().then(|| {
+                self.begin(core, now);
+                interval
+            });
         };
         let passed = now - looked;
         if passed < interval {
@@ -243,7 +281,11 @@ impl Trimmer {
             core.pool().trim(KEPT_SEGMENTS.max(pooled.saturating_sub(idle)));
         }
         (self.looked, self.switches) = (Some(now), switches);
-        core.holds_idle_memory().then_some(interval)
+        if self.quiet > 0 && !core.holds_idle_memory() {
+            self.looked = None;
+            return None;
+        }
+        Some(interval)
     }
 
     fn begin(&mut self, core: &Core, now: Instant) {

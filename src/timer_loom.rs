@@ -22,7 +22,7 @@ impl Alarm {
     pub(crate) fn new() -> Self {
         Self
     }
-    pub(crate) fn unread(&self) {}
+    pub(crate) fn waiters(&self) {}
     pub(crate) fn memory(&self) {}
     pub(crate) fn is_memory_due(&self) -> bool {
         false
@@ -38,7 +38,8 @@ impl Timer {
     }
     pub(crate) fn attach(&self, _: &Arc<Core>) {}
     pub(crate) fn start(&self) {}
-    pub(crate) fn arm(&self) {}
+    pub(crate) fn watch_unread(&self) {}
+    pub(crate) fn watch_waiters(&self) {}
     pub(crate) fn end(&self) {}
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         None

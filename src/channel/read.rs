@@ -110,7 +110,7 @@ impl Core {
     /// A receiver stopped waiting, maybe after it was woken: unread messages are the timer's again.
     pub(crate) fn stopped_waiting(&self) {
         if self.timed && self.active_segment(self.pending.active()).is_some() {
-            self.timer.arm();
+            self.timer.watch_unread();
         }
     }
 }

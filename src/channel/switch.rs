@@ -24,11 +24,12 @@ pub(crate) enum Switch {
 }
 
 impl Core {
-    /// Seals the place at `sequence` if it is open and not empty; returns how many messages became readable.
+    /// Seals the place at `sequence` if it is open and not empty; returns for how many receivers there is something to
+    /// do.
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
+    fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
         let cut = self.cut.get(sequence).messages;
         let at_least = if matches!(cause, Switch::Full | Switch::Close) { 0 } else { cut };
         let state = self.pending.place(sequence).seal(|messages| messages > at_least)?;
@@ -37,7 +38,8 @@ impl Core {
         if readable > 0 {
             self.note_switch(cause, state, Cut::default());
         }
-        Some(readable)
+        // A receiver that sleeps for more than was cut off has to move on to the next segment.
+        Some(readable.max(usize::from(state.is_awaited())))
     }
 
     /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
@@ -76,23 +78,24 @@ impl Core {
 
     /// A whole switch, by anybody but a receiver in its turn.
     pub(super) fn switch_place(&self, sequence: u64, cause: Switch) {
-        if let Some(messages) = self.seal(sequence, cause) {
-            self.wake_readers(messages);
+        if let Some(receivers) = self.seal(sequence, cause) {
+            self.wake_readers(receivers);
         }
     }
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
     fn wake_readers(&self, at_most: usize) {
         if self.readers.wake(at_most) > at_most {
-            self.timer.arm();
+            self.timer.watch_waiters();
         }
     }
 
     /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
     pub(super) fn announce(&self) {
-        let waiting = self.readers.wake(1);
-        if waiting > 1 || (waiting == 0 && self.timed) {
-            self.timer.arm();
+        match self.readers.wake(1) {
+            0 if self.timed => self.timer.watch_unread(),
+            0 | 1 => {}
+            _ => self.timer.watch_waiters(),
         }
     }
 
@@ -155,8 +158,16 @@ impl Core {
             return None;
         }
         self.consider_switch(self.pending.active());
-        let active = self.active_segment(self.pending.active())?;
-        contained(|| self.strategy.next_check(&active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
+        self.active_segment(self.pending.active()).and_then(|active| self.next_check(&active))
+    }
+
+    /// When the timer would look first at messages that come after a switch.
+    pub(crate) fn first_check(&self) -> Option<Duration> {
+        self.next_check(&empty(self.capacity))
+    }
+
+    fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
+        contained(|| self.strategy.next_check(active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
     }
 
     /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken

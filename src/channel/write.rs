@@ -155,7 +155,7 @@ impl Core {
         if awaited || slot.awaited {
             self.announce();
         } else if slot.index == 0 && self.timed {
-            self.timer.arm();
+            self.timer.watch_unread();
         }
         let (messages, bytes) = slot.filled();
         if slot.len == ATTACHED_BYTES || reaches(self.load_limits(), messages, bytes) {
