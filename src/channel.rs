@@ -14,13 +14,14 @@ use self::switch::{ask_limits, contained, empty, pack_limits};
 use crate::config::{Config, WhenFull};
 use crate::cut::{Cut, LastCut};
 use crate::head::{Aftermath, Head};
+use crate::lull::Lull;
 use crate::pending::Pending;
 use crate::pool::Pool;
 use crate::receiver::Receiver;
 use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
 use crate::strategy::{SwitchLimits, SwitchStrategy};
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
 use crate::timer::{Alarm, Clock, Timer};
 use crate::wake::WaitList;
 
@@ -56,7 +57,7 @@ pub(crate) fn open(config: Config) -> (Sender, Receiver) {
     (Sender::new(Arc::clone(&core)), Receiver::new(core, mode))
 }
 
-/// What both ends of a channel share.
+/// What both ends of a channel share. What writers look at for every message is apart from what receivers write.
 pub(crate) struct Core {
     name: Option<String>,
     capacity: Capacity,
@@ -70,32 +71,44 @@ pub(crate) struct Core {
     strategy: Box<dyn SwitchStrategy>,
     clock: Clock,
 
-    /// From how many messages and bytes on writers ask the strategy; packed by [`pack`]. Written by whoever
+    /// From how many messages and bytes on writers ask the strategy; packed by [`pack_limits`]. Written by whoever
     /// switches and by the timer.
     limits: AtomicU64,
     /// The limits right after a switch.
     first_limits: SwitchLimits,
     pending: Pending,
     pool: Arc<Pool>,
+
+    reading: CachePadded<Reading>,
+    switching: CachePadded<Switching>,
+
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    closed: AtomicBool,
+    /// Senders waiting for the channel to close.
+    pub(crate) closing: WaitList,
+    timer: Timer,
+}
+
+/// What receivers write.
+struct Reading {
     head: Mutex<Head>,
     /// What the receiver whose turn it is has cut off last.
     cut: LastCut,
+    /// Receivers waiting for a message.
+    waiting: WaitList,
+    /// Whether it is worth to look again before waiting.
+    lull: Lull,
+}
 
+/// What whoever switches writes.
+struct Switching {
     /// When the last switch was made, by the clock.
     switched_at: AtomicU64,
     /// One for each [`Switch`].
     switches: [AtomicU64; 5],
     /// A switch that the strategy wants is put off because the backlog is long.
     deferred: AtomicBool,
-
-    senders: AtomicUsize,
-    receivers: AtomicUsize,
-    closed: AtomicBool,
-    /// Receivers waiting for a message.
-    pub(crate) readers: WaitList,
-    /// Senders waiting for the channel to close.
-    pub(crate) closing: WaitList,
-    timer: Timer,
 }
 
 impl Core {
@@ -118,15 +131,20 @@ impl Core {
             first_limits,
             pending: Pending::new(segments, config.first_sequence),
             pool: Arc::new(Pool::new(config.capacity, config.max_bytes, Arc::clone(&alarm))),
-            head: Mutex::new(Head::new(config.first_sequence)),
-            cut: LastCut::default(),
-            switched_at: AtomicU64::new(1),
-            switches: Default::default(),
-            deferred: AtomicBool::new(false),
+            reading: CachePadded(Reading {
+                head: Mutex::new(Head::new(config.first_sequence)),
+                cut: LastCut::default(),
+                waiting: WaitList::new(),
+                lull: Lull::default(),
+            }),
+            switching: CachePadded(Switching {
+                switched_at: AtomicU64::new(1),
+                switches: Default::default(),
+                deferred: AtomicBool::new(false),
+            }),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),
-            readers: WaitList::new(),
             closing: WaitList::new(),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
@@ -135,6 +153,9 @@ impl Core {
 
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+    pub(crate) fn readers(&self) -> &WaitList {
+        &self.reading.waiting
     }
     pub(crate) fn pending(&self) -> &Pending {
         &self.pending
@@ -212,7 +233,7 @@ impl Core {
         // ORDERING: Release: whoever sees the flag finds the place closed.
         self.closed.store(true, Ordering::Release);
         self.pool.close();
-        self.readers.wake_all();
+        self.readers().wake_all();
         self.pool.space.wake_all();
         self.closing.wake_all();
         self.timer.end();

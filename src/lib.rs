@@ -51,6 +51,7 @@ mod cut;
 mod error;
 mod events;
 mod head;
+mod lull;
 #[cfg(all(test, turbostream_loom))]
 mod models;
 mod monitor;

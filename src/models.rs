@@ -310,7 +310,7 @@ fn a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment() {
 
 #[test]
 fn a_rest_is_given_up_while_a_writer_and_a_receiver_go_on() {
-    explore("a_rest_is_given_up_while_a_writer_and_a_receiver_go_on", || {
+    explore_within(1, "a_rest_is_given_up_while_a_writer_and_a_receiver_go_on", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let resting = tx.clone();
         send(&tx, "1");

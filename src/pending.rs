@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::segment::state::{State, Word};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, CachePadded, Ordering};
 
 pub(crate) struct Pending {
     /// Made by the first use. One more than there can be segments, so a place is retired before its next lap.
@@ -17,7 +17,7 @@ pub(crate) struct Pending {
     /// The sequence being written, or next to be opened. Moved by whoever finds its place sealed.
     active: AtomicU64,
     /// The sequence that is read next. Moved by the receiver whose turn it is.
-    head: AtomicU64,
+    head: CachePadded<AtomicU64>,
 }
 
 impl Pending {
@@ -28,7 +28,7 @@ impl Pending {
             len,
             first,
             active: AtomicU64::new(first),
-            head: AtomicU64::new(first),
+            head: CachePadded(AtomicU64::new(first)),
         }
     }
 
@@ -77,10 +77,16 @@ impl Pending {
         self.head.store(sequence.wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// The sequence that is read next, about.
+    pub(crate) fn head(&self) -> u64 {
+        // ORDERING: Relaxed: see `retire`.
+        self.head.load(Ordering::Relaxed)
+    }
+
     /// How many sealed segments wait to be read, about.
     pub(crate) fn backlog(&self) -> u64 {
-        // ORDERING: Relaxed: see `retire`. By the time it is read, the head may have passed what was active.
-        let ahead = self.active().wrapping_sub(self.head.load(Ordering::Relaxed));
+        // By the time it is read, the head may have passed what was active.
+        let ahead = self.active().wrapping_sub(self.head());
         (ahead as i64).max(0) as u64
     }
 }

@@ -90,7 +90,9 @@ struct Segments {
     vacant: Set,
 }
 
-/// The segments of one channel. Outlives it for as long as memory is lent.
+/// The segments of one channel. Outlives it for as long as memory is lent. Apart from its own reference count, which
+/// changes with every run that is lent.
+#[repr(align(128))]
 pub(crate) struct Pool {
     capacity: Capacity,
     max_bytes: usize,

@@ -69,14 +69,12 @@ impl Receiver {
     /// ```
     #[inline]
     pub async fn recv(&self) -> Option<Bytes> {
-        self.pace.keep().await;
-        if let Some(message) = self.core.take_quickly(self.read_mode()) {
-            return Some(message);
+        if !self.pace.is_due() {
+            if let Some(message) = self.core.take_quickly(self.read_mode()) {
+                return Some(message);
+            }
         }
-        match self.turn(false) {
-            Some(message) => message,
-            None => self.wait(|sleeping| self.turn(sleeping)).await,
-        }
+        self.recv_slowly().await
     }
 
     /// Receives the next message if there is one now. Works in and outside of a runtime.
@@ -151,7 +149,7 @@ impl Receiver {
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         // Out of its lock while it is used, as polling runs code of the caller's waker.
         let mut waiter = mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
-        let readers = &self.core.readers;
+        let readers = self.core.readers();
         let attempt =
             poll_fn(|cx| readers.poll_until(&mut waiter, cx, |attempt| self.turn(attempt.enlisted)));
         let polled = pin!(coop::cooperative(attempt)).poll(cx);
@@ -199,11 +197,7 @@ impl Receiver {
                 }
             }
         };
-        let received = match self.core.turn(false, &mut many) {
-            Some(received) => received,
-            None => self.wait(|sleeping| self.core.turn(sleeping, &mut many)).await,
-        };
-        received.unwrap_or(0)
+        self.wait(|sleeping| self.core.turn(sleeping, &mut many)).await.unwrap_or(0)
     }
 
     /// Receives up to `limit` messages as they lie in their segment, in order and without a copy. Waits for the
@@ -232,10 +226,7 @@ impl Receiver {
         let batch = |core: &Core, head: &mut Head, after: &mut Aftermath| {
             head.take_batch(core, limit.max(1), mode, after)
         };
-        match self.core.turn(false, batch) {
-            Some(batch) => batch,
-            None => self.wait(|sleeping| self.core.turn(sleeping, batch)).await,
-        }
+        self.wait(|sleeping| self.core.turn(sleeping, batch)).await
     }
 
     /// How this handle gets messages from now on; clones made before keep their own mode.
@@ -288,15 +279,33 @@ impl Receiver {
         Monitor::new(Arc::clone(&self.core))
     }
 
+    #[cold]
+    async fn recv_slowly(&self) -> Option<Bytes> {
+        coop::consume_budget().await;
+        self.wait(|sleeping| self.turn(sleeping)).await
+    }
+
     #[inline]
     fn turn(&self, sleeping: bool) -> Option<Option<Bytes>> {
         let mode = self.read_mode();
         self.core.turn(sleeping, |core, head, after| head.take(core, mode, after))
     }
 
+    /// Takes turns until one has a result, waiting in the list of receivers where nothing can be expected soon.
+    async fn wait<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
+        loop {
+            if let Some(result) = turn(false) {
+                return result;
+            }
+            if !self.core.is_lull_over() {
+                return self.sleep(turn).await;
+            }
+        }
+    }
+
     /// Waits in the list of receivers; if dropped, sees to it that nobody relies on this one.
     #[cold]
-    async fn wait<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
+    async fn sleep<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
         struct Waiting<'a>(&'a Core);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -304,7 +313,7 @@ impl Receiver {
             }
         }
         let waiting = Waiting(&self.core);
-        let received = self.core.readers.until(|attempt| turn(attempt.enlisted)).await;
+        let received = self.core.readers().until(|attempt| turn(attempt.enlisted)).await;
         mem::forget(waiting);
         received
     }
@@ -320,7 +329,8 @@ impl Clone for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner)).leave(&self.core.readers);
+        mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner))
+            .leave(self.core.readers());
         self.core.remove_receiver();
     }
 }

@@ -183,7 +183,7 @@ impl Segment {
     }
 
     /// Copies `payload` into the reserved slot and commits it. True if a reader sleeps for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&self, slot: &Slot, payload: &[u8]) -> bool {
         assert_eq!(payload.len(), slot.len);
         let block = self.block();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::coop;
 
 use crate::channel::{Core, Refusal, Turn};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
@@ -67,24 +68,10 @@ impl Sender {
     /// ```
     #[inline]
     pub async fn send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
-        let mut payload = Some(payload);
-        self.pace.keep().await;
-        let refusal = match self.attempt(&mut payload, Turn::Newcomer) {
-            Ok(()) => return Ok(()),
-            Err(Refusal::Full) if !self.core.rejects_when_full() => {
-                match self.wait_to_send(&mut payload).await {
-                    Ok(()) => return Ok(()),
-                    Err(refusal) => refusal,
-                }
-            }
-            Err(refusal) => refusal,
-        };
-        let payload = payload.expect("a refused payload is still here");
-        Err(match refusal {
-            Refusal::Full => SendError::Full(payload),
-            Refusal::Closed => SendError::Closed(payload),
-            Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
-        })
+        if !self.pace.is_due() && self.write_quickly(&payload) {
+            return Ok(());
+        }
+        self.send_slowly(payload).await
     }
 
     /// Sends one message if there is room for it now. Works in and outside of a runtime.
@@ -106,6 +93,9 @@ impl Sender {
     /// ```
     #[inline]
     pub fn try_send<P: Payload>(&self, payload: P) -> Result<(), TrySendError<P>> {
+        if self.write_quickly(&payload) {
+            return Ok(());
+        }
         let mut payload = Some(payload);
         self.attempt(&mut payload, Turn::Newcomer).map_err(|refusal| {
             let payload = payload.expect("a refused payload is still here");
@@ -142,7 +132,7 @@ impl Sender {
         limit: Duration,
     ) -> Result<(), SendTimeoutError<P>> {
         let mut payload = Some(payload);
-        self.pace.keep().await;
+        coop::consume_budget().await;
         let result = match self.attempt(&mut payload, Turn::Newcomer) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 let timeout = timeout(self.core.timer(), limit, self.wait_to_send(&mut payload));
@@ -158,6 +148,34 @@ impl Sender {
                 Some(Refusal::Closed) => SendTimeoutError::Closed(payload),
                 Some(Refusal::TooLarge { len, max }) => SendTimeoutError::TooLarge { payload, len, max },
             }
+        })
+    }
+
+    /// Copies the payload into the active segment if that is all there is to do: the way of nearly all small messages.
+    #[inline(always)]
+    fn write_quickly<P: Payload>(&self, payload: &P) -> bool {
+        !self.released && self.core.write_quickly::<P>(payload.as_slice())
+    }
+
+    #[cold]
+    async fn send_slowly<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
+        let mut payload = Some(payload);
+        coop::consume_budget().await;
+        let refusal = match self.attempt(&mut payload, Turn::Newcomer) {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Full) if !self.core.rejects_when_full() => {
+                match self.wait_to_send(&mut payload).await {
+                    Ok(()) => return Ok(()),
+                    Err(refusal) => refusal,
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        let payload = payload.expect("a refused payload is still here");
+        Err(match refusal {
+            Refusal::Full => SendError::Full(payload),
+            Refusal::Closed => SendError::Closed(payload),
+            Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
         })
     }
 

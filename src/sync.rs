@@ -5,6 +5,20 @@
 
 pub(crate) use imp::*;
 
+/// Alone on its cache lines, so that whoever writes it takes none of its neighbours away from other cores. Two lines
+/// of 64 bytes, as some processors fetch them in pairs, and others have lines of 128.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CachePadded<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for CachePadded<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 #[cfg(not(turbostream_loom))]
 mod imp {
     pub(crate) use std::hint::spin_loop;

@@ -9,7 +9,7 @@ use crate::sync::Ordering;
 impl Core {
     pub(crate) fn switches(&self) -> u64 {
         // ORDERING: Relaxed: figures.
-        self.switches.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.switching.switches.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether a rest would let memory go.
@@ -37,7 +37,7 @@ impl Core {
 
     pub(crate) fn stats(&self) -> Stats {
         // ORDERING: Relaxed: figures, exact at rest.
-        let count = |cause: Switch| self.switches[cause as usize].load(Ordering::Relaxed);
+        let count = |cause: Switch| self.switching.switches[cause as usize].load(Ordering::Relaxed);
         let mut stats = Stats {
             switches: Switches {
                 full: count(Switch::Full),
@@ -48,7 +48,7 @@ impl Core {
             },
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
-            waiting_receivers: self.readers.waiting(),
+            waiting_receivers: self.readers().waiting(),
             ..Stats::default()
         };
         self.count_queue(&mut stats);

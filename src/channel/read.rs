@@ -9,12 +9,13 @@ use super::switch::contained;
 use crate::config::ReadMode;
 use crate::head::{Aftermath, Head, Outlook};
 use crate::pool::Lease;
+use crate::segment::state::Kind;
 use crate::sync::{MutexGuard, Ordering, fence};
 
 impl Core {
     #[inline]
     pub(super) fn lock_head(&self) -> MutexGuard<'_, Head> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reading.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the next message if that is a small matter; otherwise it takes a whole [`turn`](Self::turn).
@@ -23,8 +24,8 @@ impl Core {
         let mut head = self.lock_head();
         let message = head.take_quickly(mode)?;
         drop(head);
-        if self.readers.waiting() > 0 {
-            self.readers.wake(1);
+        if self.readers().waiting() > 0 {
+            self.readers().wake(1);
         }
         Some(message)
     }
@@ -62,9 +63,22 @@ impl Core {
         result
     }
 
+    /// Looks whether there is something to read soon, where that can be expected.
+    pub(crate) fn is_lull_over(&self) -> bool {
+        self.reading.lull.ends(|| {
+            let sequence = self.pending.head();
+            let state = self.pending.place(sequence).load();
+            match state.kind() {
+                Kind::Open => self.on_demand && state.messages() > self.reading.cut.get(sequence).messages,
+                Kind::Sealed | Kind::Closed => true,
+                Kind::Ready => false,
+            }
+        })
+    }
+
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
     pub(super) fn pass_on(&self, head: &Head, after: &mut Aftermath) {
-        if self.readers.waiting() > 0 {
+        if self.readers().waiting() > 0 {
             after.left = head.left(self);
             // Who sleeps has asked for a wake at the place that was read: that moves on with the head.
             if after.left == 0 && self.on_demand && !head.await_message(self) {
@@ -82,7 +96,9 @@ impl Core {
         if after.retired {
             // ORDERING: SeqCst fence, see `consider_switch`; Relaxed behind it.
             fence(Ordering::SeqCst);
-            if self.deferred.load(Ordering::Relaxed) && self.deferred.swap(false, Ordering::Relaxed) {
+            if self.switching.deferred.load(Ordering::Relaxed)
+                && self.switching.deferred.swap(false, Ordering::Relaxed)
+            {
                 self.consider_switch(self.pending.active());
             }
         }
@@ -93,7 +109,7 @@ impl Core {
             self.pool.release_referenced(after.released);
         }
         if after.left > 0 {
-            self.readers.wake(after.left);
+            self.readers().wake(after.left);
         }
         if !after.discarded.is_empty() {
             contained(|| drop(after.discarded));

@@ -30,7 +30,7 @@ impl Core {
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
     fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
-        let cut = self.cut.get(sequence).messages;
+        let cut = self.reading.cut.get(sequence).messages;
         let at_least = if matches!(cause, Switch::Full | Switch::Close) { 0 } else { cut };
         let state = self.pending.place(sequence).seal(|messages| messages > at_least)?;
         self.pending.advance(sequence);
@@ -50,7 +50,7 @@ impl Core {
         if state.is_open() {
             let extra_bytes = state.segment().map_or(0, |number| self.pool.segment(number).extra_bytes());
             let cut = Cut::behind(state, extra_bytes);
-            self.cut.put(sequence, cut);
+            self.reading.cut.put(sequence, cut);
             self.note_switch(Switch::OnDemand, state, cut);
         }
         state
@@ -58,7 +58,7 @@ impl Core {
 
     /// The place at `sequence` was read to its end.
     pub(crate) fn retire(&self, sequence: u64) {
-        self.cut.put(sequence, Cut::default());
+        self.reading.cut.put(sequence, Cut::default());
         self.pending.retire(sequence);
     }
 
@@ -68,8 +68,8 @@ impl Core {
             self.pool.segment(segment).set_sealed_at(now);
         }
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
-        self.switched_at.store(now, Ordering::Relaxed);
-        self.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
+        self.switching.switched_at.store(now, Ordering::Relaxed);
+        self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
         let limits = pack_limits(self.capacity, cut, self.first_limits);
         if self.load_limits() != limits {
             self.limits.store(limits, Ordering::Relaxed);
@@ -85,14 +85,14 @@ impl Core {
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
     fn wake_readers(&self, at_most: usize) {
-        if self.readers.wake(at_most) > at_most {
+        if self.readers().wake(at_most) > at_most {
             self.timer.watch_waiters();
         }
     }
 
     /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
     pub(super) fn announce(&self) {
-        match self.readers.wake(1) {
+        match self.readers().wake(1) {
             0 if self.timed => self.timer.watch_unread(),
             0 | 1 => {}
             _ => self.timer.watch_waiters(),
@@ -117,7 +117,7 @@ impl Core {
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
             // shortens the backlog sees the flag, or it is seen here that the backlog is short.
-            self.deferred.store(true, Ordering::Relaxed);
+            self.switching.deferred.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if self.is_backlogged() {
                 return;
@@ -136,13 +136,13 @@ impl Core {
     /// What a strategy sees: what came since the last switch. Nothing if that is nothing.
     pub(super) fn active_segment(&self, sequence: u64) -> Option<ActiveSegment> {
         let state = self.pending.place(sequence).load();
-        let cut = self.cut.get(sequence);
+        let cut = self.reading.cut.get(sequence);
         if !state.is_open() || state.messages() <= cut.messages {
             return None;
         }
         let extra_bytes = self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes);
         // ORDERING: Relaxed: see `note_switch`.
-        let passed = self.clock.nanos().saturating_sub(self.switched_at.load(Ordering::Relaxed));
+        let passed = self.clock.nanos().saturating_sub(self.switching.switched_at.load(Ordering::Relaxed));
         Some(ActiveSegment {
             messages: state.messages() - cut.messages,
             // A writer between its reservation and its commit can make the sum come out low for a moment.
@@ -178,7 +178,7 @@ impl Core {
 
     pub(super) fn are_readers_passed_over(&self) -> bool {
         let in_active = || self.on_demand && self.active_segment(self.pending.active()).is_some();
-        self.readers.waiting() > 1 && (self.pending.backlog() > 0 || in_active())
+        self.readers().waiting() > 1 && (self.pending.backlog() > 0 || in_active())
     }
 
     pub(super) fn are_senders_passed_over(&self) -> bool {
@@ -187,7 +187,7 @@ impl Core {
 
     pub(crate) fn wake_passed_over(&self) {
         if self.are_readers_passed_over() {
-            self.readers.wake(usize::MAX);
+            self.readers().wake(usize::MAX);
         }
         if self.are_senders_passed_over() {
             self.pool.space.wake(usize::MAX);
@@ -196,7 +196,8 @@ impl Core {
 
     /// Asks the strategy anew from what fill on it wants to be asked.
     pub(super) fn lower_limits(&self, sequence: u64, active: &ActiveSegment) {
-        let limits = pack_limits(self.capacity, self.cut.get(sequence), ask_limits(&*self.strategy, active));
+        let limits =
+            pack_limits(self.capacity, self.reading.cut.get(sequence), ask_limits(&*self.strategy, active));
         // ORDERING: Relaxed: the limits only decide when the strategy is asked.
         self.limits.store(limits, Ordering::Relaxed);
     }

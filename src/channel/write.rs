@@ -25,27 +25,48 @@ pub(crate) enum Refusal {
 }
 
 impl Core {
+    /// Copies a message into the active segment if there is room for it; false if there is more to do than that.
+    #[inline(always)]
+    pub(crate) fn write_quickly<P: Payload>(&self, bytes: &[u8]) -> bool {
+        if self.goes_by_reference::<P>(bytes.len()) || bytes.len() > self.max_message_bytes {
+            return false;
+        }
+        let sequence = self.pending.active();
+        let Ok(slot) = self.pending.place(sequence).reserve(bytes.len(), self.capacity) else { return false };
+        self.write_inline(sequence, &slot, bytes);
+        true
+    }
+
     /// Accepts a message, or says why not and leaves the payload where it is.
     ///
     /// Only those whose `turn` it is get memory that others wait for; room in the open segment is anybody's.
-    #[inline]
     pub(crate) fn try_write<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
         let bytes = payload.as_ref().expect("a payload to send").as_slice();
         let len = bytes.len();
-        if (P::OWNED && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes {
-            return self.write_attached(payload, len, turn);
-        }
         if len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
         }
+        if self.goes_by_reference::<P>(len) {
+            return self.write_attached(payload, len, turn);
+        }
         let (sequence, slot) = self.reserve(len, turn)?;
-        let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
+        self.write_inline(sequence, &slot, bytes);
         *payload = None;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn goes_by_reference<P: Payload>(&self, len: usize) -> bool {
+        (P::OWNED && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes
+    }
+
+    #[inline(always)]
+    fn write_inline(&self, sequence: u64, slot: &Slot, bytes: &[u8]) {
+        let awaited = self.pool.segment(slot.segment).fill(slot, bytes);
         let (messages, bytes) = slot.filled();
         if awaited | slot.awaited | (slot.index == 0) | reaches(self.load_limits(), messages, bytes) {
-            self.wrote(sequence, &slot, awaited);
+            self.wrote(sequence, slot, awaited);
         }
-        Ok(())
     }
 
     /// Accepts a message by reference.
@@ -56,9 +77,6 @@ impl Core {
         len: usize,
         turn: Turn,
     ) -> Result<(), Refusal> {
-        if len > self.max_message_bytes {
-            return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
-        }
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
@@ -86,17 +104,7 @@ impl Core {
     }
 
     /// Reserves a place for `len` bytes, switching to the next segment if need be.
-    #[inline]
-    pub(super) fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
-        let sequence = self.pending.active();
-        match self.pending.place(sequence).reserve(len, self.capacity) {
-            Ok(slot) => Ok((sequence, slot)),
-            Err(_) => self.reserve_next(len, turn),
-        }
-    }
-
-    #[cold]
-    pub(super) fn reserve_next(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
+    fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
         loop {
             let sequence = self.pending.active();
             match self.pending.place(sequence).reserve(len, self.capacity) {

@@ -199,7 +199,7 @@ impl Word {
     }
 
     /// Reserves the next place for a message of `len` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve(&self, len: usize, capacity: Capacity) -> Result<Slot, NotReserved> {
         // ORDERING: Relaxed is enough to guess; the exchange below decides.
         let mut seen = State(self.0.load(Ordering::Relaxed));
