@@ -61,6 +61,7 @@ mod payload;
 mod pending;
 mod piece;
 mod pool;
+mod quick;
 mod receiver;
 #[allow(unsafe_code)]
 mod segment;

@@ -18,6 +18,7 @@ use crate::error::{RecvTimeoutError, TryRecvError};
 use crate::head::{Aftermath, Head, Outlook};
 use crate::monitor::Monitor;
 use crate::pace::Pace;
+use crate::quick::quick_or;
 use crate::sender::timeout;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::wake::PollWaiter;
@@ -68,13 +69,15 @@ impl Receiver {
     /// # Ok(()) }
     /// ```
     #[inline]
-    pub async fn recv(&self) -> Option<Bytes> {
-        if !self.pace.is_due() {
-            if let Some(message) = self.core.take_quickly(self.read_mode()) {
-                return Some(message);
-            }
-        }
-        self.recv_slowly().await
+    pub fn recv(&self) -> impl Future<Output = Option<Bytes>> {
+        quick_or(
+            self,
+            |receiver| match receiver.pace.is_due() {
+                true => None,
+                false => receiver.core.take_quickly(receiver.read_mode()).map(Some),
+            },
+            Self::recv_slowly,
+        )
     }
 
     /// Receives the next message if there is one now. Works in and outside of a runtime.

@@ -11,6 +11,7 @@ use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::payload::Payload;
+use crate::quick::quick_or;
 use crate::sync::Arc;
 use crate::timer::Timer;
 use crate::wake::{Attempt, PollWaiter};
@@ -67,11 +68,12 @@ impl Sender {
     /// # Ok(()) }
     /// ```
     #[inline]
-    pub async fn send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
-        if !self.pace.is_due() && self.write_quickly(&payload) {
-            return Ok(());
-        }
-        self.send_slowly(payload).await
+    pub fn send<P: Payload>(&self, payload: P) -> impl Future<Output = Result<(), SendError<P>>> {
+        quick_or(
+            (self, payload),
+            |(sender, payload)| (!sender.pace.is_due() && sender.write_quickly(payload)).then_some(Ok(())),
+            |(sender, payload)| sender.send_slowly(payload),
+        )
     }
 
     /// Sends one message if there is room for it now. Works in and outside of a runtime.

@@ -13,7 +13,7 @@ use common::{current, multi, paused, settle};
 use tokio::task::{JoinSet, yield_now};
 use turbostream::{ActiveSegment, Monitor, ReadMode, Receiver, Sender, SwitchStrategy};
 
-const MANY: usize = 20_000;
+const MANY: usize = 40_000;
 
 fn filled() -> (Sender, Receiver) {
     let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");

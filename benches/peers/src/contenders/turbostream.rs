@@ -11,10 +11,6 @@ fn open(capacity: usize, mode: ReadMode) -> (Sender, Receiver) {
     turbostream::builder().max_bytes(capacity).read_mode(mode).build().expect("the capacity is valid")
 }
 
-async fn send(tx: &Sender, payload: &[u8]) {
-    tx.send(payload).await.expect("the receiver is there");
-}
-
 async fn recv(rx: &Receiver, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
     match rx.recv().await {
         Some(message) => look(&message),
@@ -43,7 +39,7 @@ impl Contender for ZeroCopy {
     }
 
     async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        send(tx, payload).await;
+        tx.send(payload).await.expect("the receiver is there");
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -71,7 +67,7 @@ impl Contender for Safe {
     }
 
     async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        send(tx, payload).await;
+        tx.send(payload).await.expect("the receiver is there");
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -100,7 +96,7 @@ impl Contender for Batched {
     }
 
     async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        send(tx, payload).await;
+        tx.send(payload).await.expect("the receiver is there");
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
