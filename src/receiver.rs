@@ -18,7 +18,7 @@ use crate::error::{RecvTimeoutError, TryRecvError};
 use crate::head::{Aftermath, Head, Outlook};
 use crate::monitor::Monitor;
 use crate::pace::Pace;
-use crate::quick::quick_or;
+use crate::quick::{Quick, QuickOr};
 use crate::sender::timeout;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::wake::PollWaiter;
@@ -70,14 +70,7 @@ impl Receiver {
     /// ```
     #[inline]
     pub fn recv(&self) -> impl Future<Output = Option<Bytes>> {
-        quick_or(
-            self,
-            |receiver| match receiver.pace.is_due() {
-                true => None,
-                false => receiver.core.take_quickly(receiver.read_mode()).map(Some),
-            },
-            Self::recv_slowly,
-        )
+        QuickOr::new(RecvOne(self), |one| one.0.recv_slowly())
     }
 
     /// Receives the next message if there is one now. Works in and outside of a runtime.
@@ -319,6 +312,21 @@ impl Receiver {
         let received = self.core.readers().until(|attempt| turn(attempt.enlisted)).await;
         mem::forget(waiting);
         received
+    }
+}
+
+/// One message to be received.
+struct RecvOne<'a>(&'a Receiver);
+
+impl Quick for RecvOne<'_> {
+    type Output = Option<Bytes>;
+
+    #[inline(always)]
+    fn try_at_once(&self) -> Option<Self::Output> {
+        if self.0.pace.is_due() {
+            return None;
+        }
+        self.0.core.take_quickly(self.0.read_mode()).map(Some)
     }
 }
 

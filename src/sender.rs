@@ -11,7 +11,7 @@ use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::payload::Payload;
-use crate::quick::quick_or;
+use crate::quick::{Quick, QuickOr};
 use crate::sync::Arc;
 use crate::timer::Timer;
 use crate::wake::{Attempt, PollWaiter};
@@ -69,11 +69,8 @@ impl Sender {
     /// ```
     #[inline]
     pub fn send<P: Payload>(&self, payload: P) -> impl Future<Output = Result<(), SendError<P>>> {
-        quick_or(
-            (self, payload),
-            |(sender, payload)| (!sender.pace.is_due() && sender.write_quickly(payload)).then_some(Ok(())),
-            |(sender, payload)| sender.send_slowly(payload),
-        )
+        let one = SendOne { sender: self, payload };
+        QuickOr::new(one, |one| one.sender.send_slowly(one.payload))
     }
 
     /// Sends one message if there is room for it now. Works in and outside of a runtime.
@@ -273,6 +270,21 @@ impl Sender {
             self.waiter.leave(&self.core.pool().space);
             self.core.remove_sender();
         }
+    }
+}
+
+/// One message to be sent.
+struct SendOne<'a, P> {
+    sender: &'a Sender,
+    payload: P,
+}
+
+impl<P: Payload> Quick for SendOne<'_, P> {
+    type Output = Result<(), SendError<P>>;
+
+    #[inline(always)]
+    fn try_at_once(&self) -> Option<Self::Output> {
+        (!self.sender.pace.is_due() && self.sender.write_quickly(&self.payload)).then_some(Ok(()))
     }
 }
 

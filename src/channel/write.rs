@@ -33,7 +33,7 @@ impl Core {
         }
         let sequence = self.pending.active();
         let Ok(slot) = self.pending.place(sequence).reserve(bytes.len(), self.capacity) else { return false };
-        self.write_inline(sequence, &slot, bytes);
+        self.write_inline(sequence, slot, bytes);
         true
     }
 
@@ -50,7 +50,7 @@ impl Core {
             return self.write_attached(payload, len, turn);
         }
         let (sequence, slot) = self.reserve(len, turn)?;
-        self.write_inline(sequence, &slot, bytes);
+        self.write_inline(sequence, slot, bytes);
         *payload = None;
         Ok(())
     }
@@ -61,8 +61,8 @@ impl Core {
     }
 
     #[inline(always)]
-    fn write_inline(&self, sequence: u64, slot: &Slot, bytes: &[u8]) {
-        let awaited = self.pool.segment(slot.segment).fill(slot, bytes);
+    fn write_inline(&self, sequence: u64, slot: Slot, bytes: &[u8]) {
+        let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
         let (messages, bytes) = slot.filled();
         if awaited | slot.awaited | (slot.index == 0) | reaches(self.load_limits(), messages, bytes) {
             self.wrote(sequence, slot, awaited);
@@ -99,7 +99,7 @@ impl Core {
         let bytes = payload.take().expect("a payload to send").into_bytes();
         let slot = reservation.slot.take().expect("just reserved");
         let awaited = self.pool.segment(slot.segment).attach(&slot, bytes);
-        self.wrote(sequence, &slot, awaited);
+        self.wrote(sequence, slot, awaited);
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl Core {
 
     /// After a commit that somebody waits for, or that is the first of its segment, or that reaches a limit.
     #[cold]
-    pub(super) fn wrote(&self, sequence: u64, slot: &Slot, awaited: bool) {
+    pub(super) fn wrote(&self, sequence: u64, slot: Slot, awaited: bool) {
         if awaited && self.receivers() == 0 {
             self.discard();
         }
@@ -185,7 +185,7 @@ impl Drop for Reservation<'_> {
         if let Some(slot) = self.slot.take() {
             let awaited = self.core.pool.segment(slot.segment).abandon(&slot);
             self.core.pool.release_referenced(self.referenced);
-            self.core.wrote(self.sequence, &slot, awaited);
+            self.core.wrote(self.sequence, slot, awaited);
         }
     }
 }
