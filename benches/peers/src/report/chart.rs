@@ -14,7 +14,7 @@ const FAINT: RGBColor = RGBColor(208, 213, 220);
 const OURS: RGBColor = RGBColor(196, 84, 18);
 const PEERS: RGBColor = RGBColor(74, 116, 168);
 const LIMITS: RGBColor = RGBColor(140, 140, 140);
-const LINES: [RGBColor; 8] = [
+const LINES: [RGBColor; 11] = [
     OURS,
     RGBColor(31, 119, 180),
     RGBColor(44, 140, 44),
@@ -23,6 +23,9 @@ const LINES: [RGBColor; 8] = [
     RGBColor(202, 80, 160),
     RGBColor(110, 110, 110),
     RGBColor(0, 140, 150),
+    RGBColor(180, 150, 0),
+    RGBColor(60, 60, 160),
+    RGBColor(200, 40, 60),
 ];
 
 const WIDTH: u32 = 900;
@@ -129,36 +132,40 @@ fn cost(rows: &[Row], contender: &str, &(senders, workload): &(u32, &str)) -> Op
 
 fn draw_lines(lines: &[(&str, Vec<(u32, f64)>)], path: &Path) -> Result<(), String> {
     let canvas = canvas(path, 480)?;
+    let (left, right) = canvas.split_horizontally(700);
     let points = || lines.iter().flat_map(|(_, points)| points);
     let most = points().map(|&(_, ns)| ns).fold(0.0, f64::max) * 1.05;
-    let senders = points().map(|&(senders, _)| senders).max().unwrap_or(1);
-    let mut chart = ChartBuilder::on(&canvas)
+    let mut senders: Vec<_> = points().map(|&(senders, _)| senders).collect();
+    senders.sort_unstable();
+    senders.dedup();
+    let (fewest, many) = (senders[0], senders[senders.len() - 1]);
+    let mut chart = ChartBuilder::on(&left)
         .caption("128 B by number of senders: ns/message, less is better", font(16, HPos::Left))
         .margin(16)
         .x_label_area_size(36)
-        .y_label_area_size(56)
-        .build_cartesian_2d((1..senders).log_scale(), 0.0..most)
+        .y_label_area_size(40)
+        .build_cartesian_2d((fewest..many).log_scale().with_key_points(senders), 0.0..most)
         .map_err(|error| error.to_string())?;
     chart
         .configure_mesh()
-        .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(FAINT)
         .axis_style(INK)
         .label_style(font(13, HPos::Left))
         .x_desc("senders")
+        .y_label_formatter(&|ns| format!("{ns:.0}"))
         .draw()
         .map_err(|error| error.to_string())?;
+    let mut y = 60;
     for ((name, points), colour) in lines.iter().zip(LINES.iter().cycle()) {
         let style = colour.stroke_width(if name.starts_with("turbostream") { 4 } else { 2 });
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))
-            .map_err(|error| error.to_string())?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
+        let line = LineSeries::new(points.iter().copied(), style).point_size(3);
+        chart.draw_series(line).map_err(|error| error.to_string())?;
+        let sample = PathElement::new([(0, y), (24, y)], style);
+        right.draw(&sample).map_err(|error| error.to_string())?;
+        let label = Text::new(*name, (32, y), font(13, HPos::Left));
+        right.draw(&label).map_err(|error| error.to_string())?;
+        y += LINE as i32;
     }
-    let mut labels = chart.configure_series_labels();
-    labels.background_style(GROUND).border_style(FAINT).label_font(font(13, HPos::Left));
-    labels.draw().map_err(|error| error.to_string())?;
     canvas.present().map_err(|error| error.to_string())
 }
