@@ -7,7 +7,7 @@ use turbostream::{ReadMode, Receiver, Sender};
 const DEFAULT: usize = 16 << 20;
 
 fn capacities(workload: &Workload) -> Vec<usize> {
-    if workload.is_stream() { vec![DEFAULT, 1 << 20, 4 << 20] } else { vec![DEFAULT] }
+    if workload.is_stream() { vec![DEFAULT, 1 << 20, 4 << 20, 64 << 20] } else { vec![DEFAULT] }
 }
 
 fn open(capacity: usize, mode: ReadMode) -> (Sender, Receiver) {

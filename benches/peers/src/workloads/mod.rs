@@ -97,7 +97,7 @@ impl Workload {
         }
     }
 
-    /// A state is measured rather than a speed: once is enough, and all contenders may run at once.
+    /// A state is measured rather than a speed: once is enough, and contenders may run side by side.
     pub fn measures_rest(&self) -> bool {
         self.shape == Shape::Idle
     }

@@ -199,7 +199,8 @@ pub static ALL: &[Workload] = &[
             "10,000 channels with their defaults: bytes per channel before use, after 100 messages of 128 bytes were \
              sent through each and read, and after 2 s of rest; as asked of the allocator (heap), and as what the \
              process has in memory (resident). CPU time of the process in those 2 s, and in the idle second after \
-             them. All contenders run at once, and once.",
+             them. A state is measured, not a speed: there is one round, and \
+             contenders run four at a time.",
         )
     },
     Workload {
