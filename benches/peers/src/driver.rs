@@ -16,6 +16,7 @@ pub fn drive(plan: &PlanArgs) -> Result<(), String> {
     let contenders = chosen(&plan.contender)?;
     let workloads = if plan.only.is_empty() { workloads::ALL.iter().collect() } else { plan.only.clone() };
     warn_if_busy();
+    println!("{}", report::machine());
     if plan.tune {
         return tune(plan, &workloads, &contenders);
     }

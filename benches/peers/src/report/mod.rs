@@ -128,6 +128,16 @@ pub fn targets(rows: &[Row]) -> String {
     if text.is_empty() { text } else { format!("\ntargets\n{text}") }
 }
 
+/// The processor's name where the system tells it, and how many cores this process may use.
+pub fn machine() -> String {
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = told.lines().find(|line| line.starts_with("model name"));
+    let name = line.and_then(|line| line.split_once(": ")).map(|(_, name)| name.trim());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let unit = if cores == 1 { "core" } else { "cores" };
+    format!("{}, {cores} {unit}", name.unwrap_or(std::env::consts::ARCH))
+}
+
 /// The workloads that there are rows of, in their order.
 fn measured(rows: &[Row]) -> Vec<&'static Workload> {
     rows.chunk_by(|one, next| one.workload.name == next.workload.name).map(|rows| rows[0].workload).collect()

@@ -1,8 +1,8 @@
 //! docs/benchmarks.md.
 
-use super::{Row, chart, measured, table};
+use super::{Row, chart, machine, measured, table};
 use crate::targets;
-use crate::workloads::Workload;
+use crate::workloads::{SAFE, Workload, ZERO_COPY};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -29,19 +29,17 @@ pub fn docs(rows: &[Row], directory: &Path) -> Result<(), String> {
 fn head() -> String {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let separator = if arguments.is_empty() { "" } else { " -- " };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "# Benchmarks\n\n\
          Written by this command; change nothing by hand:\n\n\
          ```sh\n\
          cargo run --release --manifest-path benches/peers/Cargo.toml{separator}{}\n\
          ```\n\n\
-         Measured on {}, {cores} {}, {}. How, and what the workloads are, is in\n\
+         Measured on {}, {}. How, and what the workloads are, is in\n\
          [benches/peers](../benches/peers/README.md). Ratio: how many times turbostream's figure it is, that of the row\n\
          with 1.00. Rows marked LIMIT are no channels between tasks: they show what is left to win.\n",
         arguments.join(" "),
-        processor(),
-        if cores == 1 { "core" } else { "cores" },
+        machine(),
         std::env::consts::OS,
     )
 }
@@ -58,6 +56,7 @@ fn section(rows: &[Row], table: &[&Row], workload: &Workload) -> String {
         let allocator = verdict.allocator.name();
         let _ = writeln!(text, "| {} | {allocator} | {} | {reached} |", verdict.target, verdict.measured);
     }
+    text += &originals(table, workload);
     let title = table::title(table, workload);
     let _ = write!(text, "\n![{title}]({CHARTS}/{name}.svg)\n\n{}", table::markdown(table, workload));
     for row in table {
@@ -69,10 +68,23 @@ fn section(rows: &[Row], table: &[&Row], workload: &Workload) -> String {
     text
 }
 
-/// The processor's name where the system tells it.
-fn processor() -> String {
-    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = told.lines().find(|line| line.starts_with("model name"));
-    let name = line.and_then(|line| line.split_once(": ")).map(|(_, name)| name.trim());
-    name.unwrap_or(std::env::consts::ARCH).to_string()
+/// The Go original's figures beside ours; each row is of another machine, and their ratio says little.
+fn originals(table: &[&Row], workload: &Workload) -> String {
+    let Some(original) = &workload.original else { return String::new() };
+    let mut text = format!(
+        "\n| ns/message | machine | zero copy | safe |\n| --- | --- | ---: | ---: |\n\
+         | the Go original, by its author | Apple M4 | {} | {} |\n",
+        original.zero_copy, original.safe
+    );
+    for rows in table.chunk_by(|one, next| one.allocator == next.allocator) {
+        let of = |name| {
+            let ours = rows.iter().find(|row| row.contender.name == name);
+            let median = ours.and_then(|row| row.median(workload.rank()));
+            median.map_or("-".to_string(), |value| workload.rank().show(value))
+        };
+        let (zero_copy, safe) = (of(ZERO_COPY), of(SAFE));
+        let allocator = rows[0].allocator.name();
+        let _ = writeln!(text, "| turbostream, {allocator} | {} | {zero_copy} | {safe} |", machine());
+    }
+    text
 }

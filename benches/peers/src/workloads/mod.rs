@@ -15,7 +15,7 @@ mod table;
 pub use check::Check;
 pub use figure::{Figure, Outcome};
 pub use message::{Copied, Source};
-pub use table::{ALL, find};
+pub use table::{ALL, SAFE, ZERO_COPY, find};
 
 use crate::contenders::Contender;
 use crate::targets::Target;
@@ -34,6 +34,14 @@ pub struct Workload {
     /// Only these contenders; empty: all that can.
     pub only: &'static [&'static str],
     pub targets: &'static [Target],
+    /// Where it is the Go original's own workload.
+    pub original: Option<Original>,
+}
+
+/// What the Go original's author measured on an Apple M4, ns per message.
+pub struct Original {
+    pub zero_copy: &'static str,
+    pub safe: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
