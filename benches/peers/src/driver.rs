@@ -124,7 +124,7 @@ fn measure(plan: &PlanArgs, workload: &Workload, rows: &mut [Row]) {
     }
 }
 
-/// Runs a few rows side by side, then the next few: a channel must not come to rest before it was filled.
+/// Runs a few rows side by side, then the next few: they mostly sleep, but not while they fill their channels.
 fn run_at_once(plan: &PlanArgs, rows: &mut [Row]) {
     for rows in rows.chunks_mut(4) {
         thread::scope(|scope| {

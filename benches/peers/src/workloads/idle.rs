@@ -10,6 +10,8 @@ use std::time::Duration;
 type Message = Copied<128>;
 
 const MESSAGES: u64 = 100;
+/// So many are measured when they have been used: the first must not come to rest before the last was.
+const SAMPLE: usize = 1000;
 const REST: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -21,7 +23,36 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
 
     channels.extend((0..count).map(|_| C::open(job.capacity)));
     let new = Memory::now()?;
-    for (tx, rx) in &mut channels {
+    let sample = count.min(SAMPLE);
+    use_each::<C>(&mut channels[..sample], &mut source).await?;
+    let used = Memory::now()?;
+    use_each::<C>(&mut channels[sample..], &mut source).await?;
+    let cpu_used = cpu_ms()?;
+    tokio::time::sleep(REST).await;
+    let (rest, cpu_rest) = (Memory::now()?, cpu_ms()?);
+    tokio::time::sleep(IDLE).await;
+    let cpu_idle = cpu_ms()?;
+
+    let each = |bytes: i64| bytes as f64 / count as f64;
+    let of_sample = |bytes: i64| bytes as f64 / sample as f64;
+    Ok(Outcome::from([
+        (Figure::HeapNewBytes, each(new.heap - before.heap)),
+        (Figure::HeapUsedBytes, each(new.heap - before.heap) + of_sample(used.heap - new.heap)),
+        (Figure::HeapRestBytes, each(rest.heap - before.heap)),
+        (Figure::ResidentNewBytes, each(new.resident - before.resident)),
+        (
+            Figure::ResidentUsedBytes,
+            each(new.resident - before.resident) + of_sample(used.resident - new.resident),
+        ),
+        (Figure::ResidentRestBytes, each(rest.resident - before.resident)),
+        (Figure::CpuRestMs, cpu_rest - cpu_used),
+        (Figure::CpuIdleMs, cpu_idle - cpu_rest),
+    ]))
+}
+
+/// Sends the messages through each channel and reads them, all by this task.
+async fn use_each<C: Contender>(channels: &mut [(C::Tx, C::Rx)], source: &mut Message) -> Result<(), String> {
+    for (tx, rx) in channels {
         let mut check = Check::<Message>::alone(1);
         for index in 0..MESSAGES {
             source.send::<C>(tx, index).await;
@@ -31,23 +62,7 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
         }
         Check::finish(vec![check], MESSAGES)?;
     }
-    let (used, cpu_used) = (Memory::now()?, cpu_ms()?);
-    tokio::time::sleep(REST).await;
-    let (rest, cpu_rest) = (Memory::now()?, cpu_ms()?);
-    tokio::time::sleep(IDLE).await;
-    let cpu_idle = cpu_ms()?;
-
-    let each = |bytes: i64| bytes as f64 / count as f64;
-    Ok(Outcome::from([
-        (Figure::HeapNewBytes, each(new.heap - before.heap)),
-        (Figure::HeapUsedBytes, each(used.heap - before.heap)),
-        (Figure::HeapRestBytes, each(rest.heap - before.heap)),
-        (Figure::ResidentNewBytes, each(new.resident - before.resident)),
-        (Figure::ResidentUsedBytes, each(used.resident - before.resident)),
-        (Figure::ResidentRestBytes, each(rest.resident - before.resident)),
-        (Figure::CpuRestMs, cpu_rest - cpu_used),
-        (Figure::CpuIdleMs, cpu_idle - cpu_rest),
-    ]))
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

@@ -198,7 +198,7 @@ pub static ALL: &[Workload] = &[
             1,
             Payload::Copy128,
             "10,000 channels with their defaults: bytes per channel before use, after 100 messages of 128 bytes were \
-             sent through each and read, and after 2 s of rest; as asked of the allocator (heap), and as what the \
+             sent through each and read (the mean of 1,000), and after 2 s of rest; as asked of the allocator (heap), and as what the \
              process has in memory (resident). CPU time of the process in those 2 s, and in the idle second after \
              them. A state is measured, not a speed: there is one round, and \
              contenders run four at a time.",
