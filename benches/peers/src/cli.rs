@@ -1,14 +1,14 @@
 //! What a user can ask for.
 
 use crate::alloc::Allocator;
-use crate::workloads::Workload;
+use crate::workloads::{self, Workload};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Measures turbostream side by side with other async channels.
 ///
 /// Every run is a process of its own; runs of all contenders alternate, and the median of the rounds is told.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(flatten)]
@@ -17,23 +17,26 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct PlanArgs {
     /// Fewer rounds of fewer messages: done in under three minutes
     #[arg(long)]
     pub quick: bool,
     /// Only these workloads
-    #[arg(long, value_name = "W1,W2", value_delimiter = ',')]
-    pub only: Vec<Workload>,
-    /// Only this allocator (default: both, one after the other)
+    #[arg(long, value_name = "W1,W2", value_delimiter = ',', value_parser = workloads::find)]
+    pub only: Vec<&'static Workload>,
+    /// Only this allocator (default: both)
     #[arg(long)]
     pub allocator: Option<Allocator>,
     /// Write one JSON row per workload, allocator and contender to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the tables as Markdown to this file
+    /// Write benchmarks.md and its charts into this directory (default: the project's docs, if nothing narrows the run)
+    #[arg(long, value_name = "DIR")]
+    pub docs: Option<PathBuf>,
+    /// Take the lines for log_lines from this file (default: lines are made up)
     #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
+    pub log: Option<PathBuf>,
     /// Only these contenders, by name or by the crate's name
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub contender: Vec<String>,
@@ -46,23 +49,38 @@ pub struct PlanArgs {
     /// Capacity for every contender, in its own unit, instead of the one it is at its best with
     #[arg(long)]
     pub capacity: Option<usize>,
+    /// Find the capacity that each contender is at its best with, and write it to capacities.csv for the next build
+    #[arg(long, conflicts_with_all = ["json", "docs", "capacity"])]
+    pub tune: bool,
     /// Seconds after which a run counts as hanging
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
 }
 
-#[derive(Debug, Subcommand)]
+impl PlanArgs {
+    /// Whether this measures everything, in full.
+    pub fn is_whole(&self) -> bool {
+        let narrowed = self.quick || !self.only.is_empty() || !self.contender.is_empty();
+        let altered = self.allocator.is_some() || self.rounds.is_some() || self.capacity.is_some();
+        !narrowed && !altered && self.messages.is_none()
+    }
+}
+
+#[derive(Subcommand)]
 pub enum Command {
     /// One run, in this process: what the driver starts
     #[command(hide = true)]
     Run(RunArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct RunArgs {
-    pub workload: Workload,
+    #[arg(value_parser = workloads::find)]
+    pub workload: &'static Workload,
     pub contender: String,
     pub messages: u64,
     pub capacity: usize,
     pub timeout: u64,
+    #[arg(long)]
+    pub log: Option<PathBuf>,
 }

@@ -1,34 +1,66 @@
 //! Plans the runs, alternates between the contenders and gathers what they measured.
 
 use crate::alloc::Allocator;
+use crate::capacities;
 use crate::cli::PlanArgs;
 use crate::contenders::{self, Entry};
 use crate::report::{self, Row};
 use crate::run::Run;
-use crate::workloads::{Job, Workload};
+use crate::workloads::{self, Job, Outcome, Workload};
 use std::path::Path;
+use std::thread;
+
+const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
 pub fn drive(plan: &PlanArgs) -> Result<(), String> {
     let contenders = chosen(&plan.contender)?;
-    let allocators = plan.allocator.map_or(Allocator::ALL.to_vec(), |one| vec![one]);
-    let workloads = if plan.only.is_empty() { Workload::ALL.to_vec() } else { plan.only.clone() };
+    let workloads = if plan.only.is_empty() { workloads::ALL.iter().collect() } else { plan.only.clone() };
     warn_if_busy();
+    println!("{}", report::machine());
+    if plan.tune {
+        return tune(plan, &workloads, &contenders);
+    }
     let mut rows = Vec::new();
     for &workload in &workloads {
-        for &allocator in &allocators {
-            let table = measure(plan, workload, allocator, &contenders);
-            print!("{}", report::text(&table));
-            rows.extend(table);
-        }
+        let best = |allocator, contender: &Entry| {
+            vec![plan.capacity.unwrap_or_else(|| capacities::best(workload, allocator, contender))]
+        };
+        let mut table = entrants(plan, workload, &contenders, best);
+        measure(plan, workload, &mut table);
+        rows.extend(table);
+        print!("{}", report::text(&rows, workload));
     }
+    print!("{}", report::targets(&rows));
     if let Some(path) = &plan.json {
         write(path, &report::json(&rows)?)?;
     }
-    if let Some(path) = &plan.markdown {
-        write(path, &report::markdown(&rows))?;
+    let whole = plan.is_whole().then(|| Path::new(CRATE).join("../../docs"));
+    if let Some(directory) = plan.docs.clone().or(whole) {
+        report::docs(&rows, &directory)?;
+        println!("\n{} is written", directory.join("benchmarks.md").display());
     }
     let failed = rows.iter().filter(|row| row.failure.is_some()).count();
     if failed > 0 { Err(format!("{failed} of {} rows failed, see above", rows.len())) } else { Ok(()) }
+}
+
+/// Measures every contender with each of its capacities, and records the best.
+fn tune(
+    plan: &PlanArgs,
+    workloads: &[&'static Workload],
+    contenders: &[&'static Entry],
+) -> Result<(), String> {
+    let mut rows = Vec::new();
+    for &workload in workloads.iter().filter(|workload| workload.is_stream()) {
+        let mut table = entrants(plan, workload, contenders, |_, contender| {
+            let candidates = (contender.capacities)(workload);
+            if candidates.len() > 1 { candidates } else { Vec::new() }
+        });
+        measure(plan, workload, &mut table);
+        rows.extend(table);
+        print!("{}", report::text(&rows, workload));
+        write(&Path::new(CRATE).join("capacities.csv"), &capacities::record(&rows))?;
+    }
+    Ok(())
 }
 
 /// The contenders that a filter names; all without one.
@@ -43,45 +75,82 @@ fn chosen(filter: &[String]) -> Result<Vec<&'static Entry>, String> {
     Ok(contenders::ALL.iter().filter(wanted).collect())
 }
 
-/// One table: all rounds of one workload with one allocator. Round by round another contender is the first.
-fn measure(
+/// One row for each allocator, contender and capacity, with nothing measured.
+fn entrants(
     plan: &PlanArgs,
-    workload: Workload,
-    allocator: Allocator,
+    workload: &'static Workload,
     contenders: &[&'static Entry],
+    capacities: impl Fn(Allocator, &Entry) -> Vec<usize>,
 ) -> Vec<Row> {
-    let rounds = plan.rounds.unwrap_or(if plan.quick { 5 } else { 7 }) as usize;
-    let messages = plan.messages.unwrap_or(workload.messages(plan.quick));
-    let taking = contenders.iter().filter(|contender| workload.takes(contender));
-    let mut rows: Vec<Row> = taking
-        .map(|&contender| {
-            let capacity = plan.capacity.unwrap_or((contender.capacity)(workload, allocator));
-            Row { workload, allocator, contender, capacity, outcomes: Vec::new(), failure: None }
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for allocator in Allocator::ALL.into_iter().filter(|one| plan.allocator.is_none_or(|only| only == *one)) {
+        for &contender in contenders.iter().filter(|contender| contender.competes_in(workload)) {
+            for capacity in capacities(allocator, contender) {
+                rows.push(Row {
+                    workload,
+                    allocator,
+                    contender,
+                    capacity,
+                    outcomes: Vec::new(),
+                    failure: None,
+                });
+            }
+        }
+    }
+    rows
+}
+
+/// All rounds of one table. Round by round another row is the first.
+fn measure(plan: &PlanArgs, workload: &Workload, rows: &mut [Row]) {
+    let usual = match (workload.measures_rest(), plan.quick) {
+        (true, _) => 1,
+        (false, true) => 5,
+        (false, false) => 7,
+    };
+    let rounds = plan.rounds.unwrap_or(usual) as usize;
     for round in 0..rounds {
-        eprintln!("{}, {}: round {} of {rounds}", workload.name(), allocator.name(), round + 1);
+        eprintln!("{}: round {} of {rounds}", workload.name, round + 1);
+        if workload.measures_rest() {
+            run_at_once(plan, rows);
+            continue;
+        }
         let shift = round * rows.len() / rounds;
         rows.rotate_left(shift);
         for row in rows.iter_mut().filter(|row| row.failure.is_none()) {
-            let job = Job { messages, capacity: row.capacity };
-            let run = Run { workload, allocator, contender: row.contender, job, timeout: plan.timeout };
-            match run.in_a_child() {
-                Ok(outcome) => row.outcomes.push(outcome),
-                Err(error) => {
-                    eprintln!(
-                        "FAILED: {}, {}, {}: {error}",
-                        workload.name(),
-                        allocator.name(),
-                        row.contender.name
-                    );
-                    row.failure = Some(error);
-                }
-            }
+            let result = run(plan, row);
+            row.take(result);
         }
         rows.rotate_right(shift);
     }
-    rows
+}
+
+/// Runs a few rows side by side, then the next few: they mostly sleep, but not while they fill their channels.
+fn run_at_once(plan: &PlanArgs, rows: &mut [Row]) {
+    for rows in rows.chunks_mut(4) {
+        thread::scope(|scope| {
+            for row in rows.iter_mut().filter(|row| row.failure.is_none()) {
+                scope.spawn(move || {
+                    let result = run(plan, row);
+                    row.take(result);
+                });
+            }
+        });
+    }
+}
+
+fn run(plan: &PlanArgs, row: &Row) -> Result<Outcome, String> {
+    let messages = plan.messages.unwrap_or(row.workload.messages[usize::from(!plan.quick)]);
+    let run = Run {
+        workload: row.workload,
+        allocator: row.allocator,
+        contender: row.contender,
+        job: Job { messages, capacity: row.capacity },
+        timeout: plan.timeout,
+        log: plan.log.as_deref(),
+    };
+    run.in_a_child().inspect_err(|error| {
+        eprintln!("FAILED: {}, {}, {}: {error}", row.workload.name, row.allocator.name(), row.contender.name);
+    })
 }
 
 /// Where the system tells its load: figures from a busy machine say little.

@@ -1,11 +1,13 @@
 //! turbostream side by side with other async channels. See `--help` and the README beside this crate's manifest.
 
 mod alloc;
+mod capacities;
 mod cli;
 mod contenders;
 mod driver;
 mod report;
 mod run;
+mod targets;
 mod workloads;
 
 use clap::Parser;

@@ -3,7 +3,8 @@
 use crate::alloc::{self, Allocator};
 use crate::cli::RunArgs;
 use crate::contenders::{self, Entry};
-use crate::workloads::{Job, Outcome, Workload};
+use crate::workloads::{Job, Outcome, Workload, log::Log};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -11,28 +12,35 @@ use std::time::Duration;
 
 /// What the driver wants run.
 pub struct Run<'a> {
-    pub workload: Workload,
+    pub workload: &'a Workload,
     pub allocator: Allocator,
     pub contender: &'a Entry,
     pub job: Job,
     pub timeout: u64,
+    pub log: Option<&'a Path>,
 }
 
 impl Run<'_> {
     /// Runs it in a child and waits for that; the child ends itself when its time is up.
     pub fn in_a_child(&self) -> Result<Outcome, String> {
         let program = std::env::current_exe().map_err(|error| format!("own program not found: {error}"))?;
-        let output = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("run")
-            .arg(self.workload.name())
+            .arg(self.workload.name)
             .arg(self.contender.name)
             .arg(self.job.messages.to_string())
             .arg(self.job.capacity.to_string())
             .arg(self.timeout.to_string())
             .env(Allocator::VARIABLE, self.allocator.name())
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("no child process: {error}"))?;
+            .stdin(Stdio::null());
+        if self.workload.measures_rest() {
+            command.env(Allocator::COUNT_VARIABLE, "1");
+        }
+        if let Some(log) = self.log {
+            command.arg("--log").arg(log);
+        }
+        let output = command.output().map_err(|error| format!("no child process: {error}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(format!("{}: {}", output.status, said.trim()));
@@ -60,6 +68,7 @@ pub fn in_this_process(args: &RunArgs) -> Result<(), String> {
             std::process::exit(3);
         }
     });
+    Log::open(args.log.as_deref())?;
     let outcome = (contender.run)(args.workload, job)?;
     drop(done);
     let line = serde_json::to_string(&(alloc::current(), outcome)).map_err(|error| error.to_string())?;

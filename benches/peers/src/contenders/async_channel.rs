@@ -1,10 +1,9 @@
-use super::Contender;
-use crate::alloc::Allocator;
+use super::{Contender, RECEIVED, show};
 use crate::workloads::Workload;
 use async_channel::{Receiver, Sender, bounded};
 use bytes::Bytes;
 
-/// Capacity: messages.
+/// Has no call for batches, and takes part in those with the one it has.
 pub struct AsyncChannel;
 
 impl Contender for AsyncChannel {
@@ -15,27 +14,27 @@ impl Contender for AsyncChannel {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, Allocator::System) => 256,
-            (Workload::Copy128, Allocator::Mimalloc) => 65_536,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(_workload: &Workload) -> bool {
+        true
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         bounded(capacity)
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv().await {
-            Ok(message) => look(&message),
-            Err(_closed) => return false,
-        }
-        true
+        show(rx.recv().await.ok(), look)
     }
 }

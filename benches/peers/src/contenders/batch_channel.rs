@@ -1,10 +1,12 @@
-use super::Contender;
-use crate::alloc::Allocator;
-use crate::workloads::Workload;
+use super::{Contender, RECEIVED, show, show_all};
+use crate::workloads::{Reads, Workload};
 use batch_channel::{Builder, Receiver, Sender};
 use bytes::Bytes;
 
-/// Capacity: messages.
+fn open(capacity: usize) -> (Sender<Bytes>, Receiver<Bytes>) {
+    Builder::new().bounded(capacity).preallocate().build_async()
+}
+
 pub struct One;
 
 impl Contender for One {
@@ -15,31 +17,32 @@ impl Contender for One {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, _) => 512,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::OneByOne)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
-        Builder::new().bounded(capacity).preallocate().build_async()
+        open(capacity)
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv().await {
-            Some(message) => look(&message),
-            None => return false,
-        }
-        true
+        show(rx.recv().await, look)
     }
 }
 
-/// Writes and reads in batches, as this crate is made for. Capacity: messages.
+/// Writes and reads in batches, as this crate is made for.
 pub struct Batched;
 
 impl Batched {
@@ -50,42 +53,37 @@ impl Contender for Batched {
     const NAME: &'static str = "batch-channel-batch";
     const CRATE: &'static str = "batch-channel";
     const API: &'static str = "send_iter of 64, recv_vec(64); Bytes";
-    const BATCH: bool = true;
 
     /// `Sender::autobatch` written out: it would want the whole send loop inside its closure.
     type Tx = (Sender<Bytes>, Vec<Bytes>);
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, Allocator::System) => 512,
-            (Workload::Copy128, Allocator::Mimalloc) => 8192,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::Batches)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
-        let (tx, rx) = Builder::new().bounded(capacity).preallocate().build_async();
+        let (tx, rx) = open(capacity);
         ((tx, Vec::with_capacity(Self::LIMIT)), (rx, Vec::with_capacity(Self::LIMIT)))
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.1.push(Bytes::copy_from_slice(payload));
+    fn another_tx((tx, _): &Self::Tx) -> Self::Tx {
+        (tx.clone(), Vec::with_capacity(Self::LIMIT))
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.1.push(message);
         if tx.1.len() == Self::LIMIT {
             Self::flush(tx).await;
         }
     }
 
     async fn flush((tx, messages): &mut Self::Tx) {
-        tx.send_iter(messages.drain(..)).await.expect("the receiver is there");
+        tx.send_iter(messages.drain(..)).await.expect(RECEIVED);
     }
 
     async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         rx.recv_vec(Self::LIMIT, messages).await;
-        let received = messages.len();
-        for message in messages.drain(..) {
-            look(&message);
-        }
-        received > 0
+        show_all(messages, look)
     }
 }

@@ -1,47 +1,11 @@
-use super::Contender;
-use crate::alloc::Allocator;
+//! Has no call for batches, and takes part in those with the one it has.
+
+use super::{Contender, RECEIVED, show};
 use crate::workloads::Workload;
 use bytes::Bytes;
-use crossfire::{AsyncRx, AsyncTx, MAsyncTx, detect_backoff_cfg, mpsc, spsc};
+use crossfire::{AsyncRx, AsyncTx, MAsyncRx, MAsyncTx, detect_backoff_cfg, mpmc, mpsc, spsc};
 
-/// Capacity: messages.
-pub struct Mpsc;
-
-impl Contender for Mpsc {
-    const NAME: &'static str = "crossfire-mpsc";
-    const CRATE: &'static str = "crossfire";
-    const API: &'static str = "mpsc::bounded_async send, recv; Bytes";
-
-    type Tx = MAsyncTx<mpsc::Array<Bytes>>;
-    type Rx = AsyncRx<mpsc::Array<Bytes>>;
-
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, Allocator::System) => 512,
-            (Workload::Copy128, Allocator::Mimalloc) => 32_768,
-            (Workload::PingPong128, _) => 16,
-        }
-    }
-
-    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
-        detect_backoff_cfg();
-        mpsc::bounded_async(capacity)
-    }
-
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
-    }
-
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv().await {
-            Ok(message) => look(&message),
-            Err(_closed) => return false,
-        }
-        true
-    }
-}
-
-/// For one sender alone, whose handle cannot be cloned. Capacity: messages.
+/// For one sender alone, whose handle cannot be cloned.
 pub struct Spsc;
 
 impl Contender for Spsc {
@@ -52,12 +16,8 @@ impl Contender for Spsc {
     type Tx = AsyncTx<spsc::Array<Bytes>>;
     type Rx = AsyncRx<spsc::Array<Bytes>>;
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, Allocator::System) => 512,
-            (Workload::Copy128, Allocator::Mimalloc) => 8192,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(workload: &Workload) -> bool {
+        workload.senders() == 1 && workload.receivers() == 1
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
@@ -65,15 +25,79 @@ impl Contender for Spsc {
         spsc::bounded_async(capacity)
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv().await {
-            Ok(message) => look(&message),
-            Err(_closed) => return false,
-        }
-        true
+        show(rx.recv().await.ok(), look)
+    }
+}
+
+pub struct Mpsc;
+
+impl Contender for Mpsc {
+    const NAME: &'static str = "crossfire-mpsc";
+    const CRATE: &'static str = "crossfire";
+    const API: &'static str = "mpsc::bounded_async send, recv; Bytes";
+
+    type Tx = MAsyncTx<mpsc::Array<Bytes>>;
+    type Rx = AsyncRx<mpsc::Array<Bytes>>;
+
+    fn takes(workload: &Workload) -> bool {
+        workload.receivers() == 1
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        detect_backoff_cfg();
+        mpsc::bounded_async(capacity)
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
+    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        show(rx.recv().await.ok(), look)
+    }
+}
+
+pub struct Mpmc;
+
+impl Contender for Mpmc {
+    const NAME: &'static str = "crossfire-mpmc";
+    const CRATE: &'static str = "crossfire";
+    const API: &'static str = "mpmc::bounded_async send, recv; Bytes";
+
+    type Tx = MAsyncTx<mpmc::Array<Bytes>>;
+    type Rx = MAsyncRx<mpmc::Array<Bytes>>;
+
+    fn takes(workload: &Workload) -> bool {
+        workload.receivers() > 1
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        detect_backoff_cfg();
+        mpmc::bounded_async(capacity)
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
+    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        show(rx.recv().await.ok(), look)
     }
 }

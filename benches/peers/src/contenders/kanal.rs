@@ -1,13 +1,11 @@
-use super::Contender;
-use crate::alloc::Allocator;
-use crate::workloads::Workload;
+use super::{Contender, RECEIVED, show, show_all};
+use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
 use kanal::{AsyncReceiver, AsyncSender, bounded_async};
 
-/// Capacity: messages.
-pub struct Kanal;
+pub struct One;
 
-impl Contender for Kanal {
+impl Contender for One {
     const NAME: &'static str = "kanal";
     const CRATE: &'static str = "kanal";
     const API: &'static str = "bounded_async send, recv; Bytes";
@@ -15,26 +13,64 @@ impl Contender for Kanal {
     type Tx = AsyncSender<Bytes>;
     type Rx = AsyncReceiver<Bytes>;
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, _) => 512,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::OneByOne)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         bounded_async(capacity)
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv().await {
-            Ok(message) => look(&message),
-            Err(_closed) => return false,
-        }
-        true
+        show(rx.recv().await.ok(), look)
+    }
+}
+
+/// Waits for one message and takes all that are there then.
+pub struct Drained;
+
+impl Contender for Drained {
+    const NAME: &'static str = "kanal-drain";
+    const CRATE: &'static str = "kanal";
+    const API: &'static str = "bounded_async send, recv then drain_into; Bytes";
+
+    type Tx = AsyncSender<Bytes>;
+    type Rx = (AsyncReceiver<Bytes>, Vec<Bytes>);
+
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::Batches)
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        let (tx, rx) = bounded_async(capacity);
+        (tx, (rx, Vec::with_capacity(capacity)))
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
+    async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        let open = show(rx.recv().await.ok(), look);
+        // An error says that the channel is closed, which the next `recv` tells.
+        let _ = rx.drain_into(messages);
+        show_all(messages, look);
+        open
     }
 }

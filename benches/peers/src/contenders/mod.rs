@@ -1,19 +1,21 @@
-//! The channels that are compared, one file per crate. To add one: implement [`Contender`] and list it in [`ALL`].
+//! The channels that are compared, one file per crate, and limits that no channel can pass. To add one: implement
+//! [`Contender`] and list it in [`ALL`].
 
 mod async_channel;
 mod batch_channel;
 mod crossfire;
 mod flume;
 mod kanal;
+mod limits;
 mod thingbuf;
 mod tokio;
 mod turbostream;
 
-use crate::alloc::Allocator;
 use crate::workloads::{self, Job, Outcome, Workload};
+use bytes::Bytes;
 use std::future::Future;
 
-/// A channel of byte messages, used by one sender task and one receiver task, through one choice of its API.
+/// A channel of byte messages, used through one choice of its API.
 pub trait Contender: 'static {
     /// What a user filters by: the crate's name, and the variant where there are several.
     const NAME: &'static str;
@@ -21,18 +23,38 @@ pub trait Contender: 'static {
     const CRATE: &'static str;
     /// What is called to write and to read, and what travels.
     const API: &'static str;
-    /// Whether one call of the API reads or writes several messages.
-    const BATCH: bool = false;
+    /// What its capacity counts.
+    const UNIT: Unit = Unit::Messages;
     type Tx: Send + 'static;
     type Rx: Send + 'static;
 
-    /// The capacity this contender is at its best with, in its own unit.
-    fn capacity(workload: Workload, allocator: Allocator) -> usize;
+    /// Whether this API is meant for the workload.
+    fn takes(workload: &Workload) -> bool;
+
+    /// Capacities worth trying, the first being the usual one.
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        workload.queued().map_or_else(|| vec![1024, 64, 256, 8192, 65_536], |queued| vec![queued])
+    }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx);
 
-    /// Makes an owned message of `payload` and sends it, waiting while the channel is full.
-    fn send(tx: &mut Self::Tx, payload: &[u8]) -> impl Future<Output = ()> + Send;
+    /// One more sender's handle; asked only of those that take workloads with several.
+    fn another_tx(_tx: &Self::Tx) -> Self::Tx {
+        unreachable!("{} has one sender", Self::NAME)
+    }
+
+    /// One more receiver's handle; asked only of those that take workloads with several.
+    fn another_rx(_rx: &Self::Rx) -> Self::Rx {
+        unreachable!("{} has one receiver", Self::NAME)
+    }
+
+    /// Sends a message by reference count, waiting while the channel is full.
+    fn pass(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output = ()> + Send;
+
+    /// Copies `payload` into a message and sends it, waiting while the channel is full.
+    fn send(tx: &mut Self::Tx, payload: &[u8]) -> impl Future<Output = ()> + Send {
+        Self::pass(tx, Bytes::copy_from_slice(payload))
+    }
 
     /// Sends what the sender's side still gathers for a batch.
     fn flush(_tx: &mut Self::Tx) -> impl Future<Output = ()> + Send {
@@ -44,44 +66,96 @@ pub trait Contender: 'static {
     fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> impl Future<Output = bool> + Send;
 }
 
+/// What a capacity counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Messages,
+    Bytes,
+    /// There is no capacity.
+    Unbounded,
+}
+
+/// Why a send that fails is a fault of this program: its receivers read to the end.
+const RECEIVED: &str = "the receiver is there";
+
+/// Shows a message that came, if one did.
+#[inline]
+fn show(message: Option<Bytes>, look: &mut impl FnMut(&[u8])) -> bool {
+    message.is_some_and(|message| {
+        look(&message);
+        true
+    })
+}
+
+/// Shows messages that came and drops them.
+#[inline]
+fn show_all(messages: &mut Vec<Bytes>, look: &mut impl FnMut(&[u8])) -> bool {
+    let some = !messages.is_empty();
+    messages.drain(..).for_each(|message| look(&message));
+    some
+}
+
 /// A contender as the driver sees it.
 pub struct Entry {
     pub name: &'static str,
     pub krate: &'static str,
     pub api: &'static str,
-    pub batch: bool,
-    pub capacity: fn(Workload, Allocator) -> usize,
-    pub run: fn(Workload, Job) -> Result<Outcome, String>,
+    pub unit: Unit,
+    pub takes: fn(&Workload) -> bool,
+    pub capacities: fn(&Workload) -> Vec<usize>,
+    pub run: fn(&Workload, Job) -> Result<Outcome, String>,
+    /// No async channel, but what bounds one.
+    pub limit: bool,
 }
 
-const fn entry<C: Contender>() -> Entry {
-    Entry {
-        name: C::NAME,
-        krate: C::CRATE,
-        api: C::API,
-        batch: C::BATCH,
-        capacity: C::capacity,
-        run: workloads::run::<C>,
+impl Entry {
+    const fn of<C: Contender>() -> Self {
+        Self {
+            name: C::NAME,
+            krate: C::CRATE,
+            api: C::API,
+            unit: C::UNIT,
+            takes: C::takes,
+            capacities: C::capacities,
+            run: workloads::run::<C>,
+            limit: false,
+        }
+    }
+
+    /// Whether turbostream is measured against it.
+    pub fn is_peer(&self) -> bool {
+        !self.limit && self.krate != "turbostream"
+    }
+
+    pub fn competes_in(&self, workload: &Workload) -> bool {
+        (self.takes)(workload) && (workload.only.is_empty() || workload.only.contains(&self.name))
     }
 }
 
-/// The contender all others are set in proportion to.
-pub const REFERENCE: &str = "turbostream-zerocopy";
-
 pub static ALL: &[Entry] = &[
-    entry::<turbostream::ZeroCopy>(),
-    entry::<turbostream::Safe>(),
-    entry::<turbostream::Batched>(),
-    entry::<tokio::One>(),
-    entry::<tokio::Many>(),
-    entry::<crossfire::Mpsc>(),
-    entry::<crossfire::Spsc>(),
-    entry::<kanal::Kanal>(),
-    entry::<flume::Flume>(),
-    entry::<async_channel::AsyncChannel>(),
-    entry::<batch_channel::One>(),
-    entry::<batch_channel::Batched>(),
-    entry::<thingbuf::ThingBuf>(),
+    Entry::of::<turbostream::ZeroCopy>(),
+    Entry::of::<turbostream::Safe>(),
+    Entry::of::<turbostream::Batched>(),
+    Entry::of::<tokio::One>(),
+    Entry::of::<tokio::Unbounded>(),
+    Entry::of::<tokio::Many>(),
+    Entry::of::<tokio::ReservedMany>(),
+    Entry::of::<tokio::UnboundedMany>(),
+    Entry::of::<tokio::Chunks>(),
+    Entry::of::<crossfire::Spsc>(),
+    Entry::of::<crossfire::Mpsc>(),
+    Entry::of::<crossfire::Mpmc>(),
+    Entry::of::<kanal::One>(),
+    Entry::of::<kanal::Drained>(),
+    Entry::of::<flume::One>(),
+    Entry::of::<flume::Drained>(),
+    Entry::of::<async_channel::AsyncChannel>(),
+    Entry::of::<batch_channel::One>(),
+    Entry::of::<batch_channel::Batched>(),
+    Entry::of::<thingbuf::Recycled>(),
+    Entry::of::<thingbuf::Passed>(),
+    limits::RTRB,
+    limits::MEMCPY,
 ];
 
 pub fn find(name: &str) -> Option<&'static Entry> {

@@ -1,10 +1,19 @@
-use super::Contender;
-use crate::alloc::Allocator;
-use crate::workloads::Workload;
+use super::{Contender, RECEIVED, Unit, show, show_all};
+use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 
-/// Capacity: messages.
+/// How many messages one read takes at most.
+const LIMIT: usize = 256;
+
+fn is_one_by_one(workload: &Workload) -> bool {
+    workload.is_read(Reads::OneByOne) && workload.receivers() == 1
+}
+
 pub struct One;
 
 impl Contender for One {
@@ -15,68 +24,209 @@ impl Contender for One {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, _) => 64,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(workload: &Workload) -> bool {
+        is_one_by_one(workload)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         channel(capacity)
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv().await {
-            Some(message) => look(&message),
-            None => return false,
-        }
-        true
+        show(rx.recv().await, look)
     }
 }
 
-/// Capacity: messages.
-pub struct Many;
+pub struct Unbounded;
 
-impl Many {
-    const LIMIT: usize = 256;
+impl Contender for Unbounded {
+    const NAME: &'static str = "tokio-unbounded";
+    const CRATE: &'static str = "tokio";
+    const API: &'static str = "mpsc unbounded send, recv; Bytes";
+    const UNIT: Unit = Unit::Unbounded;
+
+    type Tx = UnboundedSender<Bytes>;
+    type Rx = UnboundedReceiver<Bytes>;
+
+    fn takes(workload: &Workload) -> bool {
+        is_one_by_one(workload)
+    }
+
+    fn capacities(_workload: &Workload) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn open(_capacity: usize) -> (Self::Tx, Self::Rx) {
+        unbounded_channel()
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).expect(RECEIVED);
+    }
+
+    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        show(rx.recv().await, look)
+    }
 }
+
+pub struct Many;
 
 impl Contender for Many {
     const NAME: &'static str = "tokio-recv-many";
     const CRATE: &'static str = "tokio";
     const API: &'static str = "mpsc send, recv_many(256); Bytes";
-    const BATCH: bool = true;
 
     type Tx = Sender<Bytes>;
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
-    fn capacity(workload: Workload, allocator: Allocator) -> usize {
-        match (workload, allocator) {
-            (Workload::Copy128, Allocator::System) => 256,
-            (Workload::Copy128, Allocator::Mimalloc) => 512,
-            (Workload::PingPong128, _) => 16,
-        }
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::Batches)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         let (tx, rx) = channel(capacity);
-        (tx, (rx, Vec::with_capacity(Self::LIMIT)))
+        (tx, (rx, Vec::with_capacity(LIMIT)))
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(Bytes::copy_from_slice(payload)).await.expect("the receiver is there");
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
     }
 
     async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        let received = rx.recv_many(messages, Self::LIMIT).await;
-        for message in messages.drain(..) {
-            look(&message);
+        rx.recv_many(messages, LIMIT).await;
+        show_all(messages, look)
+    }
+}
+
+/// Reserves room for several messages at once.
+pub struct ReservedMany;
+
+impl ReservedMany {
+    const GATHERED: usize = 64;
+}
+
+impl Contender for ReservedMany {
+    const NAME: &'static str = "tokio-reserve-many";
+    const CRATE: &'static str = "tokio";
+    const API: &'static str = "mpsc reserve_many(64), recv_many(256); Bytes";
+
+    type Tx = (Sender<Bytes>, Vec<Bytes>);
+    type Rx = (Receiver<Bytes>, Vec<Bytes>);
+
+    fn takes(workload: &Workload) -> bool {
+        Many::takes(workload)
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        let (tx, rx) = Many::open(capacity);
+        ((tx, Vec::with_capacity(Self::GATHERED)), rx)
+    }
+
+    fn another_tx((tx, _): &Self::Tx) -> Self::Tx {
+        (tx.clone(), Vec::with_capacity(Self::GATHERED))
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.1.push(message);
+        if tx.1.len() == Self::GATHERED {
+            Self::flush(tx).await;
         }
-        received > 0
+    }
+
+    async fn flush((tx, messages): &mut Self::Tx) {
+        let permits = tx.reserve_many(messages.len()).await.expect(RECEIVED);
+        permits.zip(messages.drain(..)).for_each(|(permit, message)| permit.send(message));
+    }
+
+    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        Many::recv(rx, look).await
+    }
+}
+
+pub struct UnboundedMany;
+
+impl Contender for UnboundedMany {
+    const NAME: &'static str = "tokio-unbounded-many";
+    const CRATE: &'static str = "tokio";
+    const API: &'static str = "mpsc unbounded send, recv_many(256); Bytes";
+    const UNIT: Unit = Unit::Unbounded;
+
+    type Tx = UnboundedSender<Bytes>;
+    type Rx = (UnboundedReceiver<Bytes>, Vec<Bytes>);
+
+    fn takes(workload: &Workload) -> bool {
+        Many::takes(workload)
+    }
+
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        Unbounded::capacities(workload)
+    }
+
+    fn open(_capacity: usize) -> (Self::Tx, Self::Rx) {
+        let (tx, rx) = unbounded_channel();
+        (tx, (rx, Vec::with_capacity(LIMIT)))
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).expect(RECEIVED);
+    }
+
+    async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        rx.recv_many(messages, LIMIT).await;
+        show_all(messages, look)
+    }
+}
+
+/// Gathers on the reader's side until there are enough, or 1 ms has passed.
+pub struct Chunks;
+
+impl Contender for Chunks {
+    const NAME: &'static str = "tokio-chunks-timeout";
+    const CRATE: &'static str = "tokio";
+    const API: &'static str = "mpsc send, tokio_stream chunks_timeout(256, 1 ms); Bytes";
+
+    type Tx = Sender<Bytes>;
+    type Rx = Pin<Box<dyn Stream<Item = Vec<Bytes>> + Send>>;
+
+    fn takes(workload: &Workload) -> bool {
+        Many::takes(workload)
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        let (tx, rx) = channel(capacity);
+        (tx, Box::pin(ReceiverStream::new(rx).chunks_timeout(LIMIT, Duration::from_millis(1))))
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
+    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        let mut messages = rx.next().await.unwrap_or_default();
+        show_all(&mut messages, look)
     }
 }

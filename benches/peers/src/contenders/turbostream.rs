@@ -1,22 +1,17 @@
-use super::Contender;
-use crate::alloc::Allocator;
-use crate::workloads::Workload;
+use super::{Contender, RECEIVED, Unit, show};
+use crate::workloads::{Reads, Workload};
+use bytes::Bytes;
 use turbostream::{ReadMode, Receiver, Sender};
 
-/// The default.
-const CAPACITY: usize = 16 << 20;
+/// The default of `max_bytes`, and so of how much may lie unread.
+const DEFAULT: usize = 16 << 20;
 
-/// Capacity: `max_bytes`, and so how much may lie unread.
-fn open(capacity: usize, mode: ReadMode) -> (Sender, Receiver) {
-    turbostream::builder().max_bytes(capacity).read_mode(mode).build().expect("the capacity is valid")
+fn capacities(workload: &Workload) -> Vec<usize> {
+    if workload.is_stream() { vec![DEFAULT, 1 << 20, 4 << 20, 64 << 20] } else { vec![DEFAULT] }
 }
 
-async fn recv(rx: &Receiver, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-    match rx.recv().await {
-        Some(message) => look(&message),
-        None => return false,
-    }
-    true
+fn open(capacity: usize, mode: ReadMode) -> (Sender, Receiver) {
+    turbostream::builder().max_bytes(capacity).read_mode(mode).build().expect("the capacity is valid")
 }
 
 /// Every message is lent.
@@ -25,25 +20,42 @@ pub struct ZeroCopy;
 impl Contender for ZeroCopy {
     const NAME: &'static str = "turbostream-zerocopy";
     const CRATE: &'static str = "turbostream";
-    const API: &'static str = "send(&[u8]), recv, ReadMode::ZeroCopy; Bytes";
+    const API: &'static str = "send(&[u8]) or send(Bytes), recv, ReadMode::ZeroCopy; Bytes";
+    const UNIT: Unit = Unit::Bytes;
 
     type Tx = Sender;
     type Rx = Receiver;
 
-    fn capacity(_workload: Workload, _allocator: Allocator) -> usize {
-        CAPACITY
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::OneByOne)
+    }
+
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        capacities(workload)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         open(capacity, ReadMode::ZeroCopy)
     }
 
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
     async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(payload).await.expect("the receiver is there");
+        tx.send(payload).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        recv(rx, look).await
+        show(rx.recv().await, look)
     }
 }
 
@@ -53,25 +65,42 @@ pub struct Safe;
 impl Contender for Safe {
     const NAME: &'static str = "turbostream-safe";
     const CRATE: &'static str = "turbostream";
-    const API: &'static str = "send(&[u8]), recv, ReadMode::Safe; Bytes";
+    const API: &'static str = "send(&[u8]) or send(Bytes), recv, ReadMode::Safe; Bytes";
+    const UNIT: Unit = Unit::Bytes;
 
     type Tx = Sender;
     type Rx = Receiver;
 
-    fn capacity(_workload: Workload, _allocator: Allocator) -> usize {
-        CAPACITY
+    fn takes(workload: &Workload) -> bool {
+        ZeroCopy::takes(workload)
+    }
+
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        capacities(workload)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         open(capacity, ReadMode::Safe)
     }
 
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
     async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(payload).await.expect("the receiver is there");
+        tx.send(payload).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        recv(rx, look).await
+        show(rx.recv().await, look)
     }
 }
 
@@ -82,28 +111,39 @@ impl Contender for Batched {
     const NAME: &'static str = "turbostream-batch";
     const CRATE: &'static str = "turbostream";
     const API: &'static str = "send(&[u8]), recv_batch(8192); &[u8] of an owned Batch";
-    const BATCH: bool = true;
+    const UNIT: Unit = Unit::Bytes;
 
     type Tx = Sender;
     type Rx = Receiver;
 
-    fn capacity(_workload: Workload, _allocator: Allocator) -> usize {
-        CAPACITY
+    fn takes(workload: &Workload) -> bool {
+        workload.is_read(Reads::Batches)
+    }
+
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        capacities(workload)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         open(capacity, ReadMode::ZeroCopy)
     }
 
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
     async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(payload).await.expect("the receiver is there");
+        tx.send(payload).await.expect(RECEIVED);
     }
 
     async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        match rx.recv_batch(8192).await {
-            Some(batch) => batch.iter().for_each(look),
-            None => return false,
-        }
-        true
+        rx.recv_batch(8192).await.is_some_and(|batch| {
+            batch.iter().for_each(look);
+            true
+        })
     }
 }

@@ -1,52 +1,62 @@
 //! Two tasks and two channels: one task sends a message and waits for it to come back from the other. A tenth more
 //! round trips than asked for go first, as a warm-up.
 
-use super::{Check, Job, Outcome, Quantiles, Stamped};
+use super::figure::quantiles;
+use super::{Check, Copied, Figure, Job, Outcome, Source};
 use crate::contenders::Contender;
 use std::time::Instant;
 
-pub async fn run<C: Contender, const LEN: usize>(job: Job) -> Result<Outcome, String> {
-    let warmup = job.messages / 10 + 1;
+type Message = Copied<128>;
+
+pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
+    let warmup = job.warmup();
     let total = warmup + job.messages;
-    let (mut ping_tx, mut ping_rx) = C::open(job.capacity);
-    let (mut pong_tx, mut pong_rx) = C::open(job.capacity);
+    let (ping_tx, mut ping_rx) = C::open(job.capacity);
+    let (mut pong_tx, pong_rx) = C::open(job.capacity);
 
-    let near = tokio::spawn(async move {
-        let mut message = Stamped::<LEN>::new();
-        let mut check = Check::<LEN>::new();
-        let mut round_trips = Vec::with_capacity(job.messages as usize);
-        for index in 0..total {
-            let start = Instant::now();
-            C::send(&mut ping_tx, message.stamp(index)).await;
-            let answered = C::recv(&mut pong_rx, &mut |message| check.look(message)).await;
-            if !answered || !check.wants(u64::MAX) {
-                break;
-            }
-            if index >= warmup {
-                round_trips.push(start.elapsed().as_nanos() as u64);
-            }
-        }
-        drop(ping_tx);
-        while check.wants(u64::MAX) && C::recv(&mut pong_rx, &mut |message| check.look(message)).await {}
-        check.finish(total).map(|()| round_trips)
-    });
-
+    let near = tokio::spawn(ask::<C>(ping_tx, pong_rx, warmup, total));
     let far = tokio::spawn(async move {
-        let mut check = Check::<LEN>::new();
-        let mut answer = Stamped::<LEN>::new();
-        while C::recv(&mut ping_rx, &mut |message| check.look(message)).await && check.wants(u64::MAX) {
-            C::send(&mut pong_tx, answer.stamp(check.seen - 1)).await;
+        let mut check = Check::<Message>::alone(1);
+        let mut answer = Message::new(0);
+        let mut index = 0;
+        while C::recv(&mut ping_rx, &mut |message| index = check.look(message)).await && check.is_right() {
+            answer.send::<C>(&mut pong_tx, index).await;
         }
-        check.finish(total)
+        check
     });
 
-    let near = near.await.unwrap_or_else(|error| Err(error.to_string()));
-    let far = far.await.unwrap_or_else(|error| Err(error.to_string()));
-    let round_trips = match (near, far) {
-        (Ok(round_trips), Ok(())) => round_trips,
-        (near, far) => return Err(format!("near: {:?}, far: {far:?}", near.map(|_| ()))),
-    };
+    let (round_trips, near) = near.await.map_err(|error| format!("the asking task failed: {error}"))?;
+    Check::finish(vec![near], total)?;
+    let far = far.await.map_err(|error| format!("the answering task failed: {error}"))?;
+    Check::finish(vec![far], total)?;
     let elapsed: u64 = round_trips.iter().sum();
-    let ns_per_message = elapsed as f64 / (2 * round_trips.len()) as f64;
-    Ok(Outcome { ns_per_message, round_trip: Some(Quantiles::of(round_trips)) })
+    let half = elapsed as f64 / (2 * round_trips.len()) as f64;
+    Ok(quantiles(round_trips).into_iter().chain([(Figure::NsPerMessage, half)]).collect())
+}
+
+/// The round trips that it took, and what came back.
+async fn ask<C: Contender>(
+    mut tx: C::Tx,
+    mut rx: C::Rx,
+    warmup: u64,
+    total: u64,
+) -> (Vec<u64>, Check<Message>) {
+    let mut question = Message::new(0);
+    let mut check = Check::alone(1);
+    let mut round_trips = Vec::with_capacity((total - warmup) as usize);
+    for index in 0..total {
+        let start = Instant::now();
+        question.send::<C>(&mut tx, index).await;
+        let answered = C::recv(&mut rx, &mut |message| _ = check.look(message)).await;
+        if !(answered && check.is_right()) {
+            break;
+        }
+        if index >= warmup {
+            round_trips.push(start.elapsed().as_nanos() as u64);
+        }
+    }
+    drop(tx);
+    // Until the other side's end closes the channel: nothing may come twice.
+    while check.is_right() && C::recv(&mut rx, &mut |message| _ = check.look(message)).await {}
+    (round_trips, check)
 }

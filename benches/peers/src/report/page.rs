@@ -1,0 +1,90 @@
+//! docs/benchmarks.md.
+
+use super::{Row, chart, machine, measured, table};
+use crate::targets;
+use crate::workloads::{SAFE, Workload, ZERO_COPY};
+use std::fmt::Write;
+use std::path::Path;
+
+/// Where the charts lie, beside the page.
+const CHARTS: &str = "benchmarks";
+
+/// Writes the page and its charts into `directory`.
+pub fn docs(rows: &[Row], directory: &Path) -> Result<(), String> {
+    let charts = directory.join(CHARTS);
+    std::fs::create_dir_all(&charts).map_err(|error| format!("{}: {error}", charts.display()))?;
+    let mut text = head();
+    for workload in measured(rows) {
+        let table = table::ranked(rows, workload);
+        chart::bars(&table, workload, &charts.join(format!("{}.svg", workload.name)))?;
+        text += &section(rows, &table, workload);
+    }
+    if chart::growth(rows, &charts.join("growth.svg"))? {
+        text += &format!("\n## Growth with senders\n\n![cost by number of senders]({CHARTS}/growth.svg)\n");
+    }
+    let path = directory.join("benchmarks.md");
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn head() -> String {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let separator = if arguments.is_empty() { "" } else { " -- " };
+    format!(
+        "# Benchmarks\n\n\
+         Written by this command; change nothing by hand:\n\n\
+         ```sh\n\
+         cargo run --release --manifest-path benches/peers/Cargo.toml{separator}{}\n\
+         ```\n\n\
+         Measured on {}, {}. How, and what the workloads are, is in\n\
+         [benches/peers](../benches/peers/README.md). Ratio: how many times turbostream's figure it is, that of the row\n\
+         with 1.00. Rows marked LIMIT are no channels between tasks: they show what is left to win.\n",
+        arguments.join(" "),
+        machine(),
+        std::env::consts::OS,
+    )
+}
+
+fn section(rows: &[Row], table: &[&Row], workload: &Workload) -> String {
+    let name = workload.name;
+    let mut text = format!("\n## {name}\n\n{}\n", workload.about);
+    let verdicts = targets::verdicts(rows, workload);
+    if !verdicts.is_empty() {
+        text += "\n| target | allocator | measured | reached |\n| --- | --- | --- | --- |\n";
+    }
+    for verdict in verdicts {
+        let reached = if verdict.reached { "yes" } else { "**no**" };
+        let allocator = verdict.allocator.name();
+        let _ = writeln!(text, "| {} | {allocator} | {} | {reached} |", verdict.target, verdict.measured);
+    }
+    text += &originals(table, workload);
+    let title = table::title(table, workload);
+    let _ = write!(text, "\n![{title}]({CHARTS}/{name}.svg)\n\n{}", table::markdown(table, workload));
+    for row in table {
+        if let Some(failure) = &row.failure {
+            let (contender, allocator) = (row.contender.name, row.allocator.name());
+            let _ = writeln!(text, "\n{contender}, {allocator}, failed: {}", failure.replace('\n', " "));
+        }
+    }
+    text
+}
+
+/// The Go original's figures beside ours; each row is of another machine, and their ratio says little.
+fn originals(table: &[&Row], workload: &Workload) -> String {
+    let Some(original) = &workload.original else { return String::new() };
+    let mut text = format!(
+        "\n| ns/message | machine | zero copy | safe |\n| --- | --- | ---: | ---: |\n\
+         | the Go original, by its author | Apple M4 | {} | {} |\n",
+        original.zero_copy, original.safe
+    );
+    for rows in table.chunk_by(|one, next| one.allocator == next.allocator) {
+        let of = |name| {
+            let ours = rows.iter().find(|row| row.contender.name == name);
+            let median = ours.and_then(|row| row.median(workload.rank()));
+            median.map_or("-".to_string(), |value| workload.rank().show(value))
+        };
+        let (zero_copy, safe) = (of(ZERO_COPY), of(SAFE));
+        let allocator = rows[0].allocator.name();
+        let _ = writeln!(text, "| turbostream, {allocator} | {} | {zero_copy} | {safe} |", machine());
+    }
+    text
+}

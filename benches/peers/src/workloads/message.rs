@@ -1,0 +1,158 @@
+//! The messages that are sent. Each carries a stamp, its sender's number and its own index, at its start, and what
+//! proves that it is whole at its end.
+
+use super::log::Log;
+use crate::contenders::Contender;
+use bytes::Bytes;
+use std::future::Future;
+
+/// A sender's number in the upper 16 bits, the message's index among that sender's in the others.
+#[derive(Clone, Copy)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    pub fn new(sender: usize, index: u64) -> Self {
+        Self((sender as u64) << 48 | index)
+    }
+
+    pub fn sender(self) -> usize {
+        (self.0 >> 48) as usize
+    }
+
+    pub fn index(self) -> u64 {
+        self.0 & ((1 << 48) - 1)
+    }
+
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8; 8]) -> Self {
+        Self(u64::from_le_bytes(*bytes))
+    }
+
+    /// What the last bytes of a message are.
+    fn seal(self) -> [u8; 8] {
+        (!self.0).to_le_bytes()
+    }
+}
+
+/// The messages of one sender.
+pub trait Source: Send + 'static {
+    /// So many different messages there are, then the same ones come again.
+    const DIFFERENT: u64 = u64::MAX;
+
+    fn new(sender: usize) -> Self;
+
+    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output = ()> + Send;
+
+    /// The stamp of a message that is whole.
+    fn stamp(message: &[u8]) -> Option<Stamp>;
+}
+
+/// `LEN` bytes, copied in out of one buffer that changes with every message.
+pub struct Copied<const LEN: usize> {
+    sender: usize,
+    buffer: [u8; LEN],
+}
+
+impl<const LEN: usize> Copied<LEN> {
+    #[inline]
+    pub fn stamped(&mut self, index: u64) -> &[u8] {
+        let stamp = Stamp::new(self.sender, index);
+        self.buffer[..8].copy_from_slice(&stamp.to_bytes());
+        self.buffer[LEN - 8..].copy_from_slice(&stamp.seal());
+        &self.buffer
+    }
+
+    /// With a time beside the stamp.
+    pub fn stamped_at(&mut self, index: u64, nanos: u64) -> &[u8] {
+        self.buffer[8..16].copy_from_slice(&nanos.to_le_bytes());
+        self.stamped(index)
+    }
+
+    /// The time beside the stamp.
+    pub fn nanos(message: &[u8]) -> u64 {
+        message[8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+impl<const LEN: usize> Source for Copied<LEN> {
+    fn new(sender: usize) -> Self {
+        Self { sender, buffer: [0x5a; LEN] }
+    }
+
+    #[inline]
+    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
+        C::send(tx, self.stamped(index)).await;
+    }
+
+    #[inline]
+    fn stamp(message: &[u8]) -> Option<Stamp> {
+        let message: &[u8; LEN] = message.try_into().ok()?;
+        let stamp = Stamp::from_bytes(message.first_chunk()?);
+        (message.last_chunk() == Some(&stamp.seal())).then_some(stamp)
+    }
+}
+
+/// Clones of `Bytes` of 64 KiB, which are made once and sent in turn.
+pub struct Passed(Vec<Bytes>);
+
+impl Passed {
+    pub const LEN: usize = 64 << 10;
+}
+
+impl Source for Passed {
+    const DIFFERENT: u64 = 64;
+
+    fn new(sender: usize) -> Self {
+        let message = |index| {
+            let stamp = Stamp::new(sender, index);
+            let mut bytes = vec![0x5a; Self::LEN];
+            bytes[..8].copy_from_slice(&stamp.to_bytes());
+            bytes[Self::LEN - 8..].copy_from_slice(&stamp.seal());
+            Bytes::from(bytes)
+        };
+        Self((0..Self::DIFFERENT).map(message).collect())
+    }
+
+    #[inline]
+    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
+        C::pass(tx, self.0[(index % Self::DIFFERENT) as usize].clone()).await;
+    }
+
+    #[inline]
+    fn stamp(message: &[u8]) -> Option<Stamp> {
+        let stamp = Stamp::from_bytes(message.first_chunk()?);
+        (message.len() == Self::LEN && message.last_chunk() == Some(&stamp.seal())).then_some(stamp)
+    }
+}
+
+/// Lines of a log, put together in one buffer: the stamp, then the line.
+pub struct Lines {
+    sender: usize,
+    buffer: Vec<u8>,
+}
+
+impl Source for Lines {
+    fn new(sender: usize) -> Self {
+        Self { sender, buffer: Vec::new() }
+    }
+
+    #[inline]
+    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
+        let stamp = Stamp::new(self.sender, index);
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&stamp.to_bytes());
+        self.buffer.extend_from_slice(Log::get().line(stamp));
+        C::send(tx, &self.buffer).await;
+    }
+
+    #[inline]
+    fn stamp(message: &[u8]) -> Option<Stamp> {
+        let (bytes, line) = message.split_first_chunk()?;
+        let stamp = Stamp::from_bytes(bytes);
+        let sent = Log::get().line(stamp);
+        (line.len() == sent.len() && line.last_chunk::<8>() == sent.last_chunk::<8>()).then_some(stamp)
+    }
+}

@@ -1,0 +1,224 @@
+//! All workloads, and what turbostream is meant to reach in each.
+
+use super::{Figure, Original, Payload, Reads, Shape, Workload};
+use crate::targets::Target;
+
+pub const ZERO_COPY: &str = "turbostream-zerocopy";
+pub const SAFE: &str = "turbostream-safe";
+const BATCH: &str = "turbostream-batch";
+const TOKIO: &str = "tokio-recv";
+
+const SPEED: &[Figure] = &[Figure::NsPerMessage];
+const THREE_TIMES: &[Target] = &[Target::best_peer(BATCH, 3.0)];
+
+pub fn find(name: &str) -> Result<&'static Workload, String> {
+    let known = || ALL.iter().map(|workload| workload.name).collect::<Vec<_>>().join(", ");
+    ALL.iter()
+        .find(|workload| workload.name == name)
+        .ok_or_else(|| format!("no such workload; there are {}", known()))
+}
+
+/// A stream that is read one by one, and ours is without a copy.
+const fn one_by_one(senders: usize, receivers: usize, payload: Payload, about: &'static str) -> Workload {
+    Workload {
+        name: "",
+        about,
+        shape: Shape::Stream { senders, receivers, payload, reads: Reads::OneByOne },
+        messages: [200_000, 2_000_000],
+        figures: SPEED,
+        ours: ZERO_COPY,
+        only: &[],
+        targets: &[],
+        original: None,
+    }
+}
+
+/// A stream that is read in batches.
+const fn batches(senders: usize, payload: Payload, about: &'static str) -> Workload {
+    let shape = Shape::Stream { senders, receivers: 1, payload, reads: Reads::Batches };
+    Workload {
+        shape,
+        ours: BATCH,
+        messages: [400_000, 4_000_000],
+        targets: THREE_TIMES,
+        ..one_by_one(senders, 1, payload, about)
+    }
+}
+
+pub static ALL: &[Workload] = &[
+    Workload {
+        name: "copy_128_1p1c",
+        targets: &[Target::best_peer(ZERO_COPY, 2.0), Target::peer(ZERO_COPY, TOKIO, 10.0).on_system()],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "128-byte messages, copied in out of one buffer that changes with each, read one by one: one sender task, \
+             one receiver task.",
+        )
+    },
+    Workload {
+        name: "copy_128_4p1c",
+        targets: &[Target::best_peer(ZERO_COPY, 2.0)],
+        ..one_by_one(4, 1, Payload::Copy128, "The same with 4 sender tasks.")
+    },
+    Workload {
+        name: "copy_128_4p4c",
+        targets: &[Target::best_peer(ZERO_COPY, 1.5)],
+        ..one_by_one(
+            4,
+            4,
+            Payload::Copy128,
+            "The same with 4 sender tasks and 4 receiver tasks, which compete: each message goes to one.",
+        )
+    },
+    Workload {
+        name: "copy_128_16p1c",
+        targets: &[Target::growth(ZERO_COPY, "copy_128_1p1c", 1.5)],
+        ..one_by_one(16, 1, Payload::Copy128, "The same with 16 sender tasks.")
+    },
+    Workload {
+        name: "copy_128_64p1c",
+        targets: &[Target::growth(ZERO_COPY, "copy_128_1p1c", 1.5)],
+        ..one_by_one(64, 1, Payload::Copy128, "The same with 64 sender tasks.")
+    },
+    Workload {
+        name: "copy_1k_1p1c",
+        messages: [100_000, 500_000],
+        targets: &[Target::best_peer(ZERO_COPY, 1.3)],
+        ..one_by_one(1, 1, Payload::Copy1K, "1 KiB messages, copied in: one sender task, one receiver task.")
+    },
+    Workload {
+        name: "pass_64k_1p1c",
+        targets: &[Target::best_peer(ZERO_COPY, 1.0)],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Pass64K,
+            "Clones of 64 `Bytes` of 64 KiB in turn, which travel by reference count: one sender task, one receiver \
+             task.",
+        )
+    },
+    Workload {
+        name: "batch_128_1p1c",
+        ..batches(
+            1,
+            Payload::Copy128,
+            "128-byte messages, copied in one by one or in batches as each contender likes it best, and read in \
+             batches: one sender task, one receiver task. Crates that have no call for batches are read one by one.",
+        )
+    },
+    Workload { name: "batch_128_4p1c", ..batches(4, Payload::Copy128, "The same with 4 sender tasks.") },
+    Workload {
+        name: "log_lines",
+        messages: [200_000, 2_000_000],
+        ..batches(
+            4,
+            Payload::Lines,
+            "Lines of a log, each with an 8-byte number in front: 4 sender tasks, one receiver task that reads in \
+             batches. The lines are those of the file after `--log`, or else made up, 105 bytes on average.",
+        )
+    },
+    Workload {
+        name: "safe_128_1p1c",
+        ours: SAFE,
+        only: &[SAFE, ZERO_COPY],
+        targets: &[Target::at_most(SAFE, ZERO_COPY, 1.5)],
+        ..one_by_one(1, 1, Payload::Copy128, "copy_128_1p1c once more, for what Safe mode's copy costs.")
+    },
+    Workload {
+        name: "ping_pong_128",
+        shape: Shape::PingPong,
+        messages: [10_000, 100_000],
+        figures: &[Figure::NsPerMessage, Figure::P50Ns, Figure::P99Ns, Figure::P999Ns],
+        targets: &[Target::at_most(ZERO_COPY, TOKIO, 1.1)],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "A 128-byte message to another task and back, over two channels. ns/message is half a round trip on \
+             average; the percentiles are those of whole round trips.",
+        )
+    },
+    Workload {
+        name: "paced_128_100k",
+        shape: Shape::Paced,
+        messages: [10_000, 50_000],
+        figures: &[Figure::P50Ns, Figure::P99Ns, Figure::P999Ns, Figure::IntervalNs],
+        targets: &[
+            Target::at_most(ZERO_COPY, TOKIO, 1.1).of(Figure::P50Ns),
+            Target::at_most(ZERO_COPY, TOKIO, 1.1).of(Figure::P99Ns),
+        ],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "100,000 messages of 128 bytes a second from one sender task: the time of each from just before its send \
+             to its being looked at. The interval is what the sender kept; 10,000 ns is on time.",
+        )
+    },
+    Workload {
+        name: "first_message",
+        shape: Shape::FirstMessage,
+        messages: [10_000, 100_000],
+        targets: &[Target::at_most(ZERO_COPY, TOKIO, 2.0)],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "A channel is made, carries one message of 128 bytes, and is dropped, all by one task. ns/message is the \
+             time for all of that.",
+        )
+    },
+    Workload {
+        name: "idle_10k",
+        shape: Shape::Idle,
+        messages: [10_000, 10_000],
+        figures: &[
+            Figure::HeapNewBytes,
+            Figure::HeapUsedBytes,
+            Figure::HeapRestBytes,
+            Figure::ResidentNewBytes,
+            Figure::ResidentUsedBytes,
+            Figure::ResidentRestBytes,
+            Figure::CpuRestMs,
+            Figure::CpuIdleMs,
+        ],
+        ours: SAFE,
+        targets: &[
+            Target::limit(SAFE, Figure::HeapNewBytes, 8192.0),
+            // 100 messages, their index and a header, each part of them up to a page more at its edges: 8 pages.
+            Target::limit(SAFE, Figure::ResidentUsedBytes, 32_768.0),
+            Target::limit(SAFE, Figure::HeapRestBytes, 8192.0),
+            // 10,000 channels together, in one second: what the process itself takes to fall asleep and wake.
+            Target::limit(SAFE, Figure::CpuIdleMs, 1.0),
+        ],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "10,000 channels with their defaults: bytes per channel before use, after 100 messages of 128 bytes were \
+             sent through each and read (the mean of 1,000), and after 2 s of rest; as asked of the allocator (heap), and as what the \
+             process has in memory (resident). CPU time of the process in those 2 s, and in the idle second after \
+             them. A state is measured, not a speed: there is one round, and \
+             contenders run four at a time.",
+        )
+    },
+    Workload {
+        name: "original_128",
+        only: &[ZERO_COPY, SAFE, TOKIO],
+        original: Some(Original { zero_copy: "280 to 294", safe: "333 to 335" }),
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "What the Go original measures itself with: 128-byte messages, one sender, one receiver that waits for each.",
+        )
+    },
+    Workload {
+        name: "original_64k",
+        only: &[ZERO_COPY, SAFE, TOKIO],
+        original: Some(Original { zero_copy: "129", safe: "124" }),
+        ..one_by_one(1, 1, Payload::Pass64K, "The same with 64 KiB by reference.")
+    },
+];
