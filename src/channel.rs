@@ -95,6 +95,8 @@ struct Reading {
     head: Mutex<Head>,
     /// What the receiver whose turn it is has cut off last.
     cut: LastCut,
+    /// All that was sealed or cut was taken, when the head was last left. A hint.
+    caught_up: AtomicBool,
     /// Receivers waiting for a message.
     waiting: WaitList,
     /// Whether it is worth to look again before waiting.
@@ -134,6 +136,7 @@ impl Core {
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),
                 cut: LastCut::default(),
+                caught_up: AtomicBool::new(false),
                 waiting: WaitList::new(),
                 lull: Lull::default(),
             }),

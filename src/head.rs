@@ -117,9 +117,14 @@ impl Head {
         self.current.as_ref().map_or(0, Current::end)
     }
 
-    /// Whether everything known of was taken from a segment that may still grow.
+    /// Whether everything that is known to be sealed or cut was taken.
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| current.remaining() == 0)
+        self.current.as_ref().is_none_or(|current| current.remaining() == 0)
+    }
+
+    /// Whether that is so of a segment that may still grow.
+    pub(crate) fn holds_rest(&self) -> bool {
+        self.current.is_some() && self.is_caught_up()
     }
 
     /// Goes on to read the segment at the head up to what `state` says, which is final or a cut.
@@ -164,7 +169,7 @@ impl Head {
 
     /// Gives the rest of the active segment up if all of its messages were taken, so that its memory can be freed.
     pub(crate) fn give_up_rest(&mut self, core: &Core, after: &mut Aftermath) {
-        if self.is_caught_up() {
+        if self.holds_rest() {
             let known = self.known();
             if let Some(state) = core.pending().place(self.segment).seal(|messages| messages == known) {
                 self.take_in(core, state);

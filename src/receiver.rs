@@ -287,16 +287,14 @@ impl Receiver {
         self.core.turn(sleeping, |core, head, after| head.take(core, mode, after))
     }
 
-    /// Takes turns until one has a result, waiting in the list of receivers where nothing can be expected soon.
+    /// Takes a turn that has a result, waiting in the list of receivers where none can be expected soon.
     async fn wait<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
-        loop {
+        if !self.core.seems_empty() || self.core.is_lull_over() {
             if let Some(result) = turn(false) {
                 return result;
             }
-            if !self.core.is_lull_over() {
-                return self.sleep(turn).await;
-            }
         }
+        self.sleep(turn).await
     }
 
     /// Waits in the list of receivers; if dropped, sees to it that nobody relies on this one.

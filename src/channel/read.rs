@@ -54,7 +54,9 @@ impl Core {
         if result.is_some() {
             self.pass_on(&head, &mut after);
         }
-        if head.is_caught_up() {
+        // ORDERING: Relaxed: a hint.
+        self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
+        if head.holds_rest() {
             // Under the lock, as the timer looks under it too after it has lowered the reason.
             after.at_rest = self.pool.alarm.is_memory_due();
         }
@@ -65,15 +67,20 @@ impl Core {
 
     /// Looks whether there is something to read soon, where that can be expected.
     pub(crate) fn is_lull_over(&self) -> bool {
-        self.reading.lull.ends(|| {
-            let sequence = self.pending.head();
-            let state = self.pending.place(sequence).load();
-            match state.kind() {
-                Kind::Open => self.on_demand && state.messages() > self.reading.cut.get(sequence).messages,
-                Kind::Sealed | Kind::Closed => true,
-                Kind::Ready => false,
-            }
-        })
+        self.reading.lull.ends(|| !self.seems_empty())
+    }
+
+    /// Whether there is nothing to read, as far as can be told from outside.
+    pub(crate) fn seems_empty(&self) -> bool {
+        let sequence = self.pending.head();
+        let state = self.pending.place(sequence).load();
+        let nothing_new = match state.kind() {
+            Kind::Open => !self.on_demand || state.messages() <= self.reading.cut.get(sequence).messages,
+            Kind::Ready => true,
+            Kind::Sealed | Kind::Closed => false,
+        };
+        // ORDERING: Relaxed: a hint.
+        nothing_new && self.reading.caught_up.load(Ordering::Relaxed)
     }
 
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.

@@ -258,12 +258,15 @@ impl Word {
 
     /// Asks for a wake by the writer of the next message, while there are no more than those `taken`: Ready for
     /// `sequence`, or Open. False if there is something else to do than to sleep.
+    ///
+    /// Where a cut has asked already, that is enough: the caller enlisted behind a SeqCst fence, and the writer who
+    /// takes the mark off looks who waits behind another.
     pub(crate) fn await_message(&self, sequence: u64, taken: usize) -> bool {
-        self.change(|seen| {
-            let nothing_new = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == taken);
-            nothing_new.then(|| seen.awaited())
-        })
-        .is_some()
+        let nothing_new =
+            |seen: State| seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == taken);
+        let seen = self.load();
+        (seen.is_awaited() && nothing_new(seen))
+            || self.change(|seen| nothing_new(seen).then(|| seen.awaited())).is_some()
     }
 
     /// Sealed and read → Ready for the `sequence` one lap later.
