@@ -1,11 +1,14 @@
 //! All segments of a channel: who has memory, who is free, and what it all adds up to.
 
+mod set;
+
 use std::ops::Deref;
 use std::sync::OnceLock;
 
+use self::set::Set;
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence, spin_loop};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence, spin_loop};
 use crate::timer::Alarm;
 use crate::wake::WaitList;
 
@@ -18,68 +21,6 @@ pub(crate) const ENTRY_BYTES: usize = 8;
 /// that the reader's core still holds costs a writer on another core many times what one from the shared cache does,
 /// and this is more than a core's own caches hold.
 const CIRCULATING_BYTES: usize = 4 << 20;
-
-/// Numbers of segments, each one in it or not.
-///
-/// They are taken in turn, so that the one put in longest ago comes about first. A number is one bit, which is a token
-/// of its own: whoever stops halfway holds up nobody, and there is no link that could be stale.
-struct Set {
-    words: Box<[AtomicU64]>,
-    /// Where to look first. A hint.
-    next: AtomicUsize,
-}
-
-impl Set {
-    fn new(count: usize, full: bool) -> Self {
-        let bits = |word: usize| match count - word * 64 {
-            _ if !full => 0,
-            64.. => u64::MAX,
-            rest => (1 << rest) - 1,
-        };
-        let words = (0..count.div_ceil(64)).map(|word| AtomicU64::new(bits(word))).collect();
-        Self { words, next: AtomicUsize::new(0) }
-    }
-
-    /// Takes a number out; nothing if none was seen. One that is put in meanwhile may be missed.
-    fn take(&self) -> Option<usize> {
-        // ORDERING: Relaxed: a hint.
-        let start = self.next.load(Ordering::Relaxed);
-        let behind = u64::MAX << (start % 64);
-        (0..=self.words.len()).find_map(|step| {
-            let word = (start / 64 + step) % self.words.len();
-            let searched = match step {
-                0 => behind,
-                _ if step == self.words.len() => !behind,
-                _ => u64::MAX,
-            };
-            self.take_from(word, searched)
-        })
-    }
-
-    fn take_from(&self, word: usize, searched: u64) -> Option<usize> {
-        // ORDERING: Relaxed to guess; the exchange decides.
-        let mut seen = self.words[word].load(Ordering::Relaxed);
-        while seen & searched != 0 {
-            let at = (seen & searched).trailing_zeros() as usize;
-            // ORDERING: Acquire pairs with the Release of `put`: whatever was done to the segment before. Exchanges in
-            // between continue its release sequence.
-            seen = self.words[word].fetch_and(!(1 << at), Ordering::Acquire);
-            if seen & (1 << at) != 0 {
-                let number = word * 64 + at;
-                // ORDERING: Relaxed: a hint.
-                self.next.store((number + 1) % (self.words.len() * 64), Ordering::Relaxed);
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn put(&self, number: usize) {
-        // ORDERING: Release pairs with the Acquire of `take_from`.
-        let before = self.words[number / 64].fetch_or(1 << (number % 64), Ordering::Release);
-        debug_assert!(before & (1 << (number % 64)) == 0, "put in twice");
-    }
-}
 
 /// All segments, and which of them are free.
 struct Segments {
