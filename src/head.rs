@@ -179,9 +179,9 @@ impl Head {
     }
 
     /// Takes the next message where that needs nothing but a slice, and is not the last that is known to be
-    /// readable: the way of nearly all messages.
+    /// readable: the way of nearly all messages. Also returns how many bytes of it travelled by reference.
     #[inline]
-    pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
+    pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<(Bytes, usize)> {
         self.current.as_mut()?.take_quickly(mode)
     }
 

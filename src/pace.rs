@@ -1,5 +1,7 @@
 //! A handle's part in Tokio's cooperative scheduling.
 
+use tokio::task::coop;
+
 use crate::sync::{AtomicU32, Ordering};
 
 /// So many messages take one unit of the cooperative budget, whose 128 units are meant for larger steps than a
@@ -7,16 +9,35 @@ use crate::sync::{AtomicU32, Ordering};
 const MESSAGES_PER_UNIT: u32 = 32;
 
 /// Counts the messages of one handle, to have its task yield when it has had its share.
-#[derive(Default)]
 pub(crate) struct Pace(AtomicU32);
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self(AtomicU32::new(1))
+    }
+}
+
 impl Pace {
-    /// Counts a message; true if a unit of the budget has to be paid for it, before anything is sent or taken.
+    /// Whether the next message has to pay a unit of the budget.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
         // ORDERING: Relaxed, and between threads not even exact: it only spreads yields.
-        let messages = self.0.load(Ordering::Relaxed).wrapping_add(1);
-        self.0.store(messages, Ordering::Relaxed);
-        messages % MESSAGES_PER_UNIT == 0
+        self.0.load(Ordering::Relaxed) % MESSAGES_PER_UNIT == 0
+    }
+
+    /// Counts a message.
+    #[inline]
+    pub(crate) fn tick(&self) {
+        // ORDERING: as above.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Counts a message and pays for it if it is due. To be awaited before anything is sent or taken, so that being
+    /// dropped here loses nothing.
+    pub(crate) async fn keep(&self) {
+        if self.is_due() {
+            coop::consume_budget().await;
+        }
+        self.tick();
     }
 }

@@ -186,7 +186,9 @@ impl Receiver {
                 // As long as this finds one, there is at least one more to be read.
                 let quick = head.take_quickly(mode);
                 let more_readable = quick.is_some();
-                messages.push(quick.unwrap_or_else(|| head.take(core, mode, after)));
+                let (message, released) = quick.unwrap_or_else(|| (head.take(core, mode, after), 0));
+                messages.push(message);
+                after.released += released;
                 let taken = messages.len() - before;
                 if taken == limit || !(more_readable || head.look(core, after) == Outlook::Readable) {
                     return taken;
@@ -277,7 +279,7 @@ impl Receiver {
 
     #[cold]
     async fn recv_slowly(&self) -> Option<Bytes> {
-        coop::consume_budget().await;
+        self.pace.keep().await;
         self.wait(|sleeping| self.turn(sleeping)).await
     }
 
@@ -324,7 +326,9 @@ impl Quick for RecvOne<'_> {
         if self.0.pace.is_due() {
             return None;
         }
-        self.0.core.take_quickly(self.0.read_mode()).map(Some)
+        let message = self.0.core.take_quickly(self.0.read_mode())?;
+        self.0.pace.tick();
+        Some(Some(message))
     }
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::coop;
 
 use crate::channel::{Core, Refusal, Turn};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
@@ -131,7 +130,7 @@ impl Sender {
         limit: Duration,
     ) -> Result<(), SendTimeoutError<P>> {
         let mut payload = Some(payload);
-        coop::consume_budget().await;
+        self.pace.keep().await;
         let result = match self.attempt(&mut payload, Turn::Newcomer) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 let timeout = timeout(self.core.timer(), limit, self.wait_to_send(&mut payload));
@@ -159,7 +158,7 @@ impl Sender {
     #[cold]
     async fn send_slowly<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
         let mut payload = Some(payload);
-        coop::consume_budget().await;
+        self.pace.keep().await;
         let refusal = match self.attempt(&mut payload, Turn::Newcomer) {
             Ok(()) => return Ok(()),
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
@@ -284,7 +283,12 @@ impl<P: Payload> Quick for SendOne<'_, P> {
 
     #[inline(always)]
     fn try_at_once(&self) -> Option<Self::Output> {
-        (!self.sender.pace.is_due() && self.sender.write_quickly(&self.payload)).then_some(Ok(()))
+        let sender = self.sender;
+        if sender.pace.is_due() || !sender.write_quickly(&self.payload) {
+            return None;
+        }
+        sender.pace.tick();
+        Some(Ok(()))
     }
 }
 

@@ -22,8 +22,11 @@ impl Core {
     #[inline]
     pub(crate) fn take_quickly(&self, mode: ReadMode) -> Option<Bytes> {
         let mut head = self.lock_head();
-        let message = head.take_quickly(mode)?;
+        let (message, released) = head.take_quickly(mode)?;
         drop(head);
+        if released > 0 {
+            self.pool.release_referenced(released);
+        }
         if self.readers().waiting() > 0 {
             self.readers().wake(1);
         }

@@ -245,3 +245,8 @@ pub(super) fn pack_limits(capacity: Capacity, cut: Cut, limits: SwitchLimits) ->
 pub(super) fn reaches(limits: u64, messages: usize, bytes: usize) -> bool {
     messages as u64 >= limits >> 32 || bytes as u64 >= limits & u64::from(u32::MAX)
 }
+
+/// Whether there is a limit to the bytes before the segment is full.
+pub(super) fn limits_bytes(limits: u64, capacity: Capacity) -> bool {
+    limits & u64::from(u32::MAX) < capacity.bytes as u64
+}

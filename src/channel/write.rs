@@ -1,6 +1,6 @@
 //! Writing: room in the active segment, or the next one, or a refusal.
 
-use super::switch::reaches;
+use super::switch::{limits_bytes, reaches};
 use super::{Core, Switch};
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
@@ -166,7 +166,10 @@ impl Core {
             self.timer.watch_unread();
         }
         let (messages, bytes) = slot.filled();
-        if slot.len == ATTACHED_BYTES || reaches(self.load_limits(), messages, bytes) {
+        let limits = self.load_limits();
+        // What is attached takes less room than it has bytes: a strategy that counts those is asked each time.
+        let counts_bytes = slot.len == ATTACHED_BYTES && limits_bytes(limits, self.capacity);
+        if counts_bytes || reaches(limits, messages, bytes) {
             self.consider_switch(sequence);
         }
     }

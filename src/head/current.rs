@@ -73,15 +73,20 @@ impl Current {
 
     /// See [`Head::take_quickly`](super::Head::take_quickly).
     #[inline]
-    pub(super) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
+    pub(super) fn take_quickly(&mut self, mode: ReadMode) -> Option<(Bytes, usize)> {
         if self.claim.readable() < 2 {
             return None;
         }
-        let (offset, len) = self.claim.inline_next()?;
+        let Some((offset, len)) = self.claim.inline_next() else {
+            let payload = self.claim.take_attached()?;
+            let len = payload.len();
+            self.taken_bytes += len as u64;
+            return Some((payload, len));
+        };
         let message = self.pieces.message(mode, offset, len)?;
         self.taken_bytes += len as u64;
         self.claim.advance();
-        Some(message)
+        Some((message, 0))
     }
 
     /// Takes the next message, which is readable.
