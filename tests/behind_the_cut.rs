@@ -1,0 +1,49 @@
+//! What a receiver that cut the active segment leaves to others: found by a review of that change.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{advance, ms, paused, poll_once, settle};
+use futures::SinkExt;
+use turbostream::{ActiveSegment, Builder, MessageCount, ReadMode, SwitchLimits, SwitchStrategy, TimeWindow};
+
+/// Segments of 1000 bytes; no strategy, and so no timer for unread messages.
+fn segments(count: usize) -> Builder {
+    turbostream::builder()
+        .segment_bytes(1000)
+        .segment_messages(16)
+        .max_bytes(count * (1000 + 16 * 8 + 128))
+        .strategy(MessageCount(usize::MAX))
+}
+
+/// Somebody else finds a segment sealed behind its cut and nothing after it. The receivers that sleep had asked for
+/// their wake at that segment.
+#[test]
+fn a_turn_in_vain_moves_the_marks_of_those_who_sleep_on_with_the_head() {
+    paused(async {
+        // The timer that looks after memory looks after everything else too: here it takes its time.
+        let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
+        rx.set_read_mode(ReadMode::ZeroCopy);
+        tx.try_send(&[0; 600]).expect("room");
+        let lent = rx.try_recv().expect("a message");
+        tx.try_send(&[1; 600]).expect("room in the second segment");
+        let lent_too = rx.try_recv().expect("a message");
+
+        let (first, second) = (rx.clone(), rx.clone());
+        let mut woken_and_never_polled = Box::pin(async move { first.recv().await });
+        assert!(poll_once(&mut woken_and_never_polled).is_pending());
+        let second = tokio::spawn(async move { second.recv().await });
+        settle().await;
+
+        assert!(tx.try_send(&[2; 600]).is_err(), "both segments are lent, and the second one is sealed now");
+        assert!(rx.try_recv().is_err(), "this turn leaves that segment behind");
+        drop(lent);
+        advance(ms(100)).await;
+        tx.try_send(&[2; 600]).expect("room again");
+        let received = tokio::time::timeout(ms(60_000), second).await;
+        assert_eq!(received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(), vec![2; 600]);
+        drop(lent_too);
+    });
+}
