@@ -47,3 +47,24 @@ fn a_turn_in_vain_moves_the_marks_of_those_who_sleep_on_with_the_head() {
         drop(lent_too);
     });
 }
+
+/// A message that was cut and not yet taken waits at the head, in no sealed segment and no longer among the unread ones
+/// of the active segment.
+#[test]
+fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
+    paused(async {
+        let (tx, rx) = segments(4).build().expect("valid");
+        let waiting = |rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
+        let (mut first, mut second) = (waiting(rx.clone()), waiting(rx.clone()));
+        assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
+        let third = tokio::spawn(waiting(rx.clone()));
+        settle().await;
+        tx.try_send("1").expect("room");
+        tx.try_send("2").expect("room");
+        assert!(poll_once(&mut first).is_ready(), "it cuts both, takes one, and wakes the second for the other");
+        // The second is not polled: after 10 ms the third is woken too.
+        let received = tokio::time::timeout(ms(1000), third).await;
+        assert_eq!(received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(), "2");
+        drop(second);
+    });
+}
