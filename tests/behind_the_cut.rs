@@ -68,3 +68,41 @@ fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
         drop(second);
     });
 }
+
+fn parks() -> u64 {
+    tokio::runtime::Handle::current().metrics().worker_park_count(0)
+}
+
+async fn assert_no_wakeups_in_a_day() {
+    let before = parks();
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    let parks = parks() - before;
+    assert!(parks < 50, "{parks} wakeups in an idle day");
+}
+
+#[test]
+fn a_closed_channel_that_was_read_holds_no_memory_and_makes_no_wakeups() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        tx.send("1").await.expect("open");
+        assert_eq!(rx.recv().await.unwrap(), "1");
+        drop(tx);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let stats = rx.monitor().stats();
+        assert_no_wakeups_in_a_day().await;
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+    });
+}
+
+#[test]
+fn a_message_behind_a_cut_that_nobody_waits_for_makes_no_wakeups_for_ever() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        tx.send("1").await.expect("open");
+        assert_eq!(rx.recv().await.unwrap(), "1");
+        tx.send("2").await.expect("open");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_no_wakeups_in_a_day().await;
+        assert_eq!(rx.recv().await.unwrap(), "2");
+    });
+}
