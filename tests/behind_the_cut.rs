@@ -106,3 +106,45 @@ fn a_message_behind_a_cut_that_nobody_waits_for_makes_no_wakeups_for_ever() {
         assert_eq!(rx.recv().await.unwrap(), "2");
     });
 }
+
+/// A sender seals a segment all of which was read. Only a receiver's next turn gives it back, and none may come: the
+/// task that receives may be the one that waits for room.
+#[test]
+fn what_was_read_to_its_end_is_room_for_a_sender() {
+    paused(async {
+        let (tx, rx) = turbostream::builder()
+            .segment_bytes(10_000)
+            .segment_messages(16)
+            .max_bytes(40_000)
+            .max_message_bytes(20_000)
+            .build()
+            .expect("valid");
+        tx.try_send(&[0; 9_990]).expect("room");
+        rx.try_recv().expect("a message");
+        assert!(rx.is_empty());
+        // Two segments and this would be too much; but the first is done with.
+        let large = Bytes::from(vec![1; 20_000]);
+        let sent = tokio::time::timeout(Duration::from_secs(3600), tx.send(large)).await;
+        let stats = tx.monitor().stats();
+        assert!(sent.is_ok(), "a sender waits beside an empty channel: {stats:?}");
+    });
+}
+
+/// The same with memory that is lent: `Full`, and all but one segment is neither lent nor holds anything.
+#[test]
+fn what_was_read_to_its_end_is_room_beside_lent_memory() {
+    paused(async {
+        let (tx, rx) = segments(2).build().expect("valid");
+        rx.set_read_mode(ReadMode::ZeroCopy);
+        tx.try_send(&[0; 600]).expect("room");
+        let lent = rx.try_recv().expect("a message");
+        rx.set_read_mode(ReadMode::Safe);
+        for round in 1..10 {
+            let sent = tx.try_send(&[round; 600]).map_err(|_| ());
+            let stats = tx.monitor().stats();
+            assert!(sent.is_ok(), "round {round}: {stats:?}");
+            assert_eq!(rx.try_recv().expect("a message"), vec![round; 600]);
+        }
+        drop(lent);
+    });
+}
