@@ -148,3 +148,49 @@ fn what_was_read_to_its_end_is_room_beside_lent_memory() {
         drop(lent);
     });
 }
+
+/// The timer stays armed for one window more after a switch; what is written in it may be due earlier.
+#[test]
+fn a_message_is_switched_when_the_strategy_says_so_also_while_the_timer_is_still_armed() {
+    paused(async {
+        let (mut tx, rx) =
+            segments(4).strategy(TimeWindow(ms(100))).on_demand(false).build().expect("valid");
+        tx.try_send("1").expect("room");
+        advance(ms(60)).await;
+        SinkExt::flush(&mut tx).await.expect("open"); // the last switch
+        advance(ms(45)).await; // the timer has looked at 100 ms
+        tx.try_send("2").expect("room");
+        advance(ms(60)).await;
+        let switches = tx.monitor().stats().switches;
+        assert_eq!((switches.requested, switches.strategy), (1, 1), "105 ms after the last switch");
+        assert_eq!((rx.recv().await.unwrap(), rx.recv().await.unwrap()), ("1".into(), "2".into()));
+    });
+}
+
+/// "How long the timer may sleep, if nothing is written".
+#[test]
+fn a_strategy_of_ones_own_that_has_nothing_to_look_for_in_an_empty_segment_is_asked_about_the_next() {
+    struct Soon;
+    impl SwitchStrategy for Soon {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            active.messages > 0 && active.elapsed >= ms(5)
+        }
+        fn limits(&self, _: &ActiveSegment) -> SwitchLimits {
+            SwitchLimits::NEVER
+        }
+        fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
+            let nothing_to_look_for = active.messages == 0;
+            Some(if nothing_to_look_for { Duration::from_secs(3600) } else { ms(5).saturating_sub(active.elapsed) })
+        }
+    }
+    paused(async {
+        let (tx, rx) = segments(4).strategy(Soon).on_demand(false).build().expect("valid");
+        for message in ["1", "2", "3"] {
+            let from = tokio::time::Instant::now();
+            tx.send(message).await.expect("open");
+            assert_eq!(rx.recv().await.unwrap(), message);
+            let waited = from.elapsed();
+            assert!(waited < ms(20), "{message} was due after 5 ms at most; it took {waited:?}");
+        }
+    });
+}
