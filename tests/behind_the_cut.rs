@@ -194,3 +194,29 @@ fn a_strategy_of_ones_own_that_has_nothing_to_look_for_in_an_empty_segment_is_as
         }
     });
 }
+
+/// Limits that were set for what comes behind a cut, in a segment that was left without a switch.
+#[test]
+fn the_limits_of_a_cut_end_with_its_segment() {
+    paused(async {
+        for rest in [false, true] {
+            let (tx, rx) = segments(4).strategy(MessageCount(2)).build().expect("valid");
+            for _ in 0..8 {
+                tx.try_send(&[0; 100]).expect("room");
+                rx.try_recv().expect("a message");
+            }
+            if rest {
+                advance(Duration::from_secs(60)).await;
+                for _ in 0..10 {
+                    advance(Duration::from_secs(1)).await;
+                }
+                assert_eq!(tx.monitor().stats().memory_bytes(), 0, "the rest was given up");
+            }
+            for _ in 0..2 {
+                tx.try_send(&[0; 300]).expect("room"); // in the next segment
+            }
+            let stats = tx.monitor().stats();
+            assert_eq!(stats.switches.strategy, 1, "two messages, with a rest: {rest}, {stats:?}");
+        }
+    });
+}
