@@ -386,3 +386,17 @@ fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
         drop(lent);
     });
 }
+
+#[test]
+fn a_switch_behind_a_cut_is_none() {
+    explore("a_switch_behind_a_cut_is_none", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let flushing = thread::spawn(move || tx.core().switch());
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        flushing.join().unwrap();
+        let switches = monitor.stats().switches;
+        assert_eq!(switches.total(), 1, "one message was switched twice: {switches:?}");
+    });
+}
