@@ -220,3 +220,17 @@ fn the_limits_of_a_cut_end_with_its_segment() {
         }
     });
 }
+
+/// It is a mistake to poll a future that is done; a panic tells so, a second message does not.
+#[test]
+fn a_send_that_is_done_does_not_send_again() {
+    paused(async {
+        let (tx, rx) = segments(4).build().expect("valid");
+        tx.try_send("room from now on").expect("room");
+        let mut send = Box::pin(tx.send("once"));
+        assert!(poll_once(&mut send).is_ready());
+        let again = std::panic::AssertUnwindSafe(|| poll_once(&mut send).is_ready());
+        let _ = std::panic::catch_unwind(again);
+        assert_eq!(rx.len(), 2);
+    });
+}
