@@ -426,3 +426,24 @@ fn limits_behind_a_cut_are_not_those_of_the_next_segment() {
         assert_eq!(stats.active_bytes, 0, "two messages are what the strategy switches at: {stats:?}");
     });
 }
+
+#[test]
+fn bytes_behind_a_cut_are_counted_behind_it() {
+    // Three: cut, reserve and attach, look at the extra bytes, ask the strategy.
+    explore_within(3, "bytes_behind_a_cut_are_counted_behind_it", || {
+        let some = small(4).segment_messages(4).max_bytes(2000).max_message_bytes(500);
+        let (tx, rx) = open_as_it_is(some.strategy(crate::ByteCount(60)));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let reader = thread::spawn(move || {
+            assert_eq!(rx.try_recv().unwrap(), "1");
+            rx
+        });
+        tx.try_send(Bytes::from(vec![7; 100])).unwrap();
+        let rx = reader.join().unwrap();
+        let before = monitor.stats().switches;
+        assert_eq!(rx.try_recv().unwrap().len(), 100);
+        let cut_by_now = monitor.stats().switches.on_demand > before.on_demand;
+        assert!(!cut_by_now || before.strategy == 1, "100 bytes behind the cut, and the limit is 60: {before:?}");
+    });
+}
