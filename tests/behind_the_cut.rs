@@ -234,3 +234,27 @@ fn a_send_that_is_done_does_not_send_again() {
         assert_eq!(rx.len(), 2);
     });
 }
+
+/// A sender seals a segment while the last of what was cut is still to be taken, and sleeps: whoever takes that makes
+/// room.
+#[test]
+fn the_last_message_of_a_cut_in_a_segment_that_was_sealed_meanwhile_makes_room() {
+    paused(async {
+        let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
+        rx.set_read_mode(ReadMode::ZeroCopy);
+        tx.try_send(&[0; 600]).expect("room");
+        let lent = rx.try_recv().expect("a message");
+        rx.set_read_mode(ReadMode::Safe);
+        tx.try_send(&[1; 500]).expect("room in the second segment");
+        tx.try_send(&[2; 400]).expect("room beside it");
+        assert_eq!(rx.try_recv().expect("a message"), vec![1; 500]);
+        let sender = tokio::spawn(async move { tx.send(&[3; 600]).await.is_ok() });
+        settle().await;
+        assert!(!sender.is_finished());
+        assert_eq!(rx.try_recv().expect("a message"), vec![2; 400]);
+        let sent = tokio::time::timeout(Duration::from_secs(60), sender).await;
+        let stats = rx.monitor().stats();
+        assert!(sent.is_ok(), "a sender sleeps beside an empty channel: {stats:?}");
+        drop(lent);
+    });
+}
