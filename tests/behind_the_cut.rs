@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{advance, ms, paused, poll_once, settle};
 use futures::SinkExt;
-use turbostream::{ActiveSegment, Builder, MessageCount, ReadMode, SwitchLimits, SwitchStrategy, TimeWindow};
+use turbostream::{ActiveSegment, Builder, MessageCount, ReadMode, SwitchStrategy, TimeWindow};
 
 /// Segments of 1000 bytes; no strategy, and so no timer for unread messages.
 fn segments(count: usize) -> Builder {
@@ -174,9 +174,6 @@ fn a_strategy_of_ones_own_that_has_nothing_to_look_for_in_an_empty_segment_is_as
     impl SwitchStrategy for Soon {
         fn should_switch(&self, active: &ActiveSegment) -> bool {
             active.messages > 0 && active.elapsed >= ms(5)
-        }
-        fn limits(&self, _: &ActiveSegment) -> SwitchLimits {
-            SwitchLimits::NEVER
         }
         fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
             let nothing_to_look_for = active.messages == 0;
