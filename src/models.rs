@@ -28,7 +28,11 @@ fn small(segments: usize) -> Builder {
 }
 
 fn open(builder: Builder) -> (Sender, Receiver) {
-    let mut config = builder.strategy(crate::MessageCount(usize::MAX)).check(None).unwrap();
+    open_as_it_is(builder.strategy(crate::MessageCount(usize::MAX)))
+}
+
+fn open_as_it_is(builder: Builder) -> (Sender, Receiver) {
+    let mut config = builder.check(None).unwrap();
     config.first_sequence = u64::MAX - 1;
     let (tx, rx) = channel::open(config);
     // What is made by the first use is made in a `OnceLock`, which loom cannot see into.
@@ -384,5 +388,62 @@ fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
         block_on(tx.send("3")).unwrap();
         timer.join().unwrap();
         drop(lent);
+    });
+}
+
+#[test]
+fn a_switch_behind_a_cut_is_none() {
+    explore("a_switch_behind_a_cut_is_none", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let flushing = thread::spawn(move || tx.core().switch());
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        flushing.join().unwrap();
+        let switches = monitor.stats().switches;
+        assert_eq!(switches.total(), 1, "one message was switched twice: {switches:?}");
+    });
+}
+
+#[test]
+fn limits_behind_a_cut_are_not_those_of_the_next_segment() {
+    explore("limits_behind_a_cut_are_not_those_of_the_next_segment", || {
+        let two = small(3).segment_messages(4).max_bytes(3 * 300).strategy(crate::MessageCount(2));
+        let (tx, rx) = open_as_it_is(two.read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let reader = thread::spawn(move || {
+            assert_eq!(rx.try_recv().unwrap(), "1");
+            rx
+        });
+        send(&tx, "2");
+        tx.core().switch();
+        // Sealed by now, whatever the reader has cut.
+        send(&tx, "3");
+        send(&tx, "4");
+        let _rx = reader.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.active_bytes, 0, "two messages are what the strategy switches at: {stats:?}");
+    });
+}
+
+#[test]
+fn bytes_behind_a_cut_are_counted_behind_it() {
+    // Three: cut, reserve and attach, look at the extra bytes, ask the strategy.
+    explore_within(3, "bytes_behind_a_cut_are_counted_behind_it", || {
+        let some = small(4).segment_messages(4).max_bytes(2000).max_message_bytes(500);
+        let (tx, rx) = open_as_it_is(some.strategy(crate::ByteCount(60)));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let reader = thread::spawn(move || {
+            assert_eq!(rx.try_recv().unwrap(), "1");
+            rx
+        });
+        tx.try_send(Bytes::from(vec![7; 100])).unwrap();
+        let rx = reader.join().unwrap();
+        let before = monitor.stats().switches;
+        assert_eq!(rx.try_recv().unwrap().len(), 100);
+        let cut_by_now = monitor.stats().switches.on_demand > before.on_demand;
+        assert!(!cut_by_now || before.strategy == 1, "100 bytes behind the cut, and the limit is 60: {before:?}");
     });
 }

@@ -357,3 +357,26 @@ impl fmt::Debug for Receiver {
             .finish()
     }
 }
+
+#[cfg(all(test, not(turbostream_loom)))]
+mod tests {
+    use crate::ReadMode;
+
+    /// A writer that panics between its reservation and its commit leaves padding.
+    #[tokio::test]
+    async fn many_are_received_around_padding() {
+        for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+            let (tx, rx) = crate::builder().read_mode(mode).build().unwrap();
+            tx.try_send("1").unwrap();
+            tx.try_send("2").unwrap();
+            let core = tx.core();
+            let place = core.pending().place(core.pending().active());
+            let slot = place.reserve(1, core.pool().capacity()).unwrap();
+            core.pool().segment(slot.segment).abandon(&slot);
+            tx.try_send("3").unwrap();
+            let mut messages = Vec::new();
+            assert_eq!(rx.recv_many(&mut messages, 10).await, 3);
+            assert_eq!(messages, ["1", "2", "3"]);
+        }
+    }
+}
