@@ -132,7 +132,7 @@ impl Core {
 
     /// A receiver stopped waiting, maybe after it was woken: unread messages are the timer's again.
     pub(crate) fn stopped_waiting(&self) {
-        if self.timed && self.active_segment(self.pending.active()).is_some() {
+        if self.is_timed() && self.active_segment(self.pending.active()).is_some() {
             self.timer.watch_unread();
         }
     }

@@ -7,7 +7,7 @@ use super::Core;
 use crate::cut::Cut;
 use crate::events::user_code_panicked;
 use crate::segment::state::{Capacity, State};
-use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
+use crate::strategy::ActiveSegment;
 use crate::sync::{Ordering, fence};
 
 /// How often the timer asks a strategy at most.
@@ -70,10 +70,7 @@ impl Core {
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
         self.switching.switched_at.store(now, Ordering::Relaxed);
         self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
-        let limits = pack_limits(self.capacity, cut, self.first_limits);
-        if self.load_limits() != limits {
-            self.limits.store(limits, Ordering::Relaxed);
-        }
+        self.set_first_limits(cut);
     }
 
     /// A whole switch, by anybody but a receiver in its turn.
@@ -93,7 +90,7 @@ impl Core {
     /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
     pub(super) fn announce(&self) {
         match self.readers().wake(1) {
-            0 if self.timed => self.timer.watch_unread(),
+            0 if self.is_timed() => self.timer.watch_unread(),
             0 | 1 => {}
             _ => self.timer.watch_waiters(),
         }
@@ -111,8 +108,9 @@ impl Core {
             return self.switch_place(sequence, Switch::Full);
         }
         let Some(active) = self.active_segment(sequence) else { return };
-        if contained(|| self.strategy.should_switch(&active)) != Some(true) {
-            return self.lower_limits(sequence, &active);
+        let limits = self.load_limits();
+        if contained(|| self.plan.strategy().should_switch(&active)) != Some(true) {
+            return self.lower_limits(limits, sequence, &active);
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -154,7 +152,7 @@ impl Core {
 
     /// The timer's look at the active segment: switches if it is time to, or tells when to look again.
     pub(crate) fn look_at_active(&self) -> Option<Duration> {
-        if !self.timed {
+        if !self.is_timed() {
             return None;
         }
         self.consider_switch(self.pending.active());
@@ -167,7 +165,7 @@ impl Core {
     }
 
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        contained(|| self.strategy.next_check(active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
+        contained(|| self.plan.strategy().next_check(active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
     }
 
     /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken
@@ -193,20 +191,6 @@ impl Core {
             self.pool.space.wake(usize::MAX);
         }
     }
-
-    /// Asks the strategy anew from what fill on it wants to be asked.
-    pub(super) fn lower_limits(&self, sequence: u64, active: &ActiveSegment) {
-        let limits =
-            pack_limits(self.capacity, self.reading.cut.get(sequence), ask_limits(&*self.strategy, active));
-        // ORDERING: Relaxed: the limits only decide when the strategy is asked.
-        self.limits.store(limits, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn load_limits(&self) -> u64 {
-        // ORDERING: Relaxed: see `lower_limits`.
-        self.limits.load(Ordering::Relaxed)
-    }
 }
 
 /// An active segment without messages.
@@ -220,11 +204,6 @@ pub(super) fn empty(capacity: Capacity) -> ActiveSegment {
     }
 }
 
-/// From what fill on a strategy wants to be asked.
-pub(super) fn ask_limits(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
-    contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
-}
-
 /// Runs user code; nothing if it panics.
 pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(user)).ok();
@@ -232,16 +211,4 @@ pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
         user_code_panicked();
     }
     result
-}
-
-/// Limits of what comes behind `cut`, as writers compare them with what a segment is filled to.
-pub(super) fn pack_limits(capacity: Capacity, cut: Cut, limits: SwitchLimits) -> u64 {
-    let messages = cut.messages.saturating_add(limits.messages).min(capacity.messages);
-    let bytes = cut.bytes.saturating_add(limits.bytes).min(capacity.bytes);
-    (messages as u64) << 32 | bytes as u64
-}
-
-#[inline]
-pub(super) fn reaches(limits: u64, messages: usize, bytes: usize) -> bool {
-    messages as u64 >= limits >> 32 || bytes as u64 >= limits & u64::from(u32::MAX)
 }

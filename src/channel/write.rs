@@ -1,6 +1,6 @@
 //! Writing: room in the active segment, or the next one, or a refusal.
 
-use super::switch::reaches;
+use super::plan::reaches;
 use super::{Core, Switch};
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
@@ -162,7 +162,7 @@ impl Core {
         }
         if awaited || slot.awaited {
             self.announce();
-        } else if slot.index == 0 && self.timed {
+        } else if slot.index == 0 && self.is_timed() {
             self.timer.watch_unread();
         }
         let (messages, bytes) = slot.filled();

@@ -248,6 +248,13 @@ impl Word {
         State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
     }
 
+    /// What the word says, as a step in the order of its changes: whoever reserves later sees what was done before.
+    pub(crate) fn touch(&self) -> State {
+        // ORDERING: AcqRel: Release pairs with the Acquire of `reserve`, `open` and `seal`. An exchange for the same, so
+        // that it changes nothing for anybody, and a reservation lies either before it, and is seen, or behind it.
+        State(self.0.fetch_or(0, Ordering::AcqRel))
+    }
+
     /// Ready for `sequence`, or Open and empty → Closed. The old state tells whether a receiver waits.
     pub(crate) fn close(&self, sequence: u64) -> Option<State> {
         self.change(|seen| {
