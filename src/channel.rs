@@ -1,6 +1,7 @@
 //! What both ends of a channel share, and how it is opened and closed.
 
 mod figures;
+mod plan;
 mod read;
 mod switch;
 mod write;
@@ -10,9 +11,9 @@ use std::time::Duration;
 pub(crate) use self::switch::Switch;
 pub(crate) use self::write::{Refusal, Turn};
 
-use self::switch::{ask_limits, contained, empty, pack_limits};
+use self::plan::Plan;
 use crate::config::{Config, WhenFull};
-use crate::cut::{Cut, LastCut};
+use crate::cut::LastCut;
 use crate::head::{Aftermath, Head};
 use crate::lull::Lull;
 use crate::pending::Pending;
@@ -20,7 +21,6 @@ use crate::pool::Pool;
 use crate::receiver::Receiver;
 use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
-use crate::strategy::{SwitchLimits, SwitchStrategy};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
 use crate::timer::{Alarm, Clock, Timer};
 use crate::wake::WaitList;
@@ -64,21 +64,14 @@ pub(crate) struct Core {
     max_message_bytes: usize,
     when_full: WhenFull,
     on_demand: bool,
-    /// Time alone can make the strategy switch.
-    timed: bool,
     lend_ttl: Duration,
     pool_idle: Duration,
-    strategy: Box<dyn SwitchStrategy>,
     clock: Clock,
 
-    /// From how many messages and bytes on writers ask the strategy; packed by [`pack_limits`]. Written by whoever
-    /// switches and by the timer.
-    limits: AtomicU64,
-    /// The limits right after a switch.
-    first_limits: SwitchLimits,
     pending: Pending,
     pool: Arc<Pool>,
 
+    plan: Plan,
     reading: CachePadded<Reading>,
     switching: CachePadded<Switching>,
 
@@ -117,22 +110,18 @@ impl Core {
     pub(crate) fn new(config: Config) -> Self {
         let alarm = Arc::new(Alarm::new());
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
-        let first_limits = ask_limits(&*config.strategy, &empty(config.capacity));
-        let limits = pack_limits(config.capacity, Cut::default(), first_limits);
+        let plan = Plan::new(config.strategy, config.capacity);
         Self {
             capacity: config.capacity,
             max_message_bytes: config.max_message_bytes,
             when_full: config.when_full,
             on_demand: config.on_demand,
-            timed: contained(|| config.strategy.next_check(&empty(config.capacity))).flatten().is_some(),
             lend_ttl: config.lend_ttl,
             pool_idle: config.pool_idle,
-            strategy: config.strategy,
             clock: Clock::start(),
-            limits: AtomicU64::new(limits),
-            first_limits,
             pending: Pending::new(segments, config.first_sequence),
             pool: Arc::new(Pool::new(config.capacity, config.max_bytes, Arc::clone(&alarm))),
+            plan,
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),
                 cut: LastCut::default(),
@@ -235,6 +224,7 @@ impl Core {
         }
         // ORDERING: Release: whoever sees the flag finds the place closed.
         self.closed.store(true, Ordering::Release);
+        self.leave_what_was_read();
         self.pool.close();
         self.readers().wake_all();
         self.pool.space.wake_all();

@@ -122,9 +122,10 @@ impl Head {
         self.current.as_ref().is_none_or(|current| current.remaining() == 0)
     }
 
-    /// Whether that is so of a segment that may still grow.
-    pub(crate) fn holds_rest(&self) -> bool {
-        self.current.is_some() && self.is_caught_up()
+    /// Whether there is a segment with nothing but messages that were taken.
+    pub(crate) fn holds_rest(&self, core: &Core) -> bool {
+        let nothing_new = || core.pending().place(self.segment).load().messages() == self.known();
+        self.current.is_some() && self.is_caught_up() && nothing_new()
     }
 
     /// Goes on to read the segment at the head up to what `state` says, which is final or a cut.
@@ -135,7 +136,6 @@ impl Head {
         });
         current.extend(state.messages());
         if state.kind() == Kind::Sealed {
-            current.sealed = true;
             // Whoever sealed it may not have got to that yet, and writers look for the place that `active` names.
             core.pending().advance(self.segment);
         }
@@ -158,10 +158,20 @@ impl Head {
 
     /// After a message was taken: leaves the current segment behind if that was its last.
     fn took(&mut self, core: &Core, after: &mut Aftermath) {
-        let Some(current) = &mut self.current else { return };
-        if current.remaining() == 0 {
-            current.let_pieces_go();
-            if current.sealed {
+        if self.is_caught_up() {
+            if let Some(current) = &mut self.current {
+                current.let_pieces_go();
+            }
+            self.leave_if_read(core, after);
+        }
+    }
+
+    /// Leaves the current segment behind if all of it was taken and no more can come.
+    pub(crate) fn leave_if_read(&mut self, core: &Core, after: &mut Aftermath) {
+        if self.current.is_some() && self.is_caught_up() {
+            let state = core.pending().place(self.segment).load();
+            if state.kind() == Kind::Sealed && state.messages() == self.known() {
+                self.take_in(core, state);
                 self.retire(core, after);
             }
         }
@@ -169,12 +179,10 @@ impl Head {
 
     /// Gives the rest of the active segment up if all of its messages were taken, so that its memory can be freed.
     pub(crate) fn give_up_rest(&mut self, core: &Core, after: &mut Aftermath) {
-        if self.holds_rest() {
+        if self.holds_rest(core) {
             let known = self.known();
-            if let Some(state) = core.pending().place(self.segment).seal(|messages| messages == known) {
-                self.take_in(core, state);
-                self.took(core, after);
-            }
+            let _ = core.pending().place(self.segment).seal(|seen| seen.messages() == known);
+            self.leave_if_read(core, after);
         }
     }
 

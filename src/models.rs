@@ -376,6 +376,22 @@ fn the_backlog_is_never_less_than_nothing() {
 }
 
 #[test]
+fn a_strategy_is_swapped_while_a_writer_switches() {
+    explore("a_strategy_is_swapped_while_a_writer_switches", || {
+        let (tx, rx) = open(small(4).on_demand(false));
+        let swapping = tx.clone();
+        let swapper = thread::spawn(move || swapping.set_strategy(crate::MessageCount(1)));
+        for message in ["1", "2", "3"] {
+            send(&tx, message); // the third in a segment of its own
+        }
+        swapper.join().unwrap();
+        assert_eq!(drain(&rx), ["1", "2", "3"], "each of them is reason enough to switch");
+        send(&tx, "4");
+        assert_eq!(drain(&rx), ["4"], "the limits are the new ones");
+    });
+}
+
+#[test]
 fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
     explore("the_pool_is_trimmed_while_a_sender_looks_for_room", || {
         let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
@@ -444,6 +460,9 @@ fn bytes_behind_a_cut_are_counted_behind_it() {
         let before = monitor.stats().switches;
         assert_eq!(rx.try_recv().unwrap().len(), 100);
         let cut_by_now = monitor.stats().switches.on_demand > before.on_demand;
-        assert!(!cut_by_now || before.strategy == 1, "100 bytes behind the cut, and the limit is 60: {before:?}");
+        assert!(
+            !cut_by_now || before.strategy == 1,
+            "100 bytes behind the cut, and the limit is 60: {before:?}"
+        );
     });
 }

@@ -59,7 +59,10 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         match self.input.as_ref().and_then(|(input, _)| input.try_at_once()) {
-            Some(result) => Poll::Ready(result),
+            Some(result) => {
+                *self.project().input = None;
+                Poll::Ready(result)
+            }
             None => self.go_on(cx),
         }
     }

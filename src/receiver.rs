@@ -182,18 +182,16 @@ impl Receiver {
         let mode = self.read_mode();
         let mut many = |core: &Core, head: &mut Head, after: &mut Aftermath| {
             let before = messages.len();
-            loop {
-                // As long as this finds one, there is at least one more to be read.
-                let quick = head.take_quickly(mode);
-                let more_readable = quick.is_some();
-                let (message, released) = quick.unwrap_or_else(|| (head.take(core, mode, after), 0));
+            while messages.len() - before < limit {
+                let (message, released) = match head.take_quickly(mode) {
+                    Some(quick) => quick,
+                    None if head.look(core, after) == Outlook::Readable => (head.take(core, mode, after), 0),
+                    None => break,
+                };
                 messages.push(message);
                 after.released += released;
-                let taken = messages.len() - before;
-                if taken == limit || !(more_readable || head.look(core, after) == Outlook::Readable) {
-                    return taken;
-                }
             }
+            messages.len() - before
         };
         self.wait(|sleeping| self.core.turn(sleeping, &mut many)).await.unwrap_or(0)
     }

@@ -11,6 +11,7 @@ use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::payload::Payload;
 use crate::quick::{Quick, QuickOr};
+use crate::strategy::SwitchStrategy;
 use crate::sync::Arc;
 use crate::timer::Timer;
 use crate::wake::{Attempt, PollWaiter};
@@ -240,6 +241,27 @@ impl Sender {
     /// Whether nothing more is accepted.
     pub fn is_closed(&self) -> bool {
         self.released || self.core.is_closed()
+    }
+
+    /// Swaps the strategy of the running channel: it is asked from now on, also about what the active segment holds.
+    ///
+    /// No message is affected, and no other setting. On a closed channel there is nothing left to ask about.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use turbostream::MessageCount;
+    /// let (tx, rx) = turbostream::builder().on_demand(false).strategy(MessageCount(1000)).build()?;
+    /// tx.send("one").await?;
+    /// tx.send("two").await?;
+    /// assert!(rx.try_recv().is_err());
+    /// tx.set_strategy(MessageCount(2));
+    /// assert_eq!(rx.try_recv()?, "one");
+    /// # Ok(()) }
+    /// ```
+    pub fn set_strategy(&self, strategy: impl SwitchStrategy) {
+        self.core.set_strategy(Box::new(strategy));
     }
 
     /// Messages that were accepted and not yet handed out.

@@ -23,7 +23,7 @@ impl<T> std::ops::Deref for CachePadded<T> {
 mod imp {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-    pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
+    pub(crate) use std::sync::{Arc, Mutex, MutexGuard, RwLock};
     pub(crate) use tokio::sync::Notify;
     pub(crate) use tokio::sync::futures::OwnedNotified;
 

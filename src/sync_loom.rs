@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
+pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Spinning only adds interleavings that sleeping has too.
 pub(crate) fn spin_limit() -> usize {

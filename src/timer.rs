@@ -198,6 +198,9 @@ fn watch(reason: &Reason, mut look: impl FnMut() -> Option<Duration>) -> Option<
     })
 }
 
+/// No longer than this the task stays armed without messages to watch: some may come that are due earlier.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// Asks the strategy when it is time to.
 #[derive(Default)]
 struct Window {
@@ -207,12 +210,11 @@ struct Window {
 impl Window {
     fn look(&mut self, core: &Core) -> Option<Duration> {
         core.look_at_active().or_else(|| {
-            // Where messages are read as they come, each would wake the task anew: it stays armed for one window more.
-            // Whatever is written meanwhile is not due earlier.
+            // Where messages are read as they come, each would wake the task anew: it stays armed for a moment more.
             let switches = core.switches();
             let goes_on = switches != self.switches;
             self.switches = switches;
-            if goes_on { core.first_check() } else { None }
+            if goes_on { core.first_check().map(|delay| delay.min(MOMENT)) } else { None }
         })
     }
 }

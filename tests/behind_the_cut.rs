@@ -43,7 +43,10 @@ fn a_turn_in_vain_moves_the_marks_of_those_who_sleep_on_with_the_head() {
         advance(ms(100)).await;
         tx.try_send(&[2; 600]).expect("room again");
         let received = tokio::time::timeout(ms(60_000), second).await;
-        assert_eq!(received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(), vec![2; 600]);
+        assert_eq!(
+            received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(),
+            vec![2; 600]
+        );
         drop(lent_too);
     });
 }
@@ -61,7 +64,10 @@ fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
         settle().await;
         tx.try_send("1").expect("room");
         tx.try_send("2").expect("room");
-        assert!(poll_once(&mut first).is_ready(), "it cuts both, takes one, and wakes the second for the other");
+        assert!(
+            poll_once(&mut first).is_ready(),
+            "it cuts both, takes one, and wakes the second for the other"
+        );
         // The second is not polled: after 10 ms the third is woken too.
         let received = tokio::time::timeout(ms(1000), third).await;
         assert_eq!(received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(), "2");
@@ -153,8 +159,7 @@ fn what_was_read_to_its_end_is_room_beside_lent_memory() {
 #[test]
 fn a_message_is_switched_when_the_strategy_says_so_also_while_the_timer_is_still_armed() {
     paused(async {
-        let (mut tx, rx) =
-            segments(4).strategy(TimeWindow(ms(100))).on_demand(false).build().expect("valid");
+        let (mut tx, rx) = segments(4).strategy(TimeWindow(ms(100))).on_demand(false).build().expect("valid");
         tx.try_send("1").expect("room");
         advance(ms(60)).await;
         SinkExt::flush(&mut tx).await.expect("open"); // the last switch
@@ -177,7 +182,11 @@ fn a_strategy_of_ones_own_that_has_nothing_to_look_for_in_an_empty_segment_is_as
         }
         fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
             let nothing_to_look_for = active.messages == 0;
-            Some(if nothing_to_look_for { Duration::from_secs(3600) } else { ms(5).saturating_sub(active.elapsed) })
+            Some(if nothing_to_look_for {
+                Duration::from_secs(3600)
+            } else {
+                ms(5).saturating_sub(active.elapsed)
+            })
         }
     }
     paused(async {

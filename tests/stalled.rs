@@ -25,7 +25,9 @@ struct Stalling;
 // SAFETY: the system's allocator does all of it.
 unsafe impl GlobalAlloc for Stalling {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() == LARGE && LARGE_ALLOCATION.compare_exchange(STALLS, STALLED, SeqCst, SeqCst).is_ok() {
+        if layout.size() == LARGE
+            && LARGE_ALLOCATION.compare_exchange(STALLS, STALLED, SeqCst, SeqCst).is_ok()
+        {
             while LARGE_ALLOCATION.load(SeqCst) == STALLED {
                 thread::sleep(Duration::from_millis(1));
             }

@@ -278,3 +278,114 @@ fn an_idle_channel_makes_no_wakeups() {
         assert_eq!(waiting.await.expect("the receiver"), None);
     });
 }
+
+#[test]
+fn a_strategy_is_swapped_while_messages_are_in_flight() {
+    paused(async {
+        let (tx, rx) = by_strategy(MessageCount(1000));
+        send(&tx, 7, 10);
+        advance(ms(60_000)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        tx.set_strategy(MessageCount(7));
+        assert_eq!(drain(&rx), 7, "what is there is reason enough");
+        send(&tx, 6, 10);
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        send(&tx, 1, 10);
+        assert_eq!(drain(&rx), 7, "the limits are the new ones");
+
+        // From no schedule to one, with messages that wait and without; and to a shorter one.
+        send(&tx, 1, 10);
+        tx.set_strategy(TimeWindow(ms(100_000)));
+        advance(ms(30_000)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        tx.set_strategy(TimeWindow(ms(30_010)));
+        readable_at(&rx, ms(10), 1).await;
+        tx.set_strategy(MessageCount(1000));
+        tx.set_strategy(TimeWindow(ms(50)));
+        advance(ms(50)).await;
+        send(&tx, 3, 10);
+        advance(ms(2)).await;
+        assert_eq!(drain(&rx), 3);
+
+        // And back: time alone is no reason any more.
+        send(&tx, 3, 10);
+        tx.set_strategy(ByteCount(100));
+        advance(ms(60_000)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        send(&tx, 7, 10);
+        assert_eq!(drain(&rx), 10);
+        assert_eq!(tx.monitor().stats().switches.total(), 5);
+    });
+}
+
+/// Strategies that look at the channel they are asked for, and panic when they are dropped.
+#[test]
+fn swapped_strategies_run_and_are_dropped_under_no_lock() {
+    struct Nested(Sender);
+    impl SwitchStrategy for Nested {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            if active.messages == 2 {
+                self.0.set_strategy(MessageCount(4));
+            }
+            false
+        }
+        fn limits(&self, active: &ActiveSegment) -> turbostream::SwitchLimits {
+            assert!(self.0.len() >= active.messages);
+            turbostream::SwitchLimits::EVERY_MESSAGE
+        }
+    }
+    impl Drop for Nested {
+        fn drop(&mut self) {
+            assert!(self.0.is_empty(), "messages are queued: a strategy that panics in its drop");
+        }
+    }
+    paused(async {
+        let (tx, rx) = by_strategy(MessageCount(1000));
+        tx.set_strategy(Nested(tx.clone()));
+        send(&tx, 3, 10);
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "it is swapped by now, for four");
+        send(&tx, 1, 10);
+        assert_eq!(drain(&rx), 4);
+        drop(tx);
+        assert_eq!(rx.recv().await, None, "the strategy's own sender went with it");
+    });
+}
+
+#[test]
+fn strategies_are_swapped_while_writers_write() {
+    common::multi(async {
+        let (tx, rx) = by_strategy(MessageCount(50));
+        let mut writers = tokio::task::JoinSet::new();
+        for sender in 0..3 {
+            let tx = tx.clone();
+            writers.spawn(async move {
+                for number in 0..20_000 {
+                    tx.send(common::message(sender, number, 20)).await.expect("open");
+                }
+            });
+        }
+        let reading = tokio::spawn(async move {
+            let mut next = [0; 3];
+            while next.iter().sum::<u32>() < 60_001 {
+                let m = rx.recv().await.expect("open");
+                let (sender, number) = common::check(&m).expect("named");
+                assert_eq!(next[sender as usize], number);
+                next[sender as usize] += 1;
+            }
+            next
+        });
+        for round in 0..2000 {
+            match round % 3 {
+                0 => tx.set_strategy(TimeWindow(Duration::from_micros(200))),
+                1 => tx.set_strategy(MessageCount(round % 90 + 1)),
+                _ => tx.set_strategy(Weighted::new(ms(1))),
+            }
+            tokio::task::yield_now().await;
+        }
+        // Whatever the last swaps raced with, the next one counts: nothing else would make the last message readable.
+        writers.join_all().await;
+        tx.set_strategy(MessageCount(1));
+        tx.send(common::message(0, 20_000, 20)).await.expect("open");
+        assert_eq!(reading.await.expect("the reader"), [20_001, 20_000, 20_000]);
+    });
+}

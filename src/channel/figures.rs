@@ -14,7 +14,7 @@ impl Core {
 
     /// Whether a rest would let memory go.
     pub(crate) fn holds_idle_memory(&self) -> bool {
-        let holds = |head: &Head| head.has_pages() || head.holds_rest();
+        let holds = |head: &Head| head.has_pages() || head.holds_rest(self);
         self.pool.pooled_segments() > 0 || holds(&self.lock_head())
     }
 

@@ -54,12 +54,12 @@ impl Core {
                 Outlook::Stalled | Outlook::Empty => {}
             }
         };
-        if result.is_some() {
+        if result.is_some() || after.retired {
             self.pass_on(&head, &mut after);
         }
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
-        if head.holds_rest() {
+        if head.holds_rest(self) {
             // Under the lock, as the timer looks under it too after it has lowered the reason.
             after.at_rest = self.pool.alarm.is_memory_due();
         }
@@ -78,12 +78,29 @@ impl Core {
         let sequence = self.pending.head();
         let state = self.pending.place(sequence).load();
         let nothing_new = match state.kind() {
-            Kind::Open => !self.on_demand || state.messages() <= self.reading.cut.get(sequence).messages,
+            Kind::Open => !self.on_demand || state.is_cut(),
             Kind::Ready => true,
             Kind::Sealed | Kind::Closed => false,
         };
         // ORDERING: Relaxed: a hint.
         nothing_new && self.reading.caught_up.load(Ordering::Relaxed)
+    }
+
+    /// Leaves a segment behind that was sealed after all of it was cut off and read; true if that gave memory back.
+    ///
+    /// For a sender who finds no room: no receiver may be about to take a turn.
+    #[cold]
+    pub(super) fn leave_what_was_read(&self) -> bool {
+        let mut after = Aftermath::default();
+        let mut head = self.lock_head();
+        head.leave_if_read(self, &mut after);
+        if after.retired {
+            self.pass_on(&head, &mut after);
+        }
+        drop(head);
+        let recycled = after.recycled > 0;
+        self.settle(after);
+        recycled
     }
 
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
@@ -135,7 +152,7 @@ impl Core {
 
     /// A receiver stopped waiting, maybe after it was woken: unread messages are the timer's again.
     pub(crate) fn stopped_waiting(&self) {
-        if self.timed && self.active_segment(self.pending.active()).is_some() {
+        if self.is_timed() && self.active_segment(self.pending.active()).is_some() {
             self.timer.watch_unread();
         }
     }

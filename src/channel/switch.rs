@@ -7,7 +7,7 @@ use super::Core;
 use crate::cut::Cut;
 use crate::events::user_code_panicked;
 use crate::segment::state::{Capacity, State};
-use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
+use crate::strategy::ActiveSegment;
 use crate::sync::{Ordering, fence};
 
 /// How often the timer asks a strategy at most.
@@ -30,28 +30,28 @@ impl Core {
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
     fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
-        let cut = self.reading.cut.get(sequence).messages;
-        let at_least = if matches!(cause, Switch::Full | Switch::Close) { 0 } else { cut };
-        let state = self.pending.place(sequence).seal(|messages| messages > at_least)?;
+        let empty_too = matches!(cause, Switch::Full | Switch::Close);
+        let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
         self.pending.advance(sequence);
-        let readable = state.messages().saturating_sub(cut);
-        if readable > 0 {
-            self.note_switch(cause, state, Cut::default());
+        if state.is_cut() {
+            // A receiver that sleeps for more has to move on to the next segment.
+            return Some(1);
         }
-        // A receiver that sleeps for more than was cut off has to move on to the next segment.
-        Some(readable.max(usize::from(state.is_awaited())))
+        self.note_switch(cause, state);
+        Some(state.messages().saturating_sub(self.reading.cut.get(sequence).messages).max(1))
     }
 
     /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
     /// now is what a sealed one would hold, and the segment goes on behind it. Returns Open, or Sealed if somebody
     /// else has switched meanwhile.
     pub(crate) fn cut(&self, sequence: u64) -> State {
-        let state = self.pending.place(sequence).cut();
+        let place = self.pending.place(sequence);
+        // Before the cut: what is attached behind it must not be counted as before it.
+        let extra_bytes = place.load().segment().map_or(0, |number| self.pool.segment(number).extra_bytes());
+        let state = place.cut();
         if state.is_open() {
-            let extra_bytes = state.segment().map_or(0, |number| self.pool.segment(number).extra_bytes());
-            let cut = Cut::behind(state, extra_bytes);
-            self.reading.cut.put(sequence, cut);
-            self.note_switch(Switch::OnDemand, state, cut);
+            self.reading.cut.put(sequence, Cut::behind(state, extra_bytes));
+            self.note_switch(Switch::OnDemand, state);
         }
         state
     }
@@ -62,7 +62,7 @@ impl Core {
         self.pending.retire(sequence);
     }
 
-    fn note_switch(&self, cause: Switch, state: State, cut: Cut) {
+    fn note_switch(&self, cause: Switch, state: State) {
         let now = self.clock.nanos();
         if let Some(segment) = state.segment() {
             self.pool.segment(segment).set_sealed_at(now);
@@ -70,10 +70,6 @@ impl Core {
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
         self.switching.switched_at.store(now, Ordering::Relaxed);
         self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
-        let limits = pack_limits(self.capacity, cut, self.first_limits);
-        if self.load_limits() != limits {
-            self.limits.store(limits, Ordering::Relaxed);
-        }
     }
 
     /// A whole switch, by anybody but a receiver in its turn.
@@ -93,7 +89,7 @@ impl Core {
     /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
     pub(super) fn announce(&self) {
         match self.readers().wake(1) {
-            0 if self.timed => self.timer.watch_unread(),
+            0 if self.is_timed() => self.timer.watch_unread(),
             0 | 1 => {}
             _ => self.timer.watch_waiters(),
         }
@@ -111,8 +107,9 @@ impl Core {
             return self.switch_place(sequence, Switch::Full);
         }
         let Some(active) = self.active_segment(sequence) else { return };
-        if contained(|| self.strategy.should_switch(&active)) != Some(true) {
-            return self.lower_limits(sequence, &active);
+        let limits = self.plan.load_limits();
+        if contained(|| self.plan.strategy().should_switch(&active)) != Some(true) {
+            return self.plan.ask_limits(limits, sequence, self.reading.cut.get(sequence), &active);
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -136,38 +133,42 @@ impl Core {
     /// What a strategy sees: what came since the last switch. Nothing if that is nothing.
     pub(super) fn active_segment(&self, sequence: u64) -> Option<ActiveSegment> {
         let state = self.pending.place(sequence).load();
-        let cut = self.reading.cut.get(sequence);
-        if !state.is_open() || state.messages() <= cut.messages {
+        if !state.is_open() || state.is_cut() {
             return None;
         }
+        let cut = self.reading.cut.get(sequence);
         let extra_bytes = self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes);
+        Some(ActiveSegment {
+            messages: state.messages().saturating_sub(cut.messages),
+            // A writer between its reservation and its commit can make the sum come out low for a moment.
+            bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(extra_bytes as isize),
+            ..self.empty_segment()
+        })
+    }
+
+    /// An active segment without messages, at this time.
+    fn empty_segment(&self) -> ActiveSegment {
         // ORDERING: Relaxed: see `note_switch`.
         let passed = self.clock.nanos().saturating_sub(self.switching.switched_at.load(Ordering::Relaxed));
-        Some(ActiveSegment {
-            messages: state.messages() - cut.messages,
-            // A writer between its reservation and its commit can make the sum come out low for a moment.
-            bytes: (state.bytes() - cut.bytes).saturating_add_signed(extra_bytes as isize),
-            elapsed: Duration::from_nanos(passed),
-            ..empty(self.capacity)
-        })
+        ActiveSegment { elapsed: Duration::from_nanos(passed), ..empty(self.capacity) }
     }
 
     /// The timer's look at the active segment: switches if it is time to, or tells when to look again.
     pub(crate) fn look_at_active(&self) -> Option<Duration> {
-        if !self.timed {
+        if !self.is_timed() {
             return None;
         }
         self.consider_switch(self.pending.active());
         self.active_segment(self.pending.active()).and_then(|active| self.next_check(&active))
     }
 
-    /// When the timer would look first at messages that come after a switch.
+    /// When the timer would look at messages that came now.
     pub(crate) fn first_check(&self) -> Option<Duration> {
-        self.next_check(&empty(self.capacity))
+        self.next_check(&self.empty_segment())
     }
 
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        contained(|| self.strategy.next_check(active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
+        contained(|| self.plan.strategy().next_check(active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
     }
 
     /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken
@@ -177,8 +178,7 @@ impl Core {
     }
 
     pub(super) fn are_readers_passed_over(&self) -> bool {
-        let in_active = || self.on_demand && self.active_segment(self.pending.active()).is_some();
-        self.readers().waiting() > 1 && (self.pending.backlog() > 0 || in_active())
+        self.readers().waiting() > 1 && (self.pending.backlog() > 0 || self.lock_head().left(self) > 0)
     }
 
     pub(super) fn are_senders_passed_over(&self) -> bool {
@@ -193,20 +193,6 @@ impl Core {
             self.pool.space.wake(usize::MAX);
         }
     }
-
-    /// Asks the strategy anew from what fill on it wants to be asked.
-    pub(super) fn lower_limits(&self, sequence: u64, active: &ActiveSegment) {
-        let limits =
-            pack_limits(self.capacity, self.reading.cut.get(sequence), ask_limits(&*self.strategy, active));
-        // ORDERING: Relaxed: the limits only decide when the strategy is asked.
-        self.limits.store(limits, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn load_limits(&self) -> u64 {
-        // ORDERING: Relaxed: see `lower_limits`.
-        self.limits.load(Ordering::Relaxed)
-    }
 }
 
 /// An active segment without messages.
@@ -220,11 +206,6 @@ pub(super) fn empty(capacity: Capacity) -> ActiveSegment {
     }
 }
 
-/// From what fill on a strategy wants to be asked.
-pub(super) fn ask_limits(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
-    contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
-}
-
 /// Runs user code; nothing if it panics.
 pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(user)).ok();
@@ -232,21 +213,4 @@ pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
         user_code_panicked();
     }
     result
-}
-
-/// Limits of what comes behind `cut`, as writers compare them with what a segment is filled to.
-pub(super) fn pack_limits(capacity: Capacity, cut: Cut, limits: SwitchLimits) -> u64 {
-    let messages = cut.messages.saturating_add(limits.messages).min(capacity.messages);
-    let bytes = cut.bytes.saturating_add(limits.bytes).min(capacity.bytes);
-    (messages as u64) << 32 | bytes as u64
-}
-
-#[inline]
-pub(super) fn reaches(limits: u64, messages: usize, bytes: usize) -> bool {
-    messages as u64 >= limits >> 32 || bytes as u64 >= limits & u64::from(u32::MAX)
-}
-
-/// Whether there is a limit to the bytes before the segment is full.
-pub(super) fn limits_bytes(limits: u64, capacity: Capacity) -> bool {
-    limits & u64::from(u32::MAX) < capacity.bytes as u64
 }

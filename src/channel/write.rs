@@ -1,6 +1,6 @@
 //! Writing: room in the active segment, or the next one, or a refusal.
 
-use super::switch::{limits_bytes, reaches};
+use super::plan::Fill;
 use super::{Core, Switch};
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
@@ -63,8 +63,7 @@ impl Core {
     #[inline(always)]
     fn write_inline(&self, sequence: u64, slot: Slot, bytes: &[u8]) {
         let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
-        let (messages, bytes) = slot.filled();
-        if awaited | slot.awaited | (slot.index == 0) | reaches(self.load_limits(), messages, bytes) {
+        if awaited | slot.awaited | (slot.index == 0) | self.plan.is_due(Fill::with(sequence, &slot)) {
             self.wrote(sequence, slot, awaited);
         }
     }
@@ -82,7 +81,10 @@ impl Core {
         }
         // Room in a segment first: what is given back below could otherwise be what this sender waits for.
         self.make_room(ATTACHED_BYTES, turn)?;
-        if self.is_after_others(turn) || !self.pool.reserve_referenced(len) {
+        let reserve = || self.pool.reserve_referenced(len);
+        let reserved =
+            || !self.is_after_others(turn) && (reserve() || (self.leave_what_was_read() && reserve()));
+        if !reserved() {
             // Only a reader can make room, and it may be waiting for this very segment to be full.
             self.switch_place(self.pending.active(), Switch::Full);
             return Err(Refusal::Full);
@@ -142,7 +144,8 @@ impl Core {
             Kind::Sealed => self.pending.advance(sequence),
             Kind::Ready if self.is_after_others(turn) => return Err(Refusal::Full),
             Kind::Ready if state.is_ready_for(sequence) => {
-                let segment = self.pool.acquire().ok_or(Refusal::Full)?;
+                let again = || if self.leave_what_was_read() { self.pool.acquire() } else { None };
+                let segment = self.pool.acquire().or_else(again).ok_or(Refusal::Full)?;
                 self.timer.start();
                 if !self.pending.place(sequence).open(sequence, segment) {
                     self.pool.give_back(segment);
@@ -160,16 +163,17 @@ impl Core {
         if awaited && self.receivers() == 0 {
             self.discard();
         }
+        if slot.index == 0 {
+            self.plan.begin(sequence);
+        }
         if awaited || slot.awaited {
             self.announce();
-        } else if slot.index == 0 && self.timed {
+        } else if slot.index == 0 && self.is_timed() {
             self.timer.watch_unread();
         }
-        let (messages, bytes) = slot.filled();
-        let limits = self.load_limits();
         // What is attached takes less room than it has bytes: a strategy that counts those is asked each time.
-        let counts_bytes = slot.len == ATTACHED_BYTES && limits_bytes(limits, self.capacity);
-        if counts_bytes || reaches(limits, messages, bytes) {
+        let counts_bytes = slot.len == ATTACHED_BYTES && self.plan.counts_bytes();
+        if counts_bytes || self.plan.is_due(Fill::with(sequence, &slot)) {
             self.consider_switch(sequence);
         }
     }

@@ -17,8 +17,6 @@ const LENT_ABOVE: usize = 32 << 10;
 /// The segment at the head, as far as it was sealed or cut.
 pub(super) struct Current {
     claim: Claim<Lease>,
-    /// It is sealed: the claim reaches to its end.
-    pub(super) sealed: bool,
     pieces: Pieces,
     /// Bytes taken from it so far.
     taken_bytes: u64,
@@ -33,7 +31,6 @@ impl Current {
     pub(super) fn new(lease: Lease) -> Self {
         Self {
             claim: Claim::new(lease),
-            sealed: false,
             pieces: Pieces::default(),
             taken_bytes: 0,
             skipped: 0,

@@ -93,6 +93,12 @@ impl State {
         self.0 & AWAITS != 0
     }
 
+    /// Whether there are no messages but such as a receiver has cut off, all of which set `awaits`.
+    #[inline]
+    pub(crate) fn is_cut(self) -> bool {
+        self.messages() == 0 || self.is_awaited()
+    }
+
     #[inline]
     pub(crate) fn messages(self) -> usize {
         ((self.0 >> MESSAGES_SHIFT) & MESSAGES_MASK) as usize
@@ -235,9 +241,9 @@ impl Word {
         self.change(|seen| seen.is_ready_for(sequence).then(|| seen.opened(segment))).is_some()
     }
 
-    /// Open, with a number of messages that is `worth` it → Sealed; returns the final state.
-    pub(crate) fn seal(&self, worth: impl Fn(usize) -> bool) -> Option<State> {
-        self.change(|seen| (seen.is_open() && worth(seen.messages())).then(|| seen.sealed()))
+    /// Open with messages, and `worth` it → Sealed; returns the final state.
+    pub(crate) fn seal(&self, worth: impl Fn(State) -> bool) -> Option<State> {
+        self.change(|seen| (seen.is_open() && seen.messages() > 0 && worth(seen)).then(|| seen.sealed()))
     }
 
     /// What is there now, for a receiver to take: the writer of the next message is told that it is the first
@@ -246,6 +252,13 @@ impl Word {
         // ORDERING: AcqRel as in `change`: follows the opening, and lets the next writer see what was done for the
         // cut. Nobody takes notice of `awaits` in a sealed word, and `retire` takes it off.
         State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
+    }
+
+    /// What the word says, as a step in the order of its changes: whoever reserves later sees what was done before.
+    pub(crate) fn touch(&self) -> State {
+        // ORDERING: AcqRel: Release pairs with the Acquire of `reserve`, `open` and `seal`. An exchange for the same, so
+        // that it changes nothing for anybody, and a reservation lies either before it, and is seen, or behind it.
+        State(self.0.fetch_or(0, Ordering::AcqRel))
     }
 
     /// Ready for `sequence`, or Open and empty → Closed. The old state tells whether a receiver waits.
@@ -313,7 +326,7 @@ mod tests {
         assert_eq!((word.cut().messages(), word.cut().is_awaited()), (2, true));
         assert!(word.reserve(0, CAPACITY).unwrap().awaited, "the first after the cut");
         assert_eq!(word.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
-        assert!(word.seal(|messages| messages > 3).is_none());
+        assert!(word.seal(|seen| seen.messages() > 3).is_none());
         let sealed = word.seal(|_| true).unwrap();
         assert_eq!(
             (sealed.kind(), sealed.messages(), sealed.bytes(), sealed.segment()),

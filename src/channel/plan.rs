@@ -1,0 +1,185 @@
+//! The strategy of a channel, and what it comes to: limits that writers compare, and whether time matters.
+//!
+//! ```text
+//!  63..60   59..48     47..28     27..0
+//! ┌───────┬──────────┬──────────┬─────────┐
+//! │ swaps │ sequence │ messages │  bytes  │   from what fill on writers ask the strategy
+//! └───────┴──────────┴──────────┴─────────┘
+//! ```
+//!
+//! The limits hold for the segment whose sequence (low 12 bits) they bear. The first message of the next one sets those that
+//! the strategy named for a segment without messages; until then any message asks anew. Whoever
+//! sets them exchanges them for what they were before it asked, and *swaps* counts how often the strategy was swapped, so
+//! that what an old strategy said does not take the place of what a newer one says.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Core;
+use super::switch::{contained, empty};
+use crate::cut::Cut;
+use crate::segment::state::{Capacity, Kind, Slot};
+use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
+
+const BYTES_BITS: u32 = 28;
+const MESSAGES_SHIFT: u32 = BYTES_BITS;
+const SEQUENCE_SHIFT: u32 = 48;
+const SWAPS_SHIFT: u32 = 60;
+const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
+const MESSAGES_MASK: u64 = (1 << (SEQUENCE_SHIFT - MESSAGES_SHIFT)) - 1;
+const SEQUENCE_MASK: u64 = (1 << (SWAPS_SHIFT - SEQUENCE_SHIFT)) - 1;
+const SWAPS_MASK: u64 = 0b1111 << SWAPS_SHIFT;
+
+/// How full the segment at a sequence is with a message that was just written.
+pub(super) struct Fill {
+    sequence: u64,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Fill {
+    #[inline(always)]
+    pub(super) fn with(sequence: u64, slot: &Slot) -> Self {
+        let (messages, bytes) = slot.filled();
+        Self { sequence, messages, bytes }
+    }
+}
+
+pub(super) struct Plan {
+    capacity: Capacity,
+    /// Written by whoever asks the strategy, read by writers for every message.
+    limits: AtomicU64,
+    /// Those right after a switch, in a segment without a cut; the bits of its sequence are 0.
+    first_limits: AtomicU64,
+    /// Cloned out before it is asked, so that no code of the user runs under the lock.
+    strategy: RwLock<Arc<dyn SwitchStrategy>>,
+    /// Time alone can make the strategy switch.
+    timed: AtomicBool,
+}
+
+impl Plan {
+    pub(super) fn new(strategy: Box<dyn SwitchStrategy>, capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            limits: AtomicU64::new(0),
+            first_limits: AtomicU64::new(pack(capacity, Cut::default(), ask(&*strategy, &empty(capacity)))),
+            timed: AtomicBool::new(is_timed(&*strategy, capacity)),
+            strategy: RwLock::new(Arc::from(strategy)),
+        }
+    }
+
+    pub(super) fn strategy(&self) -> Arc<dyn SwitchStrategy> {
+        Arc::clone(&self.strategy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the strategy wants to be asked.
+    #[inline(always)]
+    pub(super) fn is_due(&self, fill: Fill) -> bool {
+        let limits = self.load_limits();
+        (limits >> SEQUENCE_SHIFT ^ fill.sequence) & SEQUENCE_MASK != 0
+            || fill.messages as u64 >= limits >> MESSAGES_SHIFT & MESSAGES_MASK
+            || fill.bytes as u64 >= limits & BYTES_MASK
+    }
+
+    /// Whether the strategy wants to be asked at a number of bytes before the segment is full.
+    pub(super) fn counts_bytes(&self) -> bool {
+        self.load_limits() & BYTES_MASK < self.capacity.bytes as u64
+    }
+
+    #[inline(always)]
+    pub(super) fn load_limits(&self) -> u64 {
+        // ORDERING: Relaxed: the limits only decide when the strategy is asked.
+        self.limits.load(Ordering::Relaxed)
+    }
+
+    /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before it was asked
+    /// anything. If they have changed meanwhile, whoever is due then asks again.
+    pub(super) fn ask_limits(&self, seen: u64, sequence: u64, cut: Cut, active: &ActiveSegment) {
+        let limits = pack(self.capacity, cut, ask(&*self.strategy(), active));
+        self.exchange(seen, sequence, limits);
+    }
+
+    /// After the first message of the segment at `sequence`: the limits right after a switch.
+    pub(super) fn begin(&self, sequence: u64) {
+        // ORDERING: Relaxed: `swap` changes both under its lock; if it is halfway, they bear different counts of swaps,
+        // and whoever writes next asks.
+        let (first, seen) = (self.first_limits.load(Ordering::Relaxed), self.load_limits());
+        if (first ^ seen) & SWAPS_MASK == 0 {
+            self.exchange(seen, sequence, first);
+        }
+    }
+
+    /// Sets limits for the segment at `sequence`, unless they are no longer those that were `seen`.
+    fn exchange(&self, seen: u64, sequence: u64, limits: u64) {
+        let fill = limits & (MESSAGES_MASK << MESSAGES_SHIFT | BYTES_MASK);
+        let new = seen & SWAPS_MASK | (sequence & SEQUENCE_MASK) << SEQUENCE_SHIFT | fill;
+        // ORDERING: Relaxed, as in `load_limits`.
+        let _ = self.limits.compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Puts another strategy in place; returns the old one.
+    fn swap(&self, strategy: Arc<dyn SwitchStrategy>, timed: bool) -> Arc<dyn SwitchStrategy> {
+        let first = pack(self.capacity, Cut::default(), ask(&*strategy, &empty(self.capacity)));
+        let mut current = self.strategy.write().unwrap_or_else(PoisonError::into_inner);
+        let swaps = (self.load_limits() & SWAPS_MASK).wrapping_add(1 << SWAPS_SHIFT);
+        // ORDERING: Relaxed: see `Core::is_timed`, and `begin`.
+        self.timed.store(timed, Ordering::Relaxed);
+        self.first_limits.store(swaps | first, Ordering::Relaxed);
+        // To be asked at the next message. Under the lock: who sees these limits gets the new strategy.
+        self.limits.store(swaps, Ordering::Relaxed);
+        std::mem::replace(&mut *current, strategy)
+    }
+}
+
+impl Core {
+    /// Goes by another strategy from now on.
+    pub(crate) fn set_strategy(&self, strategy: Box<dyn SwitchStrategy>) {
+        let timed = is_timed(&*strategy, self.capacity);
+        let old = self.plan.swap(Arc::from(strategy), timed);
+        contained(|| drop(old));
+        let sequence = self.show_to_writers();
+        self.consider_switch(sequence);
+        if timed && self.active_segment(sequence).is_some() {
+            self.timer.watch_unread();
+        }
+        // It may be asleep for as long as the old strategy said.
+        self.pool.alarm.notify();
+    }
+
+    /// The active place, such that whoever writes to it and is not seen to have done so sees the new strategy.
+    fn show_to_writers(&self) -> u64 {
+        loop {
+            let sequence = self.pending.active();
+            let state = self.pending.place(sequence).touch();
+            match state.kind() {
+                Kind::Sealed => self.pending.advance(sequence),
+                Kind::Ready if !state.is_ready_for(sequence) => {}
+                Kind::Open | Kind::Ready | Kind::Closed => return sequence,
+            }
+        }
+    }
+
+    /// Whether the timer has to look after unread messages, for somebody who knows of one.
+    pub(super) fn is_timed(&self) -> bool {
+        // ORDERING: Relaxed: see `Word::touch`: either a strategy that watches time is seen here, or whoever sets it sees
+        // the message.
+        self.plan.timed.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether time alone can make the strategy switch.
+fn is_timed(strategy: &dyn SwitchStrategy, capacity: Capacity) -> bool {
+    contained(|| strategy.next_check(&empty(capacity))).flatten().is_some()
+}
+
+/// From what fill on a strategy wants to be asked.
+fn ask(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
+    contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
+}
+
+/// Limits of what comes behind `cut`, as writers compare them with what a segment is filled to.
+fn pack(capacity: Capacity, cut: Cut, limits: SwitchLimits) -> u64 {
+    let messages = cut.messages.saturating_add(limits.messages).min(capacity.messages);
+    let bytes = cut.bytes.saturating_add(limits.bytes).min(capacity.bytes);
+    (messages as u64) << MESSAGES_SHIFT | bytes as u64
+}
