@@ -86,8 +86,6 @@ pub(crate) struct Core {
 /// What receivers write.
 struct Reading {
     head: Mutex<Head>,
-    /// What the receiver whose turn it is has cut off last.
-    cut: LastCut,
     /// All that was sealed or cut was taken, when the head was last left. A hint.
     caught_up: AtomicBool,
     /// Receivers waiting for a message.
@@ -100,6 +98,8 @@ struct Reading {
 struct Switching {
     /// When the last switch was made, by the clock.
     switched_at: AtomicU64,
+    /// What was cut off the active segment.
+    cut: LastCut,
     /// One for each [`Switch`].
     switches: [AtomicU64; 5],
     /// A switch that the strategy wants is put off because the backlog is long.
@@ -124,13 +124,13 @@ impl Core {
             plan,
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),
-                cut: LastCut::default(),
                 caught_up: AtomicBool::new(false),
                 waiting: WaitList::new(),
                 lull: Lull::default(),
             }),
             switching: CachePadded(Switching {
                 switched_at: AtomicU64::new(1),
+                cut: LastCut::default(),
                 switches: Default::default(),
                 deferred: AtomicBool::new(false),
             }),

@@ -7,10 +7,11 @@
 //! └──────────┴──────────┴─────────┘
 //! ```
 //!
-//! Only the receiver whose turn it is writes the word, and it takes the cut back when it leaves the segment behind: a
-//! word that bears another segment's sequence says that there is no cut.
+//! The writer of the first message behind a cut writes the word: it took *awaits* off, so that it knows that all before its
+//! own message was cut off. So does the writer of a segment's first message, behind nothing. A word that bears another
+//! segment's sequence says that there is no cut.
 
-use crate::segment::state::State;
+use crate::segment::state::Slot;
 use crate::sync::{AtomicU64, Ordering};
 
 const SEQUENCE_SHIFT: u32 = 48;
@@ -28,13 +29,6 @@ pub(crate) struct Cut {
     pub(crate) extra_bytes: u64,
 }
 
-impl Cut {
-    /// Everything that `state` says is there.
-    pub(crate) fn behind(state: State, extra_bytes: u64) -> Self {
-        Self { messages: state.messages(), bytes: state.bytes(), extra_bytes }
-    }
-}
-
 /// The last cut.
 #[derive(Default)]
 pub(crate) struct LastCut {
@@ -43,11 +37,17 @@ pub(crate) struct LastCut {
 }
 
 impl LastCut {
-    pub(crate) fn put(&self, sequence: u64, cut: Cut) {
-        // ORDERING: Relaxed: it decides whether and when a strategy switches; a look that misses the newest cut
-        // switches a segment that is empty, or asks the strategy once more.
-        self.extra_bytes.store(cut.extra_bytes, Ordering::Relaxed);
-        let word = sequence << SEQUENCE_SHIFT | (cut.messages as u64) << MESSAGES_SHIFT | cut.bytes as u64;
+    /// Right before the cut: what is attached behind it must not be counted as before it.
+    pub(crate) fn prepare(&self, extra_bytes: u64) {
+        // ORDERING: Relaxed: the cut itself releases it to the writer of the next message.
+        self.extra_bytes.store(extra_bytes, Ordering::Relaxed);
+    }
+
+    /// All before the message in this slot was cut off.
+    pub(crate) fn put(&self, sequence: u64, slot: &Slot) {
+        let word = sequence << SEQUENCE_SHIFT | (slot.index as u64) << MESSAGES_SHIFT | slot.offset as u64;
+        // ORDERING: Relaxed: it decides when a strategy switches. A writer behind this one that does not see it yet counts
+        // more than there is, and may switch early.
         self.word.store(word, Ordering::Relaxed);
     }
 
@@ -55,14 +55,12 @@ impl LastCut {
     pub(crate) fn get(&self, sequence: u64) -> Cut {
         // ORDERING: Relaxed, as above.
         let word = self.word.load(Ordering::Relaxed);
-        if word >> SEQUENCE_SHIFT != sequence << SEQUENCE_SHIFT >> SEQUENCE_SHIFT {
+        let messages = (word >> MESSAGES_SHIFT & MESSAGES_MASK) as usize;
+        if messages == 0 || word >> SEQUENCE_SHIFT != sequence << SEQUENCE_SHIFT >> SEQUENCE_SHIFT {
             return Cut::default();
         }
-        Cut {
-            messages: (word >> MESSAGES_SHIFT & MESSAGES_MASK) as usize,
-            bytes: (word & BYTES_MASK) as usize,
-            extra_bytes: self.extra_bytes.load(Ordering::Relaxed),
-        }
+        let extra_bytes = self.extra_bytes.load(Ordering::Relaxed);
+        Cut { messages, bytes: (word & BYTES_MASK) as usize, extra_bytes }
     }
 }
 
@@ -74,12 +72,14 @@ mod tests {
     #[test]
     fn a_cut_is_one_of_its_segment_alone() {
         let last = LastCut::default();
+        last.prepare(u64::MAX);
         let cut = Cut { messages: MAX_MESSAGES, bytes: MAX_BYTES, extra_bytes: u64::MAX };
+        let behind = |index, offset| Slot { segment: 0, index, offset, len: 1, awaited: true };
         for sequence in [0, 7, u64::MAX] {
-            last.put(sequence, cut);
+            last.put(sequence, &behind(cut.messages, cut.bytes));
             assert_eq!(last.get(sequence), cut);
             assert_eq!(last.get(sequence.wrapping_add(1)), Cut::default());
-            last.put(sequence, Cut::default());
+            last.put(sequence, &behind(0, 0));
             assert_eq!(last.get(sequence), Cut::default());
         }
     }

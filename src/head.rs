@@ -144,7 +144,7 @@ impl Head {
     /// Leaves the current segment behind, which is sealed and all of which was taken.
     fn retire(&mut self, core: &Core, after: &mut Aftermath) {
         let Some(current) = self.current.take() else { return };
-        core.retire(self.segment);
+        core.pending().retire(self.segment);
         after.retired = true;
         self.segment = self.segment.wrapping_add(1);
         let handed_out = current.handed_out();

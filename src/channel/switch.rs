@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Core;
-use crate::cut::Cut;
 use crate::events::user_code_panicked;
 use crate::segment::state::{Capacity, State};
 use crate::strategy::ActiveSegment;
@@ -38,7 +37,7 @@ impl Core {
             return Some(1);
         }
         self.note_switch(cause, state);
-        Some(state.messages().saturating_sub(self.reading.cut.get(sequence).messages).max(1))
+        Some(state.messages().saturating_sub(self.switching.cut.get(sequence).messages).max(1))
     }
 
     /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
@@ -46,20 +45,14 @@ impl Core {
     /// else has switched meanwhile.
     pub(crate) fn cut(&self, sequence: u64) -> State {
         let place = self.pending.place(sequence);
-        // Before the cut: what is attached behind it must not be counted as before it.
-        let extra_bytes = place.load().segment().map_or(0, |number| self.pool.segment(number).extra_bytes());
+        if let Some(number) = place.load().segment() {
+            self.switching.cut.prepare(self.pool.segment(number).extra_bytes());
+        }
         let state = place.cut();
         if state.is_open() {
-            self.reading.cut.put(sequence, Cut::behind(state, extra_bytes));
             self.note_switch(Switch::OnDemand, state);
         }
         state
-    }
-
-    /// The place at `sequence` was read to its end.
-    pub(crate) fn retire(&self, sequence: u64) {
-        self.reading.cut.put(sequence, Cut::default());
-        self.pending.retire(sequence);
     }
 
     fn note_switch(&self, cause: Switch, state: State) {
@@ -109,7 +102,7 @@ impl Core {
         let Some(active) = self.active_segment(sequence) else { return };
         let limits = self.plan.load_limits();
         if contained(|| self.plan.strategy().should_switch(&active)) != Some(true) {
-            return self.plan.ask_limits(limits, sequence, self.reading.cut.get(sequence), &active);
+            return self.plan.ask_limits(limits, sequence, self.switching.cut.get(sequence), &active);
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -136,7 +129,7 @@ impl Core {
         if !state.is_open() || state.is_cut() {
             return None;
         }
-        let cut = self.reading.cut.get(sequence);
+        let cut = self.switching.cut.get(sequence);
         let extra_bytes = self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes);
         Some(ActiveSegment {
             messages: state.messages().saturating_sub(cut.messages),

@@ -163,6 +163,9 @@ impl Core {
         if awaited && self.receivers() == 0 {
             self.discard();
         }
+        if slot.index == 0 || slot.awaited {
+            self.switching.cut.put(sequence, &slot);
+        }
         if slot.index == 0 {
             self.plan.begin(sequence);
         }
