@@ -1,6 +1,7 @@
 //! What both ends of a channel share, and how it is opened and closed.
 
 mod figures;
+mod overflow;
 mod plan;
 mod read;
 mod switch;
@@ -11,6 +12,7 @@ use std::time::Duration;
 pub(crate) use self::switch::Switch;
 pub(crate) use self::write::{Refusal, Turn};
 
+use self::overflow::Refused;
 use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
@@ -77,6 +79,7 @@ pub(crate) struct Core {
     plan: Plan,
     reading: CachePadded<Reading>,
     switching: CachePadded<Switching>,
+    refused: CachePadded<Refused>,
 
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -138,6 +141,7 @@ impl Core {
                 switches: Default::default(),
                 deferred: AtomicBool::new(false),
             }),
+            refused: CachePadded::default(),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),

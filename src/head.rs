@@ -4,6 +4,7 @@
 //! code: what might (waking a task, dropping a payload) is noted in [`Aftermath`] and done after the turn.
 
 mod current;
+mod overflow;
 
 use bytes::Bytes;
 
@@ -90,6 +91,16 @@ impl Head {
 
     /// Finds the next message, cutting the active segment if it has to and may.
     pub(crate) fn look(&mut self, core: &Core, after: &mut Aftermath) -> Outlook {
+        self.look_and_cut(core, after, core.on_demand())
+    }
+
+    /// The same for somebody who takes nothing: without a cut.
+    fn look_without_cut(&mut self, core: &Core, after: &mut Aftermath) -> Outlook {
+        self.look_and_cut(core, after, false)
+    }
+
+    #[inline]
+    fn look_and_cut(&mut self, core: &Core, after: &mut Aftermath, may_cut: bool) -> Outlook {
         loop {
             if let Some(outlook) = self.current.as_mut().and_then(Current::outlook) {
                 return outlook;
@@ -101,7 +112,7 @@ impl Head {
                     self.take_in(core, state);
                     self.took(core, after);
                 }
-                Kind::Open if state.messages() > self.known() && core.on_demand() => {
+                Kind::Open if state.messages() > self.known() && may_cut => {
                     gather(self.known(), state, || place.load());
                     let state = core.cut(self.segment);
                     self.take_in(core, state);

@@ -387,6 +387,54 @@ fn a_strategy_is_swapped_while_a_writer_switches() {
     });
 }
 
+fn full_by_policy(name: &str, when_full: crate::WhenFull) {
+    explore(name, move || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
+        send(&tx, "1");
+        send(&tx, "2");
+        let writing = tx.clone();
+        let writer = thread::spawn(move || send(&writing, "3"));
+        let mut messages: Vec<_> = rx.try_recv().into_iter().collect();
+        writer.join().unwrap();
+        messages.extend(drain(&rx));
+        assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.accepted_messages, stats.queued_messages), (3, 0));
+        assert_eq!(stats.dropped_messages as usize, 3 - messages.len());
+        assert_eq!(stats.handed_out_messages as usize, messages.len());
+    });
+}
+
+#[test]
+fn the_oldest_is_dropped_while_a_receiver_takes_it() {
+    full_by_policy("the_oldest_is_dropped_while_a_receiver_takes_it", crate::WhenFull::DropOldest);
+}
+
+#[test]
+fn the_newest_is_dropped_while_a_receiver_makes_room() {
+    full_by_policy("the_newest_is_dropped_while_a_receiver_makes_room", crate::WhenFull::DropNewest);
+}
+
+#[test]
+fn two_writers_drop_the_oldest() {
+    explore_within(1, "two_writers_drop_the_oldest", || {
+        let (tx, rx) =
+            open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
+        send(&tx, "0");
+        let writing = tx.clone();
+        let writer = thread::spawn(move || {
+            send(&writing, "a1");
+            send(&writing, "a2");
+        });
+        send(&tx, "b1");
+        writer.join().unwrap();
+        let left = drain(&rx).len() as u64;
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.accepted_messages, stats.queued_messages), (4, 0));
+        assert_eq!(stats.dropped_messages + left, 4);
+    });
+}
+
 #[test]
 fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
     explore("the_pool_is_trimmed_while_a_sender_looks_for_room", || {

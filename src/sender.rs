@@ -7,6 +7,8 @@ use bytes::Bytes;
 use tokio::task::coop;
 
 use crate::channel::{Core, Refusal, Turn};
+#[cfg(doc)]
+use crate::config::WhenFull;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
 use crate::pace::Pace;
@@ -45,13 +47,14 @@ impl Sender {
     ///
     /// Small payloads are copied, owned ones of 32 KiB and more travel by reference count; see [`Payload`]. When
     /// `send` returns `Ok`, the message is accepted: it will be handed out, in order, unless the last receiver
-    /// is dropped before.
+    /// is dropped before, or [`WhenFull`] says that messages are dropped.
     ///
     /// # Errors
     ///
     /// [`SendError::Closed`] if every receiver is gone or one closed the channel, [`SendError::TooLarge`] if the
     /// message is longer than `max_message_bytes`, and [`SendError::Full`] only on a channel that was built with
-    /// [`WhenFull::Reject`](crate::WhenFull::Reject). Each gives the payload back.
+    /// [`WhenFull::Reject`]. Each gives the payload back. Where messages are dropped when the channel is full, `send`
+    /// does not wait and is `Ok` also for one that was dropped.
     ///
     /// # Cancel safety
     ///
@@ -78,7 +81,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if there is no room, [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for
+    /// [`TrySendError::Full`] if there is no room, unless messages are dropped then ([`WhenFull`]), [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for
     /// [`send`](Self::send). Each gives the payload back.
     ///
     /// # Examples
@@ -111,7 +114,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time; the others as for [`send`](Self::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, unless messages are dropped then; the others as for [`send`](Self::send).
     ///
     /// # Cancel safety
     ///
@@ -181,7 +184,7 @@ impl Sender {
 
     #[inline]
     pub(crate) fn attempt<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
-        if self.released { Err(Refusal::Closed) } else { self.core.try_write(payload, turn) }
+        if self.released { Err(Refusal::Closed) } else { self.core.accept(payload, turn) }
     }
 
     /// An attempt to send from the list of waiting senders.

@@ -83,6 +83,13 @@ impl Core {
         nothing_new && self.reading.caught_up.load(Ordering::Relaxed)
     }
 
+    /// Before the head is left by somebody who took nothing.
+    pub(super) fn leave(&self, head: &Head, after: &mut Aftermath) {
+        self.pass_on(head, after);
+        // ORDERING: Relaxed: a hint.
+        self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
+    }
+
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
     pub(super) fn pass_on(&self, head: &Head, after: &mut Aftermath) {
         if self.readers().waiting() > 0 {

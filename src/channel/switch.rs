@@ -29,7 +29,7 @@ impl Core {
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
+    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
         let cut = self.reading.cut.get(sequence).messages;
         let at_least = if matches!(cause, Switch::Full | Switch::Close) { 0 } else { cut };
         let state = self.pending.place(sequence).seal(|messages| messages > at_least)?;

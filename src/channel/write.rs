@@ -2,6 +2,7 @@
 
 use super::plan::reaches;
 use super::{Core, Switch};
+use crate::config::WhenFull;
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
 use crate::segment::state::{Kind, NotReserved, Slot, State};
@@ -56,7 +57,7 @@ impl Core {
     }
 
     #[inline(always)]
-    fn goes_by_reference<P: Payload>(&self, len: usize) -> bool {
+    pub(super) fn goes_by_reference<P: Payload>(&self, len: usize) -> bool {
         (P::OWNED && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes
     }
 
@@ -83,8 +84,11 @@ impl Core {
         // Room in a segment first: what is given back below could otherwise be what this sender waits for.
         self.make_room(ATTACHED_BYTES, turn)?;
         if self.is_after_others(turn) || !self.pool.reserve_referenced(len) {
-            // Only a reader can make room, and it may be waiting for this very segment to be full.
-            self.switch_place(self.pending.active(), Switch::Full);
+            // Only a reader can make room, and it may be waiting for this very segment to be full; unless what is older
+            // than this segment is dropped first.
+            if self.when_full != WhenFull::DropOldest {
+                self.switch_place(self.pending.active(), Switch::Full);
+            }
             return Err(Refusal::Full);
         }
         let (sequence, slot) = match self.reserve(ATTACHED_BYTES, turn) {

@@ -153,7 +153,33 @@ impl Current {
         len
     }
 
-    /// Once all messages were taken.
+    /// Whether all messages that are left are committed.
+    pub(super) fn is_committed(&mut self) -> bool {
+        wait_briefly(|| self.claim.look() == self.claim.remaining())
+    }
+
+    /// Whether taking all that is left would free no memory, as long as somebody refers to what was taken before.
+    pub(super) fn is_lent_alone(&self) -> bool {
+        self.claim.segment().is_shared() && self.claim.segment().is_plain()
+    }
+
+    /// Takes all messages that are left, which are committed, to drop them.
+    pub(super) fn discard_rest(&mut self, after: &mut Aftermath) -> Volume {
+        if !self.claim.segment().is_plain() {
+            let mut rest = Volume::default();
+            while self.outlook() == Some(Outlook::Readable) {
+                rest.add(1, self.discard_one(after));
+            }
+            return rest;
+        }
+        let rest = self.claim.split(self.claim.remaining());
+        let (messages, bytes) = (rest.remaining(), rest.payload().bytes);
+        self.taken_bytes += bytes as u64;
+        self.dropped.add(messages, bytes);
+        Volume { messages: messages as u64, bytes: bytes as u64 }
+    }
+
+    /// Once all messages were taken, or before they are given up.
     pub(super) fn let_pieces_go(&mut self) {
         self.pieces = Pieces::default();
     }
