@@ -1,5 +1,6 @@
 //! What both ends of a channel share, and how it is opened and closed.
 
+mod drain;
 mod figures;
 mod overflow;
 mod plan;
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     closed: AtomicBool,
     /// Senders waiting for the channel to close.
     pub(crate) closing: WaitList,
+    /// Senders waiting until what was accepted is handed out.
+    drainers: WaitList,
     timer: Timer,
 }
 
@@ -146,6 +149,7 @@ impl Core {
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),
             closing: WaitList::new(),
+            drainers: WaitList::new(),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
         }
@@ -246,6 +250,7 @@ impl Core {
         let mut head = self.lock_head();
         head.discard(self, &mut after);
         head.drop_pages();
+        after.drained = head.take_passed();
         drop(head);
         self.settle(after);
     }

@@ -10,6 +10,7 @@ use crate::channel::{Core, Refusal, Turn};
 #[cfg(doc)]
 use crate::config::WhenFull;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
+use crate::head::Passed;
 use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::payload::Payload;
@@ -245,6 +246,47 @@ impl Sender {
     /// Whether nothing more is accepted.
     pub fn is_closed(&self) -> bool {
         self.released || self.core.is_closed()
+    }
+
+    /// Switches now, and waits until everything that was accepted before is out of the channel: handed out to receivers,
+    /// or dropped by a [`WhenFull`] that says so. What is accepted later is not waited for.
+    ///
+    /// Returns at once where nothing is queued. On a closed channel it still waits for what was accepted before.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if the last receiver is gone and some of it was dropped unread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped and called again at any time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = turbostream::channel();
+    /// let reader = tokio::spawn(async move {
+    ///     let mut lines = 0;
+    ///     while let Some(batch) = rx.recv_batch(64).await {
+    ///         lines += batch.len();
+    ///     }
+    ///     lines
+    /// });
+    /// for line in 0..1000 {
+    ///     tx.send(format!("line {line}")).await?;
+    /// }
+    /// tx.drained().await?;
+    /// assert_eq!(tx.monitor().stats().handed_out_messages, 1000);
+    /// drop(tx);
+    /// assert_eq!(reader.await?, 1000);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drained(&self) -> Result<(), SendError<()>> {
+        match self.core.drained().await {
+            Passed::Taken => Ok(()),
+            Passed::Discarded => Err(SendError::Closed(())),
+        }
     }
 
     /// Swaps the strategy of the running channel: it is asked from now on, also about what the active segment holds.

@@ -23,7 +23,7 @@ impl Core {
         let mut head = self.lock_head();
         head.drop_pages();
         head.give_up_rest(self, &mut after);
-        self.leave(&head, &mut after);
+        self.leave(&mut head, &mut after);
         drop(head);
         self.settle(after);
         self.pool.trim(0);

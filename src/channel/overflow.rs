@@ -99,7 +99,7 @@ impl Core {
         } else {
             Way::None
         };
-        self.leave(&head, &mut after);
+        self.leave(&mut head, &mut after);
         drop(head);
         self.settle(after);
         way

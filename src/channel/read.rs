@@ -54,6 +54,7 @@ impl Core {
         if result.is_some() {
             self.pass_on(&head, &mut after);
         }
+        after.drained = head.take_passed();
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
         if head.holds_rest() {
@@ -84,7 +85,8 @@ impl Core {
     }
 
     /// Before the head is left by somebody who took nothing.
-    pub(super) fn leave(&self, head: &Head, after: &mut Aftermath) {
+    pub(super) fn leave(&self, head: &mut Head, after: &mut Aftermath) {
+        after.drained = head.take_passed();
         self.pass_on(head, after);
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
@@ -124,6 +126,9 @@ impl Core {
         }
         if after.left > 0 {
             self.readers().wake(after.left);
+        }
+        if after.drained {
+            self.drainers.wake_all();
         }
         if !after.discarded.is_empty() {
             contained(|| drop(after.discarded));

@@ -190,6 +190,7 @@ impl Drop for Reservation<'_> {
             let awaited = self.core.pool.segment(slot.segment).abandon(&slot);
             self.core.pool.release_referenced(self.referenced);
             self.core.wrote(self.sequence, slot, awaited);
+            self.core.abandoned();
         }
     }
 }

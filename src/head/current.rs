@@ -13,6 +13,8 @@ use crate::segment::{Claim, Content};
 
 /// Above this length a message is lent in Safe mode.
 const LENT_ABOVE: usize = 32 << 10;
+/// The last message that is known to be readable is not taken quickly: more is to be done behind it.
+const QUICK_FROM: usize = 2;
 
 /// The segment at the head, as far as it was sealed or cut.
 pub(super) struct Current {
@@ -26,6 +28,8 @@ pub(super) struct Current {
     skipped: u64,
     /// What was taken and dropped.
     dropped: Volume,
+    /// How many readable messages there have to be for one to be taken quickly.
+    quick_from: usize,
 }
 
 impl Current {
@@ -38,6 +42,7 @@ impl Current {
             taken_bytes: 0,
             skipped: 0,
             dropped: Volume::default(),
+            quick_from: QUICK_FROM,
         }
     }
 
@@ -49,6 +54,16 @@ impl Current {
     /// How many messages of the segment are known to be sealed or cut.
     pub(super) fn end(&self) -> usize {
         self.claim.end()
+    }
+
+    /// How many of them were taken or skipped.
+    pub(super) fn position(&self) -> usize {
+        self.claim.position()
+    }
+
+    /// Whether messages can be taken quickly at all, which costs `take_quickly` nothing.
+    pub(super) fn take_quickly_unless(&mut self, slowly: bool) {
+        self.quick_from = if slowly { usize::MAX } else { QUICK_FROM };
     }
 
     /// How many of them were not taken yet.
@@ -74,7 +89,7 @@ impl Current {
     /// See [`Head::take_quickly`](super::Head::take_quickly).
     #[inline]
     pub(super) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
-        if self.claim.readable() < 2 {
+        if self.claim.readable() < self.quick_from {
             return None;
         }
         let (offset, len) = self.claim.inline_next()?;
