@@ -1,6 +1,8 @@
 //! What both ends of a channel share, and how it is opened and closed.
 
+mod drain;
 mod figures;
+mod overflow;
 mod plan;
 mod read;
 mod switch;
@@ -11,6 +13,7 @@ use std::time::Duration;
 pub(crate) use self::switch::Switch;
 pub(crate) use self::write::{Refusal, Turn};
 
+use self::overflow::Refused;
 use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
@@ -74,12 +77,15 @@ pub(crate) struct Core {
     plan: Plan,
     reading: CachePadded<Reading>,
     switching: CachePadded<Switching>,
+    refused: CachePadded<Refused>,
 
     senders: AtomicUsize,
     receivers: AtomicUsize,
     closed: AtomicBool,
     /// Senders waiting for the channel to close.
     pub(crate) closing: WaitList,
+    /// Senders waiting until what was accepted is handed out.
+    drainers: WaitList,
     timer: Timer,
 }
 
@@ -134,10 +140,12 @@ impl Core {
                 switches: Default::default(),
                 deferred: AtomicBool::new(false),
             }),
+            refused: CachePadded::default(),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),
             closing: WaitList::new(),
+            drainers: WaitList::new(),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
         }
@@ -239,6 +247,7 @@ impl Core {
         let mut head = self.lock_head();
         head.discard(self, &mut after);
         head.drop_pages();
+        after.drained = head.take_passed();
         drop(head);
         self.settle(after);
     }

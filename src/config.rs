@@ -42,6 +42,47 @@ pub enum WhenFull {
     Wait,
     /// `send` returns [`SendError::Full`](crate::SendError::Full) at once.
     Reject,
+    /// The message is dropped, and its sender gets `Ok` at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use turbostream::WhenFull;
+    /// let (tx, rx) = turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::DropNewest).build()?;
+    /// for number in 0..100_000 {
+    ///     tx.send(number.to_string()).await?;
+    /// }
+    /// assert_eq!(rx.recv().await.unwrap(), "0");
+    /// let stats = tx.monitor().stats();
+    /// assert_eq!(stats.dropped_messages, 100_000 - 1 - stats.queued_messages);
+    /// # Ok(()) }
+    /// ```
+    DropNewest,
+    /// The oldest messages are dropped, a segment at a time, and its sender gets `Ok` at once.
+    ///
+    /// What goes is the oldest sealed segment, or what is unread of it; [`Batch::first_sequence`](crate::Batch::first_sequence)
+    /// shows
+    /// the gap. Nothing goes that would make no room: memory that a `Bytes` or `Batch` in your hands refers to is never
+    /// taken back. Where only such memory is in the way, or the oldest segment is still being written to by another
+    /// sender, it is the new message that is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use turbostream::WhenFull;
+    /// let (tx, rx) = turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::DropOldest).build()?;
+    /// for number in 0..100_000 {
+    ///     tx.send(number.to_string()).await?;
+    /// }
+    /// let dropped = tx.monitor().stats().dropped_messages;
+    /// let batch = rx.recv_batch(1).await.unwrap();
+    /// assert_eq!(batch.first_sequence(), dropped);
+    /// assert_eq!(batch.get(0).unwrap(), dropped.to_string().as_bytes());
+    /// # Ok(()) }
+    /// ```
+    DropOldest,
 }
 
 /// Settings of a channel to be built; see [`builder`].
@@ -176,7 +217,7 @@ impl Builder {
         self
     }
 
-    /// What `send` does when there is no room; [`WhenFull::Wait`] by default.
+    /// What becomes of a message when there is no room; [`WhenFull::Wait`] by default.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self

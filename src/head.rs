@@ -4,10 +4,13 @@
 //! code: what might (waking a task, dropping a payload) is noted in [`Aftermath`] and done after the turn.
 
 mod current;
+mod mark;
+mod overflow;
 
 use bytes::Bytes;
 
 use self::current::Current;
+pub(crate) use self::mark::{Mark, Passed};
 use crate::batch::Batch;
 use crate::channel::Core;
 use crate::config::ReadMode;
@@ -46,6 +49,8 @@ pub(crate) struct Aftermath {
     pub(crate) released: usize,
     /// Messages that other receivers could take.
     pub(crate) left: usize,
+    /// The mark that somebody waits for was passed.
+    pub(crate) drained: bool,
     /// Payloads to be dropped.
     pub(crate) discarded: Vec<Bytes>,
 }
@@ -74,6 +79,10 @@ pub(crate) struct Head {
     /// From segments that are done with.
     handed_out: Volume,
     dropped: Volume,
+    /// Where whoever waits for a mark wants to be told.
+    mark: Option<Mark>,
+    /// The first message that was dropped because nobody was left to read it.
+    discarded_from: Option<Mark>,
 }
 
 impl Head {
@@ -85,11 +94,23 @@ impl Head {
             pages: Pages::default(),
             handed_out: Volume::default(),
             dropped: Volume::default(),
+            mark: None,
+            discarded_from: None,
         }
     }
 
     /// Finds the next message, cutting the active segment if it has to and may.
     pub(crate) fn look(&mut self, core: &Core, after: &mut Aftermath) -> Outlook {
+        self.look_and_cut(core, after, core.on_demand())
+    }
+
+    /// The same for somebody who takes nothing: without a cut.
+    fn look_without_cut(&mut self, core: &Core, after: &mut Aftermath) -> Outlook {
+        self.look_and_cut(core, after, false)
+    }
+
+    #[inline]
+    fn look_and_cut(&mut self, core: &Core, after: &mut Aftermath, may_cut: bool) -> Outlook {
         loop {
             if let Some(outlook) = self.current.as_mut().and_then(Current::outlook) {
                 return outlook;
@@ -101,7 +122,7 @@ impl Head {
                     self.take_in(core, state);
                     self.took(core, after);
                 }
-                Kind::Open if state.messages() > self.known() && core.on_demand() => {
+                Kind::Open if state.messages() > self.known() && may_cut => {
                     gather(self.known(), state, || place.load());
                     let state = core.cut(self.segment);
                     self.take_in(core, state);
@@ -139,6 +160,7 @@ impl Head {
             // Whoever sealed it may not have got to that yet, and writers look for the place that `active` names.
             core.pending().advance(self.segment);
         }
+        self.note_mark();
     }
 
     /// Leaves the current segment behind, which is sealed and all of which was taken.
@@ -228,6 +250,8 @@ impl Head {
     }
 
     fn discard_one(&mut self, core: &Core, after: &mut Aftermath) {
+        let position = self.position();
+        self.discarded_from.get_or_insert(position);
         let current = self.current.as_mut().expect("a readable message has a segment");
         let len = current.discard_one(after);
         self.dropped.add(1, len);

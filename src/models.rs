@@ -7,6 +7,7 @@
 //! `LOOM_MAX_PREEMPTIONS` sets the bound; each model prints how many executions it explored.
 //! Segments hold two messages, and sequences start just before their wrap.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -388,6 +389,136 @@ fn a_strategy_is_swapped_while_a_writer_switches() {
         assert_eq!(drain(&rx), ["1", "2", "3"], "each of them is reason enough to switch");
         send(&tx, "4");
         assert_eq!(drain(&rx), ["4"], "the limits are the new ones");
+    });
+}
+
+#[test]
+fn a_sender_waits_until_two_receivers_took_it_all() {
+    explore("a_sender_waits_until_two_receivers_took_it_all", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        send(&tx, "2");
+        let rx1 = rx.clone();
+        let one = thread::spawn(move || assert!(block_on(rx1.recv()).is_some()));
+        let two = thread::spawn(move || assert!(block_on(rx.recv()).is_some()));
+        block_on(tx.drained()).unwrap();
+        assert_eq!(tx.monitor().stats().handed_out_messages, 2);
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_waits_for_what_came_before_and_no_more() {
+    explore("a_sender_waits_for_what_came_before_and_no_more", || {
+        let (tx, rx) = open(small(3).segment_messages(4).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        let (tx1, rx1) = (tx.clone(), rx.clone());
+        let writer = thread::spawn(move || send(&tx1, "2"));
+        let reader = thread::spawn(move || drop(block_on(rx1.recv())));
+        block_on(tx.drained()).unwrap();
+        assert!(tx.monitor().stats().handed_out_messages >= 1);
+        reader.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(drain(&rx), ["2"]);
+    });
+}
+
+#[test]
+fn a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves() {
+    explore("a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        drop(block_on(rx.recv()));
+        send(&tx, "2");
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || {
+            let mut drained = pin!(tx1.drained());
+            let _ = drained.as_mut().poll(&mut Context::from_waker(&noop_waker()));
+        });
+        let reader = thread::spawn(move || drop(rx));
+        let result = block_on(tx.drained());
+        assert!(matches!(result, Err(crate::SendError::Closed(()))), "{result:?}");
+        other.join().unwrap();
+        reader.join().unwrap();
+        assert!(matches!(block_on(tx.drained()), Err(crate::SendError::Closed(()))));
+    });
+}
+
+/// A payload that gives up when it is to become part of the channel; quietly, as a model runs it many times.
+struct Faulty;
+
+impl crate::Payload for Faulty {}
+impl crate::payload::sealed::Sealed for Faulty {
+    const OWNED: bool = true;
+    fn as_slice(&self) -> &[u8] {
+        &[7; SEGMENT_BYTES + 1]
+    }
+    fn into_bytes(self) -> Bytes {
+        resume_unwind(Box::new(()))
+    }
+}
+
+#[test]
+fn padding_is_nothing_to_wait_for() {
+    explore("padding_is_nothing_to_wait_for", || {
+        let (tx, rx) = open(small(4).max_message_bytes(SEGMENT_BYTES + 1));
+        let tx1 = tx.clone();
+        let writer = thread::spawn(move || {
+            assert!(catch_unwind(AssertUnwindSafe(|| tx1.try_send(Faulty).is_ok())).is_err());
+        });
+        block_on(tx.drained()).unwrap();
+        writer.join().unwrap();
+        block_on(tx.drained()).unwrap();
+        assert!(rx.try_recv().is_err());
+    });
+}
+
+fn full_by_policy(name: &str, when_full: crate::WhenFull) {
+    explore(name, move || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
+        send(&tx, "1");
+        send(&tx, "2");
+        let writing = tx.clone();
+        let writer = thread::spawn(move || send(&writing, "3"));
+        let mut messages: Vec<_> = rx.try_recv().into_iter().collect();
+        writer.join().unwrap();
+        messages.extend(drain(&rx));
+        assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.accepted_messages, stats.queued_messages), (3, 0));
+        assert_eq!(stats.dropped_messages as usize, 3 - messages.len());
+        assert_eq!(stats.handed_out_messages as usize, messages.len());
+    });
+}
+
+#[test]
+fn the_oldest_is_dropped_while_a_receiver_takes_it() {
+    full_by_policy("the_oldest_is_dropped_while_a_receiver_takes_it", crate::WhenFull::DropOldest);
+}
+
+#[test]
+fn the_newest_is_dropped_while_a_receiver_makes_room() {
+    full_by_policy("the_newest_is_dropped_while_a_receiver_makes_room", crate::WhenFull::DropNewest);
+}
+
+#[test]
+fn two_writers_drop_the_oldest() {
+    explore_within(1, "two_writers_drop_the_oldest", || {
+        let (tx, rx) =
+            open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
+        send(&tx, "0");
+        let writing = tx.clone();
+        let writer = thread::spawn(move || {
+            send(&writing, "a1");
+            send(&writing, "a2");
+        });
+        send(&tx, "b1");
+        writer.join().unwrap();
+        let left = drain(&rx).len() as u64;
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.accepted_messages, stats.queued_messages), (4, 0));
+        assert_eq!(stats.dropped_messages + left, 4);
     });
 }
 

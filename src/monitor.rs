@@ -104,7 +104,7 @@ pub struct Switches {
     pub strategy: u64,
     /// A receiver was waiting, and nothing sealed was left.
     pub on_demand: u64,
-    /// A flush asked for it.
+    /// A flush asked for it, or a sender that waits until the channel is drained.
     pub requested: u64,
     /// The channel was closed.
     pub close: u64,

@@ -209,6 +209,12 @@ impl Pool {
             || self.used_bytes.load(Ordering::Relaxed) + self.footprint() <= self.max_bytes
     }
 
+    /// Whether so much memory could be had at this moment, if pooled segments were given up for it.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let pooled = self.pooled_segments() * self.footprint();
+        self.used_bytes().saturating_sub(pooled) + bytes <= self.max_bytes
+    }
+
     /// A segment that nobody references any more.
     fn recycle(&self, number: usize) {
         self.recycle_quietly(number);

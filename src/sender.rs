@@ -6,7 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::channel::{Core, Refusal, Turn};
+#[cfg(doc)]
+use crate::config::WhenFull;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
+use crate::head::Passed;
 use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::payload::Payload;
@@ -44,13 +47,14 @@ impl Sender {
     ///
     /// Small payloads are copied, owned ones of 32 KiB and more travel by reference count; see [`Payload`]. When
     /// `send` returns `Ok`, the message is accepted: it will be handed out, in order, unless the last receiver
-    /// is dropped before.
+    /// is dropped before, or [`WhenFull`] says that messages are dropped.
     ///
     /// # Errors
     ///
     /// [`SendError::Closed`] if every receiver is gone or one closed the channel, [`SendError::TooLarge`] if the
     /// message is longer than `max_message_bytes`, and [`SendError::Full`] only on a channel that was built with
-    /// [`WhenFull::Reject`](crate::WhenFull::Reject). Each gives the payload back.
+    /// [`WhenFull::Reject`]. Each gives the payload back. Where messages are dropped when the channel is full, `send`
+    /// does not wait and is `Ok` also for one that was dropped.
     ///
     /// # Cancel safety
     ///
@@ -77,7 +81,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if there is no room, [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for
+    /// [`TrySendError::Full`] if there is no room, unless messages are dropped then ([`WhenFull`]), [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for
     /// [`send`](Self::send). Each gives the payload back.
     ///
     /// # Examples
@@ -110,7 +114,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time; the others as for [`send`](Self::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, unless messages are dropped then; the others as for [`send`](Self::send).
     ///
     /// # Cancel safety
     ///
@@ -180,7 +184,7 @@ impl Sender {
 
     #[inline]
     pub(crate) fn attempt<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
-        if self.released { Err(Refusal::Closed) } else { self.core.try_write(payload, turn) }
+        if self.released { Err(Refusal::Closed) } else { self.core.accept(payload, turn) }
     }
 
     /// An attempt to send from the list of waiting senders.
@@ -241,6 +245,47 @@ impl Sender {
     /// Whether nothing more is accepted.
     pub fn is_closed(&self) -> bool {
         self.released || self.core.is_closed()
+    }
+
+    /// Switches now, and waits until everything that was accepted before is out of the channel: handed out to receivers,
+    /// or dropped by a [`WhenFull`] that says so. What is accepted later is not waited for.
+    ///
+    /// Returns at once where nothing is queued. On a closed channel it still waits for what was accepted before.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if the last receiver is gone and some of it was dropped unread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped and called again at any time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = turbostream::channel();
+    /// let reader = tokio::spawn(async move {
+    ///     let mut lines = 0;
+    ///     while let Some(batch) = rx.recv_batch(64).await {
+    ///         lines += batch.len();
+    ///     }
+    ///     lines
+    /// });
+    /// for line in 0..1000 {
+    ///     tx.send(format!("line {line}")).await?;
+    /// }
+    /// tx.drained().await?;
+    /// assert_eq!(tx.monitor().stats().handed_out_messages, 1000);
+    /// drop(tx);
+    /// assert_eq!(reader.await?, 1000);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drained(&self) -> Result<(), SendError<()>> {
+        match self.core.drained().await {
+            Passed::Taken => Ok(()),
+            Passed::Discarded => Err(SendError::Closed(())),
+        }
     }
 
     /// Swaps the strategy of the running channel: it is asked from now on, also about what the active segment holds.

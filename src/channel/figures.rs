@@ -23,7 +23,7 @@ impl Core {
         let mut head = self.lock_head();
         head.drop_pages();
         head.give_up_rest(self, &mut after);
-        self.pass_on(&head, &mut after);
+        self.leave(&mut head, &mut after);
         drop(head);
         self.settle(after);
         self.pool.trim(0);
@@ -86,9 +86,11 @@ impl Core {
         }
         self.count_memory(stats);
         (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
-        (stats.dropped_messages, stats.dropped_bytes) = (dropped.messages, dropped.bytes);
-        stats.accepted_messages = stats.queued_messages + handed_out.messages + dropped.messages;
-        stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + dropped.bytes;
+        let (refused_messages, refused_bytes) = self.refused.load();
+        stats.dropped_messages = dropped.messages + refused_messages;
+        stats.dropped_bytes = dropped.bytes + refused_bytes;
+        stats.accepted_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
+        stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
     }
 
     /// Divides what is not counted yet, so that the sum is one that the channel had: the head is locked, so

@@ -57,6 +57,7 @@ impl Core {
         if result.is_some() || after.retired {
             self.pass_on(&head, &mut after);
         }
+        after.drained = head.take_passed();
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
         if head.holds_rest(self) {
@@ -94,13 +95,19 @@ impl Core {
         let mut after = Aftermath::default();
         let mut head = self.lock_head();
         head.leave_if_read(self, &mut after);
-        if after.retired {
-            self.pass_on(&head, &mut after);
-        }
+        self.leave(&mut head, &mut after);
         drop(head);
         let recycled = after.recycled > 0;
         self.settle(after);
         recycled
+    }
+
+    /// Before the head is left by somebody who took nothing.
+    pub(super) fn leave(&self, head: &mut Head, after: &mut Aftermath) {
+        after.drained = head.take_passed();
+        self.pass_on(head, after);
+        // ORDERING: Relaxed: a hint.
+        self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
     }
 
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
@@ -137,6 +144,9 @@ impl Core {
         }
         if after.left > 0 {
             self.readers().wake(after.left);
+        }
+        if after.drained {
+            self.drainers.wake_all();
         }
         if !after.discarded.is_empty() {
             contained(|| drop(after.discarded));

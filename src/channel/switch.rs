@@ -28,7 +28,7 @@ impl Core {
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
+    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
         let empty_too = matches!(cause, Switch::Full | Switch::Close);
         let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
         self.pending.advance(sequence);

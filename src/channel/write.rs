@@ -2,6 +2,7 @@
 
 use super::plan::Fill;
 use super::{Core, Switch};
+use crate::config::WhenFull;
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
 use crate::segment::state::{Kind, NotReserved, Slot, State};
@@ -56,7 +57,7 @@ impl Core {
     }
 
     #[inline(always)]
-    fn goes_by_reference<P: Payload>(&self, len: usize) -> bool {
+    pub(super) fn goes_by_reference<P: Payload>(&self, len: usize) -> bool {
         (P::OWNED && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes
     }
 
@@ -85,8 +86,11 @@ impl Core {
         let reserved =
             || !self.is_after_others(turn) && (reserve() || (self.leave_what_was_read() && reserve()));
         if !reserved() {
-            // Only a reader can make room, and it may be waiting for this very segment to be full.
-            self.switch_place(self.pending.active(), Switch::Full);
+            // Only a reader can make room, and it may be waiting for this very segment to be full; unless what is older
+            // than this segment is dropped first.
+            if self.when_full != WhenFull::DropOldest {
+                self.switch_place(self.pending.active(), Switch::Full);
+            }
             return Err(Refusal::Full);
         }
         let (sequence, slot) = match self.reserve(ATTACHED_BYTES, turn) {
@@ -196,6 +200,7 @@ impl Drop for Reservation<'_> {
             let awaited = self.core.pool.segment(slot.segment).abandon(&slot);
             self.core.pool.release_referenced(self.referenced);
             self.core.wrote(self.sequence, slot, awaited);
+            self.core.abandoned();
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::segment::{Claim, Content};
 
 /// Above this length a message is lent in Safe mode.
 const LENT_ABOVE: usize = 32 << 10;
+/// The last message that is known to be readable is not taken quickly: more is to be done behind it.
+const QUICK_FROM: usize = 2;
 
 /// The segment at the head, as far as it was sealed or cut.
 pub(super) struct Current {
@@ -24,6 +26,8 @@ pub(super) struct Current {
     skipped: u64,
     /// What was taken and dropped.
     dropped: Volume,
+    /// How many readable messages there have to be for one to be taken quickly.
+    quick_from: usize,
 }
 
 impl Current {
@@ -35,6 +39,7 @@ impl Current {
             taken_bytes: 0,
             skipped: 0,
             dropped: Volume::default(),
+            quick_from: QUICK_FROM,
         }
     }
 
@@ -46,6 +51,16 @@ impl Current {
     /// How many messages of the segment are known to be sealed or cut.
     pub(super) fn end(&self) -> usize {
         self.claim.end()
+    }
+
+    /// How many of them were taken or skipped.
+    pub(super) fn position(&self) -> usize {
+        self.claim.position()
+    }
+
+    /// Whether messages can be taken quickly at all, which costs `take_quickly` nothing.
+    pub(super) fn take_quickly_unless(&mut self, slowly: bool) {
+        self.quick_from = if slowly { usize::MAX } else { QUICK_FROM };
     }
 
     /// How many of them were not taken yet.
@@ -71,7 +86,7 @@ impl Current {
     /// See [`Head::take_quickly`](super::Head::take_quickly).
     #[inline]
     pub(super) fn take_quickly(&mut self, mode: ReadMode) -> Option<(Bytes, usize)> {
-        if self.claim.readable() < 2 {
+        if self.claim.readable() < self.quick_from {
             return None;
         }
         let Some((offset, len)) = self.claim.inline_next() else {
@@ -155,7 +170,33 @@ impl Current {
         len
     }
 
-    /// Once all messages were taken.
+    /// Whether all messages that are left are committed.
+    pub(super) fn is_committed(&mut self) -> bool {
+        wait_briefly(|| self.claim.look() == self.claim.remaining())
+    }
+
+    /// Whether taking all that is left would free no memory, as long as somebody refers to what was taken before.
+    pub(super) fn is_lent_alone(&self) -> bool {
+        self.claim.segment().is_shared() && self.claim.segment().is_plain()
+    }
+
+    /// Takes all messages that are left, which are committed, to drop them.
+    pub(super) fn discard_rest(&mut self, after: &mut Aftermath) -> Volume {
+        if !self.claim.segment().is_plain() {
+            let mut rest = Volume::default();
+            while self.outlook() == Some(Outlook::Readable) {
+                rest.add(1, self.discard_one(after));
+            }
+            return rest;
+        }
+        let rest = self.claim.split(self.claim.remaining());
+        let (messages, bytes) = (rest.remaining(), rest.payload().bytes);
+        self.taken_bytes += bytes as u64;
+        self.dropped.add(messages, bytes);
+        Volume { messages: messages as u64, bytes: bytes as u64 }
+    }
+
+    /// Once all messages were taken, or before they are given up.
     pub(super) fn let_pieces_go(&mut self) {
         self.pieces = Pieces::default();
     }

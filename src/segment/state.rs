@@ -104,6 +104,11 @@ impl State {
         ((self.0 >> MESSAGES_SHIFT) & MESSAGES_MASK) as usize
     }
 
+    /// The same of a word of any kind: none where there is no segment.
+    pub(crate) fn messages_written(self) -> usize {
+        if matches!(self.kind(), Kind::Open | Kind::Sealed) { self.messages() } else { 0 }
+    }
+
     #[inline]
     pub(crate) fn bytes(self) -> usize {
         (self.0 & BYTES_MASK) as usize

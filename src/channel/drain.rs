@@ -1,0 +1,45 @@
+//! Waiting until everything that was accepted is out of the channel.
+
+use tokio::task::coop;
+
+use super::{Core, Switch};
+use crate::head::{Aftermath, Mark, Passed};
+
+impl Core {
+    /// Switches, and waits for what was accepted before.
+    pub(crate) async fn drained(&self) -> Passed {
+        let mark = self.mark();
+        self.switch_place(mark.segment, Switch::Requested);
+        coop::consume_budget().await;
+        self.drainers.until(|attempt| self.has_passed(mark, attempt.enlisted)).await
+    }
+
+    /// Behind everything that is accepted by now.
+    fn mark(&self) -> Mark {
+        let segment = self.pending.active();
+        // A place that was left meanwhile may say anything: the head is beyond it, whatever number comes with it.
+        Mark { segment, messages: self.pending.place(segment).load().messages_written() }
+    }
+
+    /// What became of the messages before `mark`. Nothing if some are left; then, if `enlisted`, whoever takes the last
+    /// of them is sure to wake all drainers.
+    fn has_passed(&self, mark: Mark, enlisted: bool) -> Option<Passed> {
+        let mut after = Aftermath::default();
+        let mut head = self.lock_head();
+        let passed = head.passed(self, mark, &mut after);
+        if passed.is_none() && enlisted {
+            head.watch(mark);
+        }
+        if after.retired {
+            self.leave(&mut head, &mut after);
+        }
+        drop(head);
+        self.settle(after);
+        passed
+    }
+
+    /// A message that was reserved turned out to be none: drainers may have waited for it, and receivers do not.
+    pub(super) fn abandoned(&self) {
+        self.drainers.wake_all();
+    }
+}

@@ -1,0 +1,126 @@
+//! What becomes of a message for which there is no room, where that is not for its sender to wait for.
+
+use super::switch::contained;
+use super::{Core, Refusal, Turn};
+use crate::config::WhenFull;
+use crate::head::Aftermath;
+use crate::payload::Payload;
+use crate::segment::ATTACHED_BYTES;
+use crate::segment::state::Kind;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Messages that were dropped before they got a place.
+#[derive(Default)]
+pub(super) struct Refused {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Refused {
+    fn add(&self, bytes: usize) {
+        // ORDERING: Relaxed: figures.
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Messages, and their bytes.
+    pub(super) fn load(&self) -> (u64, u64) {
+        // ORDERING: Relaxed, as above.
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// What there is to be said for another try.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// There is room. If it cannot be had, it is about to come or somebody else's by now: it is looked for once, not for
+    /// ever.
+    Seen,
+    /// Room was made.
+    Made,
+    /// Nothing.
+    None,
+}
+
+impl Core {
+    /// Accepts a message, or says why not and leaves the payload where it is. Never full where [`WhenFull`] says that
+    /// messages are dropped then.
+    #[inline]
+    pub(crate) fn accept<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
+        match self.try_write(payload, turn) {
+            Err(Refusal::Full) if self.drops_when_full() => self.accept_by_dropping(payload, turn),
+            result => result,
+        }
+    }
+
+    fn drops_when_full(&self) -> bool {
+        matches!(self.when_full, WhenFull::DropNewest | WhenFull::DropOldest)
+    }
+
+    #[cold]
+    fn accept_by_dropping<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
+        let len = payload.as_ref().map_or(0, |payload| payload.as_slice().len());
+        let by_reference = self.goes_by_reference::<P>(len);
+        let mut trusting = true;
+        loop {
+            let way = self.make_way(len, by_reference, trusting);
+            trusting = way != Way::Seen;
+            match self.try_write(payload, turn) {
+                Err(Refusal::Full) if way != Way::None => {}
+                Err(Refusal::Full) => {
+                    self.refused.add(len);
+                    contained(|| drop(payload.take()));
+                    return Ok(());
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Makes room by dropping what may be dropped, where none is to be seen.
+    fn make_way(&self, len: usize, by_reference: bool, trusting: bool) -> Way {
+        let is_seen = || trusting && self.would_fit(len, by_reference);
+        let oldest = self.when_full == WhenFull::DropOldest;
+        if is_seen() {
+            return Way::Seen;
+        }
+        if !oldest && !self.is_read_and_not_left() {
+            return Way::None;
+        }
+        let mut after = Aftermath::default();
+        let mut head = self.lock_head();
+        let way = if is_seen() {
+            // Receivers make room under this very lock.
+            Way::Seen
+        } else if head.leave_read(self, &mut after)
+            || (oldest && head.drop_oldest(self, by_reference, &mut after))
+        {
+            Way::Made
+        } else {
+            Way::None
+        };
+        self.leave(&mut head, &mut after);
+        drop(head);
+        self.settle(after);
+        way
+    }
+
+    /// Whether there is room for the message, as far as can be told without trying.
+    fn would_fit(&self, len: usize, by_reference: bool) -> bool {
+        let state = self.pending.place(self.pending.active()).load();
+        let in_segment = if by_reference { ATTACHED_BYTES } else { len };
+        let is_active = state.is_open() && state.has_room(in_segment, self.capacity);
+        let segment = if is_active { 0 } else { self.pool.footprint() };
+        let referenced = if by_reference { len } else { 0 };
+        self.pool.has_room_for(segment + referenced)
+    }
+
+    /// Whether all of the segment at the head was read, which was then sealed, and nobody has come by since to leave it
+    /// behind; as far as can be told from outside.
+    fn is_read_and_not_left(&self) -> bool {
+        let sequence = self.pending.head();
+        let state = self.pending.place(sequence).load();
+        // ORDERING: Relaxed: a hint.
+        state.kind() == Kind::Sealed && state.is_cut() && self.reading.caught_up.load(Ordering::Relaxed)
+    }
+}

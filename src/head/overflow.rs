@@ -1,0 +1,53 @@
+//! Dropping the oldest messages to make room for the newest.
+
+use super::{Aftermath, Head};
+use crate::channel::{Core, Switch};
+use crate::segment::state::Kind;
+
+impl Head {
+    /// Leaves behind what is sealed and was read, without dropping anything; true if that made room.
+    pub(crate) fn leave_read(&mut self, core: &Core, after: &mut Aftermath) -> bool {
+        self.look_without_cut(core, after);
+        after.recycled > 0
+    }
+
+    /// Drops what is unread of the oldest sealed segment, what was read being left; false, and nothing is dropped, if that
+    /// would make no room.
+    ///
+    /// The active segment comes last, and only `for_reference`: it has memory to give where payloads that travel by
+    /// reference are in it.
+    pub(crate) fn drop_oldest(&mut self, core: &Core, for_reference: bool, after: &mut Aftermath) -> bool {
+        if !self.is_sealed(core) {
+            if !for_reference || core.pool().referenced_bytes() == 0 {
+                return false;
+            }
+            core.seal(self.segment, Switch::Full);
+            if !self.is_sealed(core) {
+                return false;
+            }
+        }
+        let following = core.pending().place(self.segment.wrapping_add(1)).load().kind();
+        let Some(current) = &mut self.current else { return false };
+        current.let_pieces_go();
+        // What a writer is still at cannot be dropped, and what is lent is not given back: nor is what lies behind it
+        // in the same segment, so it goes only where it is in the way of what can be.
+        if !current.is_committed() || (current.is_lent_alone() && following != Kind::Sealed) {
+            return false;
+        }
+        let dropped = current.discard_rest(after);
+        self.dropped.messages += dropped.messages;
+        self.dropped.bytes += dropped.bytes;
+        self.took(core, after);
+        true
+    }
+
+    /// Whether the segment at the head is sealed; then all of its messages are known.
+    fn is_sealed(&mut self, core: &Core) -> bool {
+        let state = core.pending().place(self.segment).load();
+        let sealed = state.kind() == Kind::Sealed;
+        if sealed {
+            self.take_in(core, state);
+        }
+        sealed
+    }
+}
