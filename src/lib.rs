@@ -85,6 +85,7 @@ pub use sender::Sender;
 pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
+pub use stream::Batches;
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

@@ -143,15 +143,8 @@ impl Receiver {
     /// # }
     /// ```
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        // Out of its lock while it is used, as polling runs code of the caller's waker.
-        let mut waiter = mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
-        let readers = self.core.readers();
-        let attempt =
-            poll_fn(|cx| readers.poll_until(&mut waiter, cx, |attempt| self.turn(attempt.enlisted)));
-        let polled = pin!(coop::cooperative(attempt)).poll(cx);
-        mem::swap(&mut waiter, &mut self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
-        waiter.leave(readers);
-        polled
+        let mode = self.read_mode();
+        self.poll_in_own_place(cx, |core, head, after| head.take(core, mode, after))
     }
 
     /// Receives up to `limit` messages at once into `messages`; returns how many, 0 only if the channel is closed
@@ -285,6 +278,51 @@ impl Receiver {
     fn turn(&self, sleeping: bool) -> Option<Option<Bytes>> {
         let mode = self.read_mode();
         self.core.turn(sleeping, |core, head, after| head.take(core, mode, after))
+    }
+
+    /// Polls for up to `limit` messages, in a place that is the caller's: see [`give_up`](Self::give_up).
+    pub(crate) fn poll_batch(
+        &self,
+        limit: usize,
+        waiter: &mut PollWaiter,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Batch>> {
+        let mode = self.read_mode();
+        self.poll_turn(waiter, cx, |core, head, after| head.take_batch(core, limit.max(1), mode, after))
+    }
+
+    /// Polls in the place of whoever polls this handle. The latest to poll has it.
+    fn poll_in_own_place<T>(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnMut(&Core, &mut Head, &mut Aftermath) -> T,
+    ) -> Poll<Option<T>> {
+        // Out of its lock while it is used, as polling runs code of the caller's waker.
+        let mut waiter = mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
+        let polled = self.poll_turn(&mut waiter, cx, take);
+        mem::swap(&mut waiter, &mut self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
+        waiter.leave(self.core.readers());
+        polled
+    }
+
+    fn poll_turn<T>(
+        &self,
+        waiter: &mut PollWaiter,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&Core, &mut Head, &mut Aftermath) -> T,
+    ) -> Poll<Option<T>> {
+        let attempt = poll_fn(|cx| {
+            let readers = self.core.readers();
+            readers.poll_until(waiter, cx, |attempt| self.core.turn(attempt.enlisted, &mut take))
+        });
+        pin!(coop::cooperative(attempt)).poll(cx)
+    }
+
+    /// Gives up a place in the list that nobody polls any more, and sees to it that nobody relies on it.
+    pub(crate) fn give_up(&self, waiter: &mut PollWaiter) {
+        if waiter.leave(self.core.readers()) {
+            self.core.stopped_waiting();
+        }
     }
 
     /// Takes a turn that has a result, waiting in the list of receivers where none can be expected soon.
