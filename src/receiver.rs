@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::task::coop;
 
 use crate::batch::Batch;
+use crate::block;
 use crate::channel::Core;
 use crate::config::ReadMode;
 use crate::error::{RecvTimeoutError, TryRecvError};
@@ -128,6 +129,42 @@ impl Receiver {
             Some(None) => Err(RecvTimeoutError::Closed),
             None => Err(RecvTimeoutError::Timeout),
         }
+    }
+
+    /// Receives the next message, blocking the thread until there is one; `None` once the channel is closed and
+    /// everything accepted was handed out. For threads that run no async code: a plain one, or one of
+    /// [`spawn_blocking`](tokio::task::spawn_blocking).
+    ///
+    /// Needs no runtime to be woken by a message; but what is sealed by time alone, with
+    /// [`on_demand(false)`](crate::Builder::on_demand), is sealed by the channel's runtime.
+    ///
+    /// # Panics
+    ///
+    /// If called where it would block async tasks, as Tokio's own blocking methods do: anywhere in an async task or in
+    /// `block_on`, except inside [`block_in_place`](tokio::task::block_in_place). A thread that has only entered a
+    /// runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = turbostream::channel();
+    /// let reader = std::thread::spawn(move || {
+    ///     let mut messages = 0;
+    ///     while let Some(message) = rx.blocking_recv() {
+    ///         assert_eq!(message, "to a thread");
+    ///         messages += 1;
+    ///     }
+    ///     messages
+    /// });
+    /// tx.send("to a thread").await?;
+    /// drop(tx);
+    /// assert_eq!(reader.join().unwrap(), 1);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv(&self) -> Option<Bytes> {
+        block::on("Receiver::blocking_recv", self.recv())
     }
 
     /// Polls for the next message. The waker of the latest call is the one that is woken.
