@@ -87,6 +87,8 @@ pub(crate) struct Core {
     closed: AtomicBool,
     /// Senders waiting for the channel to close.
     pub(crate) closing: WaitList,
+    /// Calls of a callback that panicked.
+    callback_panics: AtomicU64,
     timer: Timer,
 }
 
@@ -149,6 +151,7 @@ impl Core {
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),
             closing: WaitList::new(),
+            callback_panics: AtomicU64::new(0),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
         }

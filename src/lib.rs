@@ -46,6 +46,7 @@
 
 mod batch;
 mod block;
+mod callback;
 mod channel;
 mod config;
 mod cut;
@@ -76,6 +77,7 @@ mod timer;
 mod wake;
 
 pub use batch::{Batch, BatchIter};
+pub use callback::Callback;
 pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};

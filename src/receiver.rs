@@ -21,7 +21,7 @@ use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::quick::{Quick, QuickOr};
 use crate::sender::timeout;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::wake::PollWaiter;
 
 /// Receives byte messages in the order in which they were accepted.
@@ -49,6 +49,10 @@ impl Receiver {
             waiter: Mutex::default(),
             terminated: false,
         }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     /// Receives the next message, waiting for it; `None` once the channel is closed and everything accepted was
@@ -141,7 +145,7 @@ impl Receiver {
     /// # Panics
     ///
     /// If called where it would block async tasks, as Tokio's own blocking methods do: anywhere in an async task or in
-    /// `block_on`, except inside [`block_in_place`](tokio::task::block_in_place). A thread that has only entered a
+    /// `block_on`, except inside `tokio::task::block_in_place`. A thread that has only entered a
     /// runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
     ///
     /// # Examples
@@ -181,7 +185,9 @@ impl Receiver {
     /// ```
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mode = self.read_mode();
-        self.poll_in_own_place(cx, |core, head, after| head.take(core, mode, after))
+        self.in_own_place(|waiter| {
+            self.poll_turn(waiter, cx, |core, head, after| head.take(core, mode, after))
+        })
     }
 
     /// Receives up to `limit` messages at once into `messages`; returns how many, 0 only if the channel is closed
@@ -328,18 +334,29 @@ impl Receiver {
         self.poll_turn(waiter, cx, |core, head, after| head.take_batch(core, limit.max(1), mode, after))
     }
 
+    /// The same in the place of whoever polls this handle.
+    pub(crate) fn poll_batch_in_own_place(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        self.in_own_place(|waiter| self.poll_batch(limit, waiter, cx))
+    }
+
     /// Polls in the place of whoever polls this handle. The latest to poll has it.
-    fn poll_in_own_place<T>(
-        &self,
-        cx: &mut Context<'_>,
-        take: impl FnMut(&Core, &mut Head, &mut Aftermath) -> T,
-    ) -> Poll<Option<T>> {
+    fn in_own_place<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
         // Out of its lock while it is used, as polling runs code of the caller's waker.
-        let mut waiter = mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
-        let polled = self.poll_turn(&mut waiter, cx, take);
-        mem::swap(&mut waiter, &mut self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut waiter = mem::take(&mut *self.own_place());
+        let polled = poll(&mut waiter);
+        mem::swap(&mut waiter, &mut self.own_place());
         waiter.leave(self.core.readers());
         polled
+    }
+
+    fn own_place(&self) -> MutexGuard<'_, PollWaiter> {
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up the place of whoever polled this handle, and does not any more.
+    pub(crate) fn give_up_own_place(&self) {
+        let mut waiter = mem::take(&mut *self.own_place());
+        self.give_up(&mut waiter);
     }
 
     fn poll_turn<T>(
@@ -413,8 +430,7 @@ impl Clone for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner))
-            .leave(self.core.readers());
+        self.give_up_own_place();
         self.core.remove_receiver();
     }
 }

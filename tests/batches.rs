@@ -125,6 +125,26 @@ fn a_dropped_stream_leaves_the_time_window_to_the_timer() {
 }
 
 #[test]
+fn so_does_a_dropped_receiver_that_was_polled_as_a_stream() {
+    paused(async {
+        let (tx, rx) = sixteens(TimeWindow(Duration::from_millis(20)));
+        let mut other = rx.clone();
+        send(&tx, 0..1);
+        assert!(other.next().await.is_some());
+        assert!(other.next().now_or_never().is_none());
+        for _ in 0..10 {
+            advance(Duration::from_secs(1)).await; // until the timer sleeps
+        }
+        let before = tx.monitor().stats().switches.strategy;
+        send(&tx, 1..2); // wakes the other, so the timer is not told
+        drop(other);
+        advance(Duration::from_millis(25)).await;
+        assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((0, 1)));
+    });
+}
+
+#[test]
 fn a_busy_stream_lets_others_run() {
     paused(async {
         let (tx, rx) = sixteens(hour());
