@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
 use std::sync::PoisonError;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -184,6 +184,9 @@ impl Receiver {
     /// # }
     /// ```
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(message) = ready!(self.poll_quickly(cx)) {
+            return Poll::Ready(Some(message));
+        }
         let mode = self.read_mode();
         self.in_own_place(|waiter| {
             self.poll_turn(waiter, cx, |core, head, after| head.take(core, mode, after))
@@ -321,6 +324,19 @@ impl Receiver {
     fn turn(&self, sleeping: bool) -> Option<Option<Bytes>> {
         let mode = self.read_mode();
         self.core.turn(sleeping, |core, head, after| head.take(core, mode, after))
+    }
+
+    /// Takes the next message if that is a small matter and no place in the list has to be left for it.
+    fn poll_quickly(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let budget = ready!(coop::poll_proceed(cx));
+        if self.own_place().is_enlisted() {
+            return Poll::Ready(None);
+        }
+        let message = self.core.take_quickly(self.read_mode());
+        if message.is_some() {
+            budget.made_progress();
+        }
+        Poll::Ready(message)
     }
 
     /// Polls for up to `limit` messages, in a place that is the caller's: see [`give_up`](Self::give_up).

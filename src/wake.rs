@@ -172,6 +172,10 @@ impl PollWaiter {
         list.count()
     }
 
+    pub(crate) fn is_enlisted(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Gives the place up, and tells whether there was one; a wake that came meanwhile goes to the next in the list.
     pub(crate) fn leave(&mut self, list: &WaitList) -> bool {
         let place = self.place.take();
