@@ -86,6 +86,8 @@ pub(crate) struct Core {
     pub(crate) closing: WaitList,
     /// Senders waiting until what was accepted is handed out.
     drainers: WaitList,
+    /// Calls of a callback that panicked.
+    callback_panics: AtomicU64,
     timer: Timer,
 }
 
@@ -146,6 +148,7 @@ impl Core {
             closed: AtomicBool::new(false),
             closing: WaitList::new(),
             drainers: WaitList::new(),
+            callback_panics: AtomicU64::new(0),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
         }

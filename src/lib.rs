@@ -45,6 +45,8 @@
 #![deny(unsafe_code)]
 
 mod batch;
+mod block;
+mod callback;
 mod channel;
 mod config;
 mod cut;
@@ -75,6 +77,7 @@ mod timer;
 mod wake;
 
 pub use batch::{Batch, BatchIter};
+pub use callback::Callback;
 pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
@@ -85,6 +88,7 @@ pub use sender::Sender;
 pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
+pub use stream::Batches;
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

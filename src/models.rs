@@ -17,6 +17,8 @@ use futures::task::noop_waker;
 use loom::future::block_on;
 use loom::thread;
 
+use crate::callback::{Shared, drive};
+use crate::sync::{Arc, Mutex};
 use crate::{Builder, ReadMode, Receiver, Sender, builder, channel};
 
 const SEGMENT_BYTES: usize = 64;
@@ -595,5 +597,34 @@ fn bytes_behind_a_cut_are_counted_behind_it() {
             !cut_by_now || before.strategy == 1,
             "100 bytes behind the cut, and the limit is 60: {before:?}"
         );
+    });
+}
+
+#[test]
+fn a_callback_is_unregistered_while_it_is_called() {
+    explore("a_callback_is_unregistered_while_it_is_called", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let called = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::new(Shared::new(rx));
+        let driver = thread::spawn({
+            let (shared, called) = (Arc::clone(&shared), Arc::clone(&called));
+            move || {
+                let keep = |message| called.lock().unwrap().push(message);
+                let mut driving = pin!(drive(shared, Receiver::poll_recv, keep));
+                let (waker, mut polls) = (noop_waker(), 0);
+                while polls < 2 && driving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                    polls += 1;
+                }
+            }
+        });
+        send(&tx, "a1");
+        let rx = block_on(shared.give_back());
+        send(&tx, "a2");
+        let mut messages = called.lock().unwrap().split_off(0);
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1", "a2"]]);
+        assert_eq!(rx.monitor().stats().waiting_receivers, 0);
+        driver.join().unwrap();
+        assert!(called.lock().unwrap().is_empty(), "nothing is called after it was unregistered");
     });
 }

@@ -85,6 +85,8 @@ pub struct Stats {
     pub waiting_senders: usize,
     /// Receivers waiting for a message.
     pub waiting_receivers: usize,
+    /// Calls of a [`Callback`](crate::Callback) that panicked; their messages count as handed out.
+    pub callback_panics: u64,
 }
 
 impl Stats {

@@ -5,13 +5,14 @@ use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
 use std::sync::PoisonError;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::coop;
 
 use crate::batch::Batch;
+use crate::block;
 use crate::channel::Core;
 use crate::config::ReadMode;
 use crate::error::{RecvTimeoutError, TryRecvError};
@@ -20,7 +21,7 @@ use crate::monitor::Monitor;
 use crate::pace::Pace;
 use crate::quick::{Quick, QuickOr};
 use crate::sender::timeout;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::wake::PollWaiter;
 
 /// Receives byte messages in the order in which they were accepted.
@@ -48,6 +49,10 @@ impl Receiver {
             waiter: Mutex::default(),
             terminated: false,
         }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     /// Receives the next message, waiting for it; `None` once the channel is closed and everything accepted was
@@ -130,6 +135,42 @@ impl Receiver {
         }
     }
 
+    /// Receives the next message, blocking the thread until there is one; `None` once the channel is closed and
+    /// everything accepted was handed out. For threads that run no async code: a plain one, or one of
+    /// [`spawn_blocking`](tokio::task::spawn_blocking).
+    ///
+    /// Needs no runtime to be woken by a message; but what is sealed by time alone, with
+    /// [`on_demand(false)`](crate::Builder::on_demand), is sealed by the channel's runtime.
+    ///
+    /// # Panics
+    ///
+    /// If called where it would block async tasks, as Tokio's own blocking methods do: anywhere in an async task or in
+    /// `block_on`, except inside `tokio::task::block_in_place`. A thread that has only entered a
+    /// runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, rx) = turbostream::channel();
+    /// let reader = std::thread::spawn(move || {
+    ///     let mut messages = 0;
+    ///     while let Some(message) = rx.blocking_recv() {
+    ///         assert_eq!(message, "to a thread");
+    ///         messages += 1;
+    ///     }
+    ///     messages
+    /// });
+    /// tx.send("to a thread").await?;
+    /// drop(tx);
+    /// assert_eq!(reader.join().unwrap(), 1);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv(&self) -> Option<Bytes> {
+        block::on("Receiver::blocking_recv", self.recv())
+    }
+
     /// Polls for the next message. The waker of the latest call is the one that is woken.
     ///
     /// # Examples
@@ -143,15 +184,13 @@ impl Receiver {
     /// # }
     /// ```
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        // Out of its lock while it is used, as polling runs code of the caller's waker.
-        let mut waiter = mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
-        let readers = self.core.readers();
-        let attempt =
-            poll_fn(|cx| readers.poll_until(&mut waiter, cx, |attempt| self.turn(attempt.enlisted)));
-        let polled = pin!(coop::cooperative(attempt)).poll(cx);
-        mem::swap(&mut waiter, &mut self.waiter.lock().unwrap_or_else(PoisonError::into_inner));
-        waiter.leave(readers);
-        polled
+        if let Some(message) = ready!(self.poll_quickly(cx)) {
+            return Poll::Ready(Some(message));
+        }
+        let mode = self.read_mode();
+        self.in_own_place(|waiter| {
+            self.poll_turn(waiter, cx, |core, head, after| head.take(core, mode, after))
+        })
     }
 
     /// Receives up to `limit` messages at once into `messages`; returns how many, 0 only if the channel is closed
@@ -287,6 +326,75 @@ impl Receiver {
         self.core.turn(sleeping, |core, head, after| head.take(core, mode, after))
     }
 
+    /// Takes the next message if that is a small matter and no place in the list has to be left for it.
+    fn poll_quickly(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let budget = ready!(coop::poll_proceed(cx));
+        if self.own_place().is_enlisted() {
+            return Poll::Ready(None);
+        }
+        let message = self.core.take_quickly(self.read_mode());
+        if message.is_some() {
+            budget.made_progress();
+        }
+        Poll::Ready(message)
+    }
+
+    /// Polls for up to `limit` messages, in a place that is the caller's: see [`give_up`](Self::give_up).
+    pub(crate) fn poll_batch(
+        &self,
+        limit: usize,
+        waiter: &mut PollWaiter,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Batch>> {
+        let mode = self.read_mode();
+        self.poll_turn(waiter, cx, |core, head, after| head.take_batch(core, limit.max(1), mode, after))
+    }
+
+    /// The same in the place of whoever polls this handle.
+    pub(crate) fn poll_batch_in_own_place(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        self.in_own_place(|waiter| self.poll_batch(limit, waiter, cx))
+    }
+
+    /// Polls in the place of whoever polls this handle. The latest to poll has it.
+    fn in_own_place<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
+        // Out of its lock while it is used, as polling runs code of the caller's waker.
+        let mut waiter = mem::take(&mut *self.own_place());
+        let polled = poll(&mut waiter);
+        mem::swap(&mut waiter, &mut self.own_place());
+        waiter.leave(self.core.readers());
+        polled
+    }
+
+    fn own_place(&self) -> MutexGuard<'_, PollWaiter> {
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up the place of whoever polled this handle, and does not any more.
+    pub(crate) fn give_up_own_place(&self) {
+        let mut waiter = mem::take(&mut *self.own_place());
+        self.give_up(&mut waiter);
+    }
+
+    fn poll_turn<T>(
+        &self,
+        waiter: &mut PollWaiter,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&Core, &mut Head, &mut Aftermath) -> T,
+    ) -> Poll<Option<T>> {
+        let attempt = poll_fn(|cx| {
+            let readers = self.core.readers();
+            readers.poll_until(waiter, cx, |attempt| self.core.turn(attempt.enlisted, &mut take))
+        });
+        pin!(coop::cooperative(attempt)).poll(cx)
+    }
+
+    /// Gives up a place in the list that nobody polls any more, and sees to it that nobody relies on it.
+    pub(crate) fn give_up(&self, waiter: &mut PollWaiter) {
+        if waiter.leave(self.core.readers()) {
+            self.core.stopped_waiting();
+        }
+    }
+
     /// Takes a turn that has a result, waiting in the list of receivers where none can be expected soon.
     async fn wait<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
         if !self.core.seems_empty() || self.core.is_lull_over() {
@@ -340,8 +448,7 @@ impl Clone for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        mem::take(&mut *self.waiter.lock().unwrap_or_else(PoisonError::into_inner))
-            .leave(self.core.readers());
+        self.give_up_own_place();
         self.core.remove_receiver();
     }
 }

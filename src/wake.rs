@@ -172,10 +172,17 @@ impl PollWaiter {
         list.count()
     }
 
-    /// Gives the place up; a wake that came meanwhile goes to the next in the list.
-    pub(crate) fn leave(&mut self, list: &WaitList) {
-        if self.place.take().is_some() {
+    pub(crate) fn is_enlisted(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Gives the place up, and tells whether there was one; a wake that came meanwhile goes to the next in the list.
+    pub(crate) fn leave(&mut self, list: &WaitList) -> bool {
+        let place = self.place.take();
+        let was_enlisted = place.is_some();
+        if was_enlisted {
             drop(Enlisted(&list.waiting));
         }
+        was_enlisted
     }
 }

@@ -49,6 +49,7 @@ impl Core {
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
             waiting_receivers: self.readers().waiting(),
+            callback_panics: self.callback_panics.load(Ordering::Relaxed),
             ..Stats::default()
         };
         self.count_queue(&mut stats);

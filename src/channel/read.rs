@@ -69,6 +69,14 @@ impl Core {
         result
     }
 
+    /// Runs a callback with what a receiver took.
+    pub(crate) fn call_back(&self, callback: impl FnOnce()) {
+        if contained(callback).is_none() {
+            // ORDERING: Relaxed: a figure.
+            self.callback_panics.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Looks whether there is something to read soon, where that can be expected.
     pub(crate) fn is_lull_over(&self) -> bool {
         self.reading.lull.ends(|| !self.seems_empty())
