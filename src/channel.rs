@@ -184,6 +184,14 @@ impl Core {
         self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts one more sender if there are others; false if the last one has left, and the channel closes for good.
+    pub(crate) fn add_sender_to_others(&self) -> bool {
+        let one_more = |senders: usize| (senders > 0).then(|| senders + 1);
+        // ORDERING: Relaxed, as in `add_sender`: somebody else counts at that instant, and whoever leaves last acquires
+        // through this exchange what was done before it.
+        self.senders.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
     pub(crate) fn remove_sender(&self) {
         // ORDERING: AcqRel, as in `Arc::drop`: the last one closes after all that the others sent.
         if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -73,6 +73,7 @@ mod sync;
 #[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
 mod timer;
 mod wake;
+mod weak;
 
 pub use batch::{Batch, BatchIter};
 pub use channel::channel;
@@ -85,6 +86,7 @@ pub use sender::Sender;
 pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
+pub use weak::WeakSender;
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

@@ -386,3 +386,21 @@ fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
         drop(lent);
     });
 }
+
+#[test]
+fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
+    explore("a_weak_sender_is_upgraded_while_the_last_one_leaves", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let weak = tx.downgrade();
+        let leaving = thread::spawn(move || drop(tx));
+        let upgraded = weak.upgrade();
+        leaving.join().unwrap();
+        let sent = upgraded.is_some();
+        if let Some(tx) = upgraded {
+            send(&tx, "1");
+        }
+        assert!(weak.upgrade().is_none(), "the last one has left");
+        assert_eq!(drain(&rx).len(), usize::from(sent));
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}

@@ -243,6 +243,40 @@ impl Sender {
         self.released || self.core.is_closed()
     }
 
+    /// Switches now, and waits for nobody: what was accepted and no receiver saw yet can be read from here on, also on
+    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing where that is nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// use turbostream::TryRecvError;
+    /// let (tx, rx) = turbostream::builder().on_demand(false).build().unwrap();
+    /// tx.send("gathering").await.unwrap();
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    /// tx.switch();
+    /// assert_eq!(rx.try_recv().unwrap(), "gathering");
+    /// # }
+    /// ```
+    pub fn switch(&self) {
+        self.core.switch();
+    }
+
+    /// Whether both send to the same channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let ((one, _rx), (another, _rx2)) = (turbostream::channel(), turbostream::channel());
+    /// assert!(one.same_channel(&one.clone()));
+    /// assert!(!one.same_channel(&another));
+    /// # }
+    /// ```
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
     /// Messages that were accepted and not yet handed out.
     pub fn len(&self) -> usize {
         self.core.queued().0 as usize
