@@ -45,6 +45,7 @@
 #![deny(unsafe_code)]
 
 mod batch;
+mod block;
 mod channel;
 mod config;
 mod cut;

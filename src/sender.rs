@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::coop;
 
+use crate::block;
 use crate::channel::{Core, Refusal, Turn};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
@@ -148,6 +149,32 @@ impl Sender {
                 Some(Refusal::TooLarge { len, max }) => SendTimeoutError::TooLarge { payload, len, max },
             }
         })
+    }
+
+    /// Sends one message from a plain thread, blocking it while the channel is full: [`send`](Self::send) without
+    /// `await`, for threads of your own and for Tokio's `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// On a thread that runs asynchronous tasks, also where there is room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, rx) = turbostream::channel();
+    /// let worker = std::thread::spawn(move || tx.blocking_send("from a thread").unwrap());
+    /// assert_eq!(rx.recv().await.unwrap(), "from a thread");
+    /// worker.join().unwrap();
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn blocking_send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
+        block::on("Sender::blocking_send", self.send(payload))
     }
 
     /// Copies the payload into the active segment if that is all there is to do: the way of nearly all small messages.
