@@ -8,7 +8,7 @@ mod write;
 use std::time::Duration;
 
 pub(crate) use self::switch::Switch;
-pub(crate) use self::write::{Refusal, Turn};
+pub(crate) use self::write::{RUN_MESSAGES, Refusal, Turn};
 
 use self::switch::{ask_limits, contained, empty, pack_limits};
 use crate::config::{Config, WhenFull};

@@ -53,6 +53,7 @@ mod error;
 mod events;
 mod head;
 mod lull;
+mod many;
 #[cfg(all(test, turbostream_loom))]
 mod models;
 mod monitor;
@@ -80,6 +81,7 @@ pub use batch::{Batch, BatchIter};
 pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use many::{Rest, Unsent};
 pub use monitor::{Monitor, Stats, Switches};
 pub use payload::Payload;
 pub use receiver::Receiver;

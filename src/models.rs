@@ -37,7 +37,7 @@ fn open(builder: Builder) -> (Sender, Receiver) {
     (tx, rx)
 }
 
-/// Most models are explored with two preemptions; the two with the most steps with one.
+/// Most models are explored with two preemptions; those with the most steps with one.
 fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     explore_within(2, name, model);
 }
@@ -402,5 +402,52 @@ fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
         assert!(weak.upgrade().is_none(), "the last one has left");
         assert_eq!(drain(&rx).len(), usize::from(sent));
         assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn a_run_is_written_while_another_writer_and_a_reader_go_on() {
+    explore_within(1, "a_run_is_written_while_another_writer_and_a_reader_go_on", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let many = thread::spawn(move || assert_eq!(block_on(tx1.send_many(["a1", "a2", "a3"])).unwrap(), 3));
+        send(&tx, "b1");
+        let mut messages = drain(&rx);
+        many.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1", "a2", "a3"], &["b1"]]);
+    });
+}
+
+#[test]
+fn a_receiver_sleeps_for_a_run() {
+    explore("a_receiver_sleeps_for_a_run", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let many = thread::spawn(move || assert_eq!(block_on(tx.send_many(["1", "2"])).unwrap(), 2));
+        let messages = [block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
+        assert_eq!(messages, ["1", "2"]);
+        assert_eq!(block_on(rx.recv()), None);
+        many.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_receiver_leaves_while_a_run_is_written() {
+    explore("the_last_receiver_leaves_while_a_run_is_written", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        let writer = thread::spawn(move || {
+            let accepted = match block_on(tx.send_many(["1", "2"])) {
+                Ok(accepted) => accepted,
+                Err(error) => error.into_inner().accepted,
+            };
+            (tx, accepted as u64)
+        });
+        drop(rx);
+        let (tx, accepted) = writer.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+        assert_eq!((stats.dropped_messages, stats.queued_messages), (accepted, 0));
+        drop(tx);
     });
 }

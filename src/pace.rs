@@ -19,4 +19,13 @@ impl Pace {
         self.0.store(messages, Ordering::Relaxed);
         messages % MESSAGES_PER_UNIT == 0
     }
+
+    /// The same for several messages, no more than those of one unit.
+    pub(crate) fn is_due_for(&self, messages: usize) -> bool {
+        // ORDERING: Relaxed, as above.
+        let before = self.0.load(Ordering::Relaxed);
+        let after = before.wrapping_add(messages as u32);
+        self.0.store(after, Ordering::Relaxed);
+        before / MESSAGES_PER_UNIT != after / MESSAGES_PER_UNIT
+    }
 }

@@ -24,7 +24,7 @@ use crate::wake::{Attempt, PollWaiter};
 /// [`Bytes`].
 pub struct Sender {
     core: Arc<Core>,
-    pace: Pace,
+    pub(crate) pace: Pace,
     /// Set when this handle was closed as a sink: it holds the channel open no longer.
     pub(crate) released: bool,
     /// What the sink took and the channel had no room for.
@@ -187,22 +187,19 @@ impl Sender {
     async fn send_slowly<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
         let mut payload = Some(payload);
         coop::consume_budget().await;
-        let refusal = match self.attempt(&mut payload, Turn::Newcomer) {
-            Ok(()) => return Ok(()),
-            Err(Refusal::Full) if !self.core.rejects_when_full() => {
-                match self.wait_to_send(&mut payload).await {
-                    Ok(()) => return Ok(()),
-                    Err(refusal) => refusal,
-                }
-            }
-            Err(refusal) => refusal,
-        };
-        let payload = payload.expect("a refused payload is still here");
-        Err(match refusal {
-            Refusal::Full => SendError::Full(payload),
-            Refusal::Closed => SendError::Closed(payload),
-            Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
-        })
+        let sent = self.write_or_wait(|turn| self.attempt(&mut payload, turn)).await;
+        sent.map_err(|refusal| send_error(refusal, payload.expect("a refused payload is still here")))
+    }
+
+    /// Writes, waiting for room while the channel is full, unless it rejects then.
+    pub(crate) async fn write_or_wait<T>(
+        &self,
+        mut write: impl FnMut(Turn) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        match write(Turn::Newcomer) {
+            Err(Refusal::Full) if !self.core.rejects_when_full() => self.wait_to_write(write).await,
+            result => result,
+        }
     }
 
     #[inline]
@@ -216,8 +213,16 @@ impl Sender {
         payload: &mut Option<P>,
         attempt: Attempt,
     ) -> Option<Result<(), Refusal>> {
+        self.write_in_turn(attempt, |turn| self.attempt(payload, turn))
+    }
+
+    fn write_in_turn<T>(
+        &self,
+        attempt: Attempt,
+        write: impl FnOnce(Turn) -> Result<T, Refusal>,
+    ) -> Option<Result<T, Refusal>> {
         let turn = if attempt.first { Turn::First } else { Turn::Newcomer };
-        match self.attempt(payload, turn) {
+        match write(turn) {
             Err(Refusal::Full) => {
                 if !attempt.first {
                     // Those ahead pass their wakes on, unless they are not polled any more.
@@ -232,7 +237,16 @@ impl Sender {
     /// Waits until the message is accepted, or refused for another reason than being full.
     #[cold]
     async fn wait_to_send<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
-        let result = self.core.pool().space.until(|attempt| self.attempt_in_turn(payload, attempt)).await;
+        self.wait_to_write(|turn| self.attempt(payload, turn)).await
+    }
+
+    #[cold]
+    async fn wait_to_write<T>(
+        &self,
+        mut write: impl FnMut(Turn) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let space = &self.core.pool().space;
+        let result = space.until(|attempt| self.write_in_turn(attempt, &mut write)).await;
         self.wake_next();
         result
     }
@@ -331,6 +345,15 @@ impl Sender {
             self.waiter.leave(&self.core.pool().space);
             self.core.remove_sender();
         }
+    }
+}
+
+/// What a refused `send` returns.
+pub(crate) fn send_error<P>(refusal: Refusal, payload: P) -> SendError<P> {
+    match refusal {
+        Refusal::Full => SendError::Full(payload),
+        Refusal::Closed => SendError::Closed(payload),
+        Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
     }
 }
 

@@ -1,13 +1,18 @@
 //! Writing: room in the active segment, or the next one, or a refusal.
 
+use std::collections::VecDeque;
+
 use super::switch::reaches;
 use super::{Core, Switch};
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
-use crate::segment::state::{Kind, NotReserved, Slot, State};
+use crate::segment::state::{Kind, NotReserved, Slot, SlotRun, State, Word};
 
 /// An owned payload of this length travels by reference count.
 const BY_REFERENCE_FROM: usize = 32 << 10;
+
+/// The most messages that one reservation takes.
+pub(crate) const RUN_MESSAGES: usize = 32;
 
 /// Whether a sender has waited for memory, or would overtake those who have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,51 @@ impl Core {
         }
     }
 
+    /// Accepts the first of `payloads`, and with it those behind it that the same reservation has room for, or says why
+    /// not even the first; takes out what was accepted, and returns how many that is.
+    pub(crate) fn try_write_run<P: Payload>(
+        &self,
+        payloads: &mut VecDeque<P>,
+        turn: Turn,
+    ) -> Result<usize, Refusal> {
+        let (mut ends, mut small, mut end) = ([0; RUN_MESSAGES], 0, 0);
+        for (len, into) in payloads.iter().map(|payload| payload.as_slice().len()).zip(&mut ends) {
+            if self.goes_by_reference::<P>(len) || len > self.max_message_bytes {
+                break;
+            }
+            end += len;
+            (*into, small) = (end, small + 1);
+        }
+        if small == 0 {
+            let mut first = payloads.pop_front();
+            let written = self.try_write(&mut first, turn);
+            if let Some(refused) = first {
+                payloads.push_front(refused);
+            }
+            return written.map(|()| 1);
+        }
+        let (sequence, run) =
+            self.reserve_with(turn, |word| word.reserve_run(&ends[..small], self.capacity))?;
+        let messages = run.messages();
+        self.write_run(sequence, run, payloads);
+        // Last: to drop a payload may run user code.
+        payloads.drain(..messages);
+        Ok(messages)
+    }
+
+    /// Fills a run of places with the first of `payloads`.
+    fn write_run<P: Payload>(&self, sequence: u64, run: SlotRun<'_>, payloads: &VecDeque<P>) {
+        let (first, run_awaited, (messages, bytes)) = (run.is_first(), run.is_awaited(), run.filled());
+        let mut awaited = false;
+        for (slot, payload) in run.into_slots().zip(payloads) {
+            awaited |= self.pool.segment(slot.segment).fill(&slot, payload.as_slice());
+        }
+        self.tell(first, run_awaited, awaited);
+        if reaches(self.load_limits(), messages, bytes) {
+            self.consider_switch(sequence);
+        }
+    }
+
     /// Accepts a message by reference.
     #[cold]
     pub(super) fn write_attached<P: Payload>(
@@ -105,10 +155,18 @@ impl Core {
 
     /// Reserves a place for `len` bytes, switching to the next segment if need be.
     fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
+        self.reserve_with(turn, |word| word.reserve(len, self.capacity))
+    }
+
+    fn reserve_with<T>(
+        &self,
+        turn: Turn,
+        reserve: impl Fn(&Word) -> Result<T, NotReserved>,
+    ) -> Result<(u64, T), Refusal> {
         loop {
             let sequence = self.pending.active();
-            match self.pending.place(sequence).reserve(len, self.capacity) {
-                Ok(slot) => return Ok((sequence, slot)),
+            match reserve(self.pending.place(sequence)) {
+                Ok(reserved) => return Ok((sequence, reserved)),
                 Err(NotReserved::NoRoom) => self.switch_place(sequence, Switch::Full),
                 Err(NotReserved::NotOpen(state)) => self.open_next(sequence, state, turn)?,
             }
@@ -157,17 +215,22 @@ impl Core {
     /// After a commit that somebody waits for, or that is the first of its segment, or that reaches a limit.
     #[cold]
     pub(super) fn wrote(&self, sequence: u64, slot: Slot, awaited: bool) {
-        if awaited && self.receivers() == 0 {
-            self.discard();
-        }
-        if awaited || slot.awaited {
-            self.announce();
-        } else if slot.index == 0 && self.timed {
-            self.timer.watch_unread();
-        }
+        self.tell(slot.index == 0, slot.awaited, awaited);
         let (messages, bytes) = slot.filled();
         if slot.len == ATTACHED_BYTES || reaches(self.load_limits(), messages, bytes) {
             self.consider_switch(sequence);
+        }
+    }
+
+    /// Tells whoever waits for messages that were committed: for their place, or for their commit.
+    fn tell(&self, first: bool, place_awaited: bool, commit_awaited: bool) {
+        if commit_awaited && self.receivers() == 0 {
+            self.discard();
+        }
+        if commit_awaited || place_awaited {
+            self.announce();
+        } else if first && self.timed {
+            self.timer.watch_unread();
         }
     }
 }
