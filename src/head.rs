@@ -178,8 +178,8 @@ impl Head {
         }
     }
 
-    /// Takes the next message where that needs nothing but a slice, and is not the last that is known to be
-    /// readable: the way of nearly all messages.
+    /// Takes the next message where that needs nothing but a slice, and something behind it is known to be committed:
+    /// the way of nearly all messages.
     #[inline]
     pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
         self.current.as_mut()?.take_quickly(mode)

@@ -52,6 +52,7 @@ mod cut;
 mod error;
 mod events;
 mod head;
+mod in_place;
 mod lull;
 mod many;
 #[cfg(all(test, turbostream_loom))]

@@ -451,3 +451,39 @@ fn the_last_receiver_leaves_while_a_run_is_written() {
         drop(tx);
     });
 }
+
+#[test]
+fn a_message_is_written_in_place_while_another_writer_and_a_reader_go_on() {
+    explore_within(1, "a_message_is_written_in_place_while_another_writer_and_a_reader_go_on", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let in_place = thread::spawn(move || {
+            let write = |buf: &mut [u8]| {
+                buf[..2].copy_from_slice(b"a1");
+                2
+            };
+            block_on(tx1.send_with(10, write)).map_err(drop).unwrap();
+        });
+        send(&tx, "b1");
+        let mut messages = drain(&rx);
+        send(&tx, "b2");
+        messages.extend(drain(&rx));
+        in_place.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1"], &["b1", "b2"]]);
+    });
+}
+
+#[test]
+fn a_reader_sleeps_for_a_writer_that_gives_up() {
+    explore("a_reader_sleeps_for_a_writer_that_gives_up", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let writer = thread::spawn(move || {
+            tx.core().give_up(10);
+            send(&tx, "1");
+        });
+        assert_eq!(block_on(rx.recv()).unwrap(), "1");
+        assert_eq!(block_on(rx.recv()), None);
+        writer.join().unwrap();
+    });
+}

@@ -182,14 +182,19 @@ impl Receiver {
         let mode = self.read_mode();
         let mut many = |core: &Core, head: &mut Head, after: &mut Aftermath| {
             let before = messages.len();
+            let mut readable = true;
             loop {
-                // As long as this finds one, there is at least one more to be read.
-                let quick = head.take_quickly(mode);
-                let more_readable = quick.is_some();
-                messages.push(quick.unwrap_or_else(|| head.take(core, mode, after)));
-                let taken = messages.len() - before;
-                if taken == limit || !(more_readable || head.look(core, after) == Outlook::Readable) {
-                    return taken;
+                // What is left behind this may be padding: not a message to be taken before it was looked at.
+                match head.take_quickly(mode) {
+                    Some(message) => messages.push(message),
+                    None if readable || head.look(core, after) == Outlook::Readable => {
+                        messages.push(head.take(core, mode, after));
+                    }
+                    None => return messages.len() - before,
+                }
+                readable = false;
+                if messages.len() - before == limit {
+                    return limit;
                 }
             }
         };

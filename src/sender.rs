@@ -1,6 +1,7 @@
 //! The writing end.
 
 use std::fmt;
+use std::mem;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -245,8 +246,20 @@ impl Sender {
         &self,
         mut write: impl FnMut(Turn) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let space = &self.core.pool().space;
-        let result = space.until(|attempt| self.write_in_turn(attempt, &mut write)).await;
+        /// Whoever is next does not wait for a writer that panics.
+        struct WakesNext<'a>(&'a Sender);
+        impl Drop for WakesNext<'_> {
+            fn drop(&mut self) {
+                self.0.wake_next();
+            }
+        }
+        let attempt = |attempt| {
+            let unwinding = WakesNext(self);
+            let written = self.write_in_turn(attempt, &mut write);
+            mem::forget(unwinding);
+            written
+        };
+        let result = self.core.pool().space.until(attempt).await;
         self.wake_next();
         result
     }

@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::switch::reaches;
 use super::{Core, Switch};
 use crate::payload::Payload;
-use crate::segment::ATTACHED_BYTES;
+use crate::payload::sealed::Sealed;
 use crate::segment::state::{Kind, NotReserved, Slot, SlotRun, State, Word};
+use crate::segment::{ATTACHED_BYTES, write_checked};
 
 /// An owned payload of this length travels by reference count.
 const BY_REFERENCE_FROM: usize = 32 << 10;
@@ -127,6 +130,50 @@ impl Core {
         len: usize,
         turn: Turn,
     ) -> Result<(), Refusal> {
+        let mut reservation = self.reserve_attached(len, turn)?;
+        let bytes = payload.take().expect("a payload to send").into_bytes();
+        reservation.attach(bytes);
+        Ok(())
+    }
+
+    /// Has a message of at most `max_len` bytes written where it will lie, or says why not and leaves `write` where it
+    /// is.
+    pub(crate) fn try_write_with<F>(
+        &self,
+        max_len: usize,
+        write: &mut Option<F>,
+        turn: Turn,
+    ) -> Result<(), Refusal>
+    where
+        F: FnOnce(&mut [u8]) -> usize,
+    {
+        let mut take = || write.take().expect("something to write with");
+        if max_len > self.max_message_bytes {
+            return Err(Refusal::TooLarge { len: max_len, max: self.max_message_bytes });
+        }
+        if max_len > self.capacity.bytes {
+            let mut reservation = self.reserve_attached(max_len, turn)?;
+            let mut bytes = vec![0; max_len];
+            let len = write_checked(&mut bytes, take());
+            bytes.truncate(len);
+            reservation.attach(bytes.into_bytes());
+            return Ok(());
+        }
+        let (sequence, slot) = self.reserve(max_len, turn)?;
+        let mut reservation = Reservation { core: self, sequence, slot: Some(slot), referenced: 0 };
+        reservation.fill_in_place(take());
+        Ok(())
+    }
+
+    /// What a writer that panics does, without the panic: loom cannot change threads while one unwinds.
+    #[cfg(all(test, turbostream_loom))]
+    pub(crate) fn give_up(&self, len: usize) {
+        let (sequence, slot) = self.reserve(len, Turn::Newcomer).unwrap();
+        drop(Reservation { core: self, sequence, slot: Some(slot), referenced: 0 });
+    }
+
+    /// Reserves a place for a payload by reference, and memory for its `len` bytes.
+    fn reserve_attached(&self, len: usize, turn: Turn) -> Result<Reservation<'_>, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
@@ -145,12 +192,7 @@ impl Core {
                 return Err(refusal);
             }
         };
-        let mut reservation = Reservation { core: self, sequence, slot: Some(slot), referenced: len };
-        let bytes = payload.take().expect("a payload to send").into_bytes();
-        let slot = reservation.slot.take().expect("just reserved");
-        let awaited = self.pool.segment(slot.segment).attach(&slot, bytes);
-        self.wrote(sequence, slot, awaited);
-        Ok(())
+        Ok(Reservation { core: self, sequence, slot: Some(slot), referenced: len })
     }
 
     /// Reserves a place for `len` bytes, switching to the next segment if need be.
@@ -240,14 +282,39 @@ struct Reservation<'a> {
     core: &'a Core,
     sequence: u64,
     slot: Option<Slot>,
+    /// Bytes reserved for a payload by reference.
     referenced: usize,
+}
+
+impl Reservation<'_> {
+    /// Puts a payload there that is no longer than what was reserved for it.
+    fn attach(&mut self, bytes: Bytes) {
+        let slot = self.slot.take().expect("a reserved place");
+        let unused = self.referenced - bytes.len();
+        let awaited = self.core.pool.segment(slot.segment).attach(&slot, bytes);
+        if unused > 0 {
+            self.core.pool.release_referenced(unused);
+        }
+        self.core.wrote(self.sequence, slot, awaited);
+    }
+
+    /// Has the message written there. Nothing is, if `write` panics.
+    fn fill_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        let slot = self.slot.as_ref().expect("a reserved place");
+        let awaited = self.core.pool.segment(slot.segment).fill_in_place(slot, write);
+        if let Some(slot) = self.slot.take() {
+            self.core.wrote(self.sequence, slot, awaited);
+        }
+    }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             let awaited = self.core.pool.segment(slot.segment).abandon(&slot);
-            self.core.pool.release_referenced(self.referenced);
+            if self.referenced > 0 {
+                self.core.pool.release_referenced(self.referenced);
+            }
             self.core.wrote(self.sequence, slot, awaited);
         }
     }
