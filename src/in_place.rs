@@ -2,7 +2,7 @@
 
 use tokio::task::coop;
 
-use crate::channel::Refusal;
+use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
 use crate::sender::{Sender, send_error};
 
@@ -57,11 +57,15 @@ impl Sender {
             coop::consume_budget().await;
         }
         let mut write = Some(write);
-        let sent = self.write_or_wait(|turn| match self.released {
+        let mut attempt = |turn| match self.released {
             true => Err(Refusal::Closed),
             false => self.core().try_write_with(max_len, &mut write, turn),
-        });
-        let sent = sent.await;
+        };
+        // Mostly that is all: no need to set up a wait.
+        let sent = match attempt(Turn::Newcomer) {
+            Err(Refusal::Full) => self.write_or_wait(attempt).await,
+            result => result,
+        };
         sent.map_err(|refusal| send_error(refusal, write.expect("what was refused is still here")))
     }
 }
