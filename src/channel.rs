@@ -11,7 +11,7 @@ mod write;
 use std::time::Duration;
 
 pub(crate) use self::switch::Switch;
-pub(crate) use self::write::{Refusal, Turn};
+pub(crate) use self::write::{RUN_MESSAGES, Refusal, Turn};
 
 use self::overflow::Refused;
 use self::plan::Plan;
@@ -182,6 +182,14 @@ impl Core {
     pub(crate) fn add_sender(&self) {
         // ORDERING: Relaxed, as in `Arc::clone`.
         self.senders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more sender if there are others; false if the last one has left, and the channel closes for good.
+    pub(crate) fn add_sender_to_others(&self) -> bool {
+        let one_more = |senders: usize| (senders > 0).then(|| senders + 1);
+        // ORDERING: Relaxed, as in `add_sender`: somebody else counts at that instant, and whoever leaves last acquires
+        // through this exchange what was done before it.
+        self.senders.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     pub(crate) fn remove_sender(&self) {

@@ -11,7 +11,6 @@
 //! own message was cut off. So does the writer of a segment's first message, behind nothing. A word that bears another
 //! segment's sequence says that there is no cut.
 
-use crate::segment::state::Slot;
 use crate::sync::{AtomicU64, Ordering};
 
 const SEQUENCE_SHIFT: u32 = 48;
@@ -43,9 +42,9 @@ impl LastCut {
         self.extra_bytes.store(extra_bytes, Ordering::Relaxed);
     }
 
-    /// All before the message in this slot was cut off.
-    pub(crate) fn put(&self, sequence: u64, slot: &Slot) {
-        let word = sequence << SEQUENCE_SHIFT | (slot.index as u64) << MESSAGES_SHIFT | slot.offset as u64;
+    /// All before the message with this index and offset was cut off.
+    pub(crate) fn put(&self, sequence: u64, (index, offset): (usize, usize)) {
+        let word = sequence << SEQUENCE_SHIFT | (index as u64) << MESSAGES_SHIFT | offset as u64;
         // ORDERING: Relaxed: it decides when a strategy switches. A writer behind this one that does not see it yet counts
         // more than there is, and may switch early.
         self.word.store(word, Ordering::Relaxed);
@@ -74,12 +73,11 @@ mod tests {
         let last = LastCut::default();
         last.prepare(u64::MAX);
         let cut = Cut { messages: MAX_MESSAGES, bytes: MAX_BYTES, extra_bytes: u64::MAX };
-        let behind = |index, offset| Slot { segment: 0, index, offset, len: 1, awaited: true };
         for sequence in [0, 7, u64::MAX] {
-            last.put(sequence, &behind(cut.messages, cut.bytes));
+            last.put(sequence, (cut.messages, cut.bytes));
             assert_eq!(last.get(sequence), cut);
             assert_eq!(last.get(sequence.wrapping_add(1)), Cut::default());
-            last.put(sequence, &behind(0, 0));
+            last.put(sequence, (0, 0));
             assert_eq!(last.get(sequence), Cut::default());
         }
     }

@@ -208,8 +208,8 @@ impl Head {
         }
     }
 
-    /// Takes the next message where that needs nothing but a slice, and is not the last that is known to be
-    /// readable: the way of nearly all messages. Also returns how many bytes of it travelled by reference.
+    /// Takes the next message where that needs nothing but a slice, and something behind it is known to be committed:
+    /// the way of nearly all messages. Also returns how many bytes of it travelled by reference.
     #[inline]
     pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<(Bytes, usize)> {
         self.current.as_mut()?.take_quickly(mode)

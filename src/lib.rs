@@ -53,7 +53,9 @@ mod cut;
 mod error;
 mod events;
 mod head;
+mod in_place;
 mod lull;
+mod many;
 #[cfg(all(test, turbostream_loom))]
 mod models;
 mod monitor;
@@ -75,12 +77,14 @@ mod sync;
 #[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
 mod timer;
 mod wake;
+mod weak;
 
 pub use batch::{Batch, BatchIter};
 pub use callback::Callback;
 pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use many::{Rest, Unsent};
 pub use monitor::{Monitor, Stats, Switches};
 pub use payload::Payload;
 pub use receiver::Receiver;
@@ -89,6 +93,7 @@ pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
 pub use stream::Batches;
+pub use weak::WeakSender;
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

@@ -628,3 +628,104 @@ fn a_callback_is_unregistered_while_it_is_called() {
         assert!(called.lock().unwrap().is_empty(), "nothing is called after it was unregistered");
     });
 }
+
+#[test]
+fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
+    explore("a_weak_sender_is_upgraded_while_the_last_one_leaves", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let weak = tx.downgrade();
+        let leaving = thread::spawn(move || drop(tx));
+        let upgraded = weak.upgrade();
+        leaving.join().unwrap();
+        let sent = upgraded.is_some();
+        if let Some(tx) = upgraded {
+            send(&tx, "1");
+        }
+        assert!(weak.upgrade().is_none(), "the last one has left");
+        assert_eq!(drain(&rx).len(), usize::from(sent));
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn a_run_is_written_while_another_writer_and_a_reader_go_on() {
+    explore_within(1, "a_run_is_written_while_another_writer_and_a_reader_go_on", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let many = thread::spawn(move || assert_eq!(block_on(tx1.send_many(["a1", "a2", "a3"])).unwrap(), 3));
+        send(&tx, "b1");
+        let mut messages = drain(&rx);
+        many.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1", "a2", "a3"], &["b1"]]);
+    });
+}
+
+#[test]
+fn a_receiver_sleeps_for_a_run() {
+    explore("a_receiver_sleeps_for_a_run", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let many = thread::spawn(move || assert_eq!(block_on(tx.send_many(["1", "2"])).unwrap(), 2));
+        let messages = [block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
+        assert_eq!(messages, ["1", "2"]);
+        assert_eq!(block_on(rx.recv()), None);
+        many.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_receiver_leaves_while_a_run_is_written() {
+    explore("the_last_receiver_leaves_while_a_run_is_written", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        let writer = thread::spawn(move || {
+            let accepted = match block_on(tx.send_many(["1", "2"])) {
+                Ok(accepted) => accepted,
+                Err(error) => error.into_inner().accepted,
+            };
+            (tx, accepted as u64)
+        });
+        drop(rx);
+        let (tx, accepted) = writer.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+        assert_eq!((stats.dropped_messages, stats.queued_messages), (accepted, 0));
+        drop(tx);
+    });
+}
+
+#[test]
+fn a_message_is_written_in_place_while_another_writer_and_a_reader_go_on() {
+    explore_within(1, "a_message_is_written_in_place_while_another_writer_and_a_reader_go_on", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let in_place = thread::spawn(move || {
+            let write = |buf: &mut [u8]| {
+                buf[..2].copy_from_slice(b"a1");
+                2
+            };
+            block_on(tx1.send_with(10, write)).map_err(drop).unwrap();
+        });
+        send(&tx, "b1");
+        let mut messages = drain(&rx);
+        send(&tx, "b2");
+        messages.extend(drain(&rx));
+        in_place.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1"], &["b1", "b2"]]);
+    });
+}
+
+#[test]
+fn a_reader_sleeps_for_a_writer_that_gives_up() {
+    explore("a_reader_sleeps_for_a_writer_that_gives_up", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let writer = thread::spawn(move || {
+            tx.core().give_up(10);
+            send(&tx, "1");
+        });
+        assert_eq!(block_on(rx.recv()).unwrap(), "1");
+        assert_eq!(block_on(rx.recv()), None);
+        writer.join().unwrap();
+    });
+}

@@ -40,4 +40,15 @@ impl Pace {
         }
         self.tick();
     }
+
+    /// The same for several messages, no more than those of one unit.
+    pub(crate) async fn keep_for(&self, messages: usize) {
+        // ORDERING: as above.
+        let before = self.0.load(Ordering::Relaxed);
+        let after = before.wrapping_add(messages as u32);
+        self.0.store(after, Ordering::Relaxed);
+        if before / MESSAGES_PER_UNIT != after / MESSAGES_PER_UNIT {
+            coop::consume_budget().await;
+        }
+    }
 }

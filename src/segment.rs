@@ -110,11 +110,11 @@ pub(crate) struct Segment {
     block: UnsafeCell<Option<Block>>,
     /// One for the channel while the segment is active or sealed, one for each run and batch lent from it.
     references: AtomicUsize,
-    /// What the reserved bytes differ from the payload bytes by: written by writers of attached and abandoned
-    /// messages, read for figures.
+    /// What the reserved bytes differ from the payload bytes by: written by writers of attached, shortened and
+    /// abandoned messages, read for figures.
     extra_bytes: AtomicU64,
-    /// Attached messages; written by writers before they commit, read by claims.
-    attached: AtomicUsize,
+    /// Attached messages, and shortened ones; written by writers before they commit, read by claims.
+    uneven: AtomicUsize,
     /// Abandoned messages; written by writers before they commit, read by claims and for figures.
     abandoned: AtomicUsize,
     /// How many entries were used; written by the reader that retires the segment, read by the next owner.
@@ -136,7 +136,7 @@ impl Segment {
             block: UnsafeCell::new(None),
             references: AtomicUsize::new(0),
             extra_bytes: AtomicU64::new(0),
-            attached: AtomicUsize::new(0),
+            uneven: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
             sealed_at: AtomicU64::new(0),
@@ -197,6 +197,30 @@ impl Segment {
         Self::commit(&block.index[slot.index], Entry::new(INLINE, slot.offset, slot.len))
     }
 
+    /// Has `write` fill the reserved slot, and commits as many of its bytes as that says. True if a reader sleeps for it.
+    ///
+    /// Panics, without a commit, if `write` does, or says more than there are.
+    pub(crate) fn fill_in_place(&self, slot: &Slot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        let block = self.block();
+        let to = block.at(slot.offset, slot.len);
+        let len = block.log.writing(slot.index, || {
+            // SAFETY: `to` is valid for `slot.len` bytes (checked by `at`), which are reserved for the one holder of
+            // this slot until the commit below: nobody else refers to them as long as `write` runs. They are zeroed
+            // first, so that it sees no memory that was never written, and what it leaves behind is initialised too.
+            let bytes = unsafe {
+                to.write_bytes(0, slot.len);
+                std::slice::from_raw_parts_mut(to, slot.len)
+            };
+            write_checked(bytes, write)
+        });
+        if len < slot.len {
+            // ORDERING: Relaxed: the commit publishes them along with the message.
+            self.extra_bytes.fetch_sub((slot.len - len) as u64, Ordering::Relaxed);
+            self.uneven.fetch_add(1, Ordering::Relaxed);
+        }
+        Self::commit(&block.index[slot.index], Entry::new(INLINE, slot.offset, len))
+    }
+
     /// Puts `payload` into the reserved slot by reference and commits it. True if a reader sleeps for it.
     pub(crate) fn attach(&self, slot: &Slot, payload: Bytes) -> bool {
         assert_eq!(slot.len, ATTACHED_BYTES);
@@ -206,7 +230,7 @@ impl Segment {
         let extra = (payload.len() as u64).wrapping_sub(slot.len as u64);
         // ORDERING: Relaxed: the commit publishes them along with the message.
         self.extra_bytes.fetch_add(extra, Ordering::Relaxed);
-        self.attached.fetch_add(1, Ordering::Relaxed);
+        self.uneven.fetch_add(1, Ordering::Relaxed);
         block.log.writing(slot.index, || {
             // SAFETY: the reserved bytes are this slot's alone until the commit, and large enough for a
             // `Bytes` at any alignment. They are zeroed first, so that the gap around it is initialised.
@@ -253,12 +277,12 @@ impl Segment {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Whether none of the messages that a claim has seen committed is attached or abandoned: they lie in the segment
-    /// one behind the other.
+    /// Whether none of the messages that a claim has seen committed is attached, shortened or abandoned: they lie in
+    /// the segment one behind the other.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         // ORDERING: Relaxed, as above.
-        self.attached.load(Ordering::Relaxed) == 0 && self.abandoned() == 0
+        self.uneven.load(Ordering::Relaxed) == 0 && self.abandoned() == 0
     }
 
     /// How many entries have to be cleared before the segment is used again.
@@ -276,6 +300,14 @@ impl Segment {
         // ORDERING: Relaxed, as above.
         self.sealed_at.load(Ordering::Relaxed)
     }
+}
+
+/// Has `write` fill `bytes`; returns how many of them it says are the message.
+pub(crate) fn write_checked(bytes: &mut [u8], write: impl FnOnce(&mut [u8]) -> usize) -> usize {
+    let max = bytes.len();
+    let len = write(bytes);
+    assert!(len <= max, "a message of {len} bytes was said to be written where there is room for {max}");
+    len
 }
 
 /// A segment that one thread has to itself, to give it memory, clear it or take its memory away.
@@ -311,7 +343,7 @@ impl Exclusive<'_> {
     fn reset(&mut self) -> usize {
         // ORDERING: Relaxed, as above.
         self.segment.extra_bytes.store(0, Ordering::Relaxed);
-        self.segment.attached.store(0, Ordering::Relaxed);
+        self.segment.uneven.store(0, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
         self.segment.used.swap(0, Ordering::Relaxed)

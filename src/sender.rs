@@ -1,10 +1,12 @@
 //! The writing end.
 
 use std::fmt;
+use std::mem;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::block;
 use crate::channel::{Core, Refusal, Turn};
 #[cfg(doc)]
 use crate::config::WhenFull;
@@ -26,7 +28,7 @@ use crate::wake::{Attempt, PollWaiter};
 /// [`Bytes`].
 pub struct Sender {
     core: Arc<Core>,
-    pace: Pace,
+    pub(crate) pace: Pace,
     /// Set when this handle was closed as a sink: it holds the channel open no longer.
     pub(crate) released: bool,
     /// What the sink took and the channel had no room for.
@@ -154,6 +156,32 @@ impl Sender {
         })
     }
 
+    /// Sends one message from a plain thread, blocking it while the channel is full: [`send`](Self::send) without
+    /// `await`, for threads of your own and for Tokio's `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// On a thread that runs asynchronous tasks, also where there is room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, rx) = turbostream::channel();
+    /// let worker = std::thread::spawn(move || tx.blocking_send("from a thread").unwrap());
+    /// assert_eq!(rx.recv().await.unwrap(), "from a thread");
+    /// worker.join().unwrap();
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn blocking_send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
+        block::on("Sender::blocking_send", self.send(payload))
+    }
+
     /// Copies the payload into the active segment if that is all there is to do: the way of nearly all small messages.
     #[inline(always)]
     fn write_quickly<P: Payload>(&self, payload: &P) -> bool {
@@ -164,22 +192,19 @@ impl Sender {
     async fn send_slowly<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
         let mut payload = Some(payload);
         self.pace.keep().await;
-        let refusal = match self.attempt(&mut payload, Turn::Newcomer) {
-            Ok(()) => return Ok(()),
-            Err(Refusal::Full) if !self.core.rejects_when_full() => {
-                match self.wait_to_send(&mut payload).await {
-                    Ok(()) => return Ok(()),
-                    Err(refusal) => refusal,
-                }
-            }
-            Err(refusal) => refusal,
-        };
-        let payload = payload.expect("a refused payload is still here");
-        Err(match refusal {
-            Refusal::Full => SendError::Full(payload),
-            Refusal::Closed => SendError::Closed(payload),
-            Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
-        })
+        let sent = self.write_or_wait(|turn| self.attempt(&mut payload, turn)).await;
+        sent.map_err(|refusal| send_error(refusal, payload.expect("a refused payload is still here")))
+    }
+
+    /// Writes, waiting for room while the channel is full, unless it rejects then.
+    pub(crate) async fn write_or_wait<T>(
+        &self,
+        mut write: impl FnMut(Turn) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        match write(Turn::Newcomer) {
+            Err(Refusal::Full) if !self.core.rejects_when_full() => self.wait_to_write(write).await,
+            result => result,
+        }
     }
 
     #[inline]
@@ -193,8 +218,16 @@ impl Sender {
         payload: &mut Option<P>,
         attempt: Attempt,
     ) -> Option<Result<(), Refusal>> {
+        self.write_in_turn(attempt, |turn| self.attempt(payload, turn))
+    }
+
+    fn write_in_turn<T>(
+        &self,
+        attempt: Attempt,
+        write: impl FnOnce(Turn) -> Result<T, Refusal>,
+    ) -> Option<Result<T, Refusal>> {
         let turn = if attempt.first { Turn::First } else { Turn::Newcomer };
-        match self.attempt(payload, turn) {
+        match write(turn) {
             Err(Refusal::Full) => {
                 if !attempt.first {
                     // Those ahead pass their wakes on, unless they are not polled any more.
@@ -209,7 +242,28 @@ impl Sender {
     /// Waits until the message is accepted, or refused for another reason than being full.
     #[cold]
     async fn wait_to_send<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
-        let result = self.core.pool().space.until(|attempt| self.attempt_in_turn(payload, attempt)).await;
+        self.wait_to_write(|turn| self.attempt(payload, turn)).await
+    }
+
+    #[cold]
+    async fn wait_to_write<T>(
+        &self,
+        mut write: impl FnMut(Turn) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        /// Whoever is next does not wait for a writer that panics.
+        struct WakesNext<'a>(&'a Sender);
+        impl Drop for WakesNext<'_> {
+            fn drop(&mut self) {
+                self.0.wake_next();
+            }
+        }
+        let attempt = |attempt| {
+            let unwinding = WakesNext(self);
+            let written = self.write_in_turn(attempt, &mut write);
+            mem::forget(unwinding);
+            written
+        };
+        let result = self.core.pool().space.until(attempt).await;
         self.wake_next();
         result
     }
@@ -309,6 +363,40 @@ impl Sender {
         self.core.set_strategy(Box::new(strategy));
     }
 
+    /// Switches now, and waits for nobody: what was accepted and no receiver saw yet can be read from here on, also on
+    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing where that is nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// use turbostream::TryRecvError;
+    /// let (tx, rx) = turbostream::builder().on_demand(false).build().unwrap();
+    /// tx.send("gathering").await.unwrap();
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    /// tx.switch();
+    /// assert_eq!(rx.try_recv().unwrap(), "gathering");
+    /// # }
+    /// ```
+    pub fn switch(&self) {
+        self.core.switch();
+    }
+
+    /// Whether both send to the same channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let ((one, _rx), (another, _rx2)) = (turbostream::channel(), turbostream::channel());
+    /// assert!(one.same_channel(&one.clone()));
+    /// assert!(!one.same_channel(&another));
+    /// # }
+    /// ```
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
     /// Messages that were accepted and not yet handed out.
     pub fn len(&self) -> usize {
         self.core.queued().0 as usize
@@ -336,6 +424,15 @@ impl Sender {
             self.waiter.leave(&self.core.pool().space);
             self.core.remove_sender();
         }
+    }
+}
+
+/// What a refused `send` returns.
+pub(crate) fn send_error<P>(refusal: Refusal, payload: P) -> SendError<P> {
+    match refusal {
+        Refusal::Full => SendError::Full(payload),
+        Refusal::Closed => SendError::Closed(payload),
+        Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
     }
 }
 

@@ -53,28 +53,66 @@ impl Core {
         }
     }
 
-    fn drops_when_full(&self) -> bool {
+    pub(crate) fn drops_when_full(&self) -> bool {
         matches!(self.when_full, WhenFull::DropNewest | WhenFull::DropOldest)
     }
 
     #[cold]
     fn accept_by_dropping<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
         let len = payload.as_ref().map_or(0, |payload| payload.as_slice().len());
-        let by_reference = self.goes_by_reference::<P>(len);
+        let written =
+            self.write_by_dropping(len, self.goes_by_reference::<P>(len), || self.try_write(payload, turn));
+        if written == Err(Refusal::Full) {
+            contained(|| drop(payload.take()));
+        }
+        self.count_if_dropped(len, written)
+    }
+
+    /// Has a message of at most `max_len` bytes written in place, as [`accept`](Self::accept) accepts one.
+    pub(crate) fn accept_with<F>(
+        &self,
+        max_len: usize,
+        write: &mut Option<F>,
+        turn: Turn,
+    ) -> Result<(), Refusal>
+    where
+        F: FnOnce(&mut [u8]) -> usize,
+    {
+        let mut try_write = || self.try_write_with(max_len, write, turn);
+        match try_write() {
+            Err(Refusal::Full) if self.drops_when_full() => {
+                let written = self.write_by_dropping(max_len, max_len > self.capacity.bytes, try_write);
+                self.count_if_dropped(max_len, written)
+            }
+            result => result,
+        }
+    }
+
+    /// Tries to write as long as there is something to be dropped for it.
+    fn write_by_dropping(
+        &self,
+        len: usize,
+        by_reference: bool,
+        mut try_write: impl FnMut() -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let mut trusting = true;
         loop {
             let way = self.make_way(len, by_reference, trusting);
             trusting = way != Way::Seen;
-            match self.try_write(payload, turn) {
+            match try_write() {
                 Err(Refusal::Full) if way != Way::None => {}
-                Err(Refusal::Full) => {
-                    self.refused.add(len);
-                    contained(|| drop(payload.take()));
-                    return Ok(());
-                }
                 result => return result,
             }
         }
+    }
+
+    /// A message for which there is no room after all is dropped itself.
+    fn count_if_dropped(&self, len: usize, written: Result<(), Refusal>) -> Result<(), Refusal> {
+        if written == Err(Refusal::Full) {
+            self.refused.add(len);
+            return Ok(());
+        }
+        written
     }
 
     /// Makes room by dropping what may be dropped, where none is to be seen.

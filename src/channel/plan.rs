@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError};
 use super::Core;
 use super::switch::{contained, empty};
 use crate::cut::Cut;
-use crate::segment::state::{Capacity, Kind, Slot};
+use crate::segment::state::{Capacity, Kind};
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
 
@@ -39,8 +39,7 @@ pub(super) struct Fill {
 
 impl Fill {
     #[inline(always)]
-    pub(super) fn with(sequence: u64, slot: &Slot) -> Self {
-        let (messages, bytes) = slot.filled();
+    pub(super) fn with(sequence: u64, (messages, bytes): (usize, usize)) -> Self {
         Self { sequence, messages, bytes }
     }
 }

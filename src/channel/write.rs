@@ -1,14 +1,22 @@
 //! Writing: room in the active segment, or the next one, or a refusal.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
 use super::plan::Fill;
 use super::{Core, Switch};
 use crate::config::WhenFull;
 use crate::payload::Payload;
-use crate::segment::ATTACHED_BYTES;
-use crate::segment::state::{Kind, NotReserved, Slot, State};
+use crate::payload::sealed::Sealed;
+use crate::segment::state::{Kind, NotReserved, Slot, SlotRun, State, Word};
+use crate::segment::{ATTACHED_BYTES, write_checked};
 
 /// An owned payload of this length travels by reference count.
 const BY_REFERENCE_FROM: usize = 32 << 10;
+
+/// The most messages that one reservation takes.
+pub(crate) const RUN_MESSAGES: usize = 32;
 
 /// Whether a sender has waited for memory, or would overtake those who have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +72,54 @@ impl Core {
     #[inline(always)]
     fn write_inline(&self, sequence: u64, slot: Slot, bytes: &[u8]) {
         let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
-        if awaited | slot.awaited | (slot.index == 0) | self.plan.is_due(Fill::with(sequence, &slot)) {
+        if awaited | slot.awaited | (slot.index == 0) | self.plan.is_due(Fill::with(sequence, slot.filled()))
+        {
             self.wrote(sequence, slot, awaited);
+        }
+    }
+
+    /// Accepts the first of `payloads`, and with it those behind it that the same reservation has room for, or says why
+    /// not even the first; takes out what was accepted, and returns how many that is.
+    pub(crate) fn try_write_run<P: Payload>(
+        &self,
+        payloads: &mut VecDeque<P>,
+        turn: Turn,
+    ) -> Result<usize, Refusal> {
+        let (mut ends, mut small, mut end) = ([0; RUN_MESSAGES], 0, 0);
+        for (len, into) in payloads.iter().map(|payload| payload.as_slice().len()).zip(&mut ends) {
+            if self.goes_by_reference::<P>(len) || len > self.max_message_bytes {
+                break;
+            }
+            end += len;
+            (*into, small) = (end, small + 1);
+        }
+        if small == 0 {
+            let mut first = payloads.pop_front();
+            let written = self.try_write(&mut first, turn);
+            if let Some(refused) = first {
+                payloads.push_front(refused);
+            }
+            return written.map(|()| 1);
+        }
+        let (sequence, run) =
+            self.reserve_with(turn, |word| word.reserve_run(&ends[..small], self.capacity))?;
+        let messages = run.messages();
+        self.write_run(sequence, run, payloads);
+        // Last: to drop a payload may run user code.
+        payloads.drain(..messages);
+        Ok(messages)
+    }
+
+    /// Fills a run of places with the first of `payloads`.
+    fn write_run<P: Payload>(&self, sequence: u64, run: SlotRun<'_>, payloads: &VecDeque<P>) {
+        let (start, run_awaited, filled) = (run.start(), run.is_awaited(), run.filled());
+        let mut awaited = false;
+        for (slot, payload) in run.into_slots().zip(payloads) {
+            awaited |= self.pool.segment(slot.segment).fill(&slot, payload.as_slice());
+        }
+        self.tell(sequence, start, run_awaited, awaited);
+        if self.plan.is_due(Fill::with(sequence, filled)) {
+            self.consider_switch(sequence);
         }
     }
 
@@ -77,6 +131,50 @@ impl Core {
         len: usize,
         turn: Turn,
     ) -> Result<(), Refusal> {
+        let mut reservation = self.reserve_attached(len, turn)?;
+        let bytes = payload.take().expect("a payload to send").into_bytes();
+        reservation.attach(bytes);
+        Ok(())
+    }
+
+    /// Has a message of at most `max_len` bytes written where it will lie, or says why not and leaves `write` where it
+    /// is.
+    pub(crate) fn try_write_with<F>(
+        &self,
+        max_len: usize,
+        write: &mut Option<F>,
+        turn: Turn,
+    ) -> Result<(), Refusal>
+    where
+        F: FnOnce(&mut [u8]) -> usize,
+    {
+        let mut take = || write.take().expect("something to write with");
+        if max_len > self.max_message_bytes {
+            return Err(Refusal::TooLarge { len: max_len, max: self.max_message_bytes });
+        }
+        if max_len > self.capacity.bytes {
+            let mut reservation = self.reserve_attached(max_len, turn)?;
+            let mut bytes = vec![0; max_len];
+            let len = write_checked(&mut bytes, take());
+            bytes.truncate(len);
+            reservation.attach(bytes.into_bytes());
+            return Ok(());
+        }
+        let (sequence, slot) = self.reserve(max_len, turn)?;
+        let mut reservation = Reservation { core: self, sequence, slot: Some(slot), referenced: 0 };
+        reservation.fill_in_place(take());
+        Ok(())
+    }
+
+    /// What a writer that panics does, without the panic: loom cannot change threads while one unwinds.
+    #[cfg(all(test, turbostream_loom))]
+    pub(crate) fn give_up(&self, len: usize) {
+        let (sequence, slot) = self.reserve(len, Turn::Newcomer).unwrap();
+        drop(Reservation { core: self, sequence, slot: Some(slot), referenced: 0 });
+    }
+
+    /// Reserves a place for a payload by reference, and memory for its `len` bytes.
+    fn reserve_attached(&self, len: usize, turn: Turn) -> Result<Reservation<'_>, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
@@ -101,20 +199,23 @@ impl Core {
                 return Err(refusal);
             }
         };
-        let mut reservation = Reservation { core: self, sequence, slot: Some(slot), referenced: len };
-        let bytes = payload.take().expect("a payload to send").into_bytes();
-        let slot = reservation.slot.take().expect("just reserved");
-        let awaited = self.pool.segment(slot.segment).attach(&slot, bytes);
-        self.wrote(sequence, slot, awaited);
-        Ok(())
+        Ok(Reservation { core: self, sequence, slot: Some(slot), referenced: len })
     }
 
     /// Reserves a place for `len` bytes, switching to the next segment if need be.
     fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
+        self.reserve_with(turn, |word| word.reserve(len, self.capacity))
+    }
+
+    fn reserve_with<T>(
+        &self,
+        turn: Turn,
+        reserve: impl Fn(&Word) -> Result<T, NotReserved>,
+    ) -> Result<(u64, T), Refusal> {
         loop {
             let sequence = self.pending.active();
-            match self.pending.place(sequence).reserve(len, self.capacity) {
-                Ok(slot) => return Ok((sequence, slot)),
+            match reserve(self.pending.place(sequence)) {
+                Ok(reserved) => return Ok((sequence, reserved)),
                 Err(NotReserved::NoRoom) => self.switch_place(sequence, Switch::Full),
                 Err(NotReserved::NotOpen(state)) => self.open_next(sequence, state, turn)?,
             }
@@ -164,24 +265,31 @@ impl Core {
     /// After a commit that somebody waits for, or that is the first of its segment, or that reaches a limit.
     #[cold]
     pub(super) fn wrote(&self, sequence: u64, slot: Slot, awaited: bool) {
-        if awaited && self.receivers() == 0 {
-            self.discard();
-        }
-        if slot.index == 0 || slot.awaited {
-            self.switching.cut.put(sequence, &slot);
-        }
-        if slot.index == 0 {
-            self.plan.begin(sequence);
-        }
-        if awaited || slot.awaited {
-            self.announce();
-        } else if slot.index == 0 && self.is_timed() {
-            self.timer.watch_unread();
-        }
+        self.tell(sequence, (slot.index, slot.offset), slot.awaited, awaited);
         // What is attached takes less room than it has bytes: a strategy that counts those is asked each time.
         let counts_bytes = slot.len == ATTACHED_BYTES && self.plan.counts_bytes();
-        if counts_bytes || self.plan.is_due(Fill::with(sequence, &slot)) {
+        if counts_bytes || self.plan.is_due(Fill::with(sequence, slot.filled())) {
             self.consider_switch(sequence);
+        }
+    }
+
+    /// Tells whoever waits for messages that were committed: for their place, or for their commit. The first of them is
+    /// at `start`, an index and an offset.
+    fn tell(&self, sequence: u64, start: (usize, usize), place_awaited: bool, commit_awaited: bool) {
+        let first = start.0 == 0;
+        if commit_awaited && self.receivers() == 0 {
+            self.discard();
+        }
+        if first || place_awaited {
+            self.switching.cut.put(sequence, start);
+        }
+        if first {
+            self.plan.begin(sequence);
+        }
+        if commit_awaited || place_awaited {
+            self.announce();
+        } else if first && self.is_timed() {
+            self.timer.watch_unread();
         }
     }
 }
@@ -191,14 +299,39 @@ struct Reservation<'a> {
     core: &'a Core,
     sequence: u64,
     slot: Option<Slot>,
+    /// Bytes reserved for a payload by reference.
     referenced: usize,
+}
+
+impl Reservation<'_> {
+    /// Puts a payload there that is no longer than what was reserved for it.
+    fn attach(&mut self, bytes: Bytes) {
+        let slot = self.slot.take().expect("a reserved place");
+        let unused = self.referenced - bytes.len();
+        let awaited = self.core.pool.segment(slot.segment).attach(&slot, bytes);
+        if unused > 0 {
+            self.core.pool.release_referenced(unused);
+        }
+        self.core.wrote(self.sequence, slot, awaited);
+    }
+
+    /// Has the message written there. Nothing is, if `write` panics.
+    fn fill_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        let slot = self.slot.as_ref().expect("a reserved place");
+        let awaited = self.core.pool.segment(slot.segment).fill_in_place(slot, write);
+        if let Some(slot) = self.slot.take() {
+            self.core.wrote(self.sequence, slot, awaited);
+        }
+    }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             let awaited = self.core.pool.segment(slot.segment).abandon(&slot);
-            self.core.pool.release_referenced(self.referenced);
+            if self.referenced > 0 {
+                self.core.pool.release_referenced(self.referenced);
+            }
             self.core.wrote(self.sequence, slot, awaited);
             self.core.abandoned();
         }

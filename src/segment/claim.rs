@@ -151,14 +151,15 @@ impl<K: Deref<Target = Segment>> Claim<K> {
         for index in self.next..self.committed {
             let entry = self.entry(index);
             let entry_end = entry.offset() + entry.len();
-            if entry.kind() != INLINE || entry.len() >= short || entry_end - start > most {
+            let is_next = entry.kind() == INLINE && entry.offset() == end;
+            if !is_next || entry.len() >= short || entry_end - start > most {
                 break;
             }
             block.log.reading(index, || end = entry_end);
         }
         let from = block.at(start, end - start);
-        // SAFETY: messages lie in the order of their index, without gaps between inline ones; all of these are
-        // committed, so that their writers are done with them, and see `get` for how long.
+        // SAFETY: each of these messages begins where the one before it ends; all are committed, so that their
+        // writers are done with them, and see `get` for how long.
         (unsafe { std::slice::from_raw_parts(from, end - start) }, start)
     }
 
@@ -276,8 +277,8 @@ pub(crate) struct Run<K: Deref<Target = Segment>> {
 impl<K: Deref<Target = Segment>> AsRef<[u8]> for Run<K> {
     fn as_ref(&self) -> &[u8] {
         let from = self.segment.block().at(self.offset, self.len);
-        // SAFETY: made by `Claim::run`: every message in the range is committed, gaps between them were zeroed,
-        // and nobody writes to it again before the segment is cleared, for which this reference has to go.
+        // SAFETY: made by `Claim::run`: every message in the range is committed, gaps between and in them
+        // were zeroed, and nobody writes to it again before the segment is cleared, for which this reference has to go.
         unsafe { std::slice::from_raw_parts(from, self.len) }
     }
 }

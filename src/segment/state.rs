@@ -137,6 +137,11 @@ impl State {
         Self((self.0 & !AWAITS) + (1 << MESSAGES_SHIFT) + len as u64)
     }
 
+    /// The same for `messages` of `len` bytes together.
+    fn reserved_run(self, messages: usize, len: usize) -> Self {
+        Self((self.0 & !AWAITS) + ((messages as u64) << MESSAGES_SHIFT) + len as u64)
+    }
+
     fn awaited(self) -> Self {
         Self(self.0 | AWAITS)
     }
@@ -164,7 +169,8 @@ pub(crate) struct Capacity {
 
 /// A place in the segment with this number that nobody else has: message `index` at `offset`.
 ///
-/// Only [`Word::reserve`] makes one, once for each compare-exchange that succeeded.
+/// Only [`Word::reserve`] makes one, once for each compare-exchange that succeeded, and [`SlotRun`], once for each of
+/// its messages.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) segment: usize,
@@ -180,6 +186,52 @@ impl Slot {
     #[inline]
     pub(crate) fn filled(&self) -> (usize, usize) {
         (self.index + 1, self.offset + self.len)
+    }
+}
+
+/// Places of messages one behind the other that nobody else has, by one reservation.
+#[derive(Debug)]
+pub(crate) struct SlotRun<'a> {
+    /// Of the whole run: the place of its first message and the length of all.
+    whole: Slot,
+    /// Where each of the messages ends, from the start of the run.
+    ends: &'a [usize],
+}
+
+impl SlotRun<'_> {
+    pub(crate) fn messages(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A receiver sleeps until the first of them is committed.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.whole.awaited
+    }
+
+    /// Index and offset of the first of them.
+    pub(crate) fn start(&self) -> (usize, usize) {
+        (self.whole.index, self.whole.offset)
+    }
+
+    /// Messages and bytes in the segment up to and with the last one.
+    pub(crate) fn filled(&self) -> (usize, usize) {
+        (self.whole.index + self.ends.len(), self.whole.offset + self.whole.len)
+    }
+
+    /// Each message's own place, in order.
+    pub(crate) fn into_slots(self) -> impl Iterator<Item = Slot> {
+        let Self { whole: Slot { segment, index, offset, .. }, ends } = self;
+        ends.iter().enumerate().scan(0, move |start, (at, &end)| {
+            let slot = Slot {
+                segment,
+                index: index + at,
+                offset: offset + *start,
+                len: end - *start,
+                awaited: false,
+            };
+            *start = end;
+            Some(slot)
+        })
     }
 }
 
@@ -235,6 +287,35 @@ impl Word {
                 Ok(_) => {
                     let segment = ((seen.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize;
                     return Ok(Slot { segment, index, offset, len, awaited: seen.is_awaited() });
+                }
+                Err(now) => seen = State(now),
+            }
+        }
+    }
+
+    /// Reserves places for as many messages as fit, in one step. They end at `ends`, counted from the start of the first.
+    pub(crate) fn reserve_run<'a>(
+        &self,
+        ends: &'a [usize],
+        capacity: Capacity,
+    ) -> Result<SlotRun<'a>, NotReserved> {
+        // ORDERING: Relaxed is enough to guess, as in `reserve`.
+        let mut seen = State(self.0.load(Ordering::Relaxed));
+        loop {
+            if !seen.is_open() {
+                return Err(NotReserved::NotOpen(self.load()));
+            }
+            let (index, offset) = (seen.messages(), seen.bytes());
+            let places = &ends[..ends.len().min(capacity.messages - index)];
+            let fitting = &places[..places.partition_point(|end| *end <= capacity.bytes - offset)];
+            let Some(&len) = fitting.last() else { return Err(NotReserved::NoRoom) };
+            let next = seen.reserved_run(fitting.len(), len);
+            // ORDERING: Acquire pairs with the Release of `open`, and nothing has to be visible yet, as in `reserve`.
+            match self.0.compare_exchange_weak(seen.0, next.0, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    let segment = ((seen.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize;
+                    let whole = Slot { segment, index, offset, len, awaited: seen.is_awaited() };
+                    return Ok(SlotRun { whole, ends: fitting });
                 }
                 Err(now) => seen = State(now),
             }
@@ -343,6 +424,27 @@ mod tests {
         assert!(word.load().is_ready_for(5) && !word.load().is_awaited());
         assert_eq!(word.close(5).unwrap().segment(), None);
         assert_eq!(word.load().kind(), Kind::Closed);
+    }
+
+    #[test]
+    fn a_run_takes_what_fits_in_one_step() {
+        let capacity = Capacity { messages: 5, bytes: 10 };
+        let word = Word::new(State::ready(0));
+        assert!(matches!(word.reserve_run(&[1], capacity), Err(NotReserved::NotOpen(_))));
+        assert!(word.open(0, 7) && word.await_message(0, 0));
+        let run = word.reserve_run(&[2, 2, 5], capacity).unwrap();
+        assert!(run.is_awaited() && run.start() == (0, 0) && !word.load().is_awaited());
+        assert_eq!((run.messages(), run.filled()), (3, (3, 5)));
+        let places: Vec<_> =
+            run.into_slots().map(|slot| (slot.segment, slot.index, slot.offset, slot.len)).collect();
+        assert_eq!(places, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
+        assert_eq!(word.reserve_run(&[6, 6], capacity).unwrap_err(), NotReserved::NoRoom, "bytes");
+        let run = word.reserve_run(&[4, 6], capacity).unwrap();
+        assert!(!run.is_awaited() && run.start().0 > 0);
+        assert_eq!((run.messages(), run.filled()), (1, (4, 9)));
+        let run = word.reserve_run(&[0, 0, 0], capacity).unwrap();
+        assert_eq!((run.messages(), run.filled()), (1, (5, 9)));
+        assert_eq!(word.reserve_run(&[0], capacity).unwrap_err(), NotReserved::NoRoom, "messages");
     }
 
     #[test]
