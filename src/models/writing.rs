@@ -1,0 +1,200 @@
+//! What writers and whoever switches do to the active segment.
+
+use super::*;
+
+#[test]
+fn two_writers_a_sealer_and_a_reader() {
+    explore_within(1, "two_writers_a_sealer_and_a_reader", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx1, tx2) = (tx.clone(), tx);
+        let one = thread::spawn(move || {
+            send(&tx1, "a1");
+            send(&tx1, "a2");
+        });
+        let two = thread::spawn(move || {
+            send(&tx2, "b1");
+            tx2.core().switch();
+        });
+        let mut messages: Vec<_> = drain(&rx);
+        one.join().unwrap();
+        two.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1", "a2"], &["b1"]]);
+    });
+}
+
+#[test]
+fn two_switches_in_a_row() {
+    explore_within(1, "two_switches_in_a_row", || {
+        let (tx, rx) = open(small(4).segment_messages(1).on_demand(false));
+        let (tx1, tx2) = (tx.clone(), tx);
+        let one = thread::spawn(move || {
+            send(&tx1, "a1");
+            send(&tx1, "a2");
+        });
+        send(&tx2, "b1");
+        one.join().unwrap();
+        drop(tx2);
+        assert_fifo(&drain(&rx), &[&["a1", "a2"], &["b1"]]);
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn a_segment_comes_back_while_a_stale_writer_looks() {
+    explore_within(1, "a_segment_comes_back_while_a_stale_writer_looks", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let stale = thread::spawn(move || tx1.try_send("late").is_ok());
+        let mut messages = Vec::new();
+        for message in ["1", "2"] {
+            send(&tx, message);
+            messages.extend(drain(&rx));
+        }
+        assert!(stale.join().unwrap(), "there was room all along");
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["1", "2"], &["late"]]);
+    });
+}
+
+#[test]
+fn close_against_send() {
+    explore("close_against_send", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let writer = thread::spawn(move || tx.try_send("1").is_ok());
+        rx.close();
+        let early = drain(&rx);
+        let accepted = writer.join().unwrap();
+        let late = drain(&rx);
+        assert_eq!(early.len() + late.len(), usize::from(accepted));
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn large_payloads_travel_by_reference() {
+    explore("large_payloads_travel_by_reference", || {
+        let (tx, rx) = open(small(4).max_message_bytes(500));
+        let monitor = tx.monitor();
+        let large = Bytes::from(vec![7; 100]);
+        let copy = large.clone();
+        let writer = thread::spawn(move || tx.try_send(copy).unwrap());
+        let received = block_on(rx.recv()).unwrap();
+        assert_eq!(received.as_ptr(), large.as_ptr());
+        writer.join().unwrap();
+        drop(rx);
+        assert_eq!(monitor.stats().memory_bytes(), 0);
+    });
+}
+
+#[test]
+fn a_strategy_is_swapped_while_a_writer_switches() {
+    explore("a_strategy_is_swapped_while_a_writer_switches", || {
+        let (tx, rx) = open(small(4).on_demand(false));
+        let swapping = tx.clone();
+        let swapper = thread::spawn(move || swapping.set_strategy(crate::MessageCount(1)));
+        for message in ["1", "2", "3"] {
+            send(&tx, message); // the third in a segment of its own
+        }
+        swapper.join().unwrap();
+        assert_eq!(drain(&rx), ["1", "2", "3"], "each of them is reason enough to switch");
+        send(&tx, "4");
+        assert_eq!(drain(&rx), ["4"], "the limits are the new ones");
+    });
+}
+
+#[test]
+fn a_switch_behind_a_cut_is_none() {
+    explore("a_switch_behind_a_cut_is_none", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let flushing = thread::spawn(move || tx.core().switch());
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        flushing.join().unwrap();
+        let switches = monitor.stats().switches;
+        assert_eq!(switches.total(), 1, "one message was switched twice: {switches:?}");
+    });
+}
+
+#[test]
+fn limits_behind_a_cut_are_not_those_of_the_next_segment() {
+    explore("limits_behind_a_cut_are_not_those_of_the_next_segment", || {
+        let two = small(3).segment_messages(4).max_bytes(3 * 300).strategy(crate::MessageCount(2));
+        let (tx, rx) = open_as_it_is(two.read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let reader = thread::spawn(move || {
+            assert_eq!(rx.try_recv().unwrap(), "1");
+            rx
+        });
+        send(&tx, "2");
+        tx.core().switch();
+        // Sealed by now, whatever the reader has cut.
+        send(&tx, "3");
+        send(&tx, "4");
+        let _rx = reader.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.active_bytes, 0, "two messages are what the strategy switches at: {stats:?}");
+    });
+}
+
+#[test]
+fn bytes_behind_a_cut_are_counted_behind_it() {
+    // Three: cut, reserve and attach, look at the extra bytes, ask the strategy.
+    explore_within(3, "bytes_behind_a_cut_are_counted_behind_it", || {
+        let some = small(4).segment_messages(4).max_bytes(2000).max_message_bytes(500);
+        let (tx, rx) = open_as_it_is(some.strategy(crate::ByteCount(60)));
+        let monitor = tx.monitor();
+        send(&tx, "1");
+        let reader = thread::spawn(move || {
+            assert_eq!(rx.try_recv().unwrap(), "1");
+            rx
+        });
+        tx.try_send(Bytes::from(vec![7; 100])).unwrap();
+        let rx = reader.join().unwrap();
+        let before = monitor.stats().switches;
+        assert_eq!(rx.try_recv().unwrap().len(), 100);
+        let cut_by_now = monitor.stats().switches.on_demand > before.on_demand;
+        assert!(
+            !cut_by_now || before.strategy == 1,
+            "100 bytes behind the cut, and the limit is 60: {before:?}"
+        );
+    });
+}
+
+#[test]
+fn a_run_is_written_while_another_writer_and_a_reader_go_on() {
+    explore_within(1, "a_run_is_written_while_another_writer_and_a_reader_go_on", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let many = thread::spawn(move || assert_eq!(block_on(tx1.send_many(["a1", "a2", "a3"])).unwrap(), 3));
+        send(&tx, "b1");
+        let mut messages = drain(&rx);
+        many.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1", "a2", "a3"], &["b1"]]);
+    });
+}
+
+#[test]
+fn a_message_is_written_in_place_while_another_writer_and_a_reader_go_on() {
+    explore_within(1, "a_message_is_written_in_place_while_another_writer_and_a_reader_go_on", || {
+        let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let in_place = thread::spawn(move || {
+            let write = |buf: &mut [u8]| {
+                buf[..2].copy_from_slice(b"a1");
+                2
+            };
+            block_on(tx1.send_with(10, write)).map_err(drop).unwrap();
+        });
+        send(&tx, "b1");
+        let mut messages = drain(&rx);
+        send(&tx, "b2");
+        messages.extend(drain(&rx));
+        in_place.join().unwrap();
+        messages.extend(drain(&rx));
+        assert_fifo(&messages, &[&["a1"], &["b1", "b2"]]);
+    });
+}
