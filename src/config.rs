@@ -25,7 +25,7 @@ pub enum ReadMode {
     /// Small messages are copied out, so that keeping one never pins its segment: the default.
     ///
     /// Below 1 KiB a message is copied to a page of 4 KiB that it shares with others. From 1 KiB to 32 KiB it is
-    /// lent while its segment was sealed less than `lend_ttl` ago and lent memory is below half of
+    /// lent while the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of
     /// `max_bytes`, and copied otherwise. Above 32 KiB it is always lent.
     #[default]
     Safe,
@@ -223,7 +223,7 @@ impl Builder {
         self
     }
 
-    /// How long after its sealing a segment is lent from in [`ReadMode::Safe`]; 5 s by default.
+    /// How long after its last switch a segment is lent from in [`ReadMode::Safe`]; 5 s by default.
     pub fn lend_ttl(mut self, ttl: Duration) -> Self {
         self.lend_ttl = ttl;
         self

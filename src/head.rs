@@ -62,7 +62,7 @@ pub(crate) enum Outlook {
     Readable,
     /// Its writer reserved it and has not committed it yet.
     Stalled,
-    /// Nothing is sealed, and nothing can be sealed on demand.
+    /// Nothing is sealed, and nothing can be cut.
     Empty,
     /// Everything was handed out, and nothing more will come.
     Closed,

@@ -29,8 +29,8 @@
 //!
 //! # When a receiver sees a message
 //!
-//! At once, if it waits: it seals the active segment itself ([`Builder::on_demand`]). Otherwise when the segment
-//! is full, when its [`SwitchStrategy`] says so, after a flush, or when the channel closes.
+//! At once, if it waits: it takes what the active segment holds by now, which closes it to writers as a seal does
+//! ([`Builder::on_demand`]). Otherwise when the segment is full, when its [`SwitchStrategy`] says so, after a flush, or when the channel closes.
 //!
 //! # What is bounded
 //!

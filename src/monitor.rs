@@ -69,11 +69,11 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Switches made, by cause.
     pub switches: Switches,
-    /// Memory of the active segment.
+    /// Memory of the active segment, unless all in it was read and some is still lent.
     pub active_bytes: usize,
     /// Memory of sealed segments, the one being read included.
     pub sealed_bytes: usize,
-    /// Memory of segments that were read, and that a `Bytes` or `Batch` in user hands still refers to.
+    /// Memory of segments all of which was read, and that a `Bytes` or `Batch` in user hands still refers to.
     pub lent_bytes: usize,
     /// Memory of free segments.
     pub pooled_bytes: usize,

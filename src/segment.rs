@@ -119,7 +119,7 @@ pub(crate) struct Segment {
     abandoned: AtomicUsize,
     /// How many entries were used; written by the reader that retires the segment, read by the next owner.
     used: AtomicUsize,
-    /// When it was sealed, in nanoseconds of the channel's clock; 0 before that is known.
+    /// When it was sealed, or cut last, in nanoseconds of the channel's clock; 0 before that is known.
     sealed_at: AtomicU64,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What a [`SwitchStrategy`] sees of the active segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveSegment {
-    /// Messages written to it so far.
+    /// Messages written to it since the last switch.
     pub messages: usize,
     /// Their bytes.
     pub bytes: usize,
@@ -23,9 +23,9 @@ pub struct ActiveSegment {
 /// nor a call until one of the limits is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwitchLimits {
-    /// Ask once the active segment holds this many messages.
+    /// Ask once so many messages came since the last switch.
     pub messages: usize,
-    /// Ask once the active segment holds this many bytes.
+    /// Ask once so many bytes came since the last switch.
     pub bytes: usize,
 }
 

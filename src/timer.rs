@@ -1,7 +1,8 @@
 //! Time, in one Tokio task per channel that sleeps unless there is something to watch.
 //!
 //! The task is spawned when it is first needed and ends with the channel. It is armed while unread messages
-//! lie in the active segment and nobody waits for them, and while there is pooled memory to give back;
+//! lie in the active segment and nobody waits for them, while somebody may be passed over, and while there is memory to give
+//! back: pooled segments, pages, and a segment all of which was read;
 //! otherwise it waits for its alarm, so that an idle channel makes no wakeups.
 
 use std::sync::{OnceLock, Weak};

@@ -1,4 +1,4 @@
-//! Reading a sealed segment: claims to its messages, and runs of bytes that are lent.
+//! Reading what was sealed or cut of a segment: claims to its messages, and runs of bytes that are lent.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;

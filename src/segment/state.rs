@@ -336,7 +336,7 @@ impl Word {
     /// after the cut. To be called by the receiver at the head alone; returns Open or Sealed.
     pub(crate) fn cut(&self) -> State {
         // ORDERING: AcqRel as in `change`: follows the opening, and lets the next writer see what was done for the
-        // cut. Nobody takes notice of `awaits` in a sealed word, and `retire` takes it off.
+        // cut. In a sealed word it tells nobody anything, and `retire` takes it off.
         State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
     }
 
