@@ -9,7 +9,7 @@ models := "cargo test --release --lib models -- --nocapture --test-threads 2"
 default:
     @just --list --unsorted
 
-# Everything a change has to pass. 10 minutes from a clean clone.
+# Everything a change has to pass. 6 minutes from a clean clone.
 gate:
     .ci/run
 
@@ -35,7 +35,7 @@ docs:
 deny:
     cargo deny --all-features check bans licenses sources
 
-# The loom models within the bound that each one names. 3 minutes first, then 40 seconds.
+# The loom models within the bound that each one names. 4 minutes first, then 2 and a half.
 loom:
     CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg turbostream_loom" {{models}}
 
@@ -61,10 +61,10 @@ one-core:
 bench *args:
     cargo bench --bench channel -- {{args}}
 
-# Side by side with other channels. 10 minutes, the first build 2 more.
+# Side by side with other channels. 15 minutes, the first build 2 more.
 peers *args:
     cargo run --release --manifest-path {{peers}} -- {{args}}
 
-# The same in short. 3 minutes.
+# The same in short. 2 minutes.
 peers-quick:
     cargo run --release --manifest-path {{peers}} -- --quick
