@@ -12,6 +12,7 @@
 //! ```
 
 mod claim;
+mod slot;
 pub(crate) mod state;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -21,8 +22,9 @@ use std::ptr::NonNull;
 use bytes::Bytes;
 
 pub(crate) use self::claim::{Claim, Content};
+pub(crate) use self::slot::{Slot, SlotRun};
 
-use self::state::{Capacity, Slot};
+use self::state::Capacity;
 use crate::sync::{AccessLog, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words};
 
 /// What a payload that travels by reference takes of a segment: the `Bytes`, wherever it comes to be aligned.

@@ -9,8 +9,8 @@ use super::{Core, Switch};
 use crate::config::WhenFull;
 use crate::payload::Payload;
 use crate::payload::sealed::Sealed;
-use crate::segment::state::{Kind, NotReserved, Slot, SlotRun, State, Word};
-use crate::segment::{ATTACHED_BYTES, write_checked};
+use crate::segment::state::{Kind, NotReserved, State, Word};
+use crate::segment::{ATTACHED_BYTES, Slot, SlotRun, write_checked};
 
 /// An owned payload of this length travels by reference count.
 const BY_REFERENCE_FROM: usize = 32 << 10;
