@@ -325,3 +325,29 @@ fn writers_and_readers_agree_on_what_was_dropped() {
     multi(under_load(WhenFull::DropOldest));
     current(under_load(WhenFull::DropOldest));
 }
+
+#[test]
+fn what_is_sent_in_bulk_or_in_place_is_dropped_alike() {
+    current(async {
+        for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
+            let (tx, rx) = open(when_full);
+            let many = (0..100).map(|number| message(0, number, 100));
+            assert_eq!(tx.send_many(many).await.expect("never full"), 100, "{when_full:?}");
+            for number in 100..140 {
+                let write = move |buf: &mut [u8]| {
+                    buf.copy_from_slice(&message(0, number, 100));
+                    100
+                };
+                tx.send_with(100, write).await.map_err(drop).expect("never full");
+            }
+            let stats = conserved(&tx.monitor(), 140);
+            assert!(stats.dropped_messages >= 140 - 64, "{when_full:?}: {stats:?}");
+            let got = numbers(&rx);
+            assert!(got.is_sorted() && got.len() as u64 == stats.queued_messages, "{when_full:?}: {got:?}");
+            match when_full {
+                WhenFull::DropNewest => assert_eq!(got, (0..64).collect::<Vec<_>>()),
+                _ => assert_eq!(got.last(), Some(&139)),
+            }
+        }
+    });
+}
