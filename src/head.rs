@@ -109,6 +109,12 @@ impl Head {
         self.look_and_cut(core, after, false)
     }
 
+    /// Leaves behind what is sealed and was read, without dropping anything; true if that made room.
+    pub(crate) fn leave_read(&mut self, core: &Core, after: &mut Aftermath) -> bool {
+        self.look_without_cut(core, after);
+        after.recycled > 0
+    }
+
     #[inline]
     fn look_and_cut(&mut self, core: &Core, after: &mut Aftermath, may_cut: bool) -> Outlook {
         loop {
@@ -189,7 +195,7 @@ impl Head {
     }
 
     /// Leaves the current segment behind if all of it was taken and no more can come.
-    pub(crate) fn leave_if_read(&mut self, core: &Core, after: &mut Aftermath) {
+    fn leave_if_read(&mut self, core: &Core, after: &mut Aftermath) {
         if self.current.is_some() && self.is_caught_up() {
             let state = core.pending().place(self.segment).load();
             if state.kind() == Kind::Sealed && state.messages() == self.known() {

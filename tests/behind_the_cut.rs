@@ -264,3 +264,25 @@ fn the_last_message_of_a_cut_in_a_segment_that_was_sealed_meanwhile_makes_room()
         drop(lent);
     });
 }
+
+/// Padding that a writer left at the end of a segment keeps nobody from its memory.
+#[test]
+fn padding_at_the_end_of_what_was_read_is_room_for_a_sender() {
+    common::current(async {
+        let segment = 64 + 8 * 2 + 128;
+        let channel = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * segment);
+        let (tx, rx) = channel.build().expect("valid");
+        tx.try_send("1").expect("room");
+        let panicking = tokio::spawn({
+            let tx = tx.clone();
+            async move { tx.send_with(1, |_: &mut [u8]| panic!("on purpose")).await.map_err(drop) }
+        });
+        assert!(panicking.await.is_err_and(|error| error.is_panic()));
+        tx.try_send("2").expect("room");
+        tx.try_send("3").expect("room");
+        assert_eq!(rx.try_recv().expect("there"), "1");
+        tx.try_send("4").expect("nothing but padding is left in the first segment");
+        let rest: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
+        assert_eq!(rest, ["2", "3", "4"]);
+    });
+}

@@ -6,7 +6,6 @@ use crate::config::WhenFull;
 use crate::head::Aftermath;
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
-use crate::segment::state::Kind;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Messages that were dropped before they got a place.
@@ -122,7 +121,8 @@ impl Core {
         if is_seen() {
             return Way::Seen;
         }
-        if !oldest && !self.is_read_and_not_left() {
+        if !oldest {
+            // What was read has been left behind by the try before.
             return Way::None;
         }
         let mut after = Aftermath::default();
@@ -130,9 +130,7 @@ impl Core {
         let way = if is_seen() {
             // Receivers make room under this very lock.
             Way::Seen
-        } else if head.leave_read(self, &mut after)
-            || (oldest && head.drop_oldest(self, by_reference, &mut after))
-        {
+        } else if head.leave_read(self, &mut after) || head.drop_oldest(self, by_reference, &mut after) {
             Way::Made
         } else {
             Way::None
@@ -151,14 +149,5 @@ impl Core {
         let segment = if is_active { 0 } else { self.pool.footprint() };
         let referenced = if by_reference { len } else { 0 };
         self.pool.has_room_for(segment + referenced)
-    }
-
-    /// Whether all of the segment at the head was read, which was then sealed, and nobody has come by since to leave it
-    /// behind; as far as can be told from outside.
-    fn is_read_and_not_left(&self) -> bool {
-        let sequence = self.pending.head();
-        let state = self.pending.place(sequence).load();
-        // ORDERING: Relaxed: a hint.
-        state.kind() == Kind::Sealed && state.is_cut() && self.reading.caught_up.load(Ordering::Relaxed)
     }
 }

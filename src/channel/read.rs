@@ -95,17 +95,17 @@ impl Core {
         nothing_new && self.reading.caught_up.load(Ordering::Relaxed)
     }
 
-    /// Leaves a segment behind that was sealed after all of it was cut off and read; true if that gave memory back.
+    /// Leaves a segment behind that was sealed after all of it was cut off and read, or is padding; true if that gave
+    /// memory back.
     ///
     /// For a sender who finds no room: no receiver may be about to take a turn.
     #[cold]
     pub(super) fn leave_what_was_read(&self) -> bool {
         let mut after = Aftermath::default();
         let mut head = self.lock_head();
-        head.leave_if_read(self, &mut after);
+        let recycled = head.leave_read(self, &mut after);
         self.leave(&mut head, &mut after);
         drop(head);
-        let recycled = after.recycled > 0;
         self.settle(after);
         recycled
     }

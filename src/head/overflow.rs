@@ -5,12 +5,6 @@ use crate::channel::{Core, Switch};
 use crate::segment::state::Kind;
 
 impl Head {
-    /// Leaves behind what is sealed and was read, without dropping anything; true if that made room.
-    pub(crate) fn leave_read(&mut self, core: &Core, after: &mut Aftermath) -> bool {
-        self.look_without_cut(core, after);
-        after.recycled > 0
-    }
-
     /// Drops what is unread of the oldest sealed segment, what was read being left; false, and nothing is dropped, if that
     /// would make no room.
     ///
