@@ -160,6 +160,9 @@ impl Core {
     pub(crate) fn readers(&self) -> &WaitList {
         &self.reading.waiting
     }
+    pub(crate) fn lull(&self) -> &Lull {
+        &self.reading.lull
+    }
     pub(crate) fn pending(&self) -> &Pending {
         &self.pending
     }

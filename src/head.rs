@@ -7,6 +7,8 @@ mod current;
 mod mark;
 mod overflow;
 
+use std::mem;
+
 use bytes::Bytes;
 
 use self::current::Current;
@@ -21,6 +23,9 @@ use crate::sync::{Arc, spin_limit, spin_loop};
 
 /// A receiver that finds the active segment growing lets it grow by this many messages before it cuts.
 const GATHERED: usize = 1024;
+
+/// The pool is told of this part of all memory at once.
+const RELEASED_PART: usize = 8;
 
 /// Messages and their payload bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +50,7 @@ pub(crate) struct Aftermath {
     pub(crate) at_rest: bool,
     /// Segments that went back to the pool.
     pub(crate) recycled: usize,
-    /// Payloads that travelled by reference and are out of the channel.
+    /// Bytes of payloads that travelled by reference and are out of the channel.
     pub(crate) released: usize,
     /// Messages that other receivers could take.
     pub(crate) left: usize,
@@ -83,6 +88,8 @@ pub(crate) struct Head {
     mark: Option<Mark>,
     /// The first message that was dropped because nobody was left to read it.
     discarded_from: Option<Mark>,
+    /// Bytes of payloads that travelled by reference and are out of the channel, which the pool still counts.
+    released: usize,
 }
 
 impl Head {
@@ -96,6 +103,7 @@ impl Head {
             dropped: Volume::default(),
             mark: None,
             discarded_from: None,
+            released: 0,
         }
     }
 
@@ -112,7 +120,24 @@ impl Head {
     /// Leaves behind what is sealed and was read, without dropping anything; true if that made room.
     pub(crate) fn leave_read(&mut self, core: &Core, after: &mut Aftermath) -> bool {
         self.look_without_cut(core, after);
-        after.recycled > 0
+        after.released += mem::take(&mut self.released);
+        after.recycled > 0 || after.released > 0
+    }
+
+    /// Bytes of payloads that are out of the channel, which the pool still counts.
+    pub(crate) fn released(&self) -> usize {
+        self.released
+    }
+
+    /// How many of them the pool is to be told of now: all if a sender waits for memory, otherwise none until they are
+    /// many, as each time takes the count's cache line away from the senders. Until then the memory is had by
+    /// [`leave_read`](Self::leave_read).
+    #[inline]
+    pub(crate) fn take_released(&mut self, core: &Core) -> usize {
+        let pool = core.pool();
+        let due = self.released > 0
+            && (pool.space.waiting() > 0 || self.released >= pool.max_bytes() / RELEASED_PART);
+        if due { mem::take(&mut self.released) } else { 0 }
     }
 
     #[inline]
@@ -131,6 +156,7 @@ impl Head {
                 Kind::Open if state.messages() > self.known() && may_cut => {
                     gather(self.known(), state, || place.load());
                     let state = core.cut(self.segment);
+                    core.lull().came(state.messages() - self.known());
                     self.take_in(core, state);
                 }
                 Kind::Closed => return Outlook::Closed,
@@ -215,16 +241,19 @@ impl Head {
     }
 
     /// Takes the next message where that needs nothing but a slice, and something behind it is known to be committed:
-    /// the way of nearly all messages. Also returns how many bytes of it travelled by reference.
+    /// the way of nearly all messages.
     #[inline]
-    pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<(Bytes, usize)> {
-        self.current.as_mut()?.take_quickly(mode)
+    pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
+        let (message, released) = self.current.as_mut()?.take_quickly(mode)?;
+        self.released += released;
+        Some(message)
     }
 
     /// Takes the next message; [`look`](Self::look) has found it readable.
     pub(crate) fn take(&mut self, core: &Core, mode: ReadMode, after: &mut Aftermath) -> Bytes {
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let message = current.take(core, mode, &mut self.pages, after);
+        let (message, released) = current.take(core, mode, &mut self.pages);
+        self.released += released;
         self.took(core, after);
         message
     }
@@ -238,7 +267,8 @@ impl Head {
         after: &mut Aftermath,
     ) -> Batch {
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let batch = current.take_batch(limit, mode, self.first_message, after);
+        let (batch, released) = current.take_batch(limit, mode, self.first_message);
+        self.released += released;
         self.took(core, after);
         batch
     }

@@ -2,12 +2,14 @@
 
 use crate::sync::{AtomicU32, Ordering, spin_limit, spin_loop};
 
-/// After a lull that did not end at once, so many waits go by before one is looked through again; twice as many each
-/// time.
+/// After a look that was not worth it, so many waits go by before one is looked through again; twice as many each time.
 const SKIPPED_AT_FIRST: u32 = 4;
 const SKIPPED_AT_MOST: u32 = 1024;
+/// A look is worth it if at least so many messages came. Where they come one by one, each an answer to the last or
+/// at their own pace, two cores that look at each other are slower than one that runs both sides in turn.
+const WORTH: usize = 2;
 
-/// Remembers whether messages came soon after there was none.
+/// Remembers whether several messages came soon after there was none.
 #[derive(Default)]
 pub(crate) struct Lull {
     /// Waits that will go by unlooked.
@@ -17,8 +19,8 @@ pub(crate) struct Lull {
 }
 
 impl Lull {
-    /// Looks a few times, for a few microseconds at most, whether something has come; mostly not at all if that was in
-    /// vain the last time, and never on one core.
+    /// Looks a few times, for a few microseconds at most, whether something has come; mostly not at all if that was not
+    /// worth it the last time, and never on one core.
     pub(crate) fn ends(&self, come: impl Fn() -> bool) -> bool {
         if spin_limit() == 0 {
             return false;
@@ -29,21 +31,34 @@ impl Lull {
             self.skip.store(skip - 1, Ordering::Relaxed);
             return false;
         }
-        let mut pause = 4;
-        while pause <= 2 * spin_limit() {
-            for _ in 0..pause {
-                spin_loop();
-            }
-            if come() {
-                self.skipped.store(0, Ordering::Relaxed);
-                return true;
-            }
-            // Each look takes the cache line away from who may be writing it.
-            pause *= 2;
-        }
         let skipped = (2 * self.skipped.load(Ordering::Relaxed)).clamp(SKIPPED_AT_FIRST, SKIPPED_AT_MOST);
         self.skipped.store(skipped, Ordering::Relaxed);
         self.skip.store(skipped, Ordering::Relaxed);
-        false
+        look_for(come)
     }
+
+    /// So many messages were there when they were taken.
+    #[inline]
+    pub(crate) fn came(&self, messages: usize) {
+        if messages >= WORTH {
+            // ORDERING: Relaxed, as above.
+            self.skipped.store(0, Ordering::Relaxed);
+            self.skip.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+fn look_for(come: impl Fn() -> bool) -> bool {
+    let mut pause = 4;
+    while pause <= 2 * spin_limit() {
+        for _ in 0..pause {
+            spin_loop();
+        }
+        if come() {
+            return true;
+        }
+        // Each look takes the cache line away from who may be writing it.
+        pause *= 2;
+    }
+    false
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use self::set::Set;
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence, spin_loop};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Ordering, fence, spin_loop};
 use crate::timer::Alarm;
 use crate::wake::WaitList;
 
@@ -31,6 +31,14 @@ struct Segments {
     vacant: Set,
 }
 
+/// Counted for every payload that travels by reference, by whoever sends it, and by receivers for many at once.
+#[derive(Default)]
+struct Usage {
+    /// Bytes taken by segments with memory and by payloads that travel by reference. Never over `max_bytes`.
+    used_bytes: AtomicUsize,
+    referenced_bytes: AtomicUsize,
+}
+
 /// The segments of one channel. Outlives it for as long as memory is lent. Apart from its own reference count, which
 /// changes with every run that is lent.
 #[repr(align(128))]
@@ -39,9 +47,7 @@ pub(crate) struct Pool {
     max_bytes: usize,
     /// Made by the first write.
     segments: OnceLock<Segments>,
-    /// Bytes taken by segments with memory and by payloads that travel by reference. Never over `max_bytes`.
-    used_bytes: AtomicUsize,
-    referenced_bytes: AtomicUsize,
+    usage: CachePadded<Usage>,
     pooled_count: AtomicUsize,
     /// The fewest pooled segments since the timer last looked: that many were not needed.
     idle_count: AtomicUsize,
@@ -61,8 +67,7 @@ impl Pool {
             capacity,
             max_bytes,
             segments: OnceLock::new(),
-            used_bytes: AtomicUsize::new(0),
-            referenced_bytes: AtomicUsize::new(0),
+            usage: CachePadded::default(),
             pooled_count: AtomicUsize::new(0),
             idle_count: AtomicUsize::new(0),
             lent_count: AtomicUsize::new(0),
@@ -163,14 +168,25 @@ impl Pool {
     fn reserve(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.max_bytes);
         // ORDERING: Acquire pairs with the Release in `free_one`.
-        self.used_bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
+        self.usage.used_bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
     }
 
-    /// Takes room for a payload that travels by reference, giving up pooled segments for it if need be.
+    /// Takes room for a payload that travels by reference.
     pub(crate) fn reserve_referenced(&self, bytes: usize) -> bool {
+        let reserved = self.reserve(bytes);
+        if reserved {
+            // ORDERING: Relaxed: a figure.
+            self.usage.referenced_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        reserved
+    }
+
+    /// The same, giving up pooled segments for it if need be.
+    #[cold]
+    pub(crate) fn free_for_referenced(&self, bytes: usize) -> bool {
         let mut freed = false;
         let reserved = loop {
-            if self.reserve(bytes) {
+            if self.reserve_referenced(bytes) {
                 break true;
             }
             if !self.free_one() {
@@ -178,10 +194,6 @@ impl Pool {
             }
             freed = true;
         };
-        if reserved {
-            // ORDERING: Relaxed: a figure.
-            self.referenced_bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
         if freed {
             // What was freed may be more than was needed, or too little for this payload and enough for another.
             self.wake_senders(1);
@@ -198,15 +210,15 @@ impl Pool {
     /// The same for one that never was in it.
     pub(crate) fn unreserve_referenced(&self, bytes: usize) {
         // ORDERING: Relaxed: `WaitList::wake` has the fence that a waiting sender needs.
-        self.referenced_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.usage.referenced_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.usage.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether a segment could be had at this moment.
     pub(crate) fn has_room(&self) -> bool {
         // ORDERING: Relaxed: a hint; who acts on it tries again.
         self.pooled_count.load(Ordering::Relaxed) > 0
-            || self.used_bytes.load(Ordering::Relaxed) + self.footprint() <= self.max_bytes
+            || self.usage.used_bytes.load(Ordering::Relaxed) + self.footprint() <= self.max_bytes
     }
 
     /// Whether so much memory could be had at this moment, if pooled segments were given up for it.
@@ -259,7 +271,7 @@ impl Pool {
         self.segment(number).exclusive().expect("a pooled segment has no user").free();
         segments.vacant.put(number);
         // ORDERING: Release pairs with the Acquire in `reserve`: whoever gets these bytes finds the vacant number.
-        self.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
+        self.usage.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
         true
     }
 
@@ -299,7 +311,7 @@ impl Pool {
     /// Bytes of segments with memory and of payloads that travel by reference.
     pub(crate) fn used_bytes(&self) -> usize {
         // ORDERING: Relaxed: a figure.
-        self.used_bytes.load(Ordering::Relaxed)
+        self.usage.used_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pooled_segments(&self) -> usize {
@@ -314,7 +326,7 @@ impl Pool {
 
     pub(crate) fn referenced_bytes(&self) -> usize {
         // ORDERING: Relaxed: a figure.
-        self.referenced_bytes.load(Ordering::Relaxed)
+        self.usage.referenced_bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) trait Quick {
 
     /// Does it, or leaves everything as it is. To be inlined: results that go through memory cost more than what is
     /// done for them.
-    fn try_at_once(&self) -> Option<Self::Output>;
+    fn try_at_once(&mut self) -> Option<Self::Output>;
 }
 
 pin_project! {
@@ -57,8 +57,8 @@ where
     type Output = T::Output;
 
     #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
-        match self.input.as_ref().and_then(|(input, _)| input.try_at_once()) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
+        match self.as_mut().project().input.as_mut().and_then(|(input, _)| input.try_at_once()) {
             Some(result) => {
                 *self.project().input = None;
                 Poll::Ready(result)

@@ -222,13 +222,12 @@ impl Receiver {
         let mut many = |core: &Core, head: &mut Head, after: &mut Aftermath| {
             let before = messages.len();
             while messages.len() - before < limit {
-                let (message, released) = match head.take_quickly(mode) {
+                let message = match head.take_quickly(mode) {
                     Some(quick) => quick,
-                    None if head.look(core, after) == Outlook::Readable => (head.take(core, mode, after), 0),
+                    None if head.look(core, after) == Outlook::Readable => head.take(core, mode, after),
                     None => break,
                 };
                 messages.push(message);
-                after.released += released;
             }
             messages.len() - before
         };
@@ -428,7 +427,7 @@ impl Quick for RecvOne<'_> {
     type Output = Option<Bytes>;
 
     #[inline(always)]
-    fn try_at_once(&self) -> Option<Self::Output> {
+    fn try_at_once(&mut self) -> Option<Self::Output> {
         if self.0.pace.is_due() {
             return None;
         }

@@ -25,7 +25,7 @@ pub(crate) use self::claim::{Claim, Content};
 pub(crate) use self::slot::{Slot, SlotRun};
 
 use self::state::Capacity;
-use crate::sync::{AccessLog, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words};
+use crate::sync::{AccessLog, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words};
 
 /// What a payload that travels by reference takes of a segment: the `Bytes`, wherever it comes to be aligned.
 pub(crate) const ATTACHED_BYTES: usize = size_of::<Bytes>() + align_of::<Bytes>() - 1;
@@ -115,8 +115,8 @@ pub(crate) struct Segment {
     /// What the reserved bytes differ from the payload bytes by: written by writers of attached, shortened and
     /// abandoned messages, read for figures.
     extra_bytes: AtomicU64,
-    /// Attached messages, and shortened ones; written by writers before they commit, read by claims.
-    uneven: AtomicUsize,
+    /// Whether there are attached messages, or shortened ones; set by writers before they commit, read by claims.
+    uneven: AtomicBool,
     /// Abandoned messages; written by writers before they commit, read by claims and for figures.
     abandoned: AtomicUsize,
     /// How many entries were used; written by the reader that retires the segment, read by the next owner.
@@ -138,7 +138,7 @@ impl Segment {
             block: UnsafeCell::new(None),
             references: AtomicUsize::new(0),
             extra_bytes: AtomicU64::new(0),
-            uneven: AtomicUsize::new(0),
+            uneven: AtomicBool::new(false),
             used: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
             sealed_at: AtomicU64::new(0),
@@ -218,12 +218,13 @@ impl Segment {
         if len < slot.len {
             // ORDERING: Relaxed: the commit publishes them along with the message.
             self.extra_bytes.fetch_sub((slot.len - len) as u64, Ordering::Relaxed);
-            self.uneven.fetch_add(1, Ordering::Relaxed);
+            self.set_uneven();
         }
         Self::commit(&block.index[slot.index], Entry::new(INLINE, slot.offset, len))
     }
 
     /// Puts `payload` into the reserved slot by reference and commits it. True if a reader sleeps for it.
+    #[inline(always)]
     pub(crate) fn attach(&self, slot: &Slot, payload: Bytes) -> bool {
         assert_eq!(slot.len, ATTACHED_BYTES);
         let block = self.block();
@@ -232,7 +233,7 @@ impl Segment {
         let extra = (payload.len() as u64).wrapping_sub(slot.len as u64);
         // ORDERING: Relaxed: the commit publishes them along with the message.
         self.extra_bytes.fetch_add(extra, Ordering::Relaxed);
-        self.uneven.fetch_add(1, Ordering::Relaxed);
+        self.set_uneven();
         block.log.writing(slot.index, || {
             // SAFETY: the reserved bytes are this slot's alone until the commit, and large enough for a
             // `Bytes` at any alignment. They are zeroed first, so that the gap around it is initialised.
@@ -256,6 +257,15 @@ impl Segment {
             unsafe { start.write_bytes(0, slot.len) }
         });
         Self::commit(&block.index[slot.index], Entry::new(ABANDONED, slot.offset, slot.len))
+    }
+
+    /// Looks first, as once is enough, and readers look too.
+    fn set_uneven(&self) {
+        // ORDERING: Relaxed: the commit publishes it along with the message; who finds it set by another writer sees it
+        // before its own commit too, so that for a claim it is set, whichever of the two messages it has seen.
+        if !self.uneven.load(Ordering::Relaxed) {
+            self.uneven.store(true, Ordering::Relaxed);
+        }
     }
 
     #[inline]
@@ -284,7 +294,7 @@ impl Segment {
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         // ORDERING: Relaxed, as above.
-        self.uneven.load(Ordering::Relaxed) == 0 && self.abandoned() == 0
+        !self.uneven.load(Ordering::Relaxed) && self.abandoned() == 0
     }
 
     /// How many entries have to be cleared before the segment is used again.
@@ -345,7 +355,7 @@ impl Exclusive<'_> {
     fn reset(&mut self) -> usize {
         // ORDERING: Relaxed, as above.
         self.segment.extra_bytes.store(0, Ordering::Relaxed);
-        self.segment.uneven.store(0, Ordering::Relaxed);
+        self.segment.uneven.store(false, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
         self.segment.used.swap(0, Ordering::Relaxed)

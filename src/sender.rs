@@ -97,8 +97,8 @@ impl Sender {
     /// # }
     /// ```
     #[inline]
-    pub fn try_send<P: Payload>(&self, payload: P) -> Result<(), TrySendError<P>> {
-        if self.write_quickly(&payload) {
+    pub fn try_send<P: Payload>(&self, mut payload: P) -> Result<(), TrySendError<P>> {
+        if self.write_quickly(&mut payload) {
             return Ok(());
         }
         let mut payload = Some(payload);
@@ -182,10 +182,10 @@ impl Sender {
         block::on("Sender::blocking_send", self.send(payload))
     }
 
-    /// Copies the payload into the active segment if that is all there is to do: the way of nearly all small messages.
+    /// Writes the payload to the active segment if that is all there is to do: the way of nearly all messages.
     #[inline(always)]
-    fn write_quickly<P: Payload>(&self, payload: &P) -> bool {
-        !self.released && self.core.write_quickly::<P>(payload.as_slice())
+    fn write_quickly<P: Payload>(&self, payload: &mut P) -> bool {
+        !self.released && self.core.write_quickly(payload)
     }
 
     #[cold]
@@ -446,9 +446,9 @@ impl<P: Payload> Quick for SendOne<'_, P> {
     type Output = Result<(), SendError<P>>;
 
     #[inline(always)]
-    fn try_at_once(&self) -> Option<Self::Output> {
+    fn try_at_once(&mut self) -> Option<Self::Output> {
         let sender = self.sender;
-        if sender.pace.is_due() || !sender.write_quickly(&self.payload) {
+        if sender.pace.is_due() || !sender.write_quickly(&mut self.payload) {
             return None;
         }
         sender.pace.tick();

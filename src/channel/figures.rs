@@ -85,7 +85,7 @@ impl Core {
             }
             sequence = sequence.wrapping_add(1);
         }
-        self.count_memory(stats);
+        self.count_memory(stats, head.released());
         (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
         let (refused_messages, refused_bytes) = self.refused.load();
         stats.dropped_messages = dropped.messages + refused_messages;
@@ -96,10 +96,10 @@ impl Core {
 
     /// Divides what is not counted yet, so that the sum is one that the channel had: the head is locked, so
     /// that what was counted as active or sealed is so still, but other segments change hands meanwhile.
-    fn count_memory(&self, stats: &mut Stats) {
-        stats.referenced_bytes = self.pool.referenced_bytes();
+    fn count_memory(&self, stats: &mut Stats, released: usize) {
+        stats.referenced_bytes = self.pool.referenced_bytes().saturating_sub(released);
         let counted = stats.active_bytes + stats.sealed_bytes + stats.lent_bytes + stats.referenced_bytes;
-        let elsewhere = self.pool.used_bytes().saturating_sub(counted);
+        let elsewhere = self.pool.used_bytes().saturating_sub(counted + released);
         let lent_bytes = elsewhere.min(self.pool.lent_segments() * self.pool.footprint());
         stats.lent_bytes += lent_bytes;
         stats.pooled_bytes = elsewhere - lent_bytes;
@@ -108,6 +108,8 @@ impl Core {
     /// Whether a woken sender would find room, as far as can be told without trying.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.pending.place(self.pending.active()).load();
-        (state.is_open() && state.has_room(1, self.capacity)) || self.pool.has_room()
+        (state.is_open() && state.has_room(1, self.capacity))
+            || self.pool.has_room()
+            || self.lock_head().released() > 0
     }
 }

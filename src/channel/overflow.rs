@@ -58,9 +58,9 @@ impl Core {
 
     #[cold]
     fn accept_by_dropping<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
-        let len = payload.as_ref().map_or(0, |payload| payload.as_slice().len());
-        let written =
-            self.write_by_dropping(len, self.goes_by_reference::<P>(len), || self.try_write(payload, turn));
+        let refused = payload.as_ref().expect("a refused payload is still here");
+        let (len, by_reference) = (refused.as_slice().len(), self.goes_by_reference(refused));
+        let written = self.write_by_dropping(len, by_reference, || self.try_write(payload, turn));
         if written == Err(Refusal::Full) {
             contained(|| drop(payload.take()));
         }

@@ -16,7 +16,6 @@ use std::sync::{Arc, PoisonError};
 
 use super::Core;
 use super::switch::{contained, empty};
-use crate::cut::Cut;
 use crate::segment::state::{Capacity, Kind};
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
@@ -44,6 +43,16 @@ impl Fill {
     }
 }
 
+/// What an active segment is filled to where a strategy begins to count.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Base {
+    /// Messages before the last cut.
+    pub(super) messages: usize,
+    /// Reserved bytes before it, less what the messages behind it have more bytes than they reserved: a payload that
+    /// travels by reference takes less room in the segment than it has bytes.
+    pub(super) bytes: isize,
+}
+
 pub(super) struct Plan {
     capacity: Capacity,
     /// Written by whoever asks the strategy, read by writers for every message.
@@ -61,7 +70,7 @@ impl Plan {
         Self {
             capacity,
             limits: AtomicU64::new(0),
-            first_limits: AtomicU64::new(pack(capacity, Cut::default(), ask(&*strategy, &empty(capacity)))),
+            first_limits: AtomicU64::new(pack(capacity, Base::default(), ask(&*strategy, &empty(capacity)))),
             timed: AtomicBool::new(is_timed(&*strategy, capacity)),
             strategy: RwLock::new(Arc::from(strategy)),
         }
@@ -93,8 +102,8 @@ impl Plan {
 
     /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before it was asked
     /// anything. If they have changed meanwhile, whoever is due then asks again.
-    pub(super) fn ask_limits(&self, seen: u64, sequence: u64, cut: Cut, active: &ActiveSegment) {
-        let limits = pack(self.capacity, cut, ask(&*self.strategy(), active));
+    pub(super) fn ask_limits(&self, seen: u64, sequence: u64, base: Base, active: &ActiveSegment) {
+        let limits = pack(self.capacity, base, ask(&*self.strategy(), active));
         self.exchange(seen, sequence, limits);
     }
 
@@ -118,7 +127,7 @@ impl Plan {
 
     /// Puts another strategy in place; returns the old one.
     fn swap(&self, strategy: Arc<dyn SwitchStrategy>, timed: bool) -> Arc<dyn SwitchStrategy> {
-        let first = pack(self.capacity, Cut::default(), ask(&*strategy, &empty(self.capacity)));
+        let first = pack(self.capacity, Base::default(), ask(&*strategy, &empty(self.capacity)));
         let mut current = self.strategy.write().unwrap_or_else(PoisonError::into_inner);
         let swaps = (self.load_limits() & SWAPS_MASK).wrapping_add(1 << SWAPS_SHIFT);
         // ORDERING: Relaxed: see `Core::is_timed`, and `begin`.
@@ -176,9 +185,10 @@ fn ask(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
     contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
 }
 
-/// Limits of what comes behind `cut`, as writers compare them with what a segment is filled to.
-fn pack(capacity: Capacity, cut: Cut, limits: SwitchLimits) -> u64 {
-    let messages = cut.messages.saturating_add(limits.messages).min(capacity.messages);
-    let bytes = cut.bytes.saturating_add(limits.bytes).min(capacity.bytes);
+/// Limits of what comes on top of `base`, as writers compare them with what a segment is filled to.
+fn pack(capacity: Capacity, base: Base, limits: SwitchLimits) -> u64 {
+    let messages = base.messages.saturating_add(limits.messages).min(capacity.messages);
+    let bytes = limits.bytes.min(isize::MAX as usize) as isize;
+    let bytes = base.bytes.saturating_add(bytes).clamp(0, capacity.bytes as isize);
     (messages as u64) << MESSAGES_SHIFT | bytes as u64
 }

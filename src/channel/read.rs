@@ -21,8 +21,13 @@ impl Core {
     /// Takes the next message if that is a small matter; otherwise it takes a whole [`turn`](Self::turn).
     #[inline]
     pub(crate) fn take_quickly(&self, mode: ReadMode) -> Option<Bytes> {
+        // ORDERING: Relaxed: a hint: if it is wrong, the turn finds out.
+        if self.reading.caught_up.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut head = self.lock_head();
-        let (message, released) = head.take_quickly(mode)?;
+        let message = head.take_quickly(mode)?;
+        let released = head.take_released(self);
         drop(head);
         if released > 0 {
             self.pool.release_referenced(released);
@@ -57,6 +62,7 @@ impl Core {
         if result.is_some() || after.retired {
             self.pass_on(&head, &mut after);
         }
+        after.released += head.take_released(self);
         after.drained = head.take_passed();
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Core;
+use super::plan::Base;
 use crate::events::user_code_panicked;
 use crate::segment::state::{Capacity, State};
 use crate::strategy::ActiveSegment;
@@ -99,10 +100,10 @@ impl Core {
         if state.is_open() && !state.has_room(0, self.capacity) {
             return self.switch_place(sequence, Switch::Full);
         }
-        let Some(active) = self.active_segment(sequence) else { return };
+        let Some((active, base)) = self.active_segment_and_base(sequence) else { return };
         let limits = self.plan.load_limits();
         if contained(|| self.plan.strategy().should_switch(&active)) != Some(true) {
-            return self.plan.ask_limits(limits, sequence, self.switching.cut.get(sequence), &active);
+            return self.plan.ask_limits(limits, sequence, base, &active);
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -125,18 +126,24 @@ impl Core {
 
     /// What a strategy sees: what came since the last switch. Nothing if that is nothing.
     pub(super) fn active_segment(&self, sequence: u64) -> Option<ActiveSegment> {
+        self.active_segment_and_base(sequence).map(|(active, _)| active)
+    }
+
+    fn active_segment_and_base(&self, sequence: u64) -> Option<(ActiveSegment, Base)> {
         let state = self.pending.place(sequence).load();
         if !state.is_open() || state.is_cut() {
             return None;
         }
         let cut = self.switching.cut.get(sequence);
-        let extra_bytes = self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes);
-        Some(ActiveSegment {
+        let extra_bytes =
+            self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes) as isize;
+        let active = ActiveSegment {
             messages: state.messages().saturating_sub(cut.messages),
             // A writer between its reservation and its commit can make the sum come out low for a moment.
-            bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(extra_bytes as isize),
+            bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(extra_bytes),
             ..self.empty_segment()
-        })
+        };
+        Some((active, Base { messages: cut.messages, bytes: cut.bytes as isize - extra_bytes }))
     }
 
     /// An active segment without messages, at this time.

@@ -34,11 +34,16 @@ pub(crate) enum Refusal {
 }
 
 impl Core {
-    /// Copies a message into the active segment if there is room for it; false if there is more to do than that.
+    /// Writes a message to the active segment if there is room for it; false, and it is still there, if there is more to
+    /// do than that.
     #[inline(always)]
-    pub(crate) fn write_quickly<P: Payload>(&self, bytes: &[u8]) -> bool {
-        if self.goes_by_reference::<P>(bytes.len()) || bytes.len() > self.max_message_bytes {
+    pub(crate) fn write_quickly<P: Payload>(&self, payload: &mut P) -> bool {
+        let bytes = payload.as_slice();
+        if bytes.len() > self.max_message_bytes {
             return false;
+        }
+        if self.goes_by_reference(payload) {
+            return payload.is_owned() && self.attach_quickly(payload);
         }
         let sequence = self.pending.active();
         let Ok(slot) = self.pending.place(sequence).reserve(bytes.len(), self.capacity) else { return false };
@@ -55,7 +60,7 @@ impl Core {
         if len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
         }
-        if self.goes_by_reference::<P>(len) {
+        if payload.as_ref().is_some_and(|payload| self.goes_by_reference(payload)) {
             return self.write_attached(payload, len, turn);
         }
         let (sequence, slot) = self.reserve(len, turn)?;
@@ -65,17 +70,44 @@ impl Core {
     }
 
     #[inline(always)]
-    pub(super) fn goes_by_reference<P: Payload>(&self, len: usize) -> bool {
-        (P::OWNED && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes
+    pub(super) fn goes_by_reference<P: Payload>(&self, payload: &P) -> bool {
+        let len = payload.as_slice().len();
+        (payload.is_owned() && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes
+    }
+
+    /// The same for one that travels by reference.
+    fn attach_quickly<P: Payload>(&self, payload: &mut P) -> bool {
+        let len = payload.as_slice().len();
+        if self.is_after_others(Turn::Newcomer) || !self.pool.reserve_referenced(len) {
+            return false;
+        }
+        let sequence = self.pending.active();
+        let Ok(slot) = self.pending.place(sequence).reserve(ATTACHED_BYTES, self.capacity) else {
+            self.pool.release_referenced(len);
+            return false;
+        };
+        Reservation { core: self, sequence, slot: Some(slot), referenced: len }.attach(payload.take_bytes());
+        true
     }
 
     #[inline(always)]
     fn write_inline(&self, sequence: u64, slot: Slot, bytes: &[u8]) {
         let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
-        if awaited | slot.awaited | (slot.index == 0) | self.plan.is_due(Fill::with(sequence, slot.filled()))
-        {
-            self.wrote(sequence, slot, awaited);
+        self.wrote(sequence, slot, awaited, false);
+    }
+
+    /// After a commit: tells whoever waits for it or its place, and asks the strategy if that is due.
+    #[inline(always)]
+    fn wrote(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
+        if awaited | slot.awaited | (slot.index == 0) | self.is_to_ask(sequence, &slot, attached) {
+            self.tell_and_ask(sequence, slot, awaited, attached);
         }
+    }
+
+    /// What is attached takes less room than it has bytes: a strategy that counts those is asked each time.
+    #[inline(always)]
+    fn is_to_ask(&self, sequence: u64, slot: &Slot, attached: bool) -> bool {
+        (attached && self.plan.counts_bytes()) || self.plan.is_due(Fill::with(sequence, slot.filled()))
     }
 
     /// Accepts the first of `payloads`, and with it those behind it that the same reservation has room for, or says why
@@ -86,8 +118,9 @@ impl Core {
         turn: Turn,
     ) -> Result<usize, Refusal> {
         let (mut ends, mut small, mut end) = ([0; RUN_MESSAGES], 0, 0);
-        for (len, into) in payloads.iter().map(|payload| payload.as_slice().len()).zip(&mut ends) {
-            if self.goes_by_reference::<P>(len) || len > self.max_message_bytes {
+        for (payload, into) in payloads.iter().zip(&mut ends) {
+            let len = payload.as_slice().len();
+            if self.goes_by_reference(payload) || len > self.max_message_bytes {
                 break;
             }
             end += len;
@@ -132,7 +165,7 @@ impl Core {
         turn: Turn,
     ) -> Result<(), Refusal> {
         let mut reservation = self.reserve_attached(len, turn)?;
-        let bytes = payload.take().expect("a payload to send").into_bytes();
+        let bytes = payload.take().expect("a payload to send").take_bytes();
         reservation.attach(bytes);
         Ok(())
     }
@@ -157,7 +190,7 @@ impl Core {
             let mut bytes = vec![0; max_len];
             let len = write_checked(&mut bytes, take());
             bytes.truncate(len);
-            reservation.attach(bytes.into_bytes());
+            reservation.attach(bytes.take_bytes());
             return Ok(());
         }
         let (sequence, slot) = self.reserve(max_len, turn)?;
@@ -174,16 +207,19 @@ impl Core {
     }
 
     /// Reserves a place for a payload by reference, and memory for its `len` bytes.
+    #[inline(always)]
     fn reserve_attached(&self, len: usize, turn: Turn) -> Result<Reservation<'_>, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
         // Room in a segment first: what is given back below could otherwise be what this sender waits for.
         self.make_room(ATTACHED_BYTES, turn)?;
-        let reserve = || self.pool.reserve_referenced(len);
-        let reserved =
-            || !self.is_after_others(turn) && (reserve() || (self.leave_what_was_read() && reserve()));
-        if !reserved() {
+        let reserved = !self.is_after_others(turn)
+            && (self.pool.reserve_referenced(len) || {
+                self.leave_what_was_read();
+                self.pool.free_for_referenced(len)
+            });
+        if !reserved {
             // Only a reader can make room, and it may be waiting for this very segment to be full; unless what is older
             // than this segment is dropped first.
             if self.when_full != WhenFull::DropOldest {
@@ -203,10 +239,12 @@ impl Core {
     }
 
     /// Reserves a place for `len` bytes, switching to the next segment if need be.
+    #[inline(always)]
     fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
         self.reserve_with(turn, |word| word.reserve(len, self.capacity))
     }
 
+    #[inline(always)]
     fn reserve_with<T>(
         &self,
         turn: Turn,
@@ -269,13 +307,10 @@ impl Core {
         Ok(())
     }
 
-    /// After a commit that somebody waits for, or that is the first of its segment, or that reaches a limit.
     #[cold]
-    pub(super) fn wrote(&self, sequence: u64, slot: Slot, awaited: bool) {
+    fn tell_and_ask(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
         self.tell(sequence, (slot.index, slot.offset), slot.awaited, awaited);
-        // What is attached takes less room than it has bytes: a strategy that counts those is asked each time.
-        let counts_bytes = slot.len == ATTACHED_BYTES && self.plan.counts_bytes();
-        if counts_bytes || self.plan.is_due(Fill::with(sequence, slot.filled())) {
+        if self.is_to_ask(sequence, &slot, attached) {
             self.consider_switch(sequence);
         }
     }
@@ -312,6 +347,7 @@ struct Reservation<'a> {
 
 impl Reservation<'_> {
     /// Puts a payload there that is no longer than what was reserved for it.
+    #[inline(always)]
     fn attach(&mut self, bytes: Bytes) {
         let slot = self.slot.take().expect("a reserved place");
         let unused = self.referenced - bytes.len();
@@ -319,7 +355,7 @@ impl Reservation<'_> {
         if unused > 0 {
             self.core.pool.release_referenced(unused);
         }
-        self.core.wrote(self.sequence, slot, awaited);
+        self.core.wrote(self.sequence, slot, awaited, true);
     }
 
     /// Has the message written there. Nothing is, if `write` panics.
@@ -327,7 +363,7 @@ impl Reservation<'_> {
         let slot = self.slot.as_ref().expect("a reserved place");
         let awaited = self.core.pool.segment(slot.segment).fill_in_place(slot, write);
         if let Some(slot) = self.slot.take() {
-            self.core.wrote(self.sequence, slot, awaited);
+            self.core.wrote(self.sequence, slot, awaited, false);
         }
     }
 }
@@ -339,7 +375,7 @@ impl Drop for Reservation<'_> {
             if self.referenced > 0 {
                 self.core.pool.release_referenced(self.referenced);
             }
-            self.core.wrote(self.sequence, slot, awaited);
+            self.core.wrote(self.sequence, slot, awaited, false);
             self.core.abandoned();
         }
     }

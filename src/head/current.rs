@@ -101,18 +101,12 @@ impl Current {
         Some((message, 0))
     }
 
-    /// Takes the next message, which is readable.
-    pub(super) fn take(
-        &mut self,
-        core: &Core,
-        mode: ReadMode,
-        pages: &mut Pages,
-        after: &mut Aftermath,
-    ) -> Bytes {
-        let message = match self.claim.take_attached() {
+    /// Takes the next message, which is readable. Also returns how many bytes of it travelled by reference.
+    pub(super) fn take(&mut self, core: &Core, mode: ReadMode, pages: &mut Pages) -> (Bytes, usize) {
+        let (message, released) = match self.claim.take_attached() {
             Some(payload) => {
-                after.released += payload.len();
-                payload
+                let len = payload.len();
+                (payload, len)
             }
             None => {
                 let (offset, len) = self.claim.inline_next().expect("neither padding nor attached");
@@ -122,11 +116,11 @@ impl Current {
                     self.pieces.copy(&self.claim, offset, len, pages)
                 };
                 self.claim.advance();
-                message
+                (message, 0)
             }
         };
         self.taken_bytes += message.len() as u64;
-        message
+        (message, released)
     }
 
     /// See [`ReadMode::Safe`].
@@ -134,20 +128,19 @@ impl Current {
         len > LENT_ABOVE || (len >= SMALL_BELOW && core.may_lend(self.claim.segment()))
     }
 
-    /// Takes up to `limit` messages as they lie; the first is readable, and so is the batch.
+    /// Takes up to `limit` messages as they lie; the first is readable, and so is the batch. Also returns how many bytes
+    /// of it travelled by reference.
     pub(super) fn take_batch(
         &mut self,
         limit: usize,
         mode: ReadMode,
         first_in_segment: u64,
-        after: &mut Aftermath,
-    ) -> Batch {
+    ) -> (Batch, usize) {
         let claim = self.claim.split(self.claim.whole_messages(limit));
         let first = first_in_segment.wrapping_add(claim.position() as u64);
         let payload = claim.payload();
         self.taken_bytes += payload.bytes as u64;
-        after.released += payload.attached_bytes;
-        Batch::new(claim, first, payload.bytes, mode)
+        (Batch::new(claim, first, payload.bytes, mode), payload.attached_bytes)
     }
 
     /// Takes the next message, which is readable, to drop it.
