@@ -10,7 +10,7 @@ mod write;
 
 use std::time::Duration;
 
-pub(crate) use self::switch::Switch;
+pub(crate) use self::switch::{Progress, Switch};
 pub(crate) use self::write::{RUN_MESSAGES, Refusal, Turn};
 
 use self::overflow::Refused;
@@ -26,6 +26,7 @@ use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
 use crate::timer::{Alarm, Clock, Timer};
+use crate::user_code::UserCode;
 use crate::wake::WaitList;
 
 /// Makes a channel with all defaults.
@@ -86,8 +87,9 @@ pub(crate) struct Core {
     pub(crate) closing: WaitList,
     /// Senders waiting until what was accepted is handed out.
     drainers: WaitList,
-    /// Calls of a callback that panicked.
-    callback_panics: AtomicU64,
+    /// Callbacks that are run, and payloads that are dropped.
+    callbacks: UserCode,
+    payloads: UserCode,
     timer: Timer,
 }
 
@@ -148,7 +150,8 @@ impl Core {
             closed: AtomicBool::new(false),
             closing: WaitList::new(),
             drainers: WaitList::new(),
-            callback_panics: AtomicU64::new(0),
+            callbacks: UserCode::default(),
+            payloads: UserCode::default(),
             timer: Timer::new(alarm, config.runtime),
             name: config.name,
         }

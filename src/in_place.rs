@@ -1,6 +1,6 @@
 //! Sending a message that is written where it will lie.
 
-use crate::channel::{Refusal, Turn};
+use crate::channel::Refusal;
 use crate::error::SendError;
 use crate::sender::{Sender, send_error};
 
@@ -56,15 +56,11 @@ impl Sender {
     {
         self.pace.keep().await;
         let mut write = Some(write);
-        let mut attempt = |turn| match self.released {
+        let attempt = |turn| match self.released {
             true => Err(Refusal::Closed),
             false => self.core().accept_with(max_len, &mut write, turn),
         };
-        // Mostly that is all: no need to set up a wait.
-        let sent = match attempt(Turn::Newcomer) {
-            Err(Refusal::Full) => self.write_or_wait(attempt).await,
-            result => result,
-        };
+        let sent = self.write_or_wait(attempt).await;
         sent.map_err(|refusal| send_error(refusal, write.expect("what was refused is still here")))
     }
 }

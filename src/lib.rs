@@ -76,6 +76,7 @@ mod stream;
 mod sync;
 #[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
 mod timer;
+mod user_code;
 mod wake;
 mod weak;
 

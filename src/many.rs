@@ -61,13 +61,16 @@ impl Sender {
             if taken.is_empty() {
                 return Ok(accepted);
             }
-            self.pace.keep_for(taken.len()).await;
             let written = self.write_or_wait(|turn| match self.released {
                 true => Err(Refusal::Closed),
                 false => self.write_run(&mut taken, turn),
             });
             match written.await {
-                Ok(messages) => accepted += messages,
+                Ok(messages) => {
+                    accepted += messages;
+                    // Only now: what is accepted is counted here, should this be given up.
+                    self.pace.keep_for(messages).await;
+                }
                 Err(refusal) => {
                     let payload = taken.pop_front().expect("a refused payload is still here");
                     let rest = Rest { taken, coming };
@@ -85,9 +88,9 @@ impl Sender {
             Err(Refusal::Full) if self.core().drops_when_full() => {
                 let mut first = taken.pop_front();
                 let accepted = self.core().accept(&mut first, turn);
-                // Only what was refused is still here.
-                taken.extend(first.take());
-                taken.rotate_right(usize::from(accepted.is_err()));
+                if let Some(refused) = first {
+                    taken.push_front(refused);
+                }
                 accepted.map(|()| 1)
             }
             result => result,

@@ -87,6 +87,9 @@ pub struct Stats {
     pub waiting_receivers: usize,
     /// Calls of a [`Callback`](crate::Callback) that panicked; their messages count as handed out.
     pub callback_panics: u64,
+    /// Panics of code passed to the channel that were contained: of strategies, wakers, callbacks, and payloads that
+    /// were dropped.
+    pub panics: u64,
 }
 
 impl Stats {

@@ -5,10 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
+use tokio::task::coop;
 
 use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
-use crate::sender::Sender;
+use crate::sender::{Sender, send_error};
 
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
 /// flushes and gives up this handle's claim on the channel.
@@ -17,14 +18,24 @@ impl Sink<Bytes> for Sender {
 
     /// Ready, also when the channel is closed: it is for `start_send` to refuse the message and give it back.
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_parked(cx)
+        ready!(self.poll_parked(cx))?;
+        if self.pace.is_due() {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.pace.tick();
+        }
+        Poll::Ready(Ok(()))
     }
 
+    /// Full where it is called without having been ready, if a message waits already.
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
+        if self.parked.is_some() {
+            return Err(SendError::Full(message));
+        }
+        self.pace.tick();
         let mut message = Some(message);
         match self.attempt(&mut message, Turn::Newcomer) {
             // Another handle took the room that there was: the message waits here for the next poll.
-            Err(Refusal::Full) if !self.core().rejects_when_full() && self.parked.is_none() => {
+            Err(Refusal::Full) if !self.core().rejects_when_full() => {
                 self.parked = message;
                 Ok(())
             }
@@ -69,10 +80,5 @@ impl Sender {
 }
 
 fn error(refusal: Refusal, message: Option<Bytes>) -> SendError<Bytes> {
-    let payload = message.unwrap_or_default();
-    match refusal {
-        Refusal::Full => SendError::Full(payload),
-        Refusal::Closed => SendError::Closed(payload),
-        Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
-    }
+    send_error(refusal, message.expect("a refused payload is still here"))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::channel::Core;
+use crate::channel::{Core, Progress};
 use crate::sync::{Arc, AtomicBool, Notify, Ordering, fence};
 
 /// Nanoseconds since the channel was made, in `tokio::time`.
@@ -224,25 +224,33 @@ impl Window {
 #[derive(Default)]
 struct Patience {
     since: Option<Instant>,
+    /// How often all were woken since then, and nothing came of it.
+    in_vain: u32,
+    progress: Option<Progress>,
 }
 
-/// How long a wake may go unheeded.
+/// How long a wake may go unheeded at first; twice as long each time that was in vain, as what is there may not be
+/// enough for those who wait.
 const UNHEEDED_FOR: Duration = Duration::from_millis(10);
+const MOST_IN_VAIN: u32 = 7;
 
 impl Patience {
     fn look(&mut self, core: &Core) -> Option<Duration> {
         if !core.is_anybody_passed_over() {
-            self.since = None;
+            *self = Self::default();
             return None;
         }
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
-        if waited < UNHEEDED_FOR {
-            return Some(UNHEEDED_FOR - waited);
+        let unheeded_for = UNHEEDED_FOR * (1 << self.in_vain);
+        if waited < unheeded_for {
+            return Some(unheeded_for - waited);
         }
+        let progress = Some(core.progress());
+        let in_vain = if progress == self.progress { self.in_vain + 1 } else { 0 };
+        *self = Self { since: Some(now), in_vain: in_vain.min(MOST_IN_VAIN), progress };
         core.wake_passed_over();
-        self.since = Some(now);
-        Some(UNHEEDED_FOR)
+        Some(UNHEEDED_FOR * (1 << self.in_vain))
     }
 }
 

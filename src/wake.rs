@@ -3,25 +3,34 @@
 //! Whoever waits passes in the attempt itself, which is made again after the waiter was enlisted: a caller
 //! cannot write the gap that loses a wakeup. Whoever changes something calls [`WaitList::wake`] afterwards.
 //!
-//! A wake hands over nothing: a woken waiter tries again, and one that is dropped instead passes the wake on.
+//! A wake hands over nothing: a woken waiter tries again, and one that is dropped instead passes the wake on. One that
+//! tries in vain comes before all that were not woken yet.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
 use crate::sync::{Arc, AtomicUsize, Notify, Ordering, OwnedNotified, fence, notified_owned};
+use crate::user_code::UserCode;
 
 /// The most waiters that one event wakes; they wake the next ones if anything is left.
 pub(crate) const BATCH: usize = 64;
 
 /// Tasks waiting for one kind of event, first come first served.
 pub(crate) struct WaitList {
-    notify: Arc<Notify>,
-    /// How many wait. Written by waiters, read by wakers.
+    queue: Arc<Notify>,
+    /// Those who were woken and tried in vain.
+    front: OnceLock<Arc<Notify>>,
+    /// How many wait in either. Written by waiters, read by wakers.
     waiting: AtomicUsize,
+    /// How many of them in front.
+    in_front: AtomicUsize,
+    wakers: UserCode,
 }
 
 /// What a waiter may take for granted in an attempt.
@@ -40,18 +49,35 @@ impl Attempt {
 }
 
 /// Counts its waiter for as long as it lives.
-struct Enlisted<'a>(&'a AtomicUsize);
+struct Enlisted<'a> {
+    list: &'a WaitList,
+    in_front: bool,
+}
 
 impl Drop for Enlisted<'_> {
     fn drop(&mut self) {
-        // ORDERING: Relaxed: a waker that still counts a waiter too many does no harm.
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.list.uncount(self.in_front);
     }
 }
 
 impl WaitList {
     pub(crate) fn new() -> Self {
-        Self { notify: Arc::new(Notify::new()), waiting: AtomicUsize::new(0) }
+        Self {
+            queue: Arc::new(Notify::new()),
+            front: OnceLock::new(),
+            waiting: AtomicUsize::new(0),
+            in_front: AtomicUsize::new(0),
+            wakers: UserCode::default(),
+        }
+    }
+
+    fn notify(&self, in_front: bool) -> &Arc<Notify> {
+        if in_front { self.front.get_or_init(|| Arc::new(Notify::new())) } else { &self.queue }
+    }
+
+    /// How many wakers of waiters have panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.wakers.panics()
     }
 
     #[inline]
@@ -60,32 +86,45 @@ impl WaitList {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    fn enlist(&self) -> (Enlisted<'_>, Attempt) {
-        let attempt = self.count();
-        (Enlisted(&self.waiting), attempt)
+    fn enlist(&self, in_front: bool) -> (Enlisted<'_>, Attempt) {
+        let attempt = self.count(in_front);
+        (Enlisted { list: self, in_front }, attempt)
     }
 
-    fn count(&self) -> Attempt {
+    fn count(&self, in_front: bool) -> Attempt {
+        if in_front {
+            self.in_front.fetch_add(1, Ordering::Relaxed);
+        }
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         // ORDERING: SeqCst fence, against the one in `wake`: either the waker sees this waiter, or the attempt
         // that follows sees what the waker did.
         fence(Ordering::SeqCst);
-        Attempt { enlisted: true, first: ahead == 0 }
+        Attempt { enlisted: true, first: in_front || ahead == 0 }
+    }
+
+    fn uncount(&self, in_front: bool) {
+        // ORDERING: Relaxed: a waker that still counts a waiter too many does no harm.
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if in_front {
+            self.in_front.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Makes `attempt` until it returns something, and sleeps in between.
     ///
-    /// Cancel safe as far as `attempt` is: between two attempts nothing is held but a place in the list.
+    /// Cancel safe as far as `attempt` is: between two attempts nothing is held but a spot in the list.
     pub(crate) async fn until<T>(&self, mut attempt: impl FnMut(Attempt) -> Option<T>) -> T {
+        let mut in_front = false;
         loop {
             {
-                let mut place = pin!(Place::new(self.notify.notified()));
-                let mut notified = place.as_mut().notified();
+                let notify = self.notify(in_front);
+                let mut spot = pin!(Spot::new(notify.notified(), in_front));
+                let mut notified = spot.as_mut().notified();
                 while notified.as_mut().enable() {
                     // A wake from before, when nobody waited for it: the attempt below sees what it was about.
-                    notified.set(self.notify.notified());
+                    notified.set(notify.notified());
                 }
-                let (_enlisted, last) = self.enlist();
+                let (_enlisted, last) = self.enlist(in_front);
                 if let Some(value) = attempt(last) {
                     return value;
                 }
@@ -94,38 +133,46 @@ impl WaitList {
             if let Some(value) = attempt(Attempt::WOKEN) {
                 return value;
             }
+            in_front = true;
         }
     }
 
-    /// The same for a caller that polls and keeps its place in `waiter`; with an attempt before it is enlisted.
+    /// The same for a caller that polls and keeps its spot in `waiter`; with an attempt before it is enlisted.
     pub(crate) fn poll_until<T>(
         &self,
         waiter: &mut PollWaiter,
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(Attempt) -> Option<T>,
     ) -> Poll<T> {
+        // The caller's waker may panic, and so may `attempt`: then nobody is left to poll.
+        let unwinding = Leaves { waiter, list: self };
+        let waiter = &mut *unwinding.waiter;
         let mut next = Attempt::NEWCOMER;
-        if let Some(place) = &mut waiter.place {
-            next = Attempt::AGAIN;
-            if place.as_mut().notified().poll(cx).is_ready() {
+        if let Some(spot) = &mut waiter.spot {
+            next = Attempt { first: spot.in_front, ..Attempt::AGAIN };
+            if spot.as_mut().notified().poll(cx).is_ready() {
                 waiter.leave(self);
                 next = Attempt::WOKEN;
             }
         }
-        loop {
+        let polled = loop {
             if let Some(value) = attempt(next) {
                 waiter.leave(self);
-                return Poll::Ready(value);
+                break Poll::Ready(value);
             }
-            match &mut waiter.place {
-                None => next = waiter.enlist(self),
-                Some(place) => {
-                    ready!(place.as_mut().notified().poll(cx));
+            match &mut waiter.spot {
+                None => next = waiter.enlist(self, next == Attempt::WOKEN),
+                Some(spot) => {
+                    if spot.as_mut().notified().poll(cx).is_pending() {
+                        break Poll::Pending;
+                    }
                     waiter.leave(self);
                     next = Attempt::WOKEN;
                 }
             }
-        }
+        };
+        mem::forget(unwinding);
+        polled
     }
 
     /// Wakes up to `at_most` waiters, and never more than [`BATCH`]; returns how many there were. A waker that panics
@@ -151,66 +198,85 @@ impl WaitList {
         self.notify_each(self.waiting());
     }
 
+    /// Who is in front and leaves at this moment may take a wake along: the queue gets as many of its own.
     fn notify_each(&self, waiters: usize) {
-        for _ in 0..waiters {
-            let _ = catch_unwind(AssertUnwindSafe(|| self.notify.notify_one()));
-        }
+        // ORDERING: Relaxed, behind the fence as `waiting` is.
+        let in_front = self.in_front.load(Ordering::Relaxed).min(waiters);
+        (0..in_front).for_each(|_| self.notify_one(self.notify(true)));
+        (0..waiters).for_each(|_| self.notify_one(&self.queue));
+    }
+
+    fn notify_one(&self, notify: &Notify) {
+        self.wakers.call(|| notify.notify_one());
     }
 }
 
 pin_project! {
-    /// A place in a list. Who gives it up may pass a wake on, and has no part in it if the next one's waker panics.
-    struct Place<N> {
+    /// A spot in a list. Who gives it up may pass a wake on, and has no part in it if the next one's waker panics.
+    struct Spot<N> {
         #[pin]
         notified: Option<N>,
+        in_front: bool,
     }
 
-    impl<N> PinnedDrop for Place<N> {
+    impl<N> PinnedDrop for Spot<N> {
         fn drop(this: Pin<&mut Self>) {
             let _ = catch_unwind(AssertUnwindSafe(|| this.project().notified.set(None)));
         }
     }
 }
 
-impl<N> Place<N> {
-    fn new(notified: N) -> Self {
-        Self { notified: Some(notified) }
+impl<N> Spot<N> {
+    fn new(notified: N, in_front: bool) -> Self {
+        Self { notified: Some(notified), in_front }
     }
 
     fn notified(self: Pin<&mut Self>) -> Pin<&mut N> {
-        self.project().notified.as_pin_mut().expect("there until the place is dropped")
+        self.project().notified.as_pin_mut().expect("there until the spot is given up")
     }
 }
 
-/// A place in a list for a caller that polls; whoever owns it calls [`leave`](Self::leave) before dropping it.
+/// A spot in a list for a caller that polls; whoever owns it calls [`leave`](Self::leave) before dropping it.
 #[derive(Default)]
 pub(crate) struct PollWaiter {
-    place: Option<Pin<Box<Place<OwnedNotified>>>>,
+    spot: Option<Pin<Box<Spot<OwnedNotified>>>>,
+}
+
+/// Gives a spot up.
+struct Leaves<'a> {
+    waiter: &'a mut PollWaiter,
+    list: &'a WaitList,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.waiter.leave(self.list);
+    }
 }
 
 impl PollWaiter {
-    fn enlist(&mut self, list: &WaitList) -> Attempt {
-        let mut place = Box::pin(Place::new(notified_owned(&list.notify)));
-        let mut notified = place.as_mut().notified();
+    fn enlist(&mut self, list: &WaitList, in_front: bool) -> Attempt {
+        let notify = list.notify(in_front);
+        let mut spot = Box::pin(Spot::new(notified_owned(notify), in_front));
+        let mut notified = spot.as_mut().notified();
         while notified.as_mut().enable() {
             // See `until`.
-            notified.set(notified_owned(&list.notify));
+            notified.set(notified_owned(notify));
         }
-        self.place = Some(place);
-        list.count()
+        self.spot = Some(spot);
+        list.count(in_front)
     }
 
     pub(crate) fn is_enlisted(&self) -> bool {
-        self.place.is_some()
+        self.spot.is_some()
     }
 
-    /// Gives the place up, and tells whether there was one; a wake that came meanwhile goes to the next in the list.
+    /// Gives the spot up, and tells whether there was one; a wake that came meanwhile goes to the next in the list.
     pub(crate) fn leave(&mut self, list: &WaitList) -> bool {
-        let place = self.place.take();
-        let was_enlisted = place.is_some();
-        if was_enlisted {
-            drop(Enlisted(&list.waiting));
+        let spot = self.spot.take();
+        if let Some(spot) = &spot {
+            list.uncount(spot.in_front);
         }
-        was_enlisted
+        spot.is_some()
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{advance, check, message, multi, paused, poll_once, settle};
+use common::{advance, check, current, message, multi, paused, poll_once, settle};
 use futures::stream::FusedStream;
 use futures::{FutureExt, Sink, SinkExt, StreamExt, stream};
 use tokio::io::AsyncReadExt;
@@ -122,6 +122,45 @@ fn a_sink_that_was_ready_takes_its_message_though_others_fill_the_channel() {
         named.sort_unstable();
         let expected: Vec<_> = (0..count).map(|n| (0, n)).chain([(1, 0)]).collect();
         assert_eq!(named, expected);
+    });
+}
+
+#[test]
+fn a_sink_that_was_not_ready_takes_no_second_message() {
+    current(async {
+        let (mut tx, rx) = turbostream::builder()
+            .segment_bytes(100)
+            .segment_messages(1)
+            .max_bytes(2 * (100 + 8 + 128))
+            .build()
+            .expect("a valid configuration");
+        for number in 0..3 {
+            tx.start_send_unpin(bytes(number)).expect("room, or it waits inside");
+        }
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((0, 0)));
+        let error = tx.start_send_unpin(bytes(3)).expect_err("not ready");
+        assert_eq!(check(&error.into_inner()), Some((0, 3)));
+        SinkExt::close(&mut tx).await.expect("open");
+        for number in 1..3 {
+            assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
+        }
+        assert_eq!(rx.recv().await, None);
+    });
+}
+
+#[test]
+fn a_sink_that_is_fed_without_end_yields() {
+    current(async {
+        let (mut tx, rx) = turbostream::channel();
+        let feeding = tokio::spawn(async move {
+            for number in 0..20_000 {
+                SinkExt::feed(&mut tx, bytes(number)).await.expect("open");
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!(rx.len() > 1000 && !feeding.is_finished(), "{} messages at once", rx.len());
+        while rx.recv().await.is_some() {}
+        feeding.await.expect("the sender");
     });
 }
 

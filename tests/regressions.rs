@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use common::{advance, current, current_runtime, paused, plain, settle};
+use common::{advance, current, current_runtime, paused, plain, poll_once, settle};
 use futures::StreamExt;
-use turbostream::{Builder, MessageCount, ReadMode, TimeWindow, builder};
+use tokio::runtime::Handle;
+use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, TimeWindow, builder};
 
 #[derive(Default)]
 struct Flag(AtomicUsize);
@@ -181,5 +182,88 @@ fn a_sender_whose_message_fits_is_served_behind_one_whose_does_not() {
         drop(rx.try_recv().expect("a message"));
         small.await.expect("a sender").expect("open");
         assert_eq!(tx.len(), 3);
+    });
+}
+
+/// Segments of one message of up to 64 bytes, four of them, and room for larger payloads by reference in their stead.
+fn four_segments() -> (Sender, Receiver) {
+    let footprint = 64 + 8 + 128;
+    let channel = untimed().segment_bytes(64).segment_messages(1).max_message_bytes(3 * footprint);
+    channel.max_bytes(4 * footprint).read_mode(ReadMode::ZeroCopy).build().expect("valid")
+}
+
+#[test]
+fn a_segment_that_a_large_message_opened_in_vain_is_had_by_a_small_one() {
+    plain(|| {
+        // Nothing runs on it: no timer helps.
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx) = four_segments();
+        for message in ["1", "2", "3", "4"] {
+            tx.try_send(message).expect("room");
+        }
+        let ((woken1, waker1), (woken2, waker2)) = (flag(), flag());
+        let (mut large, mut small) = (pin!(tx.send(vec![0; 600])), pin!(tx.send(vec![1; 60])));
+        assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
+        assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_pending());
+        let _kept = rx.try_recv().expect("a message");
+        drop(rx.try_recv().expect("a message"));
+        assert_eq!((woken1.0.load(SeqCst), woken2.0.load(SeqCst)), (1, 0));
+        assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
+        assert_eq!(woken2.0.load(SeqCst), 1);
+        assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_ready());
+    });
+}
+
+#[test]
+fn large_messages_that_wait_beside_a_free_segment_are_not_woken_for_ever() {
+    paused(async {
+        let (tx, rx) = four_segments();
+        for message in ["1", "2", "3"] {
+            tx.try_send(message).expect("room");
+        }
+        for _ in 0..2 {
+            let tx = tx.clone();
+            tokio::spawn(async move { tx.send(vec![0; 600]).await });
+        }
+        settle().await;
+        let parks = Handle::current().metrics().worker_park_count(0);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let parks = Handle::current().metrics().worker_park_count(0) - parks;
+        assert!(parks < 20_000, "{parks} wakeups in an hour");
+        for message in ["1", "2", "3"] {
+            assert_eq!(rx.recv().await.expect("open"), message);
+        }
+        assert_eq!(rx.recv().await.expect("open").len(), 600);
+        assert_eq!(rx.recv().await.expect("open").len(), 600);
+    });
+}
+
+#[test]
+fn a_sender_that_was_woken_in_vain_stays_ahead_of_later_ones() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        // Two segments of up to two messages, or one of 60 bytes.
+        let channel = untimed().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
+        let (tx, rx) = channel.build().expect("valid");
+        let (first, second) = (flag(), flag());
+        let send = |number| Box::pin(tx.send([number; 60]));
+        let mut waiting = [send(3), send(4)];
+        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
+        assert!(waiting[0].as_mut().poll(&mut Context::from_waker(&first.1)).is_pending());
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 1);
+        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "two would fit");
+        assert!(waiting[0].as_mut().poll(&mut Context::from_waker(&first.1)).is_ready());
+        let mut later = [send(5), send(6)];
+        for later in &mut later {
+            assert!(later.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert_eq!(second.0.0.load(SeqCst), 2, "it comes before those who came later");
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_ready());
+        assert!(later.iter_mut().all(|later| poll_once(later).is_pending()));
     });
 }

@@ -37,6 +37,10 @@ fn drain(rx: &Receiver) -> usize {
     std::iter::from_fn(|| rx.try_recv().ok()).count()
 }
 
+fn drain_some(rx: &Receiver, count: usize) {
+    assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(count).count(), count);
+}
+
 /// Nothing can be read before `moment`, and everything just after it.
 async fn readable_at(rx: &Receiver, moment: Duration, count: usize) {
     advance(moment - ms(5)).await;
@@ -92,6 +96,20 @@ fn a_byte_count_switches_at_once_and_only_then() {
             send(&tx, 1, 100);
             settle().await;
             assert_eq!(drain(&rx), 10);
+        }
+    });
+}
+
+#[test]
+fn a_byte_count_counts_payloads_that_travel_by_reference() {
+    paused(async {
+        let (tx, rx) = by_strategy(ByteCount(100_000));
+        for _ in 0..3 {
+            send(&tx, 1, 90_000);
+            send(&tx, 9, 1024);
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            send(&tx, 1, 1024);
+            assert_eq!(drain(&rx), 11);
         }
     });
 }
@@ -204,6 +222,7 @@ fn a_panicking_strategy_leaves_the_channel_working() {
             SinkExt::flush(&mut tx).await.expect("open");
             assert_eq!(drain(&rx), 250, "round {round}");
         }
+        assert!(tx.monitor().stats().panics > 0);
         drop(tx);
         assert_eq!(rx.recv().await, None);
     });
@@ -276,6 +295,32 @@ fn an_idle_channel_makes_no_wakeups() {
         assert_eq!(asked.load(Ordering::Relaxed), asks, "the strategy of an idle channel was asked");
         drop(demand_tx);
         assert_eq!(waiting.await.expect("the receiver"), None);
+    });
+}
+
+#[test]
+fn a_switch_that_is_put_off_makes_no_wakeups() {
+    paused(async {
+        let (tx, rx) = turbostream::builder()
+            .segment_bytes(4096)
+            .segment_messages(4)
+            .max_bytes(40 << 10)
+            .strategy(TimeWindow(ms(5)))
+            .on_demand(false)
+            .build()
+            .expect("a valid configuration");
+        while tx.try_send([7; 100]).is_ok() {}
+        let queued = tx.len();
+        drain_some(&rx, 4);
+        tx.try_send([7; 100]).expect("room");
+        settle().await;
+        let parks = Handle::current().metrics().worker_park_count(0);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let parks = Handle::current().metrics().worker_park_count(0) - parks;
+        assert!(parks < 50, "{parks} wakeups while nobody reads");
+        drain_some(&rx, queued - 4);
+        advance(ms(10)).await;
+        assert_eq!(drain(&rx), 1);
     });
 }
 

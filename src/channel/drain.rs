@@ -15,7 +15,7 @@ impl Core {
     }
 
     /// Behind everything that is accepted by now.
-    fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> Mark {
         let segment = self.pending.active();
         // A place that was left meanwhile may say anything: the head is beyond it, whatever number comes with it.
         Mark { segment, messages: self.pending.place(segment).load().messages_written() }

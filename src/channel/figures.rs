@@ -49,11 +49,19 @@ impl Core {
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
             waiting_receivers: self.readers().waiting(),
-            callback_panics: self.callback_panics.load(Ordering::Relaxed),
+            callback_panics: self.callbacks.panics(),
+            panics: self.panics(),
             ..Stats::default()
         };
         self.count_queue(&mut stats);
         stats
+    }
+
+    /// Of all code of the user that was contained.
+    fn panics(&self) -> u64 {
+        let lists = [self.readers(), &self.pool.space, &self.closing, &self.drainers];
+        let wakers: u64 = lists.iter().map(|list| list.panics()).sum();
+        wakers + self.callbacks.panics() + self.payloads.panics() + self.plan.panics()
     }
 
     /// Adds up what lies between the head and the active segment.

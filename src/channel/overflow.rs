@@ -1,6 +1,5 @@
 //! What becomes of a message for which there is no room, where that is not for its sender to wait for.
 
-use super::switch::contained;
 use super::{Core, Refusal, Turn};
 use crate::config::WhenFull;
 use crate::head::Aftermath;
@@ -62,7 +61,7 @@ impl Core {
         let (len, by_reference) = (refused.as_slice().len(), self.goes_by_reference(refused));
         let written = self.write_by_dropping(len, by_reference, || self.try_write(payload, turn));
         if written == Err(Refusal::Full) {
-            contained(|| drop(payload.take()));
+            self.payloads.call(|| drop(payload.take()));
         }
         self.count_if_dropped(len, written)
     }

@@ -1,31 +1,34 @@
 //! The strategy of a channel, and what it comes to: limits that writers compare, and whether time matters.
 //!
 //! ```text
-//!  63..60   59..48     47..28     27..0
-//! ┌───────┬──────────┬──────────┬─────────┐
-//! │ swaps │ sequence │ messages │  bytes  │   from what fill on writers ask the strategy
-//! └───────┴──────────┴──────────┴─────────┘
+//!  63..60   59..49       48         47..28     27..0
+//! ┌───────┬──────────┬────────────┬──────────┬─────────┐
+//! │ swaps │ sequence │counts bytes│ messages │  bytes  │   from what fill on writers ask the strategy
+//! └───────┴──────────┴────────────┴──────────┴─────────┘
 //! ```
 //!
-//! The limits hold for the segment whose sequence (low 12 bits) they bear. The first message of the next one sets those that
+//! The limits hold for the segment whose sequence (low 11 bits) they bear. The first message of the next one sets those that
 //! the strategy named for a segment without messages; until then any message asks anew. Whoever
 //! sets them exchanges them for what they were before it asked, and *swaps* counts how often the strategy was swapped, so
 //! that what an old strategy said does not take the place of what a newer one says.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::Core;
-use super::switch::{contained, empty};
+use super::switch::empty;
 use crate::segment::state::{Capacity, Kind};
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
+use crate::user_code::UserCode;
 
 const BYTES_BITS: u32 = 28;
 const MESSAGES_SHIFT: u32 = BYTES_BITS;
-const SEQUENCE_SHIFT: u32 = 48;
+const COUNTS_BYTES: u64 = 1 << 48;
+const SEQUENCE_SHIFT: u32 = 49;
 const SWAPS_SHIFT: u32 = 60;
 const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
-const MESSAGES_MASK: u64 = (1 << (SEQUENCE_SHIFT - MESSAGES_SHIFT)) - 1;
+const MESSAGES_MASK: u64 = (1 << 20) - 1;
 const SEQUENCE_MASK: u64 = (1 << (SWAPS_SHIFT - SEQUENCE_SHIFT)) - 1;
 const SWAPS_MASK: u64 = 0b1111 << SWAPS_SHIFT;
 
@@ -63,20 +66,39 @@ pub(super) struct Plan {
     strategy: RwLock<Arc<dyn SwitchStrategy>>,
     /// Time alone can make the strategy switch.
     timed: AtomicBool,
+    strategies: UserCode,
 }
 
 impl Plan {
     pub(super) fn new(strategy: Box<dyn SwitchStrategy>, capacity: Capacity) -> Self {
+        let strategies = UserCode::default();
+        let (limits, timed) = first_answers(&strategies, &*strategy, capacity);
         Self {
             capacity,
             limits: AtomicU64::new(0),
-            first_limits: AtomicU64::new(pack(capacity, Base::default(), ask(&*strategy, &empty(capacity)))),
-            timed: AtomicBool::new(is_timed(&*strategy, capacity)),
+            first_limits: AtomicU64::new(limits),
+            timed: AtomicBool::new(timed),
             strategy: RwLock::new(Arc::from(strategy)),
+            strategies,
         }
     }
 
-    pub(super) fn strategy(&self) -> Arc<dyn SwitchStrategy> {
+    /// Whether the strategy wants a switch; not if it panics.
+    pub(super) fn should_switch(&self, active: &ActiveSegment) -> bool {
+        self.strategies.call(|| self.strategy().should_switch(active)).unwrap_or(false)
+    }
+
+    /// When it wants to be asked again, if time alone can make it switch.
+    pub(super) fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
+        self.strategies.call(|| self.strategy().next_check(active)).flatten()
+    }
+
+    /// How often a strategy has panicked.
+    pub(super) fn panics(&self) -> u64 {
+        self.strategies.panics()
+    }
+
+    fn strategy(&self) -> Arc<dyn SwitchStrategy> {
         Arc::clone(&self.strategy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -89,9 +111,10 @@ impl Plan {
             || fill.bytes as u64 >= limits & BYTES_MASK
     }
 
-    /// Whether the strategy wants to be asked at a number of bytes before the segment is full.
+    /// Whether the strategy wants to be asked at a number of bytes, be it more than a segment has room for: there may be
+    /// payloads that travel by reference.
     pub(super) fn counts_bytes(&self) -> bool {
-        self.load_limits() & BYTES_MASK < self.capacity.bytes as u64
+        self.load_limits() & COUNTS_BYTES != 0
     }
 
     #[inline(always)]
@@ -103,7 +126,7 @@ impl Plan {
     /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before it was asked
     /// anything. If they have changed meanwhile, whoever is due then asks again.
     pub(super) fn ask_limits(&self, seen: u64, sequence: u64, base: Base, active: &ActiveSegment) {
-        let limits = pack(self.capacity, base, ask(&*self.strategy(), active));
+        let limits = pack(self.capacity, base, ask(&self.strategies, &*self.strategy(), active));
         self.exchange(seen, sequence, limits);
     }
 
@@ -119,15 +142,15 @@ impl Plan {
 
     /// Sets limits for the segment at `sequence`, unless they are no longer those that were `seen`.
     fn exchange(&self, seen: u64, sequence: u64, limits: u64) {
-        let fill = limits & (MESSAGES_MASK << MESSAGES_SHIFT | BYTES_MASK);
+        let fill = limits & (COUNTS_BYTES | MESSAGES_MASK << MESSAGES_SHIFT | BYTES_MASK);
         let new = seen & SWAPS_MASK | (sequence & SEQUENCE_MASK) << SEQUENCE_SHIFT | fill;
         // ORDERING: Relaxed, as in `load_limits`.
         let _ = self.limits.compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Puts another strategy in place; returns the old one.
-    fn swap(&self, strategy: Arc<dyn SwitchStrategy>, timed: bool) -> Arc<dyn SwitchStrategy> {
-        let first = pack(self.capacity, Base::default(), ask(&*strategy, &empty(self.capacity)));
+    fn swap(&self, strategy: Arc<dyn SwitchStrategy>) -> Arc<dyn SwitchStrategy> {
+        let (first, timed) = first_answers(&self.strategies, &*strategy, self.capacity);
         let mut current = self.strategy.write().unwrap_or_else(PoisonError::into_inner);
         let swaps = (self.load_limits() & SWAPS_MASK).wrapping_add(1 << SWAPS_SHIFT);
         // ORDERING: Relaxed: see `Core::is_timed`, and `begin`.
@@ -142,12 +165,11 @@ impl Plan {
 impl Core {
     /// Goes by another strategy from now on.
     pub(crate) fn set_strategy(&self, strategy: Box<dyn SwitchStrategy>) {
-        let timed = is_timed(&*strategy, self.capacity);
-        let old = self.plan.swap(Arc::from(strategy), timed);
-        contained(|| drop(old));
+        let old = self.plan.swap(Arc::from(strategy));
+        self.plan.strategies.call(|| drop(old));
         let sequence = self.show_to_writers();
         self.consider_switch(sequence);
-        if timed && self.active_segment(sequence).is_some() {
+        if self.is_timed() && self.active_segment(sequence).is_some() {
             self.timer.watch_unread();
         }
         // It may be asleep for as long as the old strategy said.
@@ -175,14 +197,16 @@ impl Core {
     }
 }
 
-/// Whether time alone can make the strategy switch.
-fn is_timed(strategy: &dyn SwitchStrategy, capacity: Capacity) -> bool {
-    contained(|| strategy.next_check(&empty(capacity))).flatten().is_some()
+/// The limits right after a switch, and whether time alone can make the strategy switch.
+fn first_answers(code: &UserCode, strategy: &dyn SwitchStrategy, capacity: Capacity) -> (u64, bool) {
+    let limits = ask(code, strategy, &empty(capacity));
+    let next_check = code.call(|| strategy.next_check(&empty(capacity))).flatten();
+    (pack(capacity, Base::default(), limits), next_check.is_some())
 }
 
 /// From what fill on a strategy wants to be asked.
-fn ask(strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
-    contained(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
+fn ask(code: &UserCode, strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
+    code.call(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
 }
 
 /// Limits of what comes on top of `base`, as writers compare them with what a segment is filled to.
@@ -190,5 +214,6 @@ fn pack(capacity: Capacity, base: Base, limits: SwitchLimits) -> u64 {
     let messages = base.messages.saturating_add(limits.messages).min(capacity.messages);
     let bytes = limits.bytes.min(isize::MAX as usize) as isize;
     let bytes = base.bytes.saturating_add(bytes).clamp(0, capacity.bytes as isize);
-    (messages as u64) << MESSAGES_SHIFT | bytes as u64
+    let counts_bytes = if limits.bytes < SwitchLimits::NEVER.bytes { COUNTS_BYTES } else { 0 };
+    counts_bytes | (messages as u64) << MESSAGES_SHIFT | bytes as u64
 }

@@ -5,7 +5,6 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 
 use super::Core;
-use super::switch::contained;
 use crate::config::ReadMode;
 use crate::head::{Aftermath, Head, Outlook};
 use crate::pool::Lease;
@@ -77,10 +76,7 @@ impl Core {
 
     /// Runs a callback with what a receiver took.
     pub(crate) fn call_back(&self, callback: impl FnOnce()) {
-        if contained(callback).is_none() {
-            // ORDERING: Relaxed: a figure.
-            self.callback_panics.fetch_add(1, Ordering::Relaxed);
-        }
+        self.callbacks.call(callback);
     }
 
     /// Looks whether there is something to read soon, where that can be expected.
@@ -147,7 +143,7 @@ impl Core {
             if self.switching.deferred.load(Ordering::Relaxed)
                 && self.switching.deferred.swap(false, Ordering::Relaxed)
             {
-                self.consider_switch(self.pending.active());
+                self.resume_switching();
             }
         }
         if after.at_rest {
@@ -163,7 +159,7 @@ impl Core {
             self.drainers.wake_all();
         }
         if !after.discarded.is_empty() {
-            contained(|| drop(after.discarded));
+            self.payloads.call(|| drop(after.discarded));
         }
     }
 

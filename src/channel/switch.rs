@@ -1,11 +1,10 @@
 //! Switching: who seals the active segment, when, and who is told.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Core;
 use super::plan::Base;
-use crate::events::user_code_panicked;
+use crate::head::Mark;
 use crate::segment::state::{Capacity, State};
 use crate::strategy::ActiveSegment;
 use crate::sync::{Ordering, fence};
@@ -21,6 +20,13 @@ pub(crate) enum Switch {
     OnDemand,
     Requested,
     Close,
+}
+
+/// How far a channel has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    written: Mark,
+    read: Mark,
 }
 
 impl Core {
@@ -102,7 +108,7 @@ impl Core {
         }
         let Some((active, base)) = self.active_segment_and_base(sequence) else { return };
         let limits = self.plan.load_limits();
-        if contained(|| self.plan.strategy().should_switch(&active)) != Some(true) {
+        if !self.plan.should_switch(&active) {
             return self.plan.ask_limits(limits, sequence, base, &active);
         }
         if self.is_backlogged() {
@@ -159,7 +165,20 @@ impl Core {
             return None;
         }
         self.consider_switch(self.pending.active());
+        // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that.
+        if self.switching.deferred.load(Ordering::Relaxed) {
+            return None;
+        }
         self.active_segment(self.pending.active()).and_then(|active| self.next_check(&active))
+    }
+
+    /// Once the backlog is shorter: makes the switch that was put off, or has the timer look after what is there.
+    #[cold]
+    pub(super) fn resume_switching(&self) {
+        self.consider_switch(self.pending.active());
+        if self.is_timed() && self.active_segment(self.pending.active()).is_some() {
+            self.timer.watch_unread();
+        }
     }
 
     /// When the timer would look at messages that came now.
@@ -168,7 +187,7 @@ impl Core {
     }
 
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        contained(|| self.plan.strategy().next_check(active)).flatten().map(|delay| delay.max(SHORTEST_CHECK))
+        self.plan.next_check(active).map(|delay| delay.max(SHORTEST_CHECK))
     }
 
     /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken
@@ -183,6 +202,12 @@ impl Core {
 
     pub(super) fn are_senders_passed_over(&self) -> bool {
         self.pool.space.waiting() > 1 && self.has_room()
+    }
+
+    /// How far writers and receivers have come.
+    pub(crate) fn progress(&self) -> Progress {
+        let written = self.mark();
+        Progress { written, read: self.lock_head().position() }
     }
 
     pub(crate) fn wake_passed_over(&self) {
@@ -204,13 +229,4 @@ pub(super) fn empty(capacity: Capacity) -> ActiveSegment {
         capacity_messages: capacity.messages,
         capacity_bytes: capacity.bytes,
     }
-}
-
-/// Runs user code; nothing if it panics.
-pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
-    let result = catch_unwind(AssertUnwindSafe(user)).ok();
-    if result.is_none() {
-        user_code_panicked();
-    }
-    result
 }

@@ -213,7 +213,7 @@ impl Core {
             return Err(Refusal::Closed);
         }
         // Room in a segment first: what is given back below could otherwise be what this sender waits for.
-        self.make_room(ATTACHED_BYTES, turn)?;
+        let opened = self.make_room(ATTACHED_BYTES, turn)?;
         let reserved = !self.is_after_others(turn)
             && (self.pool.reserve_referenced(len) || {
                 self.leave_what_was_read();
@@ -224,6 +224,10 @@ impl Core {
             // than this segment is dropped first.
             if self.when_full != WhenFull::DropOldest {
                 self.switch_place(self.pending.active(), Switch::Full);
+            }
+            if opened {
+                // Smaller messages of others may wait for what this one cannot use.
+                self.pool.wake_senders(self.capacity.messages);
             }
             return Err(Refusal::Full);
         }
@@ -255,7 +259,7 @@ impl Core {
             match reserve(self.pending.place(sequence)) {
                 Ok(reserved) => return Ok((sequence, reserved)),
                 Err(NotReserved::NoRoom) => self.switch_place(sequence, Switch::Full),
-                Err(NotReserved::NotOpen(state)) => self.open_next(sequence, state, turn)?,
+                Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, turn)?,
             }
         }
     }
@@ -267,15 +271,16 @@ impl Core {
         drop(Reservation { core: self, sequence, slot: Some(slot), referenced: 0 });
     }
 
-    /// Sees to it that the active segment has room for `len` bytes, without taking it.
-    pub(super) fn make_room(&self, len: usize, turn: Turn) -> Result<(), Refusal> {
+    /// Sees to it that the active segment has room for `len` bytes, without taking it; true if it had to be opened.
+    fn make_room(&self, len: usize, turn: Turn) -> Result<bool, Refusal> {
+        let mut opened = false;
         loop {
             let sequence = self.pending.active();
             let state = self.pending.place(sequence).load();
             if !state.is_open() {
-                self.open_next(sequence, state, turn)?;
+                opened |= self.open_next(sequence, state, turn)?;
             } else if state.has_room(len, self.capacity) {
-                return Ok(());
+                return Ok(opened);
             } else {
                 self.switch_place(sequence, Switch::Full);
             }
@@ -287,8 +292,9 @@ impl Core {
         turn == Turn::Newcomer && self.pool.space.waiting() > 0
     }
 
-    /// One step towards an open place, from the place at `sequence` that was seen not to be.
-    pub(super) fn open_next(&self, sequence: u64, state: State, turn: Turn) -> Result<(), Refusal> {
+    /// One step towards an open place, from the place at `sequence` that was seen not to be; true if it was the last.
+    fn open_next(&self, sequence: u64, state: State, turn: Turn) -> Result<bool, Refusal> {
+        let mut opened = false;
         match state.kind() {
             Kind::Closed => return Err(Refusal::Closed),
             Kind::Sealed => self.pending.advance(sequence),
@@ -297,14 +303,15 @@ impl Core {
                 let again = || if self.leave_what_was_read() { self.pool.acquire() } else { None };
                 let segment = self.pool.acquire().or_else(again).ok_or(Refusal::Full)?;
                 self.timer.start();
-                if !self.pending.place(sequence).open(sequence, segment) {
+                opened = self.pending.place(sequence).open(sequence, segment);
+                if !opened {
                     self.pool.give_back(segment);
                 }
             }
             // The place has moved on since `active` was read, or is open by now.
             Kind::Ready | Kind::Open => {}
         }
-        Ok(())
+        Ok(opened)
     }
 
     #[cold]

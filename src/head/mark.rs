@@ -30,7 +30,7 @@ pub(crate) enum Passed {
 }
 
 impl Head {
-    pub(super) fn position(&self) -> Mark {
+    pub(crate) fn position(&self) -> Mark {
         let messages = self.current.as_ref().map_or(0, |current| current.position());
         Mark { segment: self.segment, messages }
     }
