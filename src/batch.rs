@@ -54,7 +54,7 @@ impl Batch {
         self.claim.remaining()
     }
 
-    /// Never, as received.
+    /// Whether there are no messages in it: always false.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

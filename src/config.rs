@@ -205,7 +205,8 @@ impl Builder {
 
     /// Whether a waiting receiver causes a switch when nothing sealed is left; true by default.
     ///
-    /// With `false` a receiver sees messages only once the strategy, a full segment, a flush or a close switches.
+    /// With `false` a receiver sees messages only once the strategy, a full segment, [`switch`](crate::Sender::switch),
+    /// [`drained`](crate::Sender::drained), the flush of a sink, or a close switches.
     pub fn on_demand(mut self, on_demand: bool) -> Self {
         self.on_demand = on_demand;
         self

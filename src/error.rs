@@ -78,7 +78,8 @@ macro_rules! payload_error {
     };
 }
 
-/// Why [`Sender::send`](crate::Sender::send) did not accept a message; the payload is inside.
+/// Why [`Sender::send`](crate::Sender::send), or another call that waits for room, did not accept a message; what was to be
+/// sent is inside.
 #[non_exhaustive]
 pub enum SendError<P> {
     /// Every receiver is gone, or one of them closed the channel.

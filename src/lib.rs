@@ -29,14 +29,17 @@
 //!
 //! # When a receiver sees a message
 //!
-//! At once, if it waits: it takes what the active segment holds by now, which closes it to writers as a seal does
-//! ([`Builder::on_demand`]). Otherwise when the segment is full, when its [`SwitchStrategy`] says so, after a flush, or when the channel closes.
+//! At once, if it waits ([`Builder::on_demand`]): it takes what the active segment holds by now. That counts as a switch,
+//! though writers go on in the same segment, behind what was cut off. Otherwise when the segment is full, when its
+//! [`SwitchStrategy`] says so, when [`Sender::switch`], [`Sender::drained`] or the flush of a sink asks for it, or when the
+//! channel closes.
 //!
 //! # What is bounded
 //!
-//! Everything: segments being written, waiting to be read, free, or still referred to by a `Bytes` in your hands,
-//! and payloads that travel by reference, together stay within [`Builder::max_bytes`]. When that is reached,
-//! senders wait ([`WhenFull`]), and [`Monitor::stats`] tells what for.
+//! Segments being written, waiting to be read, free, or still referred to by a `Bytes` in your hands, and payloads that
+//! travel by reference while they are queued, together stay within [`Builder::max_bytes`]. When that is reached, senders
+//! wait ([`WhenFull`]), and [`Monitor::stats`] tells what for. What was copied out for you in [`ReadMode::Safe`] is yours:
+//! it counts no longer.
 //!
 //! # Cargo features
 //!

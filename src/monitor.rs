@@ -103,13 +103,13 @@ impl Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Switches {
-    /// The next message did not fit.
+    /// The segment was full, or the memory: what was in it had to be read first.
     pub full: u64,
     /// The strategy said so.
     pub strategy: u64,
     /// A receiver was waiting, and nothing sealed was left.
     pub on_demand: u64,
-    /// A flush asked for it, or a sender that waits until the channel is drained.
+    /// [`switch`](crate::Sender::switch), [`drained`](crate::Sender::drained) or the flush of a sink asked for it.
     pub requested: u64,
     /// The channel was closed.
     pub close: u64,

@@ -23,7 +23,7 @@ use crate::wake::{Attempt, PollWaiter};
 /// Sends byte messages; clone it for every task that writes.
 ///
 /// The order of messages is the order in which sends were accepted, over all clones; dropping the last clone
-/// closes the channel once everything accepted was read. Also a [`futures::Sink`](futures_sink::Sink) of
+/// closes the channel: receivers get what was accepted, and then the end. Also a [`futures::Sink`](futures_sink::Sink) of
 /// [`Bytes`].
 pub struct Sender {
     core: Arc<Core>,

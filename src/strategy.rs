@@ -48,7 +48,7 @@ impl SwitchLimits {
 /// ```
 /// use turbostream::{ActiveSegment, SwitchStrategy};
 ///
-/// /// Switches as soon as one line in a hundred could be waiting for longer than the others.
+/// /// Switches when half of the segment's bytes are taken.
 /// struct HalfFull;
 ///
 /// impl SwitchStrategy for HalfFull {
