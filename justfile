@@ -61,6 +61,10 @@ one-core:
 bench *args:
     cargo bench --bench channel -- {{args}}
 
+# Instructions per message, counted by valgrind, against a bound. A minute first, then seconds.
+instructions:
+    benches/instructions.sh
+
 # Side by side with other channels. 15 minutes, the first build 2 more.
 peers *args:
     cargo run --release --manifest-path {{peers}} -- {{args}}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Instructions per message, counted by valgrind, against a bound: a guard that noise cannot fool.
+# The bounds leave an eighth for other compilers; lower them when the figures fall.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bounds='send 245
+send_many 190
+send_by_reference 405
+recv 290
+recv_safe 350
+recv_batch 56
+lockstep 2900'
+
+if ! command -v valgrind >/dev/null; then
+    echo 'valgrind is not installed: apt-get install valgrind'
+    exit 3
+fi
+
+# The path of the bench's executable is on the line that cargo ends with.
+bench=$(cargo bench --bench instructions --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*(\(.*instructions-[0-9a-f]*\)).*/\1/p' | tail -1)
+messages=$((40 * 500))
+failed=0
+printf '%-20s %12s %8s\n' workload instructions bound
+while read -r workload bound; do
+    out=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null --collect-atstart=no \
+        --toggle-collect='instructions::counted::*' "$bench" "$workload" 2>&1)
+    total=$(sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<<"$out")
+    each=$((total / messages))
+    verdict=''
+    if [ "$each" -eq 0 ] || [ "$each" -gt "$bound" ]; then
+        verdict='  TOO MANY'
+        failed=1
+    fi
+    printf '%-20s %12s %8s%s\n' "$workload" "$each" "$bound" "$verdict"
+done <<<"$bounds"
+exit "$failed"
