@@ -1,6 +1,7 @@
 //! What can go wrong, each error naming its cause and giving back what was passed in.
 
 use std::fmt;
+use std::io;
 
 /// Why [`Builder::build`](crate::Builder::build) refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,34 @@ pub enum SendError<P> {
 }
 
 payload_error!(SendError { Closed => "the channel is closed", Full => "the channel is full" });
+
+/// The error inside an [`io::Error`], for adapters that need one: `BrokenPipe` where the channel is closed, `InvalidInput`
+/// where the message is too long, `StorageFull` where there is no room.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main] async fn main() {
+/// use std::io;
+/// use turbostream::SendError;
+/// let (tx, rx) = turbostream::channel();
+/// drop(rx);
+/// let error = io::Error::from(tx.send("unsent").await.unwrap_err());
+/// assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+/// let unsent = error.downcast::<SendError<&str>>().unwrap();
+/// assert_eq!(unsent.into_inner(), "unsent");
+/// # }
+/// ```
+impl<P: Send + Sync + 'static> From<SendError<P>> for io::Error {
+    fn from(error: SendError<P>) -> Self {
+        let kind = match error {
+            SendError::Closed(_) => io::ErrorKind::BrokenPipe,
+            SendError::Full(_) => io::ErrorKind::StorageFull,
+            SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// Why [`Sender::try_send`](crate::Sender::try_send) did not accept a message; the payload is inside.
 #[non_exhaustive]
