@@ -11,7 +11,7 @@ mod write;
 use std::time::Duration;
 
 pub(crate) use self::switch::{Progress, Switch};
-pub(crate) use self::write::{RUN_MESSAGES, Refusal, Turn};
+pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES, Refusal, Turn};
 
 use self::overflow::Refused;
 use self::plan::Plan;
@@ -177,6 +177,9 @@ impl Core {
     }
     pub(crate) fn on_demand(&self) -> bool {
         self.on_demand
+    }
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
     }
     pub(crate) fn rejects_when_full(&self) -> bool {
         self.when_full == WhenFull::Reject

@@ -69,6 +69,7 @@ mod pending;
 mod piece;
 mod pool;
 mod quick;
+mod reader;
 mod receiver;
 #[allow(unsafe_code)]
 mod segment;
@@ -82,6 +83,7 @@ mod timer;
 mod user_code;
 mod wake;
 mod weak;
+mod writer;
 
 pub use batch::{Batch, BatchIter};
 pub use callback::Callback;
@@ -91,6 +93,7 @@ pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRe
 pub use many::{Rest, Unsent};
 pub use monitor::{Monitor, Stats, Switches};
 pub use payload::Payload;
+pub use reader::Reader;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use strategy::{
@@ -98,6 +101,7 @@ pub use strategy::{
 };
 pub use stream::Batches;
 pub use weak::WeakSender;
+pub use writer::{BlockingWriter, Writer};
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

@@ -338,6 +338,11 @@ impl Receiver {
         Poll::Ready(message)
     }
 
+    /// Takes the next message if that is a small matter.
+    pub(crate) fn take_at_hand(&self) -> Option<Bytes> {
+        self.core.take_quickly(self.read_mode())
+    }
+
     /// Polls for up to `limit` messages, in a place that is the caller's: see [`give_up`](Self::give_up).
     pub(crate) fn poll_batch(
         &self,

@@ -9,6 +9,7 @@ use tokio::task::coop;
 
 use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
+use crate::payload::Payload;
 use crate::sender::{Sender, send_error};
 
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
@@ -61,23 +62,46 @@ impl Sink<Bytes> for Sender {
 
 impl Sender {
     /// Sends the parked message, if there is one.
-    fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
+    pub(crate) fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
         if self.parked.is_none() {
             return Poll::Ready(Ok(()));
         }
-        let (mut parked, mut waiter) = (self.parked.take(), std::mem::take(&mut self.waiter));
+        let mut parked = self.parked.take();
+        let polled = self.poll_send(&mut parked, cx);
+        if polled.is_pending() {
+            self.parked = parked;
+            return Poll::Pending;
+        }
+        polled.map_err(|refusal| error(refusal, parked))
+    }
+
+    /// Sends one message, waiting for room in the place of whoever polls this handle, unless the channel rejects then.
+    pub(crate) fn poll_send<P: Payload>(
+        &mut self,
+        payload: &mut Option<P>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        if !self.waiter.is_enlisted() {
+            match self.attempt(payload, Turn::Newcomer) {
+                Err(Refusal::Full) if !self.core().rejects_when_full() => {}
+                result => return Poll::Ready(result),
+            }
+        }
+        let mut waiter = std::mem::take(&mut self.waiter);
         let space = &self.core().pool().space;
-        let polled = space.poll_until(&mut waiter, cx, |attempt| self.attempt_in_turn(&mut parked, attempt));
+        let polled = space.poll_until(&mut waiter, cx, |attempt| self.attempt_in_turn(payload, attempt));
         self.waiter = waiter;
-        match polled {
-            Poll::Pending => {
-                self.parked = parked;
-                Poll::Pending
-            }
-            Poll::Ready(result) => {
-                self.wake_next();
-                Poll::Ready(result.map_err(|refusal| error(refusal, parked)))
-            }
+        if polled.is_ready() {
+            self.wake_next();
+        }
+        polled
+    }
+
+    /// Gives up the place among those who wait for room: nobody polls this handle for now.
+    pub(crate) fn stop_waiting(&mut self) {
+        let mut waiter = std::mem::take(&mut self.waiter);
+        if waiter.leave(&self.core().pool().space) {
+            self.wake_next();
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::segment::state::{Kind, NotReserved, State, Word};
 use crate::segment::{ATTACHED_BYTES, Slot, SlotRun, write_checked};
 
 /// An owned payload of this length travels by reference count.
-const BY_REFERENCE_FROM: usize = 32 << 10;
+pub(crate) const BY_REFERENCE_FROM: usize = 32 << 10;
 
 /// The most messages that one reservation takes.
 pub(crate) const RUN_MESSAGES: usize = 32;
