@@ -6,9 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+#[cfg(feature = "tracing-writer")]
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+#[cfg(feature = "tracing-writer")]
+use tokio::task::unconstrained;
 
 use crate::sync::{AtomicBool, Ordering};
 
@@ -37,6 +41,27 @@ pub(crate) fn on<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// The same on any thread, for what no task of this thread is needed for; nothing once `limit` has passed.
+#[cfg(feature = "tracing-writer")]
+pub(crate) fn anywhere<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+    // Tokio would put off the wake of a task that has used up its budget until that task yields, which it cannot.
+    let mut future = pin!(unconstrained(future));
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let parker = Arc::new(Parker { thread: thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&parker));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            // Whoever waits further out on this stack may have been woken meanwhile: parking can end without reason.
+            parker.thread.unpark();
+            return Some(output);
+        }
+        if !parker.park_until(deadline) {
+            return None;
+        }
+    }
+}
+
 /// Tokio does not tell whether a thread drives tasks, but its own locks refuse to block it then: a free one is asked.
 #[track_caller]
 fn refuse_if_async(what: &str) {
@@ -60,6 +85,24 @@ impl Parker {
         while !self.woken.swap(false, Ordering::Acquire) {
             thread::park();
         }
+    }
+
+    /// The same until `deadline`; whether there was a wake.
+    #[cfg(feature = "tracing-writer")]
+    fn park_until(&self, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else {
+            self.park();
+            return true;
+        };
+        // ORDERING: Acquire, as in `park`.
+        while !self.woken.swap(false, Ordering::Acquire) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            thread::park_timeout(left);
+        }
+        true
     }
 }
 

@@ -20,6 +20,8 @@ pub enum BuildError {
     },
     /// There is no Tokio runtime to run the channel's timer on.
     NoRuntime,
+    /// The system gives no thread to write on; only where one is needed, for `Builder::tracing_writer`.
+    NoThread(io::ErrorKind),
 }
 
 impl fmt::Display for BuildError {
@@ -34,6 +36,7 @@ impl fmt::Display for BuildError {
             Self::NoRuntime => f.write_str(
                 "no Tokio runtime here: build the channel inside one, or name one with `builder().runtime(..)`",
             ),
+            Self::NoThread(kind) => write!(f, "the system gives no thread to write on: {kind}"),
         }
     }
 }

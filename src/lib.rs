@@ -44,6 +44,8 @@
 //! # Cargo features
 //!
 //! - `tracing` (default): an error event when code passed to a channel, such as a strategy, panics.
+//! - `tracing-writer`: `TracingWriter`, which has the output of [`tracing`](https://docs.rs/tracing) subscribers written by
+//!   a thread of its own.
 
 #![deny(unsafe_code)]
 
@@ -81,6 +83,8 @@ mod sync;
 #[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
 mod timer;
 mod user_code;
+#[cfg(feature = "tracing-writer")]
+mod tracing_writer;
 mod wake;
 mod weak;
 mod writer;
@@ -100,6 +104,8 @@ pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
 pub use stream::Batches;
+#[cfg(feature = "tracing-writer")]
+pub use tracing_writer::{TracingWriter, WorkerGuard, WriteReport};
 pub use weak::WeakSender;
 pub use writer::{BlockingWriter, Writer};
 
