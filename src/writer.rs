@@ -90,7 +90,8 @@ impl Sender {
 ///
 /// # Examples
 ///
-/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), which may put several frames into one write:
+/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), which may put several frames into one
+/// write:
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
