@@ -9,9 +9,10 @@ mod kanal;
 mod limits;
 mod thingbuf;
 mod tokio;
+mod tracing_appender;
 mod turbostream;
 
-use crate::workloads::{self, Job, Outcome, Workload};
+use crate::workloads::{self, EventLog, Job, Outcome, Shape, Workload};
 use bytes::Bytes;
 use std::future::Future;
 
@@ -122,6 +123,19 @@ impl Entry {
         }
     }
 
+    const fn of_log<L: EventLog>() -> Self {
+        Self {
+            name: L::NAME,
+            krate: L::CRATE,
+            api: L::API,
+            unit: L::UNIT,
+            takes: |workload| workload.shape == Shape::LogEvents,
+            capacities: |_| vec![L::CAPACITY],
+            run: |_, job| workloads::log_events::<L>(job),
+            limit: false,
+        }
+    }
+
     /// Whether turbostream is measured against it.
     pub fn is_peer(&self) -> bool {
         !self.limit && self.krate != "turbostream"
@@ -136,6 +150,8 @@ pub static ALL: &[Entry] = &[
     Entry::of::<turbostream::ZeroCopy>(),
     Entry::of::<turbostream::Safe>(),
     Entry::of::<turbostream::Batched>(),
+    Entry::of_log::<turbostream::TracingWriter>(),
+    Entry::of_log::<tracing_appender::NonBlocking>(),
     Entry::of::<tokio::One>(),
     Entry::of::<tokio::Unbounded>(),
     Entry::of::<tokio::Many>(),

@@ -1,7 +1,7 @@
 use super::{Contender, RECEIVED, Unit, show};
-use crate::workloads::{Reads, Workload};
+use crate::workloads::{EventLog, Output, Reads, TRACING, Workload};
 use bytes::Bytes;
-use turbostream::{ReadMode, Receiver, Sender};
+use turbostream::{ReadMode, Receiver, Sender, WhenFull, WorkerGuard};
 
 /// The default of `max_bytes`, and so of how much may lie unread.
 const DEFAULT: usize = 16 << 20;
@@ -145,5 +145,24 @@ impl Contender for Batched {
             batch.iter().for_each(look);
             true
         })
+    }
+}
+
+/// What `tracing` logs, through a channel to a thread that writes.
+pub struct TracingWriter;
+
+impl EventLog for TracingWriter {
+    const NAME: &'static str = TRACING;
+    const CRATE: &'static str = "turbostream";
+    const API: &'static str = "tracing_writer, WhenFull::Wait";
+    const UNIT: Unit = Unit::Bytes;
+    const CAPACITY: usize = DEFAULT;
+
+    type Writer = turbostream::TracingWriter;
+    type Guard = WorkerGuard;
+
+    fn open(capacity: usize, out: Output) -> (Self::Writer, Self::Guard) {
+        let builder = turbostream::builder().max_bytes(capacity).when_full(WhenFull::Wait);
+        builder.tracing_writer(out).expect("the capacity is valid")
     }
 }

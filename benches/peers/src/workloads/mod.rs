@@ -6,6 +6,7 @@ mod figure;
 mod first_message;
 mod idle;
 pub mod log;
+mod log_events;
 mod message;
 mod paced;
 mod ping_pong;
@@ -14,12 +15,14 @@ mod table;
 
 pub use check::Check;
 pub use figure::{Figure, Outcome};
+pub use log_events::{EventLog, Output, run as log_events};
 pub use message::{Copied, Source};
-pub use table::{ALL, SAFE, ZERO_COPY, find};
+pub use table::{ALL, SAFE, TRACING, ZERO_COPY, find};
 
 use crate::contenders::Contender;
 use crate::targets::Target;
 use message::{Lines, Passed};
+use tokio::runtime::Runtime;
 
 pub struct Workload {
     pub name: &'static str,
@@ -56,6 +59,8 @@ pub enum Shape {
     FirstMessage,
     /// Channels that have been used and rest.
     Idle,
+    /// Events of `tracing`, to a file.
+    LogEvents,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,6 +105,8 @@ impl Workload {
         match self.shape {
             Shape::Stream { .. } => None,
             Shape::PingPong | Shape::FirstMessage => Some(16),
+            // No channel takes part by itself.
+            Shape::LogEvents => Some(0),
             Shape::Paced => Some(1024),
             Shape::Idle => Some(128),
         }
@@ -132,12 +139,7 @@ impl Job {
 
 /// Runs one contender once, on a fresh runtime with two workers.
 pub fn run<C: Contender>(workload: &Workload, job: Job) -> Result<Outcome, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         match workload.shape {
             Shape::Stream { payload: Payload::Copy128, .. } => {
                 stream::run::<C, Copied<128>>(workload, job).await
@@ -151,6 +153,12 @@ pub fn run<C: Contender>(workload: &Workload, job: Job) -> Result<Outcome, Strin
             Shape::Paced => paced::run::<C>(job).await,
             Shape::FirstMessage => first_message::run::<C>(job).await,
             Shape::Idle => idle::run::<C>(job).await,
+            Shape::LogEvents => Err(format!("{} is no writer of events", C::NAME)),
         }
     })
+}
+
+fn runtime() -> Result<Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().map_err(|error| format!("no runtime: {error}"))
 }

@@ -5,6 +5,7 @@ use crate::targets::Target;
 
 pub const ZERO_COPY: &str = "turbostream-zerocopy";
 pub const SAFE: &str = "turbostream-safe";
+pub const TRACING: &str = "turbostream-tracing";
 const BATCH: &str = "turbostream-batch";
 const TOKIO: &str = "tokio-recv";
 
@@ -117,6 +118,23 @@ pub static ALL: &[Workload] = &[
             Payload::Lines,
             "Lines of a log, each with an 8-byte number in front: 4 sender tasks, one receiver task that reads in \
              batches. The lines are those of the file after `--log`, or else made up, 105 bytes on average.",
+        )
+    },
+    Workload {
+        name: "log_events",
+        shape: Shape::LogEvents,
+        messages: [100_000, 500_000],
+        figures: &[Figure::NsPerMessage, Figure::P50Ns, Figure::P99Ns, Figure::P999Ns],
+        ours: TRACING,
+        only: &[TRACING, "tracing-appender"],
+        targets: &[Target::best_peer(TRACING, 1.0)],
+        ..one_by_one(
+            4,
+            1,
+            Payload::Lines,
+            "Events of `tracing` from 4 tasks, each formatted by `tracing_subscriber::fmt` into a line and handed to a \
+             writer that writes a file in the background, and makes who logs wait when it is behind. ns/message is the \
+             time until all lines are written; the percentiles are those of single calls of `info!`.",
         )
     },
     Workload {
