@@ -31,6 +31,11 @@ msrv:
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features
 
+# What is public that docs/public-api.txt does not list, and the other way round; `just public-api --write` writes it
+# anew. Half a minute first.
+public-api *args:
+    CARGO_TARGET_DIR=target/public-api cargo run --manifest-path tools/public-api/Cargo.toml -- {{args}}
+
 # Licences, bans and sources of all dependencies: needs cargo-deny. Seconds.
 deny:
     cargo deny --all-features check bans licenses sources
