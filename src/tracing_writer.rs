@@ -32,6 +32,8 @@ impl Builder {
     ///
     /// The thread writes all that is there at once, by [`write_vectored`](io::Write::write_vectored), and flushes when
     /// nothing more is queued. `out` needs no buffer of its own, if it takes many slices at once as files and sockets do.
+    /// The first event after a pause is written at once; those behind it gather for a millisecond at a time, as waking the
+    /// thread for each would cost whoever logs more than the event does. Below 1 MiB of `max_bytes` they do not.
     ///
     /// # Errors
     ///

@@ -82,7 +82,7 @@ fn numbers(count: u64) -> Vec<String> {
 fn one_event_is_one_message_from_wherever_it_is_logged() {
     multi(async {
         let written = Written::default();
-        let (writer, guard) = small(WhenFull::Wait).tracing_writer(keeping(&written)).expect("valid");
+        let (writer, guard) = turbostream::builder().tracing_writer(keeping(&written)).expect("valid");
         let dispatch = subscriber(&writer);
         let threads: Vec<_> = (0..3)
             .map(|thread| {

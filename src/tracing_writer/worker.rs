@@ -5,11 +5,18 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::{Shared, WriteReport};
 use crate::batch::Batch;
 use crate::block;
 use crate::receiver::Receiver;
+
+/// Having written, the thread lets events gather for so long before it takes the next: waking it costs whoever logs several
+/// times what logging does.
+const GATHER: Duration = Duration::from_millis(1);
+/// In a smaller channel there is no room for what may come meanwhile.
+const GATHER_FROM_BYTES: usize = 1 << 20;
 
 pub(super) struct Worker<W> {
     out: W,
@@ -32,6 +39,7 @@ impl<W: Write> Worker<W> {
             if self.receiver.is_empty() {
                 self.flush();
             }
+            self.gather();
         }
         self.flush();
         let dropped = self.receiver.monitor().stats().dropped_messages;
@@ -39,6 +47,17 @@ impl<W: Write> Worker<W> {
         // Its drop may write too, and comes before anybody is told.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(self.out)));
         self.report
+    }
+
+    /// Waits a moment, or until the channel is closed; not where it could fill up meanwhile.
+    fn gather(&self) {
+        let core = self.receiver.core();
+        let max_bytes = core.pool().max_bytes();
+        if max_bytes < GATHER_FROM_BYTES || core.queued().1 > max_bytes as u64 / 16 {
+            return;
+        }
+        let closed = core.closing.until(|_| core.is_closed().then_some(()));
+        let _ = block::anywhere(Some(GATHER), closed);
     }
 
     /// Writes each message of the batch, or counts it as failed and goes on behind it.
