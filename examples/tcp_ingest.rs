@@ -169,12 +169,7 @@ async fn demonstrate() -> anyhow::Result<()> {
     for client in 0..CLIENTS {
         clients.spawn(be_client(client, address, Arc::clone(&watch)));
     }
-    let mut connections = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (socket, _) = listener.accept().await?;
-        connections.spawn(receive(socket, tx.clone(), CancellationToken::new()));
-    }
-    drop(tx); // the connections hold the only senders: the channel closes when the last client is done
+    let accepting = tokio::spawn(accept_all(listener, tx));
     let peak = watch_until(&watch, async move {
         let mut buffers = 0;
         while let Some(client) = clients.join_next().await {
@@ -183,9 +178,7 @@ async fn demonstrate() -> anyhow::Result<()> {
         anyhow::Ok(buffers)
     });
     let (peak, client_buffers) = peak.await?;
-    while let Some(received) = connections.join_next().await {
-        received??;
-    }
+    accepting.await??;
     let lines = writer.await??;
     let took = start.elapsed();
 
@@ -197,6 +190,20 @@ async fn demonstrate() -> anyhow::Result<()> {
         + CLIENTS as u64 * (buffers + SOCKET_SLACK + (8 << 10) + CHUNK as u64);
     peak.verify(bound, bytes)?;
     verify(&path)
+}
+
+/// Receives from every client to its end. The connections hold the only senders then: the channel closes with the last.
+async fn accept_all(listener: TcpListener, tx: Sender) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (socket, _) = listener.accept().await?;
+        connections.spawn(receive(socket, tx.clone(), CancellationToken::new()));
+    }
+    drop(tx);
+    while let Some(received) = connections.join_next().await {
+        received??;
+    }
+    Ok(())
 }
 
 /// A client sends so much at once, in whole lines.
