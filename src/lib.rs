@@ -82,9 +82,9 @@ mod stream;
 mod sync;
 #[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
 mod timer;
-mod user_code;
 #[cfg(feature = "tracing-writer")]
 mod tracing_writer;
+mod user_code;
 mod wake;
 mod weak;
 mod writer;
