@@ -1,6 +1,7 @@
 //! What both ends of a channel share, and how it is opened and closed.
 
 mod drain;
+mod failures;
 mod figures;
 mod overflow;
 mod plan;
@@ -10,21 +11,25 @@ mod write;
 
 use std::time::Duration;
 
-pub(crate) use self::switch::Switch;
+pub(crate) use self::switch::{Switch, contained};
 pub(crate) use self::write::{RUN_MESSAGES, Refusal, Turn};
 
+use self::failures::Failures;
 use self::overflow::Refused;
 use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
 use crate::head::{Aftermath, Head};
+use crate::histogram::{SWITCH_BOUNDS, SharedHistogram};
 use crate::lull::Lull;
 use crate::pending::Pending;
 use crate::pool::Pool;
 use crate::receiver::Receiver;
+use crate::reporter::Reporter;
 use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
+use crate::tasks::Tasks;
 use crate::timer::{Alarm, Clock, Timer};
 use crate::wake::WaitList;
 
@@ -57,6 +62,7 @@ pub(crate) fn open(config: Config) -> (Sender, Receiver) {
     let mode = config.read_mode;
     let core = Arc::new(Core::new(config));
     core.timer.attach(&core);
+    core.reporter.start(&core);
     (Sender::new(Arc::clone(&core)), Receiver::new(core, mode))
 }
 
@@ -78,6 +84,7 @@ pub(crate) struct Core {
     reading: CachePadded<Reading>,
     switching: CachePadded<Switching>,
     refused: CachePadded<Refused>,
+    failures: CachePadded<Failures>,
 
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -86,9 +93,11 @@ pub(crate) struct Core {
     pub(crate) closing: WaitList,
     /// Senders waiting until what was accepted is handed out.
     drainers: WaitList,
-    /// Calls of a callback that panicked.
-    callback_panics: AtomicU64,
+    /// Some message was written in place, and may turn out shorter than its reservation, or none.
+    in_place: AtomicBool,
+    tasks: Tasks,
     timer: Timer,
+    reporter: Reporter,
 }
 
 /// What receivers write.
@@ -110,6 +119,10 @@ struct Switching {
     cut: LastCut,
     /// One for each [`Switch`].
     switches: [AtomicU64; 5],
+    /// What they took.
+    latency: SharedHistogram,
+    /// Looks of the timer after which it made none.
+    skipped: AtomicU64,
     /// A switch that the strategy wants is put off because the backlog is long.
     deferred: AtomicBool,
 }
@@ -119,6 +132,7 @@ impl Core {
         let alarm = Arc::new(Alarm::new());
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
         let plan = Plan::new(config.strategy, config.capacity);
+        let tasks = Tasks::new();
         Self {
             capacity: config.capacity,
             max_message_bytes: config.max_message_bytes,
@@ -140,16 +154,21 @@ impl Core {
                 switched_at: AtomicU64::new(1),
                 cut: LastCut::default(),
                 switches: Default::default(),
+                latency: SharedHistogram::new(SWITCH_BOUNDS),
+                skipped: AtomicU64::new(0),
                 deferred: AtomicBool::new(false),
             }),
             refused: CachePadded::default(),
+            failures: CachePadded::default(),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),
             closing: WaitList::new(),
             drainers: WaitList::new(),
-            callback_panics: AtomicU64::new(0),
-            timer: Timer::new(alarm, config.runtime),
+            in_place: AtomicBool::new(false),
+            reporter: Reporter::new(config.recorder, config.runtime.clone(), tasks.clone()),
+            timer: Timer::new(alarm, config.runtime, tasks.clone()),
+            tasks,
             name: config.name,
         }
     }
@@ -168,6 +187,16 @@ impl Core {
     }
     pub(crate) fn timer(&self) -> &Timer {
         &self.timer
+    }
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+    /// How long ago that was, by the channel's clock.
+    pub(crate) fn nanos_since(&self, then: u64) -> u64 {
+        self.clock.nanos().saturating_sub(then)
     }
     pub(crate) fn on_demand(&self) -> bool {
         self.on_demand
@@ -249,6 +278,7 @@ impl Core {
         self.pool.space.wake_all();
         self.closing.wake_all();
         self.timer.end();
+        self.report();
     }
 
     /// Drops everything that was accepted and that nobody will read.
@@ -268,5 +298,6 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.timer.end();
         self.discard();
+        self.report_last();
     }
 }

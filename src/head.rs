@@ -7,6 +7,8 @@ mod current;
 mod mark;
 mod overflow;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use self::current::Current;
@@ -14,6 +16,7 @@ pub(crate) use self::mark::{Mark, Passed};
 use crate::batch::Batch;
 use crate::channel::Core;
 use crate::config::ReadMode;
+use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::page::Pages;
 use crate::pool::Lease;
 use crate::segment::state::{Kind, State};
@@ -79,6 +82,10 @@ pub(crate) struct Head {
     /// From segments that are done with.
     handed_out: Volume,
     dropped: Volume,
+    /// Those of the dropped messages that made room for newer ones.
+    dropped_oldest: u64,
+    /// How long the first message of each segment was queued.
+    queue_time: Histogram,
     /// Where whoever waits for a mark wants to be told.
     mark: Option<Mark>,
     /// The first message that was dropped because nobody was left to read it.
@@ -94,6 +101,8 @@ impl Head {
             pages: Pages::default(),
             handed_out: Volume::default(),
             dropped: Volume::default(),
+            dropped_oldest: 0,
+            queue_time: Histogram::new(QUEUE_BOUNDS),
             mark: None,
             discarded_from: None,
         }
@@ -159,7 +168,9 @@ impl Head {
     fn take_in(&mut self, core: &Core, state: State) {
         let current = self.current.get_or_insert_with(|| {
             let number = state.segment().expect("a place with messages names its segment");
-            Current::new(Lease::adopt(Arc::clone(core.pool()), number))
+            let lease = Lease::adopt(Arc::clone(core.pool()), number);
+            self.queue_time.record(Duration::from_nanos(core.nanos_since(lease.opened_at())));
+            Current::new(lease)
         });
         current.extend(state.messages());
         if state.kind() == Kind::Sealed {
@@ -305,6 +316,14 @@ impl Head {
 
     pub(crate) fn dropped(&self) -> Volume {
         self.dropped
+    }
+
+    pub(crate) fn dropped_oldest(&self) -> u64 {
+        self.dropped_oldest
+    }
+
+    pub(crate) fn queue_time(&self) -> Histogram {
+        self.queue_time
     }
 
     pub(crate) fn segment(&self) -> u64 {

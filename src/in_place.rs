@@ -2,7 +2,7 @@
 
 use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
-use crate::sender::{Sender, send_error};
+use crate::sender::Sender;
 
 impl Sender {
     /// Has `write` put one message where it will lie, without a copy, waiting for room while the channel is full.
@@ -65,6 +65,6 @@ impl Sender {
             Err(Refusal::Full) => self.write_or_wait(attempt).await,
             result => result,
         };
-        sent.map_err(|refusal| send_error(refusal, write.expect("what was refused is still here")))
+        sent.map_err(|refusal| self.refused(refusal, write.expect("what was refused is still here")))
     }
 }

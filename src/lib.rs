@@ -48,11 +48,13 @@ mod batch;
 mod block;
 mod callback;
 mod channel;
+mod combine;
 mod config;
 mod cut;
 mod error;
 mod events;
 mod head;
+mod histogram;
 mod in_place;
 mod lull;
 mod many;
@@ -67,6 +69,9 @@ mod piece;
 mod pool;
 mod quick;
 mod receiver;
+mod recorder;
+#[cfg_attr(turbostream_loom, path = "reporter_loom.rs")]
+mod reporter;
 #[allow(unsafe_code)]
 mod segment;
 mod sender;
@@ -74,6 +79,7 @@ mod sink;
 mod strategy;
 mod stream;
 mod sync;
+mod tasks;
 #[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
 mod timer;
 mod wake;
@@ -84,10 +90,12 @@ pub use callback::Callback;
 pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use histogram::{Bucket, Histogram};
 pub use many::{Rest, Unsent};
-pub use monitor::{Monitor, Stats, Switches};
+pub use monitor::{Drops, Monitor, Refusals, Stats, Switches};
 pub use payload::Payload;
 pub use receiver::Receiver;
+pub use recorder::{Changes, Counter, Gauge, Recorder, Timing};
 pub use sender::Sender;
 pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,

@@ -28,7 +28,7 @@ impl Sink<Bytes> for Sender {
                 self.parked = message;
                 Ok(())
             }
-            result => result.map_err(|refusal| error(refusal, message)),
+            result => result.map_err(|refusal| self.refused(refusal, message.unwrap_or_default())),
         }
     }
 
@@ -62,17 +62,8 @@ impl Sender {
             }
             Poll::Ready(result) => {
                 self.wake_next();
-                Poll::Ready(result.map_err(|refusal| error(refusal, parked)))
+                Poll::Ready(result.map_err(|refusal| self.refused(refusal, parked.unwrap_or_default())))
             }
         }
-    }
-}
-
-fn error(refusal: Refusal, message: Option<Bytes>) -> SendError<Bytes> {
-    let payload = message.unwrap_or_default();
-    match refusal {
-        Refusal::Full => SendError::Full(payload),
-        Refusal::Closed => SendError::Closed(payload),
-        Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::channel::Core;
 use crate::sync::{Arc, AtomicBool, Notify, Ordering, fence};
+use crate::tasks::{Task, Tasks};
 
 /// Nanoseconds since the channel was made, in `tokio::time`.
 pub(crate) struct Clock(Instant);
@@ -109,11 +110,12 @@ pub(crate) struct Timer {
     runtime: Option<Handle>,
     core: OnceLock<Weak<Core>>,
     spawned: AtomicBool,
+    tasks: Tasks,
 }
 
 impl Timer {
-    pub(crate) fn new(alarm: Arc<Alarm>, runtime: Option<Handle>) -> Self {
-        Self { alarm, runtime, core: OnceLock::new(), spawned: AtomicBool::new(false) }
+    pub(crate) fn new(alarm: Arc<Alarm>, runtime: Option<Handle>, tasks: Tasks) -> Self {
+        Self { alarm, runtime, core: OnceLock::new(), spawned: AtomicBool::new(false), tasks }
     }
 
     /// Names the channel to watch, once.
@@ -128,7 +130,7 @@ impl Timer {
             return;
         }
         if let (Some(runtime), Some(core)) = (&self.runtime, self.core.get()) {
-            runtime.spawn(run(core.clone(), Arc::clone(&self.alarm)));
+            runtime.spawn(run(core.clone(), Arc::clone(&self.alarm), self.tasks.enter()));
         }
     }
 
@@ -155,7 +157,7 @@ impl Timer {
     }
 }
 
-async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
+async fn run(core: Weak<Core>, alarm: Arc<Alarm>, _alive: Task) {
     let mut duties = Duties::default();
     loop {
         let Some(next) = duties.look(&core, &alarm) else { return };

@@ -4,6 +4,7 @@ use tokio::runtime::Handle;
 
 use crate::channel::Core;
 use crate::sync::Arc;
+use crate::tasks::Tasks;
 
 pub(crate) struct Clock;
 
@@ -33,7 +34,7 @@ impl Alarm {
 pub(crate) struct Timer;
 
 impl Timer {
-    pub(crate) fn new(_: Arc<Alarm>, _: Option<Handle>) -> Self {
+    pub(crate) fn new(_: Arc<Alarm>, _: Option<Handle>, _: Tasks) -> Self {
         Self
     }
     pub(crate) fn attach(&self, _: &Arc<Core>) {}

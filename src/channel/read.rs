@@ -73,7 +73,7 @@ impl Core {
     pub(crate) fn call_back(&self, callback: impl FnOnce()) {
         if contained(callback).is_none() {
             // ORDERING: Relaxed: a figure.
-            self.callback_panics.fetch_add(1, Ordering::Relaxed);
+            self.failures.callback_panics.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -22,22 +22,43 @@ pub(crate) enum Switch {
     Close,
 }
 
+/// What sealing came to.
+pub(crate) struct Sealed {
+    /// There was something to read that was not cut off before.
+    is_switch: bool,
+    /// For how many receivers there is something to do.
+    receivers: usize,
+}
+
+/// A switch that was made, for as long as whoever made it is not done.
+pub(super) struct Underway<'a> {
+    core: &'a Core,
+    /// When it was decided, by the clock.
+    decided: u64,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.core.switching.latency.record(self.core.nanos_since(self.decided));
+    }
+}
+
 impl Core {
-    /// Seals the place at `sequence` if it is open and not empty; returns for how many receivers there is something to
-    /// do.
+    /// Seals the place at `sequence` if it is open and not empty.
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
+    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<Sealed> {
         let empty_too = matches!(cause, Switch::Full | Switch::Close);
         let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
         self.pending.advance(sequence);
         if state.is_cut() {
             // A receiver that sleeps for more has to move on to the next segment.
-            return Some(1);
+            return Some(Sealed { is_switch: false, receivers: 1 });
         }
         self.note_switch(cause, state);
-        Some(state.messages().saturating_sub(self.switching.cut.get(sequence).messages).max(1))
+        let messages = state.messages().saturating_sub(self.switching.cut.get(sequence).messages);
+        Some(Sealed { is_switch: true, receivers: messages.max(1) })
     }
 
     /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
@@ -48,14 +69,17 @@ impl Core {
         if let Some(number) = place.load().segment() {
             self.switching.cut.prepare(self.pool.segment(number).extra_bytes());
         }
+        let decided = self.clock.nanos();
         let state = place.cut();
         if state.is_open() {
-            self.note_switch(Switch::OnDemand, state);
+            let now = self.note_switch(Switch::OnDemand, state);
+            self.switching.latency.record(now.saturating_sub(decided));
         }
         state
     }
 
-    fn note_switch(&self, cause: Switch, state: State) {
+    /// Returns when that is, by the clock.
+    fn note_switch(&self, cause: Switch, state: State) -> u64 {
         let now = self.clock.nanos();
         if let Some(segment) = state.segment() {
             self.pool.segment(segment).set_sealed_at(now);
@@ -63,13 +87,21 @@ impl Core {
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
         self.switching.switched_at.store(now, Ordering::Relaxed);
         self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
+        now
     }
 
     /// A whole switch, by anybody but a receiver in its turn.
     pub(super) fn switch_place(&self, sequence: u64, cause: Switch) {
-        if let Some(receivers) = self.seal(sequence, cause) {
-            self.wake_readers(receivers);
-        }
+        drop(self.begin_switch(sequence, cause));
+    }
+
+    /// The same for a writer that is to write on: the switch takes until it drops what is returned.
+    pub(super) fn begin_switch(&self, sequence: u64, cause: Switch) -> Option<Underway<'_>> {
+        let decided = self.clock.nanos();
+        let sealed = self.seal(sequence, cause)?;
+        let underway = sealed.is_switch.then_some(Underway { core: self, decided });
+        self.wake_readers(sealed.receivers);
+        underway
     }
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
@@ -94,15 +126,19 @@ impl Core {
     }
 
     /// Switches the place at `sequence` if it is full or the strategy says so.
-    pub(super) fn consider_switch(&self, sequence: u64) {
+    ///
+    /// False if there were messages to switch, and no reason was found.
+    pub(super) fn consider_switch(&self, sequence: u64) -> bool {
         let state = self.pending.place(sequence).load();
         if state.is_open() && !state.has_room(0, self.capacity) {
-            return self.switch_place(sequence, Switch::Full);
+            self.switch_place(sequence, Switch::Full);
+            return true;
         }
-        let Some(active) = self.active_segment(sequence) else { return };
+        let Some(active) = self.active_segment(sequence) else { return true };
         let limits = self.plan.load_limits();
         if contained(|| self.plan.strategy().should_switch(&active)) != Some(true) {
-            return self.plan.ask_limits(limits, sequence, self.switching.cut.get(sequence), &active);
+            self.plan.ask_limits(limits, sequence, self.switching.cut.get(sequence), &active);
+            return false;
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -110,10 +146,11 @@ impl Core {
             self.switching.deferred.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if self.is_backlogged() {
-                return;
+                return false;
             }
         }
         self.switch_place(sequence, Switch::Strategy);
+        true
     }
 
     /// Sealed segments take three quarters of the memory: sealing another before it is full would serve no
@@ -151,7 +188,10 @@ impl Core {
         if !self.is_timed() {
             return None;
         }
-        self.consider_switch(self.pending.active());
+        if !self.consider_switch(self.pending.active()) {
+            // ORDERING: Relaxed: a figure.
+            self.switching.skipped.fetch_add(1, Ordering::Relaxed);
+        }
         self.active_segment(self.pending.active()).and_then(|active| self.next_check(&active))
     }
 
@@ -200,7 +240,7 @@ pub(super) fn empty(capacity: Capacity) -> ActiveSegment {
 }
 
 /// Runs user code; nothing if it panics.
-pub(super) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn contained<R>(user: impl FnOnce() -> R) -> Option<R> {
     let result = catch_unwind(AssertUnwindSafe(user)).ok();
     if result.is_none() {
         user_code_panicked();

@@ -31,6 +31,7 @@ impl Head {
         let dropped = current.discard_rest(after);
         self.dropped.messages += dropped.messages;
         self.dropped.bytes += dropped.bytes;
+        self.dropped_oldest += dropped.messages;
         self.took(core, after);
         true
     }
