@@ -58,6 +58,8 @@ mod histogram;
 mod in_place;
 mod lull;
 mod many;
+#[cfg(feature = "otel")]
+mod metrics;
 #[cfg(all(test, turbostream_loom))]
 mod models;
 mod monitor;
@@ -92,6 +94,10 @@ pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use histogram::{Bucket, Histogram};
 pub use many::{Rest, Unsent};
+#[cfg(feature = "otel")]
+pub use metrics::OtelRecorder;
+#[cfg(feature = "prometheus")]
+pub use metrics::PrometheusRecorder;
 pub use monitor::{Drops, Monitor, Refusals, Stats, Switches};
 pub use payload::Payload;
 pub use receiver::Receiver;
