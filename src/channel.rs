@@ -19,6 +19,7 @@ use self::overflow::Refused;
 use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
+use crate::events::{Events, are_warnings_wanted};
 use crate::head::{Aftermath, Head};
 use crate::histogram::{SWITCH_BOUNDS, SharedHistogram};
 use crate::lull::Lull;
@@ -96,6 +97,7 @@ pub(crate) struct Core {
     /// Some message was written in place, and may turn out shorter than its reservation, or none.
     in_place: AtomicBool,
     tasks: Tasks,
+    pub(crate) events: Events,
     timer: Timer,
     reporter: Reporter,
 }
@@ -169,6 +171,7 @@ impl Core {
             reporter: Reporter::new(config.recorder, config.runtime.clone(), tasks.clone()),
             timer: Timer::new(alarm, config.runtime, tasks.clone()),
             tasks,
+            events: Events::new(config.name.as_deref()),
             name: config.name,
         }
     }
@@ -239,6 +242,14 @@ impl Core {
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
             self.discard();
+            self.look_for_trouble();
+        }
+    }
+
+    /// Has the timer look for what an operator should be warned of, if one wants to be.
+    pub(crate) fn look_for_trouble(&self) {
+        if are_warnings_wanted() {
+            self.timer.watch_trouble();
         }
     }
 

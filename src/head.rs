@@ -14,8 +14,9 @@ use bytes::Bytes;
 use self::current::Current;
 pub(crate) use self::mark::{Mark, Passed};
 use crate::batch::Batch;
-use crate::channel::Core;
+use crate::channel::{Core, Switch};
 use crate::config::ReadMode;
+use crate::events::{Switched, are_switches_wanted};
 use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::page::Pages;
 use crate::pool::Lease;
@@ -56,6 +57,16 @@ pub(crate) struct Aftermath {
     pub(crate) drained: bool,
     /// Payloads to be dropped.
     pub(crate) discarded: Vec<Bytes>,
+    /// Switches to tell of, if anybody wants to hear of them.
+    pub(crate) switches: Vec<Switched>,
+}
+
+impl Aftermath {
+    fn note_cut(&mut self, segment: u64, messages: usize) {
+        if are_switches_wanted() {
+            self.switches.push(Switched { cause: Switch::OnDemand, segment, messages });
+        }
+    }
 }
 
 /// Whether there is a message to take.
@@ -140,6 +151,7 @@ impl Head {
                 Kind::Open if state.messages() > self.known() && may_cut => {
                     gather(self.known(), state, || place.load());
                     let state = core.cut(self.segment);
+                    after.note_cut(self.segment, state.messages() - self.known());
                     self.take_in(core, state);
                 }
                 Kind::Closed => return Outlook::Closed,
@@ -273,6 +285,13 @@ impl Head {
         let len = current.discard_one(after);
         self.dropped.add(1, len);
         self.took(core, after);
+    }
+
+    /// The sequence of the next message, if it was seen reserved and is not committed.
+    pub(crate) fn stalled_message(&mut self) -> Option<u64> {
+        let current = self.current.as_mut()?;
+        let is_stalled = current.outlook() == Some(Outlook::Stalled);
+        is_stalled.then(|| self.first_message.wrapping_add(current.position() as u64))
     }
 
     /// Asks the writer of the next message for a wake; false if it has committed meanwhile.

@@ -52,6 +52,7 @@ mod combine;
 mod config;
 mod cut;
 mod error;
+#[cfg_attr(any(not(feature = "tracing"), turbostream_loom), path = "events_off.rs")]
 mod events;
 mod head;
 mod histogram;

@@ -234,6 +234,9 @@ impl Sender {
         let turn = if attempt.first { Turn::First } else { Turn::Newcomer };
         match write(turn) {
             Err(Refusal::Full) => {
+                if attempt.enlisted {
+                    self.core.look_for_trouble();
+                }
                 if !attempt.first {
                     // Those ahead pass their wakes on, unless they are not polled any more.
                     self.core.timer().watch_waiters();

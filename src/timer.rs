@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::channel::Core;
+use crate::events::Trouble;
 use crate::sync::{Arc, AtomicBool, Notify, Ordering, fence};
 use crate::tasks::{Task, Tasks};
 
@@ -48,6 +49,11 @@ impl Reason {
         !self.0.load(Ordering::Relaxed) && self.raise()
     }
 
+    fn is_raised(&self) -> bool {
+        // ORDERING: Relaxed: if it is not seen raised yet, the notification that follows brings the task back.
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn lower(&self) {
         // ORDERING: see `raise`; the fence is for `raise_behind_fence`.
         self.0.swap(false, Ordering::AcqRel);
@@ -63,13 +69,21 @@ pub(crate) struct Alarm {
     waiters: Reason,
     /// There is memory that may not be needed.
     memory: Reason,
+    /// There may be something to warn of.
+    trouble: Reason,
     notify: Notify,
 }
 
 impl Alarm {
     pub(crate) fn new() -> Self {
         let lowered = || Reason(AtomicBool::new(false));
-        Self { unread: lowered(), waiters: lowered(), memory: lowered(), notify: Notify::new() }
+        Self {
+            unread: lowered(),
+            waiters: lowered(),
+            memory: lowered(),
+            trouble: lowered(),
+            notify: Notify::new(),
+        }
     }
 
     pub(crate) fn unread(&self) {
@@ -80,6 +94,12 @@ impl Alarm {
 
     pub(crate) fn waiters(&self) {
         if self.waiters.raise() {
+            self.notify();
+        }
+    }
+
+    fn trouble(&self) {
+        if self.trouble.raise() {
             self.notify();
         }
     }
@@ -146,6 +166,12 @@ impl Timer {
         self.alarm.waiters();
     }
 
+    /// Has the task look for what to warn of.
+    pub(crate) fn watch_trouble(&self) {
+        self.start();
+        self.alarm.trouble();
+    }
+
     /// Lets the task find out that the channel is gone.
     pub(crate) fn end(&self) {
         self.alarm.notify.notify_one();
@@ -176,6 +202,7 @@ struct Duties {
     window: Window,
     patience: Patience,
     trimmer: Trimmer,
+    trouble: Trouble,
 }
 
 impl Duties {
@@ -185,7 +212,10 @@ impl Duties {
         let unread = watch(&alarm.unread, || self.window.look(&core));
         let waiters = watch(&alarm.waiters, || self.patience.look(&core));
         let memory = watch(&alarm.memory, || self.trimmer.look(&core));
-        Some([unread, waiters, memory].into_iter().flatten().min())
+        // Not for nothing: its look is not as cheap as the others.
+        let look = || watch(&alarm.trouble, || self.trouble.look(&core));
+        let trouble = alarm.trouble.is_raised().then(look).flatten();
+        Some([unread, waiters, memory, trouble].into_iter().flatten().min())
     }
 }
 

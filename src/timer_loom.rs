@@ -41,6 +41,7 @@ impl Timer {
     pub(crate) fn start(&self) {}
     pub(crate) fn watch_unread(&self) {}
     pub(crate) fn watch_waiters(&self) {}
+    pub(crate) fn watch_trouble(&self) {}
     pub(crate) fn end(&self) {}
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         None

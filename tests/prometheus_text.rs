@@ -118,7 +118,8 @@ fn gauges_of_a_channel_that_ended_are_zero_and_its_counts_stay() {
             drop(rx);
         }
         // A task of the channel may be the last to let go of it, on another thread.
-        while samples(&recorder.render().expect("text"))[r#"TurboStream_async_workers{channel="same"}"#] > 0.0 {
+        while samples(&recorder.render().expect("text"))[r#"TurboStream_async_workers{channel="same"}"#] > 0.0
+        {
             tokio::task::yield_now().await;
         }
         let samples = samples(&recorder.render().expect("text"));

@@ -42,12 +42,14 @@ impl Core {
             Refusal::TooLarge { .. } => &self.failures.too_large,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.look_for_trouble();
     }
 
     /// A sender is told that there was no room in time.
     #[cold]
     pub(crate) fn count_send_timeout(&self) {
         self.failures.timed_out.fetch_add(1, Ordering::Relaxed);
+        self.look_for_trouble();
     }
 
     /// A receiver is told that nothing came in time.

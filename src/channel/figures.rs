@@ -29,6 +29,12 @@ impl Core {
         self.pool.trim(0);
     }
 
+    /// The sequence of the message at the head, if its writer has reserved it and has not committed it.
+    #[cfg_attr(any(not(feature = "tracing"), turbostream_loom), allow(dead_code, reason = "for events"))]
+    pub(crate) fn stalled_message(&self) -> Option<u64> {
+        self.lock_head().stalled_message()
+    }
+
     /// Messages and bytes that were accepted and neither handed out nor dropped.
     pub(crate) fn queued(&self) -> (u64, u64) {
         let stats = self.stats();

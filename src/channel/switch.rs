@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Core;
-use crate::events::user_code_panicked;
+use crate::events::{Switched, user_code_panicked};
 use crate::segment::state::{Capacity, State};
 use crate::strategy::ActiveSegment;
 use crate::sync::{Ordering, fence};
@@ -25,7 +25,7 @@ pub(crate) enum Switch {
 /// What sealing came to.
 pub(crate) struct Sealed {
     /// There was something to read that was not cut off before.
-    is_switch: bool,
+    pub(crate) switched: Option<Switched>,
     /// For how many receivers there is something to do.
     receivers: usize,
 }
@@ -54,11 +54,14 @@ impl Core {
         self.pending.advance(sequence);
         if state.is_cut() {
             // A receiver that sleeps for more has to move on to the next segment.
-            return Some(Sealed { is_switch: false, receivers: 1 });
+            return Some(Sealed { switched: None, receivers: 1 });
         }
         self.note_switch(cause, state);
         let messages = state.messages().saturating_sub(self.switching.cut.get(sequence).messages);
-        Some(Sealed { is_switch: true, receivers: messages.max(1) })
+        Some(Sealed {
+            switched: Some(Switched { cause, segment: sequence, messages }),
+            receivers: messages.max(1),
+        })
     }
 
     /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
@@ -99,9 +102,11 @@ impl Core {
     pub(super) fn begin_switch(&self, sequence: u64, cause: Switch) -> Option<Underway<'_>> {
         let decided = self.clock.nanos();
         let sealed = self.seal(sequence, cause)?;
-        let underway = sealed.is_switch.then_some(Underway { core: self, decided });
         self.wake_readers(sealed.receivers);
-        underway
+        let switched = sealed.switched?;
+        let underway = Underway { core: self, decided };
+        self.events.switched(switched);
+        Some(underway)
     }
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
