@@ -173,3 +173,21 @@ impl Core {
         (state.is_open() && state.has_room(1, self.capacity)) || self.pool.has_room()
     }
 }
+
+#[cfg(all(test, not(turbostream_loom)))]
+mod tests {
+    use super::*;
+
+    /// Between two looks at a segment, to its word and to what payloads differ from that by, messages may come.
+    #[tokio::test]
+    async fn what_comes_while_it_is_counted_takes_no_figure_below_zero() {
+        let (tx, _rx) = crate::channel();
+        tx.send("a").await.unwrap();
+        let core = tx.core();
+        let state = core.pending.place(core.pending.active()).load();
+        tx.send_with(100, |_| 10).await.map_err(drop).unwrap();
+        let queued = core.queued_in(state.segment().unwrap(), state, Volume::default());
+        assert_eq!((queued.messages, queued.bytes), (1, 0));
+        assert_eq!(core.queued(), (2, 11));
+    }
+}
