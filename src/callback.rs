@@ -226,8 +226,13 @@ fn register<T: 'static>(
     callback: impl FnMut(T) + Send + 'static,
 ) -> Callback {
     let runtime = receiver.core().timer().runtime().cloned().unwrap_or_else(Handle::current);
+    let alive = receiver.core().tasks().enter();
     let shared = Arc::new(Shared::new(receiver));
-    let task = runtime.spawn(drive(Arc::clone(&shared), poll, callback));
+    let driving = drive(Arc::clone(&shared), poll, callback);
+    let task = runtime.spawn(async move {
+        let _alive = alive;
+        driving.await;
+    });
     Callback { shared, task }
 }
 

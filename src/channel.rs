@@ -1,6 +1,7 @@
 //! What both ends of a channel share, and how it is opened and closed.
 
 mod drain;
+mod failures;
 mod figures;
 mod overflow;
 mod plan;
@@ -13,18 +14,23 @@ use std::time::Duration;
 pub(crate) use self::switch::{Progress, Switch};
 pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES, Refusal, Turn};
 
+use self::failures::Failures;
 use self::overflow::Refused;
 use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
+use crate::events::{Events, are_warnings_wanted};
 use crate::head::{Aftermath, Head};
+use crate::histogram::{SWITCH_BOUNDS, SharedHistogram};
 use crate::lull::Lull;
 use crate::pending::Pending;
 use crate::pool::Pool;
 use crate::receiver::Receiver;
+use crate::reporter::Reporter;
 use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
+use crate::tasks::Tasks;
 use crate::timer::{Alarm, Clock, Timer};
 use crate::user_code::UserCode;
 use crate::wake::WaitList;
@@ -58,6 +64,7 @@ pub(crate) fn open(config: Config) -> (Sender, Receiver) {
     let mode = config.read_mode;
     let core = Arc::new(Core::new(config));
     core.timer.attach(&core);
+    core.reporter.start(&core);
     (Sender::new(Arc::clone(&core)), Receiver::new(core, mode))
 }
 
@@ -79,6 +86,7 @@ pub(crate) struct Core {
     reading: CachePadded<Reading>,
     switching: CachePadded<Switching>,
     refused: CachePadded<Refused>,
+    failures: CachePadded<Failures>,
 
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -90,7 +98,12 @@ pub(crate) struct Core {
     /// Callbacks that are run, and payloads that are dropped.
     callbacks: UserCode,
     payloads: UserCode,
+    /// Some message was written in place, and may turn out shorter than its reservation, or none.
+    in_place: AtomicBool,
+    tasks: Tasks,
+    pub(crate) events: Events,
     timer: Timer,
+    reporter: Reporter,
 }
 
 /// What receivers write.
@@ -112,6 +125,10 @@ struct Switching {
     cut: LastCut,
     /// One for each [`Switch`].
     switches: [AtomicU64; 5],
+    /// What they took.
+    latency: SharedHistogram,
+    /// Looks of the timer after which it made none.
+    skipped: AtomicU64,
     /// A switch that the strategy wants is put off because the backlog is long.
     deferred: AtomicBool,
 }
@@ -121,6 +138,7 @@ impl Core {
         let alarm = Arc::new(Alarm::new());
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
         let plan = Plan::new(config.strategy, config.capacity);
+        let tasks = Tasks::new();
         Self {
             capacity: config.capacity,
             max_message_bytes: config.max_message_bytes,
@@ -142,9 +160,12 @@ impl Core {
                 switched_at: AtomicU64::new(1),
                 cut: LastCut::default(),
                 switches: Default::default(),
+                latency: SharedHistogram::new(SWITCH_BOUNDS),
+                skipped: AtomicU64::new(0),
                 deferred: AtomicBool::new(false),
             }),
             refused: CachePadded::default(),
+            failures: CachePadded::default(),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             closed: AtomicBool::new(false),
@@ -152,7 +173,11 @@ impl Core {
             drainers: WaitList::new(),
             callbacks: UserCode::default(),
             payloads: UserCode::default(),
-            timer: Timer::new(alarm, config.runtime),
+            in_place: AtomicBool::new(false),
+            reporter: Reporter::new(config.recorder, config.runtime.clone(), tasks.clone()),
+            timer: Timer::new(alarm, config.runtime, tasks.clone()),
+            tasks,
+            events: Events::new(config.name.as_deref()),
             name: config.name,
         }
     }
@@ -174,6 +199,16 @@ impl Core {
     }
     pub(crate) fn timer(&self) -> &Timer {
         &self.timer
+    }
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+    /// How long ago that was, by the channel's clock.
+    pub(crate) fn nanos_since(&self, then: u64) -> u64 {
+        self.clock.nanos().saturating_sub(then)
     }
     pub(crate) fn on_demand(&self) -> bool {
         self.on_demand
@@ -219,6 +254,14 @@ impl Core {
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
             self.discard();
+            self.look_for_trouble();
+        }
+    }
+
+    /// Has the timer look for what an operator should be warned of, if one wants to be.
+    pub(crate) fn look_for_trouble(&self) {
+        if are_warnings_wanted() {
+            self.timer.watch_trouble();
         }
     }
 
@@ -258,6 +301,7 @@ impl Core {
         self.pool.space.wake_all();
         self.closing.wake_all();
         self.timer.end();
+        self.report();
     }
 
     /// Drops everything that was accepted and that nobody will read.
@@ -277,5 +321,6 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.timer.end();
         self.discard();
+        self.report_last();
     }
 }

@@ -1,5 +1,6 @@
 //! What a channel is made of, and the check that it can work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -8,6 +9,7 @@ use crate::channel;
 use crate::error::BuildError;
 use crate::pool::footprint;
 use crate::receiver::Receiver;
+use crate::recorder::Recorder;
 use crate::segment::state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS};
 use crate::sender::Sender;
 use crate::strategy::{SwitchStrategy, Weighted};
@@ -18,6 +20,7 @@ const DEFAULT_MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// A segment of this many bytes has one index entry by default.
 const DEFAULT_BYTES_PER_MESSAGE: usize = 32;
 const MIN_SEGMENT_BYTES: usize = 64;
+const DEFAULT_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How messages are handed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +103,8 @@ pub struct Builder {
     lend_ttl: Duration,
     pool_idle: Duration,
     runtime: Option<Handle>,
+    recorder: Option<Arc<dyn Recorder>>,
+    report_interval: Duration,
 }
 
 /// Settings that were checked.
@@ -115,6 +120,8 @@ pub(crate) struct Config {
     pub(crate) lend_ttl: Duration,
     pub(crate) pool_idle: Duration,
     pub(crate) runtime: Option<Handle>,
+    /// Who is told of figures, and how often.
+    pub(crate) recorder: Option<(Arc<dyn Recorder>, Duration)>,
     /// Where segment and message sequences start; models start near their wrap.
     pub(crate) first_sequence: u64,
 }
@@ -157,6 +164,8 @@ impl Builder {
             lend_ttl: Duration::from_secs(5),
             pool_idle: Duration::from_secs(1),
             runtime: None,
+            recorder: None,
+            report_interval: DEFAULT_REPORT_INTERVAL,
         }
     }
 
@@ -244,6 +253,20 @@ impl Builder {
         self
     }
 
+    /// Who is told what the channel does; nobody by default. [`Recorder`] says when.
+    ///
+    /// Several channels may share one: pass each a clone of an `Arc`.
+    pub fn recorder(mut self, recorder: impl Recorder) -> Self {
+        self.recorder = Some(Arc::new(recorder));
+        self
+    }
+
+    /// How often the [`recorder`](Self::recorder) is told: 1 ms or more, 5 s by default.
+    pub fn report_interval(mut self, interval: Duration) -> Self {
+        self.report_interval = interval;
+        self
+    }
+
     /// Makes the channel. No memory for messages is taken before the first one is written.
     ///
     /// # Errors
@@ -265,6 +288,8 @@ impl Builder {
         let max_message_bytes =
             self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
         in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - one)?;
+        let interval = usize::try_from(self.report_interval.as_millis()).unwrap_or(usize::MAX);
+        in_range("report_interval (ms)", interval, 1, usize::MAX)?;
         Ok(Config {
             name: self.name,
             capacity,
@@ -277,6 +302,7 @@ impl Builder {
             lend_ttl: self.lend_ttl,
             pool_idle: self.pool_idle,
             runtime,
+            recorder: self.recorder.map(|recorder| (recorder, self.report_interval)),
             first_sequence: 0,
         })
     }

@@ -8,14 +8,17 @@ mod mark;
 mod overflow;
 
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::current::Current;
 pub(crate) use self::mark::{Mark, Passed};
 use crate::batch::Batch;
-use crate::channel::Core;
+use crate::channel::{Core, Switch};
 use crate::config::ReadMode;
+use crate::events::{Switched, are_switches_wanted};
+use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::page::Pages;
 use crate::pool::Lease;
 use crate::segment::state::{Kind, State};
@@ -58,6 +61,16 @@ pub(crate) struct Aftermath {
     pub(crate) drained: bool,
     /// Payloads to be dropped.
     pub(crate) discarded: Vec<Bytes>,
+    /// Switches to tell of, if anybody wants to hear of them.
+    pub(crate) switches: Vec<Switched>,
+}
+
+impl Aftermath {
+    fn note_cut(&mut self, segment: u64, messages: usize) {
+        if are_switches_wanted() {
+            self.switches.push(Switched { cause: Switch::OnDemand, segment, messages });
+        }
+    }
 }
 
 /// Whether there is a message to take.
@@ -84,6 +97,10 @@ pub(crate) struct Head {
     /// From segments that are done with.
     handed_out: Volume,
     dropped: Volume,
+    /// Those of the dropped messages that made room for newer ones.
+    dropped_oldest: u64,
+    /// How long the first message of each segment was queued.
+    queue_time: Histogram,
     /// Where whoever waits for a mark wants to be told.
     mark: Option<Mark>,
     /// The first message that was dropped because nobody was left to read it.
@@ -101,6 +118,8 @@ impl Head {
             pages: Pages::default(),
             handed_out: Volume::default(),
             dropped: Volume::default(),
+            dropped_oldest: 0,
+            queue_time: Histogram::new(QUEUE_BOUNDS),
             mark: None,
             discarded_from: None,
             released: 0,
@@ -157,6 +176,7 @@ impl Head {
                     gather(self.known(), state, || place.load());
                     let state = core.cut(self.segment);
                     core.lull().came(state.messages() - self.known());
+                    after.note_cut(self.segment, state.messages() - self.known());
                     self.take_in(core, state);
                 }
                 Kind::Closed => return Outlook::Closed,
@@ -185,7 +205,9 @@ impl Head {
     fn take_in(&mut self, core: &Core, state: State) {
         let current = self.current.get_or_insert_with(|| {
             let number = state.segment().expect("a place with messages names its segment");
-            Current::new(Lease::adopt(Arc::clone(core.pool()), number))
+            let lease = Lease::adopt(Arc::clone(core.pool()), number);
+            self.queue_time.record(Duration::from_nanos(core.nanos_since(lease.opened_at())));
+            Current::new(lease)
         });
         current.extend(state.messages());
         if state.kind() == Kind::Sealed {
@@ -294,6 +316,13 @@ impl Head {
         self.took(core, after);
     }
 
+    /// The sequence of the next message, if it was seen reserved and is not committed.
+    pub(crate) fn stalled_message(&mut self) -> Option<u64> {
+        let current = self.current.as_mut()?;
+        let is_stalled = current.outlook() == Some(Outlook::Stalled);
+        is_stalled.then(|| self.first_message.wrapping_add(current.position() as u64))
+    }
+
     /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
     pub(crate) fn await_commit(&self) -> bool {
         self.current.as_ref().is_some_and(Current::await_commit)
@@ -335,6 +364,14 @@ impl Head {
 
     pub(crate) fn dropped(&self) -> Volume {
         self.dropped
+    }
+
+    pub(crate) fn dropped_oldest(&self) -> u64 {
+        self.dropped_oldest
+    }
+
+    pub(crate) fn queue_time(&self) -> Histogram {
+        self.queue_time
     }
 
     pub(crate) fn segment(&self) -> u64 {

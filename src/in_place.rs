@@ -2,7 +2,7 @@
 
 use crate::channel::Refusal;
 use crate::error::SendError;
-use crate::sender::{Sender, send_error};
+use crate::sender::Sender;
 
 impl Sender {
     /// Has `write` put one message where it will lie, without a copy, waiting for room while the channel is full.
@@ -61,6 +61,6 @@ impl Sender {
             false => self.core().accept_with(max_len, &mut write, turn),
         };
         let sent = self.write_or_wait(attempt).await;
-        sent.map_err(|refusal| send_error(refusal, write.expect("what was refused is still here")))
+        sent.map_err(|refusal| self.refused(refusal, write.expect("what was refused is still here")))
     }
 }

@@ -53,14 +53,19 @@ mod batch;
 mod block;
 mod callback;
 mod channel;
+mod combine;
 mod config;
 mod cut;
 mod error;
+#[cfg_attr(any(not(feature = "tracing"), turbostream_loom), path = "events_off.rs")]
 mod events;
 mod head;
+mod histogram;
 mod in_place;
 mod lull;
 mod many;
+#[cfg(feature = "otel")]
+mod metrics;
 #[cfg(all(test, turbostream_loom))]
 mod models;
 mod monitor;
@@ -73,6 +78,9 @@ mod pool;
 mod quick;
 mod reader;
 mod receiver;
+mod recorder;
+#[cfg_attr(turbostream_loom, path = "reporter_loom.rs")]
+mod reporter;
 #[allow(unsafe_code)]
 mod segment;
 mod sender;
@@ -82,6 +90,7 @@ mod sink;
 mod strategy;
 mod stream;
 mod sync;
+mod tasks;
 #[cfg_attr(any(turbostream_loom, turbostream_shuttle), path = "timer_loom.rs")]
 mod timer;
 #[cfg(feature = "tracing-writer")]
@@ -96,11 +105,17 @@ pub use callback::Callback;
 pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use histogram::{Bucket, Histogram};
 pub use many::{Rest, Unsent};
-pub use monitor::{Monitor, Stats, Switches};
+#[cfg(feature = "otel")]
+pub use metrics::OtelRecorder;
+#[cfg(feature = "prometheus")]
+pub use metrics::PrometheusRecorder;
+pub use monitor::{Drops, Monitor, Refusals, Stats, Switches};
 pub use payload::Payload;
 pub use reader::Reader;
 pub use receiver::Receiver;
+pub use recorder::{Changes, Counter, Gauge, Recorder, Timing};
 pub use sender::Sender;
 pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,

@@ -7,7 +7,7 @@ use std::iter::{Fuse, FusedIterator};
 use crate::channel::{RUN_MESSAGES, Refusal, Turn};
 use crate::error::SendError;
 use crate::payload::Payload;
-use crate::sender::{Sender, send_error};
+use crate::sender::Sender;
 
 impl Sender {
     /// Sends many messages, waiting for room while the channel is full; returns how many were accepted, which is all of
@@ -74,7 +74,7 @@ impl Sender {
                 Err(refusal) => {
                     let payload = taken.pop_front().expect("a refused payload is still here");
                     let rest = Rest { taken, coming };
-                    return Err(send_error(refusal, Unsent { accepted, payload, rest }));
+                    return Err(self.refused(refusal, Unsent { accepted, payload, rest }));
                 }
             }
         }

@@ -8,6 +8,7 @@
 //! Segments hold two messages, and sequences start just before their wrap.
 
 mod memory;
+mod reporting;
 mod waiting;
 mod writing;
 

@@ -1,6 +1,7 @@
 //! Figures of a channel, apart from both of its ends.
 
 use crate::channel::Core;
+use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::sync::Arc;
 
 /// Reads a channel's figures. Cheap to clone and to poll; keeps neither end of the channel open.
@@ -34,6 +35,31 @@ impl Monitor {
         self.core.name()
     }
 
+    /// Reports what has changed to the channel's [`Recorder`](crate::Recorder) now, and not only at the next interval; does
+    /// nothing on a channel without one. The recorder is called before this returns; if it is being called at this moment,
+    /// it is called once more after that, by whoever does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// use turbostream::{Changes, Counter};
+    ///
+    /// static ACCEPTED: AtomicU64 = AtomicU64::new(0);
+    /// let count = |changes: &Changes<'_>| {
+    ///     ACCEPTED.fetch_add(changes.counter(Counter::AcceptedMessages), Relaxed);
+    /// };
+    /// let (tx, _rx) = turbostream::builder().recorder(count).build()?;
+    /// tx.send("a").await?;
+    /// tx.monitor().flush();
+    /// assert_eq!(ACCEPTED.load(Relaxed), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn flush(&self) {
+        self.core.report();
+    }
+
     /// All figures at one instant. While messages are on their way they may lag each other by those; at rest
     /// accepted = handed out + dropped + queued.
     pub fn stats(&self) -> Stats {
@@ -63,12 +89,33 @@ pub struct Stats {
     pub dropped_messages: u64,
     /// Their bytes.
     pub dropped_bytes: u64,
+    /// The dropped messages by what they were dropped for.
+    pub drops: Drops,
     /// Messages accepted and neither handed out nor dropped.
     pub queued_messages: u64,
     /// Their bytes.
     pub queued_bytes: u64,
+    /// Those of them that are in the active segment.
+    pub active_messages: u64,
+    /// Their bytes.
+    pub active_message_bytes: u64,
+    /// How long a segment's first message was queued before a receiver came for it: a sample for each segment.
+    pub queue_time: Histogram,
+    /// Messages that were not accepted, each told to its sender by an error.
+    pub refusals: Refusals,
+    /// Receives for which nothing came in time.
+    pub recv_timeouts: u64,
     /// Switches made, by cause.
     pub switches: Switches,
+    /// What a switch took: from the decision to make it until what was sealed could be read and whoever made it could
+    /// write on. Where there is no memory to write on, it ends when that is known.
+    pub switch_latency: Histogram,
+    /// Looks of the timer at unread messages after which it made no switch.
+    pub skipped_switches: u64,
+    /// Segments that memory was allocated for, as no pooled one could be had or was to be used yet.
+    pub allocated_segments: u64,
+    /// Sealed segments, the one being read included.
+    pub sealed_segments: usize,
     /// Memory of the active segment, unless all in it was read and some is still lent.
     pub active_bytes: usize,
     /// Memory of sealed segments, the one being read included.
@@ -85,14 +132,24 @@ pub struct Stats {
     pub waiting_senders: usize,
     /// Receivers waiting for a message.
     pub waiting_receivers: usize,
+    /// Tasks in the background that are alive: the timer, callbacks, and the one that reports to a
+    /// [`Recorder`](crate::Recorder).
+    pub background_tasks: usize,
     /// Calls of a [`Callback`](crate::Callback) that panicked; their messages count as handed out.
     pub callback_panics: u64,
     /// Panics of code passed to the channel that were contained: of strategies, wakers, callbacks, and payloads that
     /// were dropped.
     pub panics: u64,
+    /// Calls of a [`Recorder`](crate::Recorder) that panicked; what they were to take in counts as reported.
+    pub recorder_panics: u64,
 }
 
 impl Stats {
+    /// Of a channel that has done nothing.
+    pub(crate) fn new() -> Self {
+        Self { queue_time: Histogram::new(QUEUE_BOUNDS), ..Self::default() }
+    }
+
     /// The memory that counts against `max_bytes`.
     pub fn memory_bytes(&self) -> usize {
         self.active_bytes + self.sealed_bytes + self.lent_bytes + self.pooled_bytes + self.referenced_bytes
@@ -119,5 +176,46 @@ impl Switches {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.full + self.strategy + self.on_demand + self.requested + self.close
+    }
+}
+
+/// Messages that were not accepted, by the error that their sender got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// There was no room, and the sender did not want to wait or was not to.
+    pub full: u64,
+    /// The channel was closed.
+    pub closed: u64,
+    /// Longer than `max_message_bytes`.
+    pub too_large: u64,
+    /// There was no room in time.
+    pub timed_out: u64,
+}
+
+impl Refusals {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.full + self.closed + self.too_large + self.timed_out
+    }
+}
+
+/// Messages that were dropped, by what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drops {
+    /// There was no room for them, by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest), or because nothing older could
+    /// be dropped.
+    pub newest: u64,
+    /// To make room for newer ones, by [`WhenFull::DropOldest`](crate::WhenFull::DropOldest).
+    pub oldest: u64,
+    /// The last receiver was gone.
+    pub unread: u64,
+}
+
+impl Drops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.newest + self.oldest + self.unread
     }
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use self::set::Set;
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Ordering, fence, spin_loop};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering, fence, spin_loop};
 use crate::timer::Alarm;
 use crate::wake::WaitList;
 
@@ -53,6 +53,8 @@ pub(crate) struct Pool {
     idle_count: AtomicUsize,
     /// Segments that the channel is done with, and somebody still reads.
     lent_count: AtomicUsize,
+    /// How often memory was allocated for a segment; a figure.
+    allocated: AtomicU64,
     /// No writer will ask again: memory that comes back is freed.
     closed: AtomicBool,
     /// Senders waiting for room.
@@ -71,6 +73,7 @@ impl Pool {
             pooled_count: AtomicUsize::new(0),
             idle_count: AtomicUsize::new(0),
             lent_count: AtomicUsize::new(0),
+            allocated: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             space: WaitList::new(),
             alarm,
@@ -146,6 +149,8 @@ impl Pool {
         let mut segment = self.segment(number).exclusive().expect("a vacant segment has no user");
         segment.allocate(self.capacity);
         segment.activate();
+        // ORDERING: Relaxed: a figure.
+        self.allocated.fetch_add(1, Ordering::Relaxed);
         Some(number)
     }
 
@@ -322,6 +327,11 @@ impl Pool {
     pub(crate) fn lent_segments(&self) -> usize {
         // ORDERING: Relaxed: a figure.
         self.lent_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn allocated_segments(&self) -> u64 {
+        // ORDERING: Relaxed: a figure.
+        self.allocated.load(Ordering::Relaxed)
     }
 
     pub(crate) fn referenced_bytes(&self) -> usize {

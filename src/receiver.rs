@@ -131,7 +131,10 @@ impl Receiver {
         match timeout(self.core.timer(), limit, self.recv()).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Closed),
-            None => Err(RecvTimeoutError::Timeout),
+            None => {
+                self.core.count_recv_timeout();
+                Err(RecvTimeoutError::Timeout)
+            }
         }
     }
 

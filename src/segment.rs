@@ -121,6 +121,8 @@ pub(crate) struct Segment {
     abandoned: AtomicUsize,
     /// How many entries were used; written by the reader that retires the segment, read by the next owner.
     used: AtomicUsize,
+    /// When it was opened, in nanoseconds of the channel's clock; written by whoever opens it, before that.
+    opened_at: AtomicU64,
     /// When it was sealed, or cut last, in nanoseconds of the channel's clock; 0 before that is known.
     sealed_at: AtomicU64,
 }
@@ -141,6 +143,7 @@ impl Segment {
             uneven: AtomicBool::new(false),
             used: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
+            opened_at: AtomicU64::new(0),
             sealed_at: AtomicU64::new(0),
         }
     }
@@ -289,6 +292,13 @@ impl Segment {
         self.abandoned.load(Ordering::Relaxed)
     }
 
+    /// Whether all of its first `messages` are committed, for somebody who keeps it from being retired.
+    pub(crate) fn is_committed(&self, messages: usize) -> bool {
+        // ORDERING: Acquire pairs with the Release of the commit: what was counted before it is seen.
+        let is_committed = |at: &AtomicU64| Entry(at.load(Ordering::Acquire)).is_committed();
+        self.block().index[..messages].iter().all(is_committed)
+    }
+
     /// Whether none of the messages that a claim has seen committed is attached, shortened or abandoned: they lie in
     /// the segment one behind the other.
     #[inline]
@@ -301,6 +311,16 @@ impl Segment {
     pub(crate) fn set_used(&self, messages: usize) {
         // ORDERING: Relaxed: the reference that is given up afterwards releases it to the next owner.
         self.used.store(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_opened_at(&self, nanos: u64) {
+        // ORDERING: Relaxed: the word by which it is opened releases it.
+        self.opened_at.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn opened_at(&self) -> u64 {
+        // ORDERING: Relaxed, as above.
+        self.opened_at.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_sealed_at(&self, nanos: u64) {

@@ -103,6 +103,7 @@ impl Sender {
         let mut payload = Some(payload);
         self.attempt(&mut payload, Turn::Newcomer).map_err(|refusal| {
             let payload = payload.expect("a refused payload is still here");
+            self.core.count_refusal(refusal);
             match refusal {
                 Refusal::Full => TrySendError::Full(payload),
                 Refusal::Closed => TrySendError::Closed(payload),
@@ -147,6 +148,10 @@ impl Sender {
         result.map_err(|refusal| {
             let payload = payload.expect("a refused payload is still here");
             match refusal {
+                None => self.core.count_send_timeout(),
+                Some(refusal) => self.core.count_refusal(refusal),
+            }
+            match refusal {
                 None => SendTimeoutError::Timeout(payload),
                 Some(Refusal::Full) => SendTimeoutError::Full(payload),
                 Some(Refusal::Closed) => SendTimeoutError::Closed(payload),
@@ -183,7 +188,7 @@ impl Sender {
 
     /// Writes the payload to the active segment if that is all there is to do: the way of nearly all messages.
     #[inline(always)]
-    fn write_quickly<P: Payload>(&self, payload: &mut P) -> bool {
+    pub(crate) fn write_quickly<P: Payload>(&self, payload: &mut P) -> bool {
         !self.released && self.core.write_quickly(payload)
     }
 
@@ -192,7 +197,7 @@ impl Sender {
         let mut payload = Some(payload);
         self.pace.keep().await;
         let sent = self.write_or_wait(|turn| self.attempt(&mut payload, turn)).await;
-        sent.map_err(|refusal| send_error(refusal, payload.expect("a refused payload is still here")))
+        sent.map_err(|refusal| self.refused(refusal, payload.expect("a refused payload is still here")))
     }
 
     /// Writes, waiting for room while the channel is full, unless it rejects then.
@@ -228,6 +233,9 @@ impl Sender {
         let turn = if attempt.first { Turn::First } else { Turn::Newcomer };
         match write(turn) {
             Err(Refusal::Full) => {
+                if attempt.enlisted {
+                    self.core.look_for_trouble();
+                }
                 if !attempt.first {
                     // Those ahead pass their wakes on, unless they are not polled any more.
                     self.core.timer().watch_waiters();
@@ -404,6 +412,16 @@ impl Sender {
         self.core.queued().1 as usize
     }
 
+    /// What a refused `send` returns.
+    pub(crate) fn refused<P>(&self, refusal: Refusal, payload: P) -> SendError<P> {
+        self.core.count_refusal(refusal);
+        match refusal {
+            Refusal::Full => SendError::Full(payload),
+            Refusal::Closed => SendError::Closed(payload),
+            Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
+        }
+    }
+
     /// A view of the channel's figures that keeps neither end open.
     pub fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.core))
@@ -418,15 +436,6 @@ impl Sender {
             }
             self.core.remove_sender();
         }
-    }
-}
-
-/// What a refused `send` returns.
-pub(crate) fn send_error<P>(refusal: Refusal, payload: P) -> SendError<P> {
-    match refusal {
-        Refusal::Full => SendError::Full(payload),
-        Refusal::Closed => SendError::Closed(payload),
-        Refusal::TooLarge { len, max } => SendError::TooLarge { payload, len, max },
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::task::coop;
 use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
 use crate::payload::Payload;
-use crate::sender::{Sender, send_error};
+use crate::sender::Sender;
 
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
 /// flushes and gives up this handle's claim on the channel.
@@ -43,7 +43,7 @@ impl Sink<Bytes> for Sender {
                 self.parked = message;
                 Ok(())
             }
-            result => result.map_err(|refusal| error(refusal, message)),
+            result => result.map_err(|refusal| self.refused(refusal, message.unwrap_or_default())),
         }
     }
 
@@ -72,7 +72,7 @@ impl Sender {
             self.parked = parked;
             return Poll::Pending;
         }
-        polled.map_err(|refusal| error(refusal, parked))
+        polled.map_err(|refusal| self.refused(refusal, parked.expect("a refused payload is still here")))
     }
 
     /// Sends one message, waiting for room in the place of whoever polls this handle, unless the channel rejects then.
@@ -104,8 +104,4 @@ impl Sender {
             self.wake_next();
         }
     }
-}
-
-fn error(refusal: Refusal, message: Option<Bytes>) -> SendError<Bytes> {
-    send_error(refusal, message.expect("a refused payload is still here"))
 }

@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::channel::{Core, Progress};
+use crate::events::Trouble;
 use crate::sync::{Arc, AtomicBool, Notify, Ordering, fence};
+use crate::tasks::{Task, Tasks};
 
 /// Nanoseconds since the channel was made, in `tokio::time`.
 pub(crate) struct Clock(Instant);
@@ -47,6 +49,11 @@ impl Reason {
         !self.0.load(Ordering::Relaxed) && self.raise()
     }
 
+    fn is_raised(&self) -> bool {
+        // ORDERING: Relaxed: if it is not seen raised yet, the notification that follows brings the task back.
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn lower(&self) {
         // ORDERING: see `raise`; the fence is for `raise_behind_fence`.
         self.0.swap(false, Ordering::AcqRel);
@@ -62,13 +69,21 @@ pub(crate) struct Alarm {
     waiters: Reason,
     /// There is memory that may not be needed.
     memory: Reason,
+    /// There may be something to warn of.
+    trouble: Reason,
     notify: Notify,
 }
 
 impl Alarm {
     pub(crate) fn new() -> Self {
         let lowered = || Reason(AtomicBool::new(false));
-        Self { unread: lowered(), waiters: lowered(), memory: lowered(), notify: Notify::new() }
+        Self {
+            unread: lowered(),
+            waiters: lowered(),
+            memory: lowered(),
+            trouble: lowered(),
+            notify: Notify::new(),
+        }
     }
 
     pub(crate) fn unread(&self) {
@@ -79,6 +94,12 @@ impl Alarm {
 
     pub(crate) fn waiters(&self) {
         if self.waiters.raise() {
+            self.notify();
+        }
+    }
+
+    fn trouble(&self) {
+        if self.trouble.raise() {
             self.notify();
         }
     }
@@ -109,11 +130,12 @@ pub(crate) struct Timer {
     runtime: Option<Handle>,
     core: OnceLock<Weak<Core>>,
     spawned: AtomicBool,
+    tasks: Tasks,
 }
 
 impl Timer {
-    pub(crate) fn new(alarm: Arc<Alarm>, runtime: Option<Handle>) -> Self {
-        Self { alarm, runtime, core: OnceLock::new(), spawned: AtomicBool::new(false) }
+    pub(crate) fn new(alarm: Arc<Alarm>, runtime: Option<Handle>, tasks: Tasks) -> Self {
+        Self { alarm, runtime, core: OnceLock::new(), spawned: AtomicBool::new(false), tasks }
     }
 
     /// Names the channel to watch, once.
@@ -128,7 +150,7 @@ impl Timer {
             return;
         }
         if let (Some(runtime), Some(core)) = (&self.runtime, self.core.get()) {
-            runtime.spawn(run(core.clone(), Arc::clone(&self.alarm)));
+            runtime.spawn(run(core.clone(), Arc::clone(&self.alarm), self.tasks.enter()));
         }
     }
 
@@ -144,6 +166,12 @@ impl Timer {
         self.alarm.waiters();
     }
 
+    /// Has the task look for what to warn of.
+    pub(crate) fn watch_trouble(&self) {
+        self.start();
+        self.alarm.trouble();
+    }
+
     /// Lets the task find out that the channel is gone.
     pub(crate) fn end(&self) {
         self.alarm.notify.notify_one();
@@ -155,7 +183,7 @@ impl Timer {
     }
 }
 
-async fn run(core: Weak<Core>, alarm: Arc<Alarm>) {
+async fn run(core: Weak<Core>, alarm: Arc<Alarm>, _alive: Task) {
     let mut duties = Duties::default();
     loop {
         let Some(next) = duties.look(&core, &alarm) else { return };
@@ -174,6 +202,7 @@ struct Duties {
     window: Window,
     patience: Patience,
     trimmer: Trimmer,
+    trouble: Trouble,
 }
 
 impl Duties {
@@ -183,7 +212,10 @@ impl Duties {
         let unread = watch(&alarm.unread, || self.window.look(&core));
         let waiters = watch(&alarm.waiters, || self.patience.look(&core));
         let memory = watch(&alarm.memory, || self.trimmer.look(&core));
-        Some([unread, waiters, memory].into_iter().flatten().min())
+        // Not for nothing: its look is not as cheap as the others.
+        let look = || watch(&alarm.trouble, || self.trouble.look(&core));
+        let trouble = alarm.trouble.is_raised().then(look).flatten();
+        Some([unread, waiters, memory, trouble].into_iter().flatten().min())
     }
 }
 

@@ -4,6 +4,7 @@ use tokio::runtime::Handle;
 
 use crate::channel::Core;
 use crate::sync::Arc;
+use crate::tasks::Tasks;
 
 pub(crate) struct Clock;
 
@@ -33,13 +34,14 @@ impl Alarm {
 pub(crate) struct Timer;
 
 impl Timer {
-    pub(crate) fn new(_: Arc<Alarm>, _: Option<Handle>) -> Self {
+    pub(crate) fn new(_: Arc<Alarm>, _: Option<Handle>, _: Tasks) -> Self {
         Self
     }
     pub(crate) fn attach(&self, _: &Arc<Core>) {}
     pub(crate) fn start(&self) {}
     pub(crate) fn watch_unread(&self) {}
     pub(crate) fn watch_waiters(&self) {}
+    pub(crate) fn watch_trouble(&self) {}
     pub(crate) fn end(&self) {}
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         None

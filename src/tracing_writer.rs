@@ -13,11 +13,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use self::worker::Worker;
 use crate::block;
+use crate::channel::{Refusal, Turn};
 use crate::config::Builder;
-use crate::error::{BuildError, SendError, TrySendError};
+use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
 use crate::receiver::Receiver;
-use crate::sender::{Sender, send_error};
+use crate::sender::Sender;
 use crate::sync::{AtomicU64, Ordering};
 
 /// How long a guard that is dropped waits for what is still to be written.
@@ -124,26 +125,21 @@ impl TracingWriter {
         self.sender.monitor()
     }
 
-    fn send(&self, message: &[u8]) -> Result<(), SendError<()>> {
-        match self.sender.try_send(message) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => self.send_when_full(message),
-            Err(TrySendError::Closed(_)) => Err(SendError::Closed(())),
-            Err(TrySendError::TooLarge { len, max, .. }) => {
-                Err(SendError::TooLarge { payload: (), len, max })
-            }
+    fn send(&self, mut message: &[u8]) -> Result<(), SendError<()>> {
+        if self.sender.write_quickly(&mut message) {
+            return Ok(());
         }
+        self.send_slowly(message).map_err(|refusal| self.sender.refused(refusal, ()))
     }
 
     #[cold]
-    fn send_when_full(&self, message: &[u8]) -> Result<(), SendError<()>> {
-        if self.shared.is_worker() {
-            return Err(SendError::Full(()));
-        }
+    fn send_slowly(&self, message: &[u8]) -> Result<(), Refusal> {
         let mut message = Some(message);
+        if self.shared.is_worker() {
+            return self.sender.attempt(&mut message, Turn::Newcomer);
+        }
         let sending = self.sender.write_or_wait(|turn| self.sender.attempt(&mut message, turn));
-        let sent = block::anywhere(None, sending).expect("there is no limit");
-        sent.map_err(|refusal| send_error(refusal, ()))
+        block::anywhere(None, sending).expect("there is no limit")
     }
 }
 

@@ -14,7 +14,7 @@ use crate::block;
 use crate::channel::{BY_REFERENCE_FROM, Refusal, Turn};
 use crate::error::SendError;
 use crate::payload::Payload;
-use crate::sender::{Sender, send_error};
+use crate::sender::Sender;
 
 impl Sender {
     /// This handle as an [`AsyncWrite`]: each write that is not empty is one message.
@@ -278,7 +278,7 @@ impl AsyncWrite for Writer {
             Some(delimiter) => ready!(this.poll_records(bytes, delimiter, cx)),
             None => ready!(this.poll_message(&mut Some(bytes), Some(cx))).map(|()| bytes.len()),
         };
-        Poll::Ready(taken.map_err(io_error))
+        Poll::Ready(taken.map_err(|refusal| this.sender.refused(refusal, ()).into()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -291,7 +291,8 @@ impl AsyncWrite for Writer {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.sender.poll_parked(cx))?;
         if !self.record.is_empty() {
-            ready!(self.poll_buffer(Some(cx))).map_err(io_error)?;
+            let sent = ready!(self.poll_buffer(Some(cx)));
+            sent.map_err(|refusal| self.sender.refused(refusal, ()))?;
         }
         ready!(self.as_mut().poll_flush(cx))?;
         self.sender.release();
@@ -352,10 +353,6 @@ impl io::Write for BlockingWriter {
     fn flush(&mut self) -> io::Result<()> {
         block::on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
     }
-}
-
-fn io_error(refusal: Refusal) -> io::Error {
-    send_error(refusal, ()).into()
 }
 
 /// Where `byte` is. Looks at some bytes at once before it looks at each: most are not it.

@@ -2,8 +2,8 @@
 
 use super::{Core, Switch};
 use crate::head::{Aftermath, Head, Volume};
-use crate::monitor::{Stats, Switches};
-use crate::segment::state::Kind;
+use crate::monitor::{Drops, Stats, Switches};
+use crate::segment::state::{Kind, State};
 use crate::sync::Ordering;
 
 impl Core {
@@ -29,6 +29,12 @@ impl Core {
         self.pool.trim(0);
     }
 
+    /// The sequence of the message at the head, if its writer has reserved it and has not committed it.
+    #[cfg_attr(any(not(feature = "tracing"), turbostream_loom), allow(dead_code, reason = "for events"))]
+    pub(crate) fn stalled_message(&self) -> Option<u64> {
+        self.lock_head().stalled_message()
+    }
+
     /// Messages and bytes that were accepted and neither handed out nor dropped.
     pub(crate) fn queued(&self) -> (u64, u64) {
         let stats = self.stats();
@@ -36,6 +42,20 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        self.stats_and_unsettled().0
+    }
+
+    /// The same, where no message counts as accepted that may turn out shorter than it is counted, or none: a count that
+    /// was told of cannot be taken back. At rest there is no difference.
+    pub(crate) fn settled_stats(&self) -> Stats {
+        let (mut stats, unsettled) = self.stats_and_unsettled();
+        stats.accepted_messages -= unsettled.messages;
+        stats.accepted_bytes -= unsettled.bytes;
+        stats
+    }
+
+    /// Also returns what of the accepted messages lies in segments with a message that is not committed yet.
+    fn stats_and_unsettled(&self) -> (Stats, Volume) {
         // ORDERING: Relaxed: figures, exact at rest.
         let count = |cause: Switch| self.switching.switches[cause as usize].load(Ordering::Relaxed);
         let mut stats = Stats {
@@ -49,41 +69,62 @@ impl Core {
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
             waiting_receivers: self.readers().waiting(),
+            switch_latency: self.switching.latency.load(),
+            skipped_switches: self.switching.skipped.load(Ordering::Relaxed),
+            refusals: self.failures.refusals(),
+            recv_timeouts: self.failures.read_timeouts(),
             callback_panics: self.callbacks.panics(),
+            recorder_panics: self.reporter.panics(),
             panics: self.panics(),
+            allocated_segments: self.pool.allocated_segments(),
+            background_tasks: self.tasks.alive(),
             ..Stats::default()
         };
-        self.count_queue(&mut stats);
-        stats
+        let unsettled = self.count_queue(&mut stats);
+        (stats, unsettled)
     }
 
     /// Of all code of the user that was contained.
     fn panics(&self) -> u64 {
         let lists = [self.readers(), &self.pool.space, &self.closing, &self.drainers];
         let wakers: u64 = lists.iter().map(|list| list.panics()).sum();
-        wakers + self.callbacks.panics() + self.payloads.panics() + self.plan.panics()
+        wakers
+            + self.callbacks.panics()
+            + self.payloads.panics()
+            + self.plan.panics()
+            + self.reporter.panics()
     }
 
-    /// Adds up what lies between the head and the active segment.
-    pub(super) fn count_queue(&self, stats: &mut Stats) {
+    /// Adds up what lies between the head and the active segment; returns what of that is not settled.
+    fn count_queue(&self, stats: &mut Stats) -> Volume {
         let head = self.lock_head();
         let (handed_out, dropped) = (head.handed_out(), head.dropped());
         let active = self.pending.active();
         let mut taken = head.taken();
+        let mut unsettled = Volume::default();
         let mut sequence = head.segment();
         loop {
             let state = self.pending.place(sequence).load();
             if let (Kind::Open | Kind::Sealed, Some(number)) = (state.kind(), state.segment()) {
-                let segment = self.pool.segment(number);
-                let payload_bytes = (state.bytes() as u64).wrapping_add(segment.extra_bytes());
-                let abandoned = segment.abandoned() as u64;
-                stats.queued_messages += (state.messages() as u64).saturating_sub(abandoned + taken.messages);
-                stats.queued_bytes += payload_bytes.saturating_sub(taken.bytes);
+                let is_settled = self.is_settled(number, state);
+                let queued = self.queued_in(number, state, taken);
+                stats.queued_messages += queued.messages;
+                stats.queued_bytes += queued.bytes;
+                if !is_settled {
+                    unsettled.messages += queued.messages;
+                    unsettled.bytes += queued.bytes;
+                }
                 let held = match state.is_open() {
                     // Nothing unread is in it, and it is what somebody's messages are slices of.
                     true if head.has_lent_all(sequence, state) => &mut stats.lent_bytes,
-                    true => &mut stats.active_bytes,
-                    false => &mut stats.sealed_bytes,
+                    true => {
+                        (stats.active_messages, stats.active_message_bytes) = (queued.messages, queued.bytes);
+                        &mut stats.active_bytes
+                    }
+                    false => {
+                        stats.sealed_segments += 1;
+                        &mut stats.sealed_bytes
+                    }
                 };
                 *held += self.pool.footprint();
             }
@@ -95,11 +136,36 @@ impl Core {
         }
         self.count_memory(stats, head.released());
         (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
+        stats.queue_time = head.queue_time();
         let (refused_messages, refused_bytes) = self.refused.load();
+        let oldest = head.dropped_oldest();
+        stats.drops = Drops { newest: refused_messages, oldest, unread: dropped.messages - oldest };
         stats.dropped_messages = dropped.messages + refused_messages;
         stats.dropped_bytes = dropped.bytes + refused_bytes;
         stats.accepted_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
         stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
+        unsettled
+    }
+
+    /// What is queued in a segment that is open or sealed, of which so much was `taken`.
+    fn queued_in(&self, number: usize, state: State, taken: Volume) -> Volume {
+        let segment = self.pool.segment(number);
+        // What was reserved after the word was looked at may be in here, less than nothing too.
+        let payload_bytes = (state.bytes() as u64).saturating_add_signed(segment.extra_bytes() as i64);
+        let abandoned = segment.abandoned() as u64;
+        Volume {
+            messages: (state.messages() as u64).saturating_sub(abandoned + taken.messages),
+            bytes: payload_bytes.saturating_sub(taken.bytes),
+        }
+    }
+
+    /// Whether what is counted in a segment cannot become less. The head is locked, so that it is not retired.
+    fn is_settled(&self, number: usize, state: State) -> bool {
+        // ORDERING: Relaxed: see `note_in_place`.
+        // An empty one may be given back by a close, which needs no lock.
+        state.messages() == 0
+            || !self.in_place.load(Ordering::Relaxed)
+            || self.pool.segment(number).is_committed(state.messages())
     }
 
     /// Divides what is not counted yet, so that the sum is one that the channel had: the head is locked, so
@@ -119,5 +185,23 @@ impl Core {
         (state.is_open() && state.has_room(1, self.capacity))
             || self.pool.has_room()
             || self.lock_head().released() > 0
+    }
+}
+
+#[cfg(all(test, not(turbostream_loom)))]
+mod tests {
+    use super::*;
+
+    /// Between two looks at a segment, to its word and to what payloads differ from that by, messages may come.
+    #[tokio::test]
+    async fn what_comes_while_it_is_counted_takes_no_figure_below_zero() {
+        let (tx, _rx) = crate::channel();
+        tx.send("a").await.unwrap();
+        let core = tx.core();
+        let state = core.pending.place(core.pending.active()).load();
+        tx.send_with(100, |_| 10).await.map_err(drop).unwrap();
+        let queued = core.queued_in(state.segment().unwrap(), state, Volume::default());
+        assert_eq!((queued.messages, queued.bytes), (1, 0));
+        assert_eq!(core.queued(), (2, 11));
     }
 }

@@ -108,6 +108,7 @@ impl Core {
     fn count_if_dropped(&self, len: usize, written: Result<(), Refusal>) -> Result<(), Refusal> {
         if written == Err(Refusal::Full) {
             self.refused.add(len);
+            self.look_for_trouble();
             return Ok(());
         }
         written
@@ -137,6 +138,9 @@ impl Core {
         self.leave(&mut head, &mut after);
         drop(head);
         self.settle(after);
+        if way == Way::Made {
+            self.look_for_trouble();
+        }
         way
     }
 

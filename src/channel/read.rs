@@ -48,12 +48,16 @@ impl Core {
         take: impl FnOnce(&Core, &mut Head, &mut Aftermath) -> T,
     ) -> Option<Option<T>> {
         let mut after = Aftermath::default();
+        let mut stalled = false;
         let mut head = self.lock_head();
         let result = loop {
             match head.look(self, &mut after) {
                 Outlook::Readable => break Some(Some(take(self, &mut head, &mut after))),
                 Outlook::Closed => break Some(None),
-                Outlook::Stalled if !sleeping || head.await_commit() => break None,
+                Outlook::Stalled if !sleeping || head.await_commit() => {
+                    stalled = sleeping;
+                    break None;
+                }
                 Outlook::Empty if !sleeping || !self.on_demand || head.await_message(self) => break None,
                 Outlook::Stalled | Outlook::Empty => {}
             }
@@ -71,6 +75,9 @@ impl Core {
         }
         drop(head);
         self.settle(after);
+        if stalled {
+            self.look_for_trouble();
+        }
         result
     }
 
@@ -157,6 +164,9 @@ impl Core {
         }
         if after.drained {
             self.drainers.wake_all();
+        }
+        for switched in after.switches {
+            self.events.switched(switched);
         }
         if !after.discarded.is_empty() {
             self.payloads.call(|| drop(after.discarded));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Core;
 use super::plan::Base;
+use crate::events::Switched;
 use crate::head::Mark;
 use crate::segment::state::{Capacity, State};
 use crate::strategy::ActiveSegment;
@@ -29,22 +30,46 @@ pub(crate) struct Progress {
     read: Mark,
 }
 
+/// What sealing came to.
+pub(crate) struct Sealed {
+    /// There was something to read that was not cut off before.
+    pub(crate) switched: Option<Switched>,
+    /// For how many receivers there is something to do.
+    receivers: usize,
+}
+
+/// A switch that was made, for as long as whoever made it is not done.
+pub(super) struct Underway<'a> {
+    core: &'a Core,
+    /// When it was decided, by the clock.
+    decided: u64,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.core.switching.latency.record(self.core.nanos_since(self.decided));
+    }
+}
+
 impl Core {
-    /// Seals the place at `sequence` if it is open and not empty; returns for how many receivers there is something to
-    /// do.
+    /// Seals the place at `sequence` if it is open and not empty.
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<usize> {
+    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<Sealed> {
         let empty_too = matches!(cause, Switch::Full | Switch::Close);
         let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
         self.pending.advance(sequence);
         if state.is_cut() {
             // A receiver that sleeps for more has to move on to the next segment.
-            return Some(1);
+            return Some(Sealed { switched: None, receivers: 1 });
         }
         self.note_switch(cause, state);
-        Some(state.messages().saturating_sub(self.switching.cut.get(sequence).messages).max(1))
+        let messages = state.messages().saturating_sub(self.switching.cut.get(sequence).messages);
+        Some(Sealed {
+            switched: Some(Switched { cause, segment: sequence, messages }),
+            receivers: messages.max(1),
+        })
     }
 
     /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
@@ -58,6 +83,8 @@ impl Core {
         let state = place.cut();
         if state.is_open() {
             self.note_switch(Switch::OnDemand, state);
+            // One exchange, after which all can be read and written: to look at the clock twice would take longer.
+            self.switching.latency.record(0);
         }
         state
     }
@@ -74,9 +101,18 @@ impl Core {
 
     /// A whole switch, by anybody but a receiver in its turn.
     pub(super) fn switch_place(&self, sequence: u64, cause: Switch) {
-        if let Some(receivers) = self.seal(sequence, cause) {
-            self.wake_readers(receivers);
-        }
+        drop(self.begin_switch(sequence, cause));
+    }
+
+    /// The same for a writer that is to write on: the switch takes until it drops what is returned.
+    pub(super) fn begin_switch(&self, sequence: u64, cause: Switch) -> Option<Underway<'_>> {
+        let decided = self.clock.nanos();
+        let sealed = self.seal(sequence, cause)?;
+        self.wake_readers(sealed.receivers);
+        let switched = sealed.switched?;
+        let underway = Underway { core: self, decided };
+        self.events.switched(switched);
+        Some(underway)
     }
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
@@ -101,15 +137,19 @@ impl Core {
     }
 
     /// Switches the place at `sequence` if it is full or the strategy says so.
-    pub(super) fn consider_switch(&self, sequence: u64) {
+    ///
+    /// False if there were messages to switch, and no reason was found.
+    pub(super) fn consider_switch(&self, sequence: u64) -> bool {
         let state = self.pending.place(sequence).load();
         if state.is_open() && !state.has_room(0, self.capacity) {
-            return self.switch_place(sequence, Switch::Full);
+            self.switch_place(sequence, Switch::Full);
+            return true;
         }
-        let Some((active, base)) = self.active_segment_and_base(sequence) else { return };
+        let Some((active, base)) = self.active_segment_and_base(sequence) else { return true };
         let limits = self.plan.load_limits();
         if !self.plan.should_switch(&active) {
-            return self.plan.ask_limits(limits, sequence, base, &active);
+            self.plan.ask_limits(limits, sequence, base, &active);
+            return false;
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -117,10 +157,11 @@ impl Core {
             self.switching.deferred.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if self.is_backlogged() {
-                return;
+                return false;
             }
         }
         self.switch_place(sequence, Switch::Strategy);
+        true
     }
 
     /// Sealed segments take three quarters of the memory: sealing another before it is full would serve no
@@ -164,7 +205,10 @@ impl Core {
         if !self.is_timed() {
             return None;
         }
-        self.consider_switch(self.pending.active());
+        if !self.consider_switch(self.pending.active()) {
+            // ORDERING: Relaxed: a figure.
+            self.switching.skipped.fetch_add(1, Ordering::Relaxed);
+        }
         // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that.
         if self.switching.deferred.load(Ordering::Relaxed) {
             return None;

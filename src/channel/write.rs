@@ -11,6 +11,7 @@ use crate::payload::Payload;
 use crate::payload::sealed::Sealed;
 use crate::segment::state::{Kind, NotReserved, State, Word};
 use crate::segment::{ATTACHED_BYTES, Slot, SlotRun, write_checked};
+use crate::sync::{Ordering, fence};
 
 /// An owned payload of this length travels by reference count.
 pub(crate) const BY_REFERENCE_FROM: usize = 32 << 10;
@@ -185,6 +186,7 @@ impl Core {
         if max_len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len: max_len, max: self.max_message_bytes });
         }
+        self.note_in_place();
         if max_len > self.capacity.bytes {
             let mut reservation = self.reserve_attached(max_len, turn)?;
             let mut bytes = vec![0; max_len];
@@ -197,6 +199,15 @@ impl Core {
         let mut reservation = Reservation { core: self, sequence, slot: Some(slot), referenced: 0 };
         reservation.fill_in_place(take());
         Ok(())
+    }
+
+    /// Before a reservation that may come to less than what is reserved.
+    fn note_in_place(&self) {
+        // ORDERING: Relaxed with a Release fence before the reservation: who sees that by an Acquire sees this too.
+        if !self.in_place.load(Ordering::Relaxed) {
+            self.in_place.store(true, Ordering::Relaxed);
+        }
+        fence(Ordering::Release);
     }
 
     /// What a writer that panics does, without the panic: loom cannot change threads while one unwinds.
@@ -254,11 +265,12 @@ impl Core {
         turn: Turn,
         reserve: impl Fn(&Word) -> Result<T, NotReserved>,
     ) -> Result<(u64, T), Refusal> {
+        let mut switch = None;
         loop {
             let sequence = self.pending.active();
             match reserve(self.pending.place(sequence)) {
                 Ok(reserved) => return Ok((sequence, reserved)),
-                Err(NotReserved::NoRoom) => self.switch_place(sequence, Switch::Full),
+                Err(NotReserved::NoRoom) => switch = self.begin_switch(sequence, Switch::Full).or(switch),
                 Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, turn)?,
             }
         }
@@ -273,7 +285,7 @@ impl Core {
 
     /// Sees to it that the active segment has room for `len` bytes, without taking it; true if it had to be opened.
     fn make_room(&self, len: usize, turn: Turn) -> Result<bool, Refusal> {
-        let mut opened = false;
+        let (mut opened, mut switch) = (false, None);
         loop {
             let sequence = self.pending.active();
             let state = self.pending.place(sequence).load();
@@ -282,7 +294,7 @@ impl Core {
             } else if state.has_room(len, self.capacity) {
                 return Ok(opened);
             } else {
-                self.switch_place(sequence, Switch::Full);
+                switch = self.begin_switch(sequence, Switch::Full).or(switch);
             }
         }
     }
@@ -303,6 +315,7 @@ impl Core {
                 let again = || if self.leave_what_was_read() { self.pool.acquire() } else { None };
                 let segment = self.pool.acquire().or_else(again).ok_or(Refusal::Full)?;
                 self.timer.start();
+                self.pool.segment(segment).set_opened_at(self.clock.nanos());
                 opened = self.pending.place(sequence).open(sequence, segment);
                 if !opened {
                     self.pool.give_back(segment);

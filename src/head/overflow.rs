@@ -15,7 +15,7 @@ impl Head {
             if !for_reference || core.pool().referenced_bytes() == 0 {
                 return false;
             }
-            core.seal(self.segment, Switch::Full);
+            after.switches.extend(core.seal(self.segment, Switch::Full).and_then(|sealed| sealed.switched));
             if !self.is_sealed(core) {
                 return false;
             }
@@ -31,6 +31,7 @@ impl Head {
         let dropped = current.discard_rest(after);
         self.dropped.messages += dropped.messages;
         self.dropped.bytes += dropped.bytes;
+        self.dropped_oldest += dropped.messages;
         self.took(core, after);
         true
     }

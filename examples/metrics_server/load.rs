@@ -1,0 +1,122 @@
+//! Two channels that are kept busy: one with many small messages, one with bulky ones that gather.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use turbostream::{Batch, Builder, ByteCount, Monitor, PrometheusRecorder, ReadMode, Receiver, Sender};
+
+/// How often senders send what is due by then.
+const TICK: Duration = Duration::from_millis(10);
+const SMALL_BYTES: usize = 128;
+const BULKY_BYTES: usize = 1024;
+/// So many batches of small messages the reader keeps, as if it had yet to write them somewhere.
+const KEPT_BATCHES: usize = 16;
+
+/// Messages a second.
+#[derive(Clone, Copy)]
+pub(crate) struct Rates {
+    pub(crate) small: u32,
+    pub(crate) bulky: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { small: 100_000, bulky: 1_500 }
+    }
+}
+
+/// What went into a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) channel: &'static str,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+pub(crate) struct Load {
+    stop: CancellationToken,
+    sending: Vec<JoinHandle<Result<Sent>>>,
+    monitors: Vec<Monitor>,
+    /// The channels are open for as long as it goes on to be looked at.
+    _senders: Vec<Sender>,
+}
+
+impl Load {
+    pub(crate) fn start(recorder: &Arc<PrometheusRecorder>, rates: Rates) -> Result<Self> {
+        let named = |name: &str| {
+            let builder = turbostream::builder().name(name).read_mode(ReadMode::ZeroCopy);
+            builder.recorder(Arc::clone(recorder)).report_interval(Duration::from_millis(200))
+        };
+        let mut load = Self {
+            stop: CancellationToken::new(),
+            sending: Vec::new(),
+            monitors: Vec::new(),
+            _senders: Vec::new(),
+        };
+        load.add("small", named("small"), rates.small, SMALL_BYTES)?;
+        let gathering = named("bulky").segment_bytes(4 << 20).segment_messages(8192).max_bytes(32 << 20);
+        load.add("bulky", gathering.on_demand(false).strategy(ByteCount(3 << 20)), rates.bulky, BULKY_BYTES)?;
+        Ok(load)
+    }
+
+    fn add(&mut self, channel: &'static str, builder: Builder, rate: u32, len: usize) -> Result<()> {
+        let (tx, rx) = builder.build()?;
+        self.monitors.push(tx.monitor());
+        self._senders.push(tx.clone());
+        tokio::spawn(read(rx));
+        self.sending.push(tokio::spawn(send(channel, tx, rate, len, self.stop.clone())));
+        Ok(())
+    }
+
+    /// Ends the load, reports to the recorder, and returns what was sent.
+    pub(crate) async fn stop(&mut self) -> Result<Vec<Sent>> {
+        self.stop.cancel();
+        let mut sent = Vec::new();
+        for sending in self.sending.drain(..) {
+            sent.push(sending.await??);
+        }
+        self.monitors.iter().for_each(Monitor::flush);
+        Ok(sent)
+    }
+}
+
+/// Sends `rate` messages of `len` bytes a second.
+async fn send(
+    channel: &'static str,
+    tx: Sender,
+    rate: u32,
+    len: usize,
+    stop: CancellationToken,
+) -> Result<Sent> {
+    let message = vec![b'.'; len];
+    let mut sent = Sent { channel, messages: 0, bytes: 0 };
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut due, each) = (0.0, f64::from(rate) * TICK.as_secs_f64());
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        due += each;
+        while due >= 1.0 {
+            tx.send(&message[..]).await.map_err(|error| anyhow!("{channel}: {error}"))?;
+            due -= 1.0;
+            sent.messages += 1;
+            sent.bytes += len as u64;
+        }
+    }
+    Ok(sent)
+}
+
+/// Reads batches, and keeps the last few.
+async fn read(rx: Receiver) {
+    let mut kept = VecDeque::<Batch>::new();
+    while let Some(batch) = rx.recv_batch(1024).await {
+        kept.push_back(batch);
+        if kept.len() > KEPT_BATCHES {
+            kept.pop_front();
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A service under load that Prometheus can scrape, with a live page: `cargo run --features prometheus --example
+//! metrics_server`, and open <http://127.0.0.1:9464/>.
+
+mod load;
+mod service;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use load::Rates;
+use service::Service;
+
+/// A service under load, with its figures at /metrics and on a live page at /.
+#[derive(Parser)]
+struct Options {
+    /// Where to listen; port 0 is any that is free.
+    #[arg(long, default_value = "127.0.0.1:9464")]
+    listen: SocketAddr,
+    /// Ends after so many seconds; otherwise by Ctrl-C.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Small messages a second.
+    #[arg(long, default_value_t = Rates::default().small)]
+    small: u32,
+    /// Messages of 1 KiB a second, which gather until there are 3 MiB of them.
+    #[arg(long, default_value_t = Rates::default().bulky)]
+    bulky: u32,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let rates = Rates { small: options.small, bulky: options.bulky };
+    let mut service = Service::start(options.listen, rates).await?;
+    println!("http://{}/ shows what http://{}/metrics says", service.address(), service.address());
+    match options.seconds {
+        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+        None => tokio::signal::ctrl_c().await?,
+    }
+    for sent in service.stop_load().await? {
+        println!("{}: {} messages, {} bytes", sent.channel, sent.messages, sent.bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! The example's live page in a real browser, under load.
+//!
+//! Needs `chromium` and `chromedriver` (Debian: `apt-get install chromium chromium-driver`). Where they are missing the test
+//! says so and does nothing, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails. With `TURBOSTREAM_SCREENSHOT` set
+//! to a path it leaves a picture of the page there.
+#![cfg(feature = "prometheus")]
+
+mod common;
+#[path = "../examples/metrics_server/load.rs"]
+mod load;
+mod servers;
+#[path = "../examples/metrics_server/service.rs"]
+mod service;
+
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::multi;
+use load::Rates;
+use serde_json::{Value, json};
+use servers::{free_port, installed, until};
+use service::Service;
+
+/// What the plots say: each a series by channel, with the number of points in its line.
+const FIGURES: &str = r#"
+    return [...document.querySelectorAll("section")].flatMap(section =>
+        [...section.querySelectorAll("output")].map((output, at) => ({
+            series: section.id + " " + output.dataset.channel,
+            value: Number(output.dataset.value),
+            points: section.querySelectorAll("polyline")[at].getAttribute("points").split(" ").length,
+        })));
+"#;
+
+/// A browser, by the WebDriver protocol. Ends with this, and its driver.
+struct Browser {
+    driver: Child,
+    /// Of the driver, and then of the session.
+    url: String,
+}
+
+impl Browser {
+    async fn start(driver: &str, chromium: &str) -> Self {
+        let port = free_port();
+        let driver = Command::new(driver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let mut browser = Self { driver, url: format!("http://127.0.0.1:{port}/session") };
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--window-size=1000,1020",
+        ];
+        let options = json!({"goog:chromeOptions": {"binary": chromium, "args": args}});
+        let capabilities = json!({"capabilities": {"alwaysMatch": options}});
+        let session = until("a browser", || browser.command("", Some(&capabilities))).await;
+        browser.url += "/";
+        browser.url += session["sessionId"].as_str().expect("a session has an id");
+        browser
+    }
+
+    /// Posts `body` if there is one, gets otherwise; returns the `value` of the answer.
+    async fn command(&self, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let (url, body) = (format!("{}{path}", self.url), body.map(Value::to_string));
+        let call = move || match body {
+            Some(body) => ureq::post(&url).content_type("application/json").send(body),
+            None => ureq::get(&url).call(),
+        };
+        let answer = tokio::task::spawn_blocking(move || call()?.body_mut().read_to_string()).await;
+        let text = answer.expect("no panic").map_err(|error| error.to_string())?;
+        let answer: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(answer["value"].clone())
+    }
+
+    async fn open(&self, url: &str) {
+        self.command("/url", Some(&json!({ "url": url }))).await.expect("a page");
+    }
+
+    async fn execute(&self, script: &str) -> Value {
+        let body = json!({"script": script, "args": []});
+        self.command("/execute/sync", Some(&body)).await.expect("a result")
+    }
+
+    /// A picture of the page, as PNG.
+    async fn screenshot(&self) -> Vec<u8> {
+        let picture = self.command("/screenshot", None).await.expect("a picture");
+        STANDARD.decode(picture.as_str().expect("text")).expect("base64")
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = ureq::delete(&self.url).call();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// Every plot has a line for each channel, of at least `points` points.
+async fn plotted(browser: &Browser, points: u64) -> Result<Vec<Value>, String> {
+    let figures = browser.execute(FIGURES).await.as_array().cloned().unwrap_or_default();
+    let is_there = |series: &str| {
+        let is_it = |figure: &&Value| figure["series"] == series;
+        figures.iter().find(is_it).is_some_and(|figure| figure["points"].as_u64() >= Some(points))
+    };
+    let plots = ["throughput", "queued", "lent", "latency"];
+    let all =
+        plots.iter().all(|plot| is_there(&format!("{plot} small")) && is_there(&format!("{plot} bulky")));
+    if all { Ok(figures) } else { Err(format!("{figures:?}")) }
+}
+
+#[test]
+fn the_live_page_shows_figures_that_move() {
+    let (Some(driver), Some(chromium)) = (
+        installed("chromedriver", "apt-get install chromium-driver"),
+        installed("chromium", "apt-get install chromium"),
+    ) else {
+        return;
+    };
+    multi(async move {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let rates = Rates { small: 20_000, bulky: 6_000 };
+        let mut service = Service::start(address, rates).await.expect("started");
+        let browser = Browser::start(&driver, &chromium).await;
+        browser.open(&format!("http://{}/", service.address())).await;
+        let first = until("all plots", || plotted(&browser, 2)).await;
+        let later = until("more points", || plotted(&browser, 12)).await;
+        let value = |figures: &[Value], series: &str| {
+            let figure = figures.iter().find(|figure| figure["series"] == series).expect("plotted");
+            figure["value"].as_f64().expect("a number")
+        };
+        assert!(value(&later, "throughput small") > 0.0, "{later:?}");
+        assert!(value(&later, "lent small") > 0.0, "{later:?}");
+        assert!(value(&later, "latency bulky") > 0.0, "{later:?}");
+        let moved = ["throughput small", "queued bulky"];
+        for series in moved {
+            assert_ne!(value(&first, series), value(&later, series), "{series} stands still");
+        }
+        let error = browser.execute("return document.querySelector('#error').textContent").await;
+        assert_eq!(error, json!(""));
+        if let Some(path) = std::env::var_os("TURBOSTREAM_SCREENSHOT") {
+            let _ = until("a full picture", || plotted(&browser, 60)).await;
+            std::fs::write(path, browser.screenshot().await).expect("written");
+        }
+        service.stop_load().await.expect("sent");
+    });
+}

@@ -1,0 +1,178 @@
+//! A real Prometheus server scrapes the example's endpoint and answers the queries that operators ask.
+//!
+//! Needs `prometheus` and `promtool` (Debian: `apt-get install prometheus`). Where they are missing the test says so and
+//! does nothing, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails.
+#![cfg(feature = "prometheus")]
+
+mod common;
+#[path = "../examples/metrics_server/load.rs"]
+mod load;
+mod servers;
+#[path = "../examples/metrics_server/service.rs"]
+mod service;
+
+use std::process::{Child, Command, Stdio};
+
+use common::multi;
+use load::Rates;
+use serde_json::Value;
+use servers::{free_port, installed, until};
+use service::Service;
+
+/// A Prometheus server that scrapes one address five times a second. Ends with this.
+struct Prometheus {
+    process: Child,
+    api: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(binary: &str, target: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
+             scrape_configs: [{{job_name: turbostream, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        );
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config).expect("written");
+        let address = format!("127.0.0.1:{}", free_port());
+        let process = Command::new(binary)
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        Self { process, api: format!("http://{address}/api/v1"), _folder: folder }
+    }
+
+    /// The samples that a query gives: labels, and a value.
+    async fn query(&self, query: &str) -> Vec<(Value, f64)> {
+        let (api, query) = (format!("{}/query", self.api), query.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut answer = ureq::get(&api).query("query", &query).call().ok()?;
+            serde_json::from_str::<Value>(&answer.body_mut().read_to_string().ok()?).ok()
+        });
+        let answer = asked.await.expect("no panic").unwrap_or_default();
+        let samples = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        let value = |sample: &Value| sample["value"][1].as_str().and_then(|value| value.parse().ok());
+        samples.iter().filter_map(|sample| Some((sample["metric"].clone(), value(sample)?))).collect()
+    }
+
+    /// What the query gives once that is something, and `is_right` says that it is.
+    async fn query_until(&self, query: &str, is_right: impl Fn(f64) -> bool) -> Vec<(Value, f64)> {
+        until(query, || async {
+            let samples = self.query(query).await;
+            let right = !samples.is_empty() && samples.iter().all(|(_, value)| is_right(*value));
+            if right { Ok(samples) } else { Err(format!("{samples:?}")) }
+        })
+        .await
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const METRICS: [&str; 15] = [
+    "TurboStream_write_counts_total",
+    "TurboStream_write_sizes_total",
+    "TurboStream_write_errors_total",
+    "TurboStream_read_counts_total",
+    "TurboStream_read_sizes_total",
+    "TurboStream_read_errors_total",
+    "TurboStream_switch_counts_total",
+    "TurboStream_switch_latency_bucket",
+    "TurboStream_switch_latency_sum",
+    "TurboStream_switch_latency_count",
+    "TurboStream_skip_switch_counts_total",
+    "TurboStream_async_workers",
+    "TurboStream_pool_alloc_total",
+    "TurboStream_active_channel_data_counts",
+    "TurboStream_active_channel_data_sizes",
+];
+
+#[test]
+fn a_prometheus_server_answers_what_operators_ask() {
+    let Some(binary) = installed("prometheus", "apt-get install prometheus") else { return };
+    multi(async move {
+        let rates = Rates { small: 20_000, bulky: 4_000 };
+        let mut service =
+            Service::start("127.0.0.1:0".parse().expect("an address"), rates).await.expect("started");
+        let prometheus = Prometheus::start(&binary, &service.address().to_string());
+        for metric in METRICS {
+            let samples =
+                prometheus.query_until(&format!("{metric}{{channel='small'}}"), |value| value >= 0.0).await;
+            assert!(samples.iter().all(|(labels, _)| labels["job"] == "turbostream"), "{samples:?}");
+        }
+        let success = "rate(TurboStream_write_counts_total{result='success'}[1m])";
+        assert_eq!(prometheus.query_until(success, |rate| rate > 0.0).await.len(), 2, "a channel each");
+        assert_eq!(
+            prometheus.query_until("rate(TurboStream_write_counts_total[1m])", |_| true).await.len(),
+            4
+        );
+        let gathered = prometheus.query_until("TurboStream_active_channel_data_sizes > 1e6", |_| true).await;
+        assert_eq!((gathered.len(), &gathered[0].0["channel"]), (1, &Value::from("bulky")));
+        let quantile = "histogram_quantile(0.99, sum(rate(TurboStream_switch_latency_bucket[5m])) by (le))";
+        prometheus.query_until(quantile, |seconds| seconds > 0.0 && seconds <= 0.1).await;
+
+        for sent in service.stop_load().await.expect("sent") {
+            assert!(sent.messages > 0, "{sent:?}");
+            let total = |metric: &str| format!("{metric}{{channel='{}',result!='failure'}}", sent.channel);
+            let is = |expected: u64| move |value: f64| value == expected as f64;
+            prometheus.query_until(&total("TurboStream_write_counts_total"), is(sent.messages)).await;
+            prometheus.query_until(&total("TurboStream_write_sizes_total"), is(sent.bytes)).await;
+            let channel = sent.channel;
+            let out = format!(
+                "TurboStream_read_counts_total{{channel='{channel}',result='success'}} + \
+                 ignoring(result) TurboStream_queued_data_counts{{channel='{channel}'}}"
+            );
+            prometheus.query_until(&out, is(sent.messages)).await;
+        }
+        assert_eq!(prometheus.query("TurboStream_write_errors_total > 0").await, []);
+    });
+}
+
+/// What `promtool` says of the alerts that come with the documentation.
+#[test]
+fn the_alerts_are_valid_and_fire_when_they_should() {
+    let Some(promtool) = installed("promtool", "apt-get install prometheus") else { return };
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
+        let output = Command::new(&promtool).args(arguments).current_dir(docs).output().expect("started");
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+}
+
+/// The dashboard asks for metrics that there are.
+#[test]
+fn the_dashboard_shows_metrics_that_there_are() {
+    let text = include_str!("../docs/grafana-dashboard.json");
+    serde_json::from_str::<Value>(text).expect("JSON");
+    multi(async move {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let mut service = Service::start(address, Rates::default()).await.expect("started");
+        let url = format!("http://{}/metrics", service.address());
+        let there = until("a switch", || async {
+            let url = url.clone();
+            let get =
+                tokio::task::spawn_blocking(move || ureq::get(&url).call()?.body_mut().read_to_string());
+            let text = get.await.expect("no panic").expect("an answer");
+            if text.contains("TurboStream_switch_latency_bucket") { Ok(text) } else { Err(text) }
+        })
+        .await;
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let asked: Vec<_> = words.filter(|word| word.starts_with("TurboStream_")).collect();
+        assert!(asked.len() > 10, "{asked:?}");
+        for metric in asked {
+            assert!(there.contains(&format!("\n{metric}")), "{metric}");
+        }
+        service.stop_load().await.expect("sent");
+    });
+}

@@ -1,0 +1,407 @@
+//! What a recorder is told: all that happens, once, in increments.
+
+mod common;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{advance, current, ms, multi, paused, plain, poll_once, settle};
+use futures::executor::block_on;
+use turbostream::{BuildError, Changes, Counter, Gauge, MessageCount, Monitor, Recorder, Timing, WhenFull};
+
+/// Adds up what it is told, by channel.
+#[derive(Default)]
+struct Sums(Mutex<HashMap<String, Sum>>);
+
+#[derive(Clone, Default)]
+struct Sum {
+    calls: usize,
+    counters: HashMap<Counter, u64>,
+    gauges: HashMap<Gauge, i64>,
+    timings: HashMap<Timing, (u64, Duration)>,
+}
+
+impl Recorder for Sums {
+    fn record(&self, changes: &Changes<'_>) {
+        let mut sums = self.0.lock().expect("no panic");
+        let sum = sums.entry(changes.channel().unwrap_or_default().to_owned()).or_default();
+        sum.calls += 1;
+        for (counter, increment) in changes.counters() {
+            *sum.counters.entry(counter).or_default() += increment;
+        }
+        for (gauge, change) in changes.gauges() {
+            let value = sum.gauges.entry(gauge).or_default();
+            *value += change;
+            assert!(*value >= 0, "{gauge:?} is {value}");
+        }
+        for (timing, histogram) in changes.timings() {
+            let (count, total) = sum.timings.entry(timing).or_default();
+            *count += histogram.count();
+            *total += histogram.sum();
+        }
+    }
+}
+
+impl Sums {
+    fn of(&self, channel: &str) -> Sum {
+        self.0.lock().expect("no panic").get(channel).cloned().unwrap_or_default()
+    }
+}
+
+impl Sum {
+    fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(&counter).copied().unwrap_or_default()
+    }
+
+    fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges.get(&gauge).copied().unwrap_or_default()
+    }
+
+    /// Everything that was told adds up to what the monitor says, which is at rest.
+    #[track_caller]
+    fn assert_is(&self, monitor: &Monitor) {
+        let stats = monitor.stats();
+        for counter in Counter::ALL {
+            assert_eq!(self.counter(*counter), counter.of(&stats), "{counter:?}");
+        }
+        for gauge in Gauge::ALL {
+            assert_eq!(self.gauge(*gauge), gauge.of(&stats) as i64, "{gauge:?}");
+        }
+        for timing in Timing::ALL {
+            let histogram = timing.of(&stats);
+            assert_eq!(self.timings[timing], (histogram.count(), histogram.sum()), "{timing:?}");
+        }
+    }
+}
+
+fn recorded(name: &str) -> (turbostream::Builder, Arc<Sums>) {
+    let sums = Arc::new(Sums::default());
+    (turbostream::builder().name(name).recorder(Arc::clone(&sums)), sums)
+}
+
+#[test]
+fn the_recorder_is_told_at_the_interval_and_only_of_changes() {
+    paused(async {
+        let (builder, sums) = recorded("paced");
+        let builder = builder.strategy(MessageCount(100)).report_interval(ms(300));
+        let (tx, rx) = builder.build().expect("valid");
+        settle().await;
+        assert_eq!(sums.of("paced").calls, 1, "the first report, of what is there from the start");
+        tx.send("abc").await.expect("open");
+        advance(ms(299)).await;
+        assert_eq!(sums.of("paced").counter(Counter::AcceptedMessages), 0);
+        advance(ms(1)).await;
+        let sum = sums.of("paced");
+        assert_eq!((sum.counter(Counter::AcceptedMessages), sum.counter(Counter::AcceptedBytes)), (1, 3));
+        assert_eq!((sum.gauge(Gauge::ActiveMessages), sum.gauge(Gauge::ActiveMessageBytes)), (1, 3));
+        assert_eq!(rx.recv().await.as_deref(), Some(&b"abc"[..]));
+        advance(Duration::from_secs(10)).await;
+        let calls = sums.of("paced").calls;
+        advance(Duration::from_secs(3600)).await;
+        assert_eq!(sums.of("paced").calls, calls, "nothing has changed for an hour");
+    });
+}
+
+#[test]
+fn a_flush_reports_at_once_and_a_channel_without_recorder_has_none() {
+    current(async {
+        let (builder, sums) = recorded("flushed");
+        let (tx, _rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        tx.send("abc").await.expect("open");
+        tx.monitor().flush();
+        sums.of("flushed").assert_is(&tx.monitor());
+        let (tx, _rx) = turbostream::channel();
+        tx.monitor().flush();
+        assert_eq!(tx.monitor().stats().background_tasks, 0);
+    });
+}
+
+#[test]
+fn the_end_is_reported_and_takes_gauges_to_zero() {
+    current(async {
+        let (builder, sums) = recorded("ended");
+        let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        for _ in 0..3 {
+            tx.send("abc").await.expect("open");
+        }
+        drop(tx);
+        assert_eq!(
+            sums.of("ended").counter(Counter::AcceptedMessages),
+            3,
+            "reported when the channel closed"
+        );
+        assert_eq!(sums.of("ended").gauge(Gauge::QueuedMessages), 3);
+        let kept = rx.recv().await.expect("accepted");
+        drop(rx);
+        let sum = sums.of("ended");
+        assert_eq!((sum.counter(Counter::HandedOutMessages), sum.counter(Counter::DroppedUnread)), (1, 2));
+        for gauge in Gauge::ALL {
+            assert_eq!(sum.gauge(*gauge), 0, "{gauge:?}");
+        }
+        assert_eq!(kept, "abc");
+    });
+}
+
+#[test]
+fn an_interval_of_nothing_is_refused() {
+    current(async {
+        let built = turbostream::builder().report_interval(Duration::ZERO).build();
+        assert!(matches!(built, Err(BuildError::OutOfRange { field: "report_interval (ms)", value: 0, .. })));
+    });
+}
+
+#[test]
+fn every_refusal_is_counted_by_its_reason() {
+    paused(async {
+        let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
+        let (tx, rx) = builder.max_message_bytes(64).build().expect("valid");
+        while tx.try_send([7; 32]).is_ok() {}
+        assert!(tx.send_timeout([7; 32], ms(10)).await.is_err());
+        assert!(tx.send([7; 65]).await.is_err());
+        assert!(tx.send_many([[7; 65]]).await.is_err());
+        rx.close();
+        assert!(tx.send([7; 32]).await.is_err());
+        assert!(tx.send_with(10, |_| 0).await.is_err());
+        let refusals = tx.monitor().stats().refusals;
+        let by_reason = (refusals.full, refusals.timed_out, refusals.too_large, refusals.closed);
+        assert_eq!((by_reason, refusals.total()), ((1, 1, 2, 2), 6));
+    });
+}
+
+#[test]
+fn reads_that_fail_are_counted() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        assert!(rx.recv_timeout(ms(5)).await.is_err());
+        tx.send("bad").await.expect("open");
+        let callback = rx.on_message(|_| panic!("bad"));
+        settle().await;
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.recv_timeouts, stats.callback_panics), (1, 1));
+        assert_eq!(stats.background_tasks, 2, "the timer and the callback");
+        drop(callback.unregister().await);
+        settle().await;
+        assert_eq!(tx.monitor().stats().background_tasks, 1);
+    });
+}
+
+#[test]
+fn a_look_of_the_timer_that_finds_no_reason_is_a_skipped_switch() {
+    paused(async {
+        let strategy = turbostream::Weighted::new(ms(100));
+        let (tx, _rx) = turbostream::builder().strategy(strategy).on_demand(false).build().expect("valid");
+        tx.send("early").await.expect("open");
+        settle().await;
+        let before = tx.monitor().stats();
+        assert!(before.skipped_switches > 0);
+        advance(ms(101)).await;
+        let after = tx.monitor().stats();
+        assert_eq!((before.switches.strategy, after.switches.strategy), (0, 1));
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(tx.monitor().stats().skipped_switches, after.skipped_switches, "nothing to look at");
+    });
+}
+
+#[test]
+fn each_switch_is_timed_and_each_segment_tells_how_long_it_was_queued() {
+    paused(async {
+        let builder = turbostream::builder().strategy(MessageCount(2)).on_demand(false);
+        let (tx, rx) = builder.build().expect("valid");
+        for _ in 0..6 {
+            tx.send("abc").await.expect("open");
+        }
+        advance(ms(50)).await;
+        for _ in 0..6 {
+            rx.recv().await.expect("accepted");
+        }
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.switches.strategy, stats.switch_latency.count()), (3, 3));
+        assert_eq!(
+            stats.switch_latency.buckets()[0].count,
+            3,
+            "the clock stands still while a switch is made"
+        );
+        assert_eq!((stats.queue_time.count(), stats.queue_time.buckets()[2].count), (3, 3));
+        assert_eq!(stats.queue_time.sum(), ms(150));
+        assert_eq!(stats.allocated_segments, 3);
+    });
+}
+
+#[test]
+fn drops_are_counted_by_what_for() {
+    paused(async {
+        for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
+            let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(3 * 208);
+            let (tx, rx) = builder.when_full(when_full).build().expect("valid");
+            for _ in 0..20 {
+                tx.send([7; 32]).await.expect("open");
+            }
+            let drops = tx.monitor().stats().drops;
+            let expected = if when_full == WhenFull::DropNewest { (14, 0, 0) } else { (0, 14, 0) };
+            assert_eq!((drops.newest, drops.oldest, drops.unread), expected, "{when_full:?}");
+            drop(rx);
+            let stats = tx.monitor().stats();
+            assert_eq!((stats.drops.unread, stats.drops.total()), (6, stats.dropped_messages));
+        }
+    });
+}
+
+#[test]
+fn a_recorder_that_panics_is_contained_and_counted() {
+    current(async {
+        let panics = Arc::new(AtomicBool::new(true));
+        let sums = Arc::new(Sums::default());
+        let recorder = {
+            let (panics, sums) = (panics.clone(), sums.clone());
+            move |changes: &Changes<'_>| {
+                assert!(!panics.load(Ordering::Relaxed), "a recorder that fails");
+                sums.record(changes);
+            }
+        };
+        let (tx, rx) = turbostream::builder().recorder(recorder).build().expect("valid");
+        tx.send("before").await.expect("open");
+        tx.monitor().flush();
+        assert_eq!(tx.monitor().stats().recorder_panics, 1);
+        panics.store(false, Ordering::Relaxed);
+        tx.send("after").await.expect("open");
+        tx.monitor().flush();
+        assert_eq!(sums.of("").counter(Counter::AcceptedMessages), 1, "the other was told when it panicked");
+        assert_eq!(sums.of("").counter(Counter::RecorderPanics), 1);
+        assert_eq!(rx.recv().await.as_deref(), Some(&b"before"[..]));
+    });
+}
+
+#[test]
+fn a_recorder_may_use_its_own_channel() {
+    plain(|| {
+        let runtime = common::current_runtime(false);
+        let _context = runtime.enter();
+        let own: Arc<Mutex<Option<turbostream::Sender>>> = Arc::default();
+        let recorder = {
+            let own = own.clone();
+            move |changes: &Changes<'_>| {
+                let tx = own.lock().expect("no panic").clone();
+                if let Some(tx) = tx {
+                    tx.monitor().flush();
+                    if changes.counter(Counter::AcceptedMessages) == 1 {
+                        tx.try_send("of a report").expect("room");
+                        tx.try_send("of a report").expect("room");
+                    }
+                }
+            }
+        };
+        let (tx, rx) = turbostream::builder().recorder(recorder).build().expect("valid");
+        *own.lock().expect("no panic") = Some(tx.clone());
+        tx.try_send("of a user").expect("room");
+        tx.monitor().flush();
+        assert_eq!(rx.len(), 3);
+        own.lock().expect("no panic").take();
+    });
+}
+
+#[test]
+fn channels_keep_apart_in_one_recorder() {
+    current(async {
+        let sums = Arc::new(Sums::default());
+        let open = |name| turbostream::builder().name(name).recorder(sums.clone()).build().expect("valid");
+        let ((a, _a), (b, b_rx)) = (open("a"), open("b"));
+        a.send("1").await.expect("open");
+        for _ in 0..5 {
+            b.send("22").await.expect("open");
+        }
+        b_rx.recv().await.expect("accepted");
+        for (name, tx) in [("a", &a), ("b", &b)] {
+            tx.monitor().flush();
+            sums.of(name).assert_is(&tx.monitor());
+        }
+        assert_eq!(sums.of("b").counter(Counter::AcceptedBytes), 10);
+    });
+}
+
+/// Messages written in place turn out shorter than what they reserve, or as none: what is reported meanwhile must be true
+/// at the end, however often and from wherever it is asked for.
+#[test]
+fn figures_of_many_threads_add_up_to_the_monitor() {
+    multi(async {
+        let (builder, sums) = recorded("busy");
+        let builder = builder.segment_bytes(4096).segment_messages(64).max_bytes(256 << 10);
+        let (tx, rx) = builder.report_interval(ms(1)).build().expect("valid");
+        let monitor = tx.monitor();
+        let flushing = Arc::new(AtomicBool::new(true));
+        let flushers: Vec<_> = (0..2)
+            .map(|_| {
+                let (monitor, flushing) = (monitor.clone(), flushing.clone());
+                std::thread::spawn(move || {
+                    while flushing.load(Ordering::Relaxed) {
+                        monitor.flush();
+                    }
+                })
+            })
+            .collect();
+        let senders: Vec<_> = (0..3).map(|sender| std::thread::spawn(sending(sender, tx.clone()))).collect();
+        drop(tx);
+        let mut received = 0_u64;
+        while let Some(message) = rx.recv().await {
+            received += message.len() as u64;
+        }
+        for thread in senders {
+            thread.join().expect("no panic");
+        }
+        flushing.store(false, Ordering::Relaxed);
+        for thread in flushers {
+            thread.join().expect("no panic");
+        }
+        tokio::task::yield_now().await;
+        monitor.flush();
+        let stats = monitor.stats();
+        assert_eq!((stats.handed_out_bytes, stats.queued_messages), (received, 0));
+        assert_eq!(stats.accepted_messages, stats.handed_out_messages);
+        let sum = sums.of("busy");
+        for counter in Counter::ALL {
+            assert_eq!(sum.counter(*counter), counter.of(&stats), "{counter:?}");
+        }
+    });
+}
+
+fn sending(sender: usize, tx: turbostream::Sender) -> impl FnOnce() + Send + 'static {
+    move || {
+        for number in 0..2000 {
+            match (sender + number) % 4 {
+                0 => block_on(tx.send_with(1000, |_| number % 10)).map_err(drop).expect("open"),
+                1 => {
+                    let panics = AssertUnwindSafe(|| block_on(tx.send_with(500, |_| panic!("of a writer"))));
+                    assert!(catch_unwind(panics).is_err());
+                }
+                2 => block_on(tx.send(vec![7; 40_000])).map_err(drop).expect("open"),
+                _ => block_on(tx.send([7; 100])).map_err(drop).expect("open"),
+            }
+        }
+    }
+}
+
+/// A writer that stalls in its place, with more reserved than it will write, is not told of before it is done.
+#[test]
+fn what_is_being_written_is_not_reported() {
+    current(async {
+        let (builder, sums) = recorded("stalled");
+        let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        tx.send("abc").await.expect("open");
+        let monitor = tx.monitor();
+        let write = |buf: &mut [u8]| {
+            monitor.flush();
+            let sum = sums.of("stalled");
+            assert!(sum.counter(Counter::AcceptedBytes) <= 3, "{}", sum.counter(Counter::AcceptedBytes));
+            buf[0] = 7;
+            1
+        };
+        let mut send = Box::pin(tx.send_with(100, write));
+        assert!(poll_once(&mut send).is_ready());
+        monitor.flush();
+        sums.of("stalled").assert_is(&monitor);
+        assert_eq!(sums.of("stalled").counter(Counter::AcceptedBytes), 4);
+        assert_eq!(rx.len(), 2);
+    });
+}
