@@ -7,6 +7,7 @@ mod crossfire;
 mod flume;
 mod kanal;
 mod limits;
+mod metrics;
 mod thingbuf;
 mod tokio;
 mod turbostream;
@@ -136,6 +137,7 @@ pub static ALL: &[Entry] = &[
     Entry::of::<turbostream::ZeroCopy>(),
     Entry::of::<turbostream::Safe>(),
     Entry::of::<turbostream::Batched>(),
+    Entry::of::<metrics::Recorded>(),
     Entry::of::<tokio::One>(),
     Entry::of::<tokio::Unbounded>(),
     Entry::of::<tokio::Many>(),

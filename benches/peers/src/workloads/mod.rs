@@ -15,7 +15,7 @@ mod table;
 pub use check::Check;
 pub use figure::{Figure, Outcome};
 pub use message::{Copied, Source};
-pub use table::{ALL, SAFE, ZERO_COPY, find};
+pub use table::{ALL, METRICS, SAFE, ZERO_COPY, find};
 
 use crate::contenders::Contender;
 use crate::targets::Target;
