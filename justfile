@@ -24,6 +24,14 @@ lint:
     cargo clippy --all-targets --all-features -- -D warnings -D clippy::too_many_lines
     cargo clippy --all-targets --no-default-features -- -D warnings -D clippy::too_many_lines
 
+# The example with metrics, to be looked at in a browser: http://127.0.0.1:9464/.
+metrics-server *args:
+    cargo run --release --features prometheus --example metrics_server -- {{args}}
+
+# A picture of its page for docs/metrics.md. Needs `apt-get install chromium chromium-driver`.
+screenshot:
+    TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_SCREENSHOT=docs/metrics-page.png cargo test --all-features --test live_page
+
 # The minimum Rust version, for real: needs that toolchain installed. 1 minute first.
 msrv:
     cargo +1.85 check --all-features

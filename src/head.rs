@@ -66,9 +66,10 @@ pub(crate) struct Aftermath {
 }
 
 impl Aftermath {
-    fn note_cut(&mut self, segment: u64, messages: usize) {
+    /// A switch was made that may be told of.
+    fn note(&mut self, switched: Option<Switched>) {
         if are_switches_wanted() {
-            self.switches.push(Switched { cause: Switch::OnDemand, segment, messages });
+            self.switches.extend(switched);
         }
     }
 }
@@ -175,8 +176,10 @@ impl Head {
                 Kind::Open if state.messages() > self.known() && may_cut => {
                     gather(self.known(), state, || place.load());
                     let state = core.cut(self.segment);
-                    core.lull().came(state.messages() - self.known());
-                    after.note_cut(self.segment, state.messages() - self.known());
+                    let messages = state.messages() - self.known();
+                    core.lull().came(messages);
+                    let (cause, segment) = (Switch::OnDemand, self.segment);
+                    after.note(state.is_open().then_some(Switched { cause, segment, messages }));
                     self.take_in(core, state);
                 }
                 Kind::Closed => return Outlook::Closed,

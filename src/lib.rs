@@ -43,9 +43,14 @@
 //!
 //! # Cargo features
 //!
-//! - `tracing` (default): an error event when code passed to a channel, such as a strategy, panics.
+//! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for what keeps
+//!   others waiting for long, and when code passed to a channel panics.
+//! - `otel`: `OtelRecorder`, a [`Recorder`] over the metrics API of OpenTelemetry.
+//! - `prometheus`: `PrometheusRecorder`, a [`Recorder`] for Prometheus to scrape.
 //! - `tracing-writer`: `TracingWriter`, which has the output of [`tracing`](https://docs.rs/tracing) subscribers written by
 //!   a thread of its own.
+//!
+//! `docs/metrics.md` of the repository lists every metric and event, with what to do about it.
 
 #![deny(unsafe_code)]
 

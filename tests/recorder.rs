@@ -244,6 +244,7 @@ fn drops_are_counted_by_what_for() {
             assert_eq!((drops.newest, drops.oldest, drops.unread), expected, "{when_full:?}");
             drop(rx);
             let stats = tx.monitor().stats();
+            assert_eq!(stats.switch_latency.count(), stats.switches.total());
             assert_eq!((stats.drops.unread, stats.drops.total()), (6, stats.dropped_messages));
         }
     });
@@ -359,6 +360,7 @@ fn figures_of_many_threads_add_up_to_the_monitor() {
         let stats = monitor.stats();
         assert_eq!((stats.handed_out_bytes, stats.queued_messages), (received, 0));
         assert_eq!(stats.accepted_messages, stats.handed_out_messages);
+        assert_eq!(stats.switch_latency.count(), stats.switches.total());
         let sum = sums.of("busy");
         for counter in Counter::ALL {
             assert_eq!(sum.counter(*counter), counter.of(&stats), "{counter:?}");

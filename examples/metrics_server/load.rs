@@ -50,7 +50,7 @@ impl Load {
     pub(crate) fn start(recorder: &Arc<PrometheusRecorder>, rates: Rates) -> Result<Self> {
         let named = |name: &str| {
             let builder = turbostream::builder().name(name).read_mode(ReadMode::ZeroCopy);
-            builder.recorder(Arc::clone(recorder)).report_interval(Duration::from_millis(200))
+            builder.recorder(Arc::clone(recorder)).report_interval(Duration::from_millis(100))
         };
         let mut load = Self {
             stop: CancellationToken::new(),
@@ -113,7 +113,7 @@ async fn send(
 /// Reads batches, and keeps the last few.
 async fn read(rx: Receiver) {
     let mut kept = VecDeque::<Batch>::new();
-    while let Some(batch) = rx.recv_batch(1024).await {
+    while let Some(batch) = rx.recv_batch(256).await {
         kept.push_back(batch);
         if kept.len() > KEPT_BATCHES {
             kept.pop_front();

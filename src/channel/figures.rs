@@ -37,28 +37,32 @@ impl Core {
 
     /// Messages and bytes that were accepted and neither handed out nor dropped.
     pub(crate) fn queued(&self) -> (u64, u64) {
-        let stats = self.stats();
+        let mut stats = Stats::default();
+        self.count_queue(&mut stats, |_, _| true);
         (stats.queued_messages, stats.queued_bytes)
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.stats_and_unsettled().0
+        let mut stats = self.counts();
+        self.count_queue(&mut stats, |_, _| true);
+        stats
     }
 
     /// The same, where no message counts as accepted that may turn out shorter than it is counted, or none: a count that
     /// was told of cannot be taken back. At rest there is no difference.
     pub(crate) fn settled_stats(&self) -> Stats {
-        let (mut stats, unsettled) = self.stats_and_unsettled();
+        let mut stats = self.counts();
+        let unsettled = self.count_queue(&mut stats, |number, state| self.is_settled(number, state));
         stats.accepted_messages -= unsettled.messages;
         stats.accepted_bytes -= unsettled.bytes;
         stats
     }
 
-    /// Also returns what of the accepted messages lies in segments with a message that is not committed yet.
-    fn stats_and_unsettled(&self) -> (Stats, Volume) {
+    /// What is counted one by one.
+    fn counts(&self) -> Stats {
         // ORDERING: Relaxed: figures, exact at rest.
         let count = |cause: Switch| self.switching.switches[cause as usize].load(Ordering::Relaxed);
-        let mut stats = Stats {
+        Stats {
             switches: Switches {
                 full: count(Switch::Full),
                 strategy: count(Switch::Strategy),
@@ -79,9 +83,7 @@ impl Core {
             allocated_segments: self.pool.allocated_segments(),
             background_tasks: self.tasks.alive(),
             ..Stats::default()
-        };
-        let unsettled = self.count_queue(&mut stats);
-        (stats, unsettled)
+        }
     }
 
     /// Of all code of the user that was contained.
@@ -95,8 +97,9 @@ impl Core {
             + self.reporter.panics()
     }
 
-    /// Adds up what lies between the head and the active segment; returns what of that is not settled.
-    fn count_queue(&self, stats: &mut Stats) -> Volume {
+    /// Adds up what lies between the head and the active segment; returns what of that is in segments that are not
+    /// settled.
+    fn count_queue(&self, stats: &mut Stats, is_settled: impl Fn(usize, State) -> bool) -> Volume {
         let head = self.lock_head();
         let (handed_out, dropped) = (head.handed_out(), head.dropped());
         let active = self.pending.active();
@@ -106,7 +109,7 @@ impl Core {
         loop {
             let state = self.pending.place(sequence).load();
             if let (Kind::Open | Kind::Sealed, Some(number)) = (state.kind(), state.segment()) {
-                let is_settled = self.is_settled(number, state);
+                let is_settled = is_settled(number, state);
                 let queued = self.queued_in(number, state, taken);
                 stats.queued_messages += queued.messages;
                 stats.queued_bytes += queued.bytes;

@@ -31,9 +31,9 @@ pub(crate) struct Progress {
 }
 
 /// What sealing came to.
-pub(crate) struct Sealed {
+struct Sealed {
     /// There was something to read that was not cut off before.
-    pub(crate) switched: Option<Switched>,
+    switched: Option<Switched>,
     /// For how many receivers there is something to do.
     receivers: usize,
 }
@@ -56,7 +56,7 @@ impl Core {
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    pub(crate) fn seal(&self, sequence: u64, cause: Switch) -> Option<Sealed> {
+    fn seal(&self, sequence: u64, cause: Switch) -> Option<Sealed> {
         let empty_too = matches!(cause, Switch::Full | Switch::Close);
         let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
         self.pending.advance(sequence);
@@ -99,9 +99,17 @@ impl Core {
         self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A whole switch, by anybody but a receiver in its turn.
+    /// A whole switch.
     pub(super) fn switch_place(&self, sequence: u64, cause: Switch) {
         drop(self.begin_switch(sequence, cause));
+    }
+
+    /// The same by somebody in a turn, who has nobody to wake; returns what is to be told of after it.
+    pub(crate) fn switch_in_turn(&self, sequence: u64, cause: Switch) -> Option<Switched> {
+        let decided = self.clock.nanos();
+        let switched = self.seal(sequence, cause)?.switched?;
+        drop(Underway { core: self, decided });
+        Some(switched)
     }
 
     /// The same for a writer that is to write on: the switch takes until it drops what is returned.

@@ -15,7 +15,7 @@ impl Head {
             if !for_reference || core.pool().referenced_bytes() == 0 {
                 return false;
             }
-            after.switches.extend(core.seal(self.segment, Switch::Full).and_then(|sealed| sealed.switched));
+            after.note(core.switch_in_turn(self.segment, Switch::Full));
             if !self.is_sealed(core) {
                 return false;
             }

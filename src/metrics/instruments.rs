@@ -76,9 +76,10 @@ impl Recorder for Instruments {
         for Recorded { figure, instrument, attribute } in &self.timings {
             let attributes = attributes(attribute.as_ref(), channel.as_ref());
             for bucket in changes.timing(*figure).buckets() {
+                let mean = bucket.mean().as_secs_f64();
                 // The API takes them one by one only: each counts in its bucket, and together they have the right sum.
                 for _ in 0..bucket.count {
-                    instrument.record(bucket.mean().as_secs_f64(), &attributes);
+                    instrument.record(mean, &attributes);
                 }
             }
         }

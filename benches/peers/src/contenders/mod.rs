@@ -7,6 +7,7 @@ mod crossfire;
 mod flume;
 mod kanal;
 mod limits;
+mod metrics;
 mod thingbuf;
 mod tokio;
 mod tracing_appender;
@@ -152,6 +153,7 @@ pub static ALL: &[Entry] = &[
     Entry::of::<turbostream::Batched>(),
     Entry::of_log::<turbostream::TracingWriter>(),
     Entry::of_log::<tracing_appender::NonBlocking>(),
+    Entry::of::<metrics::Recorded>(),
     Entry::of::<tokio::One>(),
     Entry::of::<tokio::Unbounded>(),
     Entry::of::<tokio::Many>(),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use turbostream::{ReadMode, Receiver, Sender, WhenFull, WorkerGuard};
 
 /// The default of `max_bytes`, and so of how much may lie unread.
-const DEFAULT: usize = 16 << 20;
+pub(super) const DEFAULT: usize = 16 << 20;
 
 fn capacities(workload: &Workload) -> Vec<usize> {
     if workload.is_stream() { vec![DEFAULT, 1 << 20, 4 << 20, 64 << 20] } else { vec![DEFAULT] }

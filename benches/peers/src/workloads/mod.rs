@@ -17,7 +17,7 @@ pub use check::Check;
 pub use figure::{Figure, Outcome};
 pub use log_events::{EventLog, Output, run as log_events};
 pub use message::{Copied, Source};
-pub use table::{ALL, SAFE, TRACING, ZERO_COPY, find};
+pub use table::{ALL, METRICS, SAFE, TRACING, ZERO_COPY, find};
 
 use crate::contenders::Contender;
 use crate::targets::Target;

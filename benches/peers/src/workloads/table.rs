@@ -6,6 +6,7 @@ use crate::targets::Target;
 pub const ZERO_COPY: &str = "turbostream-zerocopy";
 pub const SAFE: &str = "turbostream-safe";
 pub const TRACING: &str = "turbostream-tracing";
+pub const METRICS: &str = "turbostream-metrics";
 const BATCH: &str = "turbostream-batch";
 const TOKIO: &str = "tokio-recv";
 
@@ -143,6 +144,19 @@ pub static ALL: &[Workload] = &[
         only: &[SAFE, ZERO_COPY],
         targets: &[Target::at_most(SAFE, ZERO_COPY, 1.5)],
         ..one_by_one(1, 1, Payload::Copy128, "copy_128_1p1c once more, for what Safe mode's copy costs.")
+    },
+    Workload {
+        name: "metrics_128_1p1c",
+        ours: METRICS,
+        messages: [1_000_000, 10_000_000],
+        only: &[METRICS, ZERO_COPY],
+        targets: &[Target::at_most(METRICS, ZERO_COPY, 1.03)],
+        ..one_by_one(
+            1,
+            1,
+            Payload::Copy128,
+            "copy_128_1p1c once more, for what metrics cost: the same with a recorder for Prometheus, and without.",
+        )
     },
     Workload {
         name: "ping_pong_128",
