@@ -10,6 +10,12 @@ impl Combine {
         Self(AtomicUsize::new(0))
     }
 
+    /// Whether everything that was asked for is done.
+    pub(crate) fn is_idle(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release of whoever did it last.
+        self.0.load(Ordering::Acquire) == 0
+    }
+
     /// Has `work` done, all of it after this was called: here, or by the thread that does it already.
     ///
     /// It may itself ask for more, and must not panic.

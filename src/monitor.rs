@@ -36,8 +36,8 @@ impl Monitor {
     }
 
     /// Reports what has changed to the channel's [`Recorder`](crate::Recorder) now, and not only at the next interval; does
-    /// nothing on a channel without one. The recorder is called before this returns; if it is being called at this moment,
-    /// it is called once more after that, by whoever does.
+    /// nothing on a channel without one. The recorder has been called when this returns; if another thread
+    /// is calling it at this moment, that one calls it once more, and is waited for. Within a recorder it does not wait.
     ///
     /// # Examples
     ///
@@ -57,7 +57,7 @@ impl Monitor {
     /// # Ok(()) }
     /// ```
     pub fn flush(&self) {
-        self.core.report();
+        self.core.report_now();
     }
 
     /// All figures at one instant. While messages are on their way they may lag each other by those; at rest

@@ -1,6 +1,7 @@
 //! Tells a channel's recorder what has changed: in one Tokio task per channel that has one, on demand, and at the end.
 
-use std::sync::{Arc as StdArc, PoisonError, Weak};
+use std::cell::Cell;
+use std::sync::{Arc as StdArc, Condvar, Mutex as StdMutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -27,6 +28,13 @@ struct Reporting {
     calls: UserCode,
     /// Told when the channel is gone.
     ended: Arc<Notify>,
+    /// Told when nobody reports any more.
+    idle: (StdMutex<()>, Condvar),
+}
+
+thread_local! {
+    /// This thread calls a recorder at the moment.
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Reporter {
@@ -45,6 +53,7 @@ impl Reporter {
                 reported: Mutex::new(Reported::nothing()),
                 calls: UserCode::default(),
                 ended: Arc::new(Notify::new()),
+                idle: Default::default(),
             })
         }))
     }
@@ -69,8 +78,21 @@ impl Reporter {
         reporting.reports.run(|| {
             let changes = update(&mut reporting.reported.lock().unwrap_or_else(PoisonError::into_inner));
             let Some(changes) = changes else { return };
+            let outer = RECORDING.replace(true);
             reporting.calls.call(|| reporting.recorder.record(&changes));
+            RECORDING.set(outer);
         });
+        if reporting.reports.is_idle() {
+            let _waiting = reporting.idle.0.lock();
+            reporting.idle.1.notify_all();
+        }
+    }
+
+    /// Waits until whoever reports at the moment has done so; not within a recorder, which would wait for itself.
+    fn wait(&self) {
+        let Some(reporting) = self.0.as_ref().filter(|_| !RECORDING.get()) else { return };
+        let waiting = reporting.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _idle = reporting.idle.1.wait_while(waiting, |()| !reporting.reports.is_idle());
     }
 
     fn end(&self) {
@@ -84,6 +106,12 @@ impl Core {
     /// Tells the recorder what has changed.
     pub(crate) fn report(&self) {
         self.reporter().tell(|reported| reported.update(self.name(), &self.settled_stats(), false));
+    }
+
+    /// The same, and waits where somebody else does so at the moment.
+    pub(crate) fn report_now(&self) {
+        self.report();
+        self.reporter().wait();
     }
 
     /// The same for the last time.

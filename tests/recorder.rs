@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use common::{advance, current, ms, multi, paused, plain, poll_once, settle};
@@ -247,6 +247,59 @@ fn drops_are_counted_by_what_for() {
             assert_eq!(stats.switch_latency.count(), stats.switches.total());
             assert_eq!((stats.drops.unread, stats.drops.total()), (6, stats.dropped_messages));
         }
+    });
+}
+
+#[test]
+fn a_flush_waits_for_the_thread_that_reports() {
+    plain(|| {
+        let runtime = common::current_runtime(false); // runs nothing: there are no reports but flushes
+        let (told, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let sums = Arc::new(Sums::default());
+        let recorder = {
+            let (told, go_on, sums) = (told.clone(), go_on.clone(), sums.clone());
+            let first = AtomicBool::new(true);
+            move |changes: &Changes<'_>| {
+                sums.record(changes);
+                if first.swap(false, Ordering::SeqCst) {
+                    told.wait();
+                    go_on.wait();
+                }
+            }
+        };
+        let builder =
+            turbostream::builder().name("slow").recorder(recorder).runtime(runtime.handle().clone());
+        let (tx, _rx) = builder.build().expect("valid");
+        let monitor = tx.monitor();
+        let slow = std::thread::spawn(move || monitor.flush());
+        told.wait(); // that thread is in the recorder, which has seen nothing of what comes now
+        tx.try_send("abc").expect("room");
+        let monitor = tx.monitor();
+        let flushed = std::thread::spawn(move || monitor.flush());
+        go_on.wait();
+        flushed.join().expect("no panic");
+        assert_eq!(sums.of("slow").counter(Counter::AcceptedMessages), 1);
+        slow.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_recorder_may_flush() {
+    plain(|| {
+        let runtime = common::current_runtime(false);
+        let monitor = Arc::new(Mutex::new(None::<Monitor>));
+        let of_recorder = Arc::clone(&monitor);
+        let recorder = move |_: &Changes<'_>| {
+            if let Some(monitor) = of_recorder.lock().expect("no panic").take() {
+                monitor.flush();
+            }
+        };
+        let builder = turbostream::builder().recorder(recorder).runtime(runtime.handle().clone());
+        let (tx, _rx) = builder.build().expect("valid");
+        *monitor.lock().expect("no panic") = Some(tx.monitor());
+        tx.try_send("abc").expect("room");
+        tx.monitor().flush();
+        assert!(monitor.lock().expect("no panic").is_none(), "it was called");
     });
 }
 
