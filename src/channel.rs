@@ -258,7 +258,7 @@ impl Core {
         let mut head = self.lock_head();
         head.discard(self, &mut after);
         head.drop_pages();
-        after.drained = head.take_passed();
+        after.drained = head.take_passed(self, &mut after);
         drop(head);
         self.settle(after);
     }

@@ -33,6 +33,29 @@ fn take(rx: &Receiver, count: usize) {
     }
 }
 
+/// A `send_with` that panics leaves padding, which no receiver comes for once it has taken the message before.
+#[test]
+fn it_is_woken_by_the_last_message_before_padding() {
+    for (on_demand, messages_in_segment) in [(true, 1), (true, 16), (false, 1), (false, 16)] {
+        current(async move {
+            let segment = turbostream::builder().segment_bytes(64).segment_messages(messages_in_segment);
+            let (tx, rx) = segment.max_bytes(8 << 10).on_demand(on_demand).build().expect("valid");
+            tx.send("1").await.expect("room");
+            let writer = tx.clone();
+            let panics =
+                async move { drop(writer.send_with(10, |_| std::panic::panic_any("on purpose")).await) };
+            assert!(tokio::spawn(panics).await.is_err());
+            let other = tx.clone();
+            let drained = tokio::spawn(async move { other.drained().await });
+            settle().await;
+            assert!(!drained.is_finished());
+            take(&rx, 1);
+            settle().await;
+            assert!(drained.is_finished(), "everything was handed out");
+        });
+    }
+}
+
 #[test]
 fn it_returns_at_once_where_nothing_is_queued() {
     current(async {

@@ -54,10 +54,10 @@ impl Core {
                 Outlook::Stalled | Outlook::Empty => {}
             }
         };
+        after.drained = head.take_passed(self, &mut after);
         if result.is_some() || after.retired {
             self.pass_on(&head, &mut after);
         }
-        after.drained = head.take_passed();
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
         if head.holds_rest(self) {
@@ -112,7 +112,7 @@ impl Core {
 
     /// Before the head is left by somebody who took nothing.
     pub(super) fn leave(&self, head: &mut Head, after: &mut Aftermath) {
-        after.drained = head.take_passed();
+        after.drained = head.take_passed(self, after);
         self.pass_on(head, after);
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);

@@ -59,8 +59,20 @@ impl Head {
 
     /// Whether the mark was passed, which is then forgotten.
     #[inline]
-    pub(crate) fn take_passed(&mut self) -> bool {
-        let passed = self.mark.is_some_and(|mark| self.position().reaches(mark));
+    pub(crate) fn take_passed(&mut self, core: &Core, after: &mut Aftermath) -> bool {
+        match self.mark {
+            Some(mark) => self.take_if_passed(core, mark, after),
+            None => false,
+        }
+    }
+
+    #[cold]
+    fn take_if_passed(&mut self, core: &Core, mark: Mark, after: &mut Aftermath) -> bool {
+        if !self.position().reaches(mark) {
+            // Nothing but padding may be left before it, and whoever took the last message may never come again.
+            self.look_without_cut(core, after);
+        }
+        let passed = self.position().reaches(mark);
         if passed {
             self.mark = None;
             self.note_mark();
