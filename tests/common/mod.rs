@@ -12,17 +12,27 @@ use std::time::Duration;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 
 /// How long a test body may run before it counts as stuck. Real time, also under a paused clock.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// How many times as much as in the gate is to be done, where a test can do more: `TURBOSTREAM_EFFORT`.
+pub(crate) fn effort() -> usize {
+    std::env::var("TURBOSTREAM_EFFORT").map_or(1, |times| times.parse().expect("a number"))
+}
 
 /// Runs `body` on a thread of its own; fails, rather than hangs, when it does not end.
 pub(crate) fn plain(body: impl FnOnce() + Send + 'static) {
+    plain_within(LIMIT, body);
+}
+
+/// The same for a body that may take longer.
+pub(crate) fn plain_within(limit: Duration, body: impl FnOnce() + Send + 'static) {
     let (alive, ended) = mpsc::channel::<()>();
     let worker = thread::spawn(move || {
         let _alive = alive; // dropped at the end of the body, also by a panic
         body();
     });
-    if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-        panic!("stuck: the test body still runs after {LIMIT:?}");
+    if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        panic!("stuck: the test body still runs after {limit:?}");
     }
     if let Err(panic) = worker.join() {
         resume_unwind(panic);
