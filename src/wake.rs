@@ -10,6 +10,8 @@ use std::pin::Pin;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
+
 use crate::sync::{Arc, AtomicUsize, Notify, Ordering, OwnedNotified, fence, notified_owned};
 
 /// The most waiters that one event wakes; they wake the next ones if anything is left.
@@ -77,7 +79,8 @@ impl WaitList {
     pub(crate) async fn until<T>(&self, mut attempt: impl FnMut(Attempt) -> Option<T>) -> T {
         loop {
             {
-                let mut notified = pin!(self.notify.notified());
+                let mut place = pin!(Place::new(self.notify.notified()));
+                let mut notified = place.as_mut().notified();
                 while notified.as_mut().enable() {
                     // A wake from before, when nobody waited for it: the attempt below sees what it was about.
                     notified.set(self.notify.notified());
@@ -104,7 +107,7 @@ impl WaitList {
         let mut next = Attempt::NEWCOMER;
         if let Some(place) = &mut waiter.place {
             next = Attempt::AGAIN;
-            if place.as_mut().poll(cx).is_ready() {
+            if place.as_mut().notified().poll(cx).is_ready() {
                 waiter.leave(self);
                 next = Attempt::WOKEN;
             }
@@ -117,7 +120,7 @@ impl WaitList {
             match &mut waiter.place {
                 None => next = waiter.enlist(self),
                 Some(place) => {
-                    ready!(place.as_mut().poll(cx));
+                    ready!(place.as_mut().notified().poll(cx));
                     waiter.leave(self);
                     next = Attempt::WOKEN;
                 }
@@ -155,18 +158,43 @@ impl WaitList {
     }
 }
 
+pin_project! {
+    /// A place in a list. Who gives it up may pass a wake on, and has no part in it if the next one's waker panics.
+    struct Place<N> {
+        #[pin]
+        notified: Option<N>,
+    }
+
+    impl<N> PinnedDrop for Place<N> {
+        fn drop(this: Pin<&mut Self>) {
+            let _ = catch_unwind(AssertUnwindSafe(|| this.project().notified.set(None)));
+        }
+    }
+}
+
+impl<N> Place<N> {
+    fn new(notified: N) -> Self {
+        Self { notified: Some(notified) }
+    }
+
+    fn notified(self: Pin<&mut Self>) -> Pin<&mut N> {
+        self.project().notified.as_pin_mut().expect("there until the place is dropped")
+    }
+}
+
 /// A place in a list for a caller that polls; whoever owns it calls [`leave`](Self::leave) before dropping it.
 #[derive(Default)]
 pub(crate) struct PollWaiter {
-    place: Option<Pin<Box<OwnedNotified>>>,
+    place: Option<Pin<Box<Place<OwnedNotified>>>>,
 }
 
 impl PollWaiter {
     fn enlist(&mut self, list: &WaitList) -> Attempt {
-        let mut place = Box::pin(notified_owned(&list.notify));
-        while place.as_mut().enable() {
+        let mut place = Box::pin(Place::new(notified_owned(&list.notify)));
+        let mut notified = place.as_mut().notified();
+        while notified.as_mut().enable() {
             // See `until`.
-            place.set(notified_owned(&list.notify));
+            notified.set(notified_owned(&list.notify));
         }
         self.place = Some(place);
         list.count()

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use common::{advance, check, current, message, ms, multi, paused, poll_once, settle};
@@ -229,5 +229,31 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
         first.await.expect("open");
         assert_eq!(check(&rx.recv().await.expect("open")), Some((2, 0)));
         assert_eq!(check(&rx.recv().await.expect("open")), Some((1, 0)));
+    });
+}
+
+/// Whoever gives up passes its wake on, and does not die of the next one's waker.
+#[test]
+fn a_wake_is_passed_on_to_a_waker_that_panics() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::panic_any("on purpose");
+        }
+    }
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let panics = Waker::from(Arc::new(Panics));
+        let mut first = Box::pin(rx.recv());
+        let mut second = Box::pin(rx.recv());
+        let other = rx.clone();
+        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
+        assert!(other.poll_recv(&mut Context::from_waker(&panics)).is_pending());
+        tx.try_send("for the first").unwrap();
+        drop(first);
+        drop(second);
+        drop(other);
+        assert_eq!(rx.recv().await.unwrap(), "for the first");
     });
 }
