@@ -4,6 +4,7 @@
 target := "x86_64-unknown-linux-gnu"
 peers := "benches/peers/Cargo.toml"
 models := "cargo test --release --lib models -- --nocapture --test-threads 2"
+shuttles := "cargo test --release --lib shuttles -- --nocapture --test-threads 2"
 
 # What there is.
 default:
@@ -42,6 +43,26 @@ loom:
 # One model, or all, with more preemptions: minutes to hours, by model.
 loom-deep model="models" preemptions="3":
     CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg turbostream_loom" LOOM_MAX_PREEMPTIONS={{preemptions}} cargo test --release --lib {{model}} -- --nocapture --test-threads 2
+
+# End-to-end runs under shuttle, in random schedules. 3 minutes first, then half a minute.
+shuttle:
+    CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg turbostream_shuttle" {{shuttles}}
+
+# The same with many more schedules: 36,000 times `effort`. A quarter of an hour.
+shuttle-deep effort="30":
+    TURBOSTREAM_EFFORT={{effort}} CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg turbostream_shuttle" {{shuttles}}
+
+# Random operations against a plain queue: 30,000 times `effort`. 3 minutes.
+state-machine effort="50":
+    TURBOSTREAM_EFFORT={{effort}} cargo test --release --test state_machine -- --nocapture
+
+# Storms of cancellations: some 15,000 times `effort`. 10 minutes.
+cancel-storm effort="80":
+    TURBOSTREAM_EFFORT={{effort}} cargo test --release --test cancel_storm -- --nocapture
+
+# Puts faults into a copy of the code, one at a time, and tells which suite notices: needs Python 3.11. Hours.
+faults *args:
+    faults/inject.py {{args}}
 
 # The test suite under AddressSanitizer, leaks included. 4 minutes first, then 2.
 asan:

@@ -70,11 +70,13 @@ mod receiver;
 #[allow(unsafe_code)]
 mod segment;
 mod sender;
+#[cfg(all(test, turbostream_shuttle))]
+mod shuttles;
 mod sink;
 mod strategy;
 mod stream;
 mod sync;
-#[cfg_attr(turbostream_loom, path = "timer_loom.rs")]
+#[cfg_attr(any(turbostream_loom, turbostream_shuttle), path = "timer_loom.rs")]
 mod timer;
 mod wake;
 mod weak;

@@ -1,9 +1,14 @@
 //! The only file that names std atomics, cells and `Notify`; everything else imports them from here, so
-//! that under `--cfg turbostream_loom` the very same code runs on loom's model of them.
+//! that under `--cfg turbostream_loom` the very same code runs on loom's model of them, and under
+//! `--cfg turbostream_shuttle` on shuttle's.
 
 #![allow(unsafe_code)]
 
+#[cfg(not(turbostream_loom))]
+pub(crate) use cell::*;
 pub(crate) use imp::*;
+#[cfg(any(turbostream_loom, turbostream_shuttle))]
+pub(crate) use notify::*;
 
 /// Alone on its cache lines, so that whoever writes it takes none of its neighbours away from other cores. Two lines
 /// of 64 bytes, as some processors fetch them in pairs, and others have lines of 128.
@@ -19,7 +24,7 @@ impl<T> std::ops::Deref for CachePadded<T> {
     }
 }
 
-#[cfg(not(turbostream_loom))]
+#[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
 mod imp {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -40,26 +45,6 @@ mod imp {
         })
     }
 
-    /// A cell whose accesses loom checks for data races; here it costs nothing.
-    #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
-
-    impl<T> UnsafeCell<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(std::cell::UnsafeCell::new(value))
-        }
-
-        #[inline(always)]
-        pub(crate) fn with<R>(&self, access: impl FnOnce(*const T) -> R) -> R {
-            access(self.0.get())
-        }
-
-        #[inline(always)]
-        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
-            access(self.0.get())
-        }
-    }
-
     /// `count` zero words, from pages the system hands out zeroed and untouched.
     pub(crate) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
         const { assert!(align_of::<AtomicU64>() == align_of::<u64>()) };
@@ -68,26 +53,21 @@ mod imp {
         // box is owned here alone.
         unsafe { Box::from_raw(words as *mut [AtomicU64]) }
     }
-
-    /// Marks the memory of one message, so that loom can see races on it; nothing outside of models.
-    #[derive(Debug, Default)]
-    pub(crate) struct AccessLog;
-
-    impl AccessLog {
-        pub(crate) fn for_messages(_count: usize) -> Self {
-            Self
-        }
-        #[inline(always)]
-        pub(crate) fn writing<R>(&self, _message: usize, access: impl FnOnce() -> R) -> R {
-            access()
-        }
-        #[inline(always)]
-        pub(crate) fn reading<R>(&self, _message: usize, access: impl FnOnce() -> R) -> R {
-            access()
-        }
-    }
 }
 
 #[cfg(turbostream_loom)]
 #[path = "sync_loom.rs"]
 mod imp;
+
+#[cfg(turbostream_shuttle)]
+#[path = "sync_shuttle.rs"]
+mod imp;
+
+#[cfg(not(turbostream_loom))]
+#[path = "sync_cell.rs"]
+mod cell;
+
+/// Neither checker sees into tokio's `Notify`.
+#[cfg(any(turbostream_loom, turbostream_shuttle))]
+#[path = "sync_notify.rs"]
+mod notify;

@@ -1,0 +1,133 @@
+//! Ends that leave or close while others are at it, and messages that are dropped by policy.
+
+use super::*;
+use crate::WhenFull;
+
+const MESSAGES: u8 = 6;
+
+/// Sends until the channel is closed; how many were accepted.
+fn send_while_open(tx: &Sender, sender: u8) -> usize {
+    (0..MESSAGES).take_while(|&number| block_on(tx.send(message(sender, number))).is_ok()).count()
+}
+
+/// Two senders, who are refused from some message on, since `end` is done to the receiver.
+fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
+    let (tx, rx) = open(small(2).read_mode(any_mode()));
+    let monitor = tx.monitor();
+    let waiting = tx.clone();
+    let closed = thread::spawn(move || block_on(waiting.closed()));
+    let other = tx.clone();
+    let sender = thread::spawn(move || send_while_open(&other, 1));
+    let drainer = tx.clone();
+    let drained = thread::spawn(move || block_on(drainer.drained()).is_ok());
+    let reader = thread::spawn({
+        let rx = rx.clone();
+        move || {
+            let first = block_on(rx.recv()).map(|message| check(&message));
+            drop(rx);
+            first
+        }
+    });
+    let closer = rx.clone();
+    drop(rx);
+    let accepted_here = thread::spawn(move || send_while_open(&tx, 0));
+    let mut received = end(closer);
+    received.extend(reader.join().unwrap());
+    let accepted = accepted_here.join().unwrap() + sender.join().unwrap();
+    drained.join().unwrap();
+    closed.join().unwrap();
+    assert!(!reads_rest || received.len() == accepted, "{accepted} accepted, {received:?}");
+    assert_eq!(monitor.stats().accepted_messages as usize, accepted);
+    assert_eq!(monitor.stats().handed_out_messages as usize, received.len());
+    assert_at_rest(&monitor);
+}
+
+#[test]
+fn a_receiver_closes() {
+    explore("a_receiver_closes", || {
+        let close = |rx: Receiver| {
+            rx.close();
+            receive_all(&rx)
+        };
+        end_early(close, true);
+    });
+}
+
+#[test]
+fn all_receivers_leave() {
+    explore("all_receivers_leave", || {
+        end_early(
+            |rx| impatient(2, rx.recv()).flatten().iter().map(|message| check(message)).collect(),
+            false,
+        );
+    });
+}
+
+#[test]
+fn receivers_give_up_while_others_wait() {
+    explore("receivers_give_up_while_others_wait", || {
+        let (tx, rx) = open(small(3).read_mode(any_mode()));
+        let monitor = tx.monitor();
+        let fickle: Vec<_> = (1..3)
+            .map(|patience| {
+                let rx = rx.clone();
+                thread::spawn(move || {
+                    let one = impatient(patience, rx.recv()).flatten();
+                    let batch = impatient(patience, rx.recv_batch(2)).flatten();
+                    let mut received: Vec<_> = one.iter().map(|message| check(message)).collect();
+                    received.extend(batch.iter().flat_map(|batch| batch.iter().map(check)));
+                    received
+                })
+            })
+            .collect();
+        let other = tx.clone();
+        let sender = thread::spawn(move || assert_eq!(send_while_open(&other, 1), MESSAGES.into()));
+        let another = thread::spawn(move || assert_eq!(send_while_open(&tx, 0), MESSAGES.into()));
+        let mut received = vec![receive_all(&rx)];
+        sender.join().unwrap();
+        another.join().unwrap();
+        received.extend(fickle.into_iter().map(|receiver| receiver.join().unwrap()));
+        assert_all_received(&received, 2, MESSAGES);
+        drop(rx);
+        assert_at_rest(&monitor);
+    });
+}
+
+fn drop_by_policy(when_full: WhenFull) {
+    let (tx, rx) = open(small(3).when_full(when_full).read_mode(any_mode()));
+    let monitor = tx.monitor();
+    let senders: Vec<_> = (0..2)
+        .map(|sender| {
+            let tx = tx.clone();
+            thread::spawn(move || assert_eq!(send_while_open(&tx, sender), MESSAGES.into()))
+        })
+        .collect();
+    drop(tx);
+    let other = rx.clone();
+    let receiver = thread::spawn(move || receive_all(&other));
+    let received = [receive_all(&rx), receiver.join().unwrap()];
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    for (list, sender) in received.iter().flat_map(|list| [(list, 0), (list, 1)]) {
+        assert!(list.iter().filter(|message| message.0 == sender).is_sorted(), "out of order: {list:?}");
+    }
+    let mut all = received.concat();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "a message twice");
+    let stats = monitor.stats();
+    assert_eq!(stats.accepted_messages, 2 * u64::from(MESSAGES));
+    assert_eq!(stats.handed_out_messages, count as u64);
+    drop(rx);
+    assert_at_rest(&monitor);
+}
+
+#[test]
+fn the_oldest_is_dropped() {
+    explore("the_oldest_is_dropped", || drop_by_policy(WhenFull::DropOldest));
+}
+
+#[test]
+fn the_newest_is_dropped() {
+    explore("the_newest_is_dropped", || drop_by_policy(WhenFull::DropNewest));
+}

@@ -1,0 +1,134 @@
+//! Messages on their way from several senders to several receivers.
+
+use super::*;
+
+const SENDERS: u8 = 3;
+const MESSAGES: u8 = 7;
+
+/// Sends all messages of one sender, in a way that `send` chooses, and receives them in two others.
+fn pass(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static) {
+    let (tx, rx) = open(builder.read_mode(any_mode()));
+    let monitor = tx.monitor();
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let (tx, send) = (tx.clone(), send.clone());
+            thread::spawn(move || send(&tx, sender))
+        })
+        .collect();
+    drop(tx);
+    let other = rx.clone();
+    let receiver = thread::spawn(move || receive_all(&other));
+    let received = [receive_all(&rx), receiver.join().unwrap()];
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    assert_all_received(&received, SENDERS, MESSAGES);
+    drop(rx);
+    assert_at_rest(&monitor);
+}
+
+#[test]
+fn one_by_one() {
+    explore("one_by_one", || {
+        pass(small(2), |tx, sender| {
+            (0..MESSAGES).for_each(|number| block_on(tx.send(message(sender, number))).unwrap());
+        });
+    });
+}
+
+#[test]
+fn one_by_one_without_demand() {
+    explore("one_by_one_without_demand", || {
+        pass(small(3).on_demand(false), |tx, sender| {
+            for number in 0..MESSAGES {
+                block_on(tx.send(message(sender, number))).unwrap();
+                if number % 3 == 0 {
+                    tx.switch();
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn many_at_once() {
+    explore("many_at_once", || {
+        pass(small(2), |tx, sender| {
+            let messages = (0..MESSAGES).map(|number| message(sender, number));
+            assert_eq!(block_on(tx.send_many(messages)).map_err(drop), Ok(usize::from(MESSAGES)));
+        });
+    });
+}
+
+#[test]
+fn in_place() {
+    explore("in_place", || {
+        pass(small(2), |tx, sender| {
+            for number in 0..MESSAGES {
+                let message = message(sender, number);
+                let write = |buf: &mut [u8]| {
+                    buf[..message.len()].copy_from_slice(&message);
+                    message.len()
+                };
+                block_on(tx.send_with(message.len() + 3, write)).map_err(drop).unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn by_senders_who_give_up_and_try_again() {
+    explore("by_senders_who_give_up_and_try_again", || {
+        pass(small(2), |tx, sender| {
+            for number in 0..MESSAGES {
+                let mut patience = thread_rng().gen_range(1..4);
+                while impatient(patience, tx.send(message(sender, number))).is_none() {
+                    patience += 1;
+                    if patience > 6 {
+                        block_on(tx.send(message(sender, number))).unwrap();
+                        break;
+                    }
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn to_receivers_who_keep_some() {
+    explore("to_receivers_who_keep_some", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        let writer = thread::spawn(move || {
+            (0..MESSAGES).for_each(|number| block_on(tx.send(message(0, number))).unwrap());
+        });
+        let (give, take) = shuttle::sync::mpsc::channel::<Bytes>();
+        // Dropped by somebody else, who is what the sender waits for.
+        let keeper = thread::spawn(move || take.iter().map(|message| check(&message)).collect::<Vec<_>>());
+        while let Some(message) = block_on(rx.recv()) {
+            give.send(message).unwrap();
+        }
+        drop(give);
+        let received = keeper.join().unwrap();
+        writer.join().unwrap();
+        assert_all_received(&[received], 1, MESSAGES);
+        drop(rx);
+        assert_at_rest(&monitor);
+    });
+}
+
+#[test]
+fn while_others_wait_until_it_is_drained() {
+    explore("while_others_wait_until_it_is_drained", || {
+        pass(small(3), |tx, sender| {
+            for number in 0..MESSAGES {
+                block_on(tx.send(message(sender, number))).unwrap();
+                if number == 3 {
+                    let accepted = tx.monitor().stats().accepted_messages;
+                    if impatient(sender.into(), tx.drained()).is_none() {
+                        block_on(tx.drained()).unwrap();
+                    }
+                    assert!(tx.monitor().stats().handed_out_messages >= accepted);
+                }
+            }
+        });
+    });
+}
