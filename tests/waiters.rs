@@ -315,3 +315,26 @@ fn whoever_gets_in_wakes_the_next_if_there_is_room_left() {
         assert!(waiting.is_finished(), "{:?}", rx.monitor().stats());
     });
 }
+
+/// One wake for the payload that left, and it goes to a future that is not polled any more.
+#[test]
+fn a_sender_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
+    paused(async {
+        let (tx, rx) = with_room_for_one_payload();
+        tx.try_send(vec![1; 600]).unwrap();
+        tx.try_send("behind it").unwrap();
+        while tx.try_send(vec![2; 250]).is_ok() {}
+        let other = tx.clone();
+        let mut unpolled: Waiting<Sent> = Box::pin(async move { other.send(vec![3; 10]).await });
+        assert!(poll_once(&mut unpolled).is_pending());
+        let waiting = tokio::spawn(async move { tx.send(&[4; 10]).await });
+        settle().await;
+        assert_eq!(rx.try_recv().unwrap().len(), 600);
+        settle().await;
+        assert!(!waiting.is_finished());
+        for _ in 0..2 {
+            advance(ms(11)).await;
+        }
+        assert!(waiting.is_finished(), "{:?}", rx.monitor().stats());
+    });
+}
