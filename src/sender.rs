@@ -1,7 +1,6 @@
 //! The writing end.
 
 use std::fmt;
-use std::mem;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -250,22 +249,15 @@ impl Sender {
         &self,
         mut write: impl FnMut(Turn) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        /// Whoever is next does not wait for a writer that panics.
+        /// Whoever is next does not wait for a writer that gives up, or panics, although it was their turn only after.
         struct WakesNext<'a>(&'a Sender);
         impl Drop for WakesNext<'_> {
             fn drop(&mut self) {
                 self.0.wake_next();
             }
         }
-        let attempt = |attempt| {
-            let unwinding = WakesNext(self);
-            let written = self.write_in_turn(attempt, &mut write);
-            mem::forget(unwinding);
-            written
-        };
-        let result = self.core.pool().space.until(attempt).await;
-        self.wake_next();
-        result
+        let _waited = WakesNext(self);
+        self.core.pool().space.until(|attempt| self.write_in_turn(attempt, &mut write)).await
     }
 
     /// After having waited: the next in the list may find room too.
@@ -421,7 +413,9 @@ impl Sender {
     pub(crate) fn release(&mut self) {
         if !self.released {
             self.released = true;
-            self.waiter.leave(&self.core.pool().space);
+            if self.waiter.leave(&self.core.pool().space) {
+                self.wake_next();
+            }
             self.core.remove_sender();
         }
     }

@@ -261,12 +261,16 @@ fn a_wake_is_passed_on_to_a_waker_that_panics() {
 
 /// Two segments of four messages, and room for one payload of 600 bytes that travels by reference.
 fn with_room_for_one_payload() -> (Sender, Receiver) {
+    with_room_for(600)
+}
+
+fn with_room_for(payloads: usize) -> (Sender, Receiver) {
     let one = 256 + 4 * 8 + 128;
     turbostream::builder()
         .segment_bytes(256)
         .segment_messages(4)
-        .max_bytes(2 * one + 600)
-        .max_message_bytes(600)
+        .max_bytes(2 * one + payloads)
+        .max_message_bytes(payloads)
         .read_mode(ReadMode::ZeroCopy)
         .build()
         .expect("a valid configuration")
@@ -336,5 +340,30 @@ fn a_sender_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
             advance(ms(11)).await;
         }
         assert!(waiting.is_finished(), "{:?}", rx.monitor().stats());
+    });
+}
+
+/// It waits behind another for no other reason than to let it go first.
+#[test]
+fn a_sender_that_gives_up_lets_the_next_in() {
+    paused(async {
+        for sink in [false, true] {
+            let (tx, _rx) = with_room_for(1000);
+            tx.try_send(vec![1; 700]).unwrap();
+            let (mut first_sink, first, second) = (tx.clone(), tx.clone(), tx.clone());
+            let mut first: Waiting<Sent> = Box::pin(async move { first.send(vec![2; 800]).await });
+            if sink {
+                Pin::new(&mut first_sink).start_send(vec![2; 800].into()).unwrap();
+                assert!(must_wait(&mut first_sink));
+            } else {
+                assert!(poll_once(&mut first).is_pending());
+            }
+            let waiting = tokio::spawn(async move { second.send(vec![3; 300]).await });
+            settle().await;
+            assert!(!waiting.is_finished(), "it would fit, and is not its turn");
+            drop((first, first_sink));
+            settle().await;
+            assert!(waiting.is_finished(), "sink: {sink}, {:?}", tx.monitor().stats());
+        }
     });
 }
