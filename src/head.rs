@@ -237,6 +237,9 @@ impl Head {
 
     /// After a message was taken: leaves the current segment behind if that was its last.
     fn took(&mut self, core: &Core, after: &mut Aftermath) {
+        if let Some(current) = &mut self.current {
+            current.skip_padding();
+        }
         if self.is_caught_up() {
             if let Some(current) = &mut self.current {
                 current.let_pieces_go();

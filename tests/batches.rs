@@ -185,3 +185,27 @@ fn competing_streams_get_each_message_once() {
         assert_eq!(received, (0..20_000).collect::<Vec<_>>());
     });
 }
+
+/// The payload's owner is told, whether the batch was read or not.
+#[test]
+fn a_dropped_batch_drops_what_travelled_by_reference() {
+    paused(async {
+        let owner = std::sync::Arc::new(vec![7_u8; 40_000]);
+        struct Payload(std::sync::Arc<Vec<u8>>);
+        impl AsRef<[u8]> for Payload {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let payload = || bytes::Bytes::from_owner(Payload(owner.clone()));
+        let (tx, rx) = turbostream::channel();
+        for taken in 0..3 {
+            tx.send_many([payload(), payload()]).await.expect("open");
+            let mut messages = rx.recv_batch(2).await.expect("open").into_iter();
+            messages.by_ref().take(taken).for_each(drop);
+            assert_eq!(std::sync::Arc::strong_count(&owner), 3 - taken);
+            drop(messages);
+            assert_eq!(std::sync::Arc::strong_count(&owner), 1, "leaked after {taken} were taken");
+        }
+    });
+}

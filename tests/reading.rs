@@ -224,3 +224,17 @@ fn lengths_and_figures_add_up_at_rest() {
         assert_eq!((stats.lent_bytes, stats.sealed_bytes, stats.referenced_bytes), (0, 0, 0));
     });
 }
+
+#[test]
+fn an_owned_payload_of_32_kib_is_not_copied_and_a_smaller_one_is() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        for (len, is_copied) in [(32 << 10, false), ((32 << 10) - 1, true)] {
+            let payload = vec![7; len];
+            let from = payload.as_ptr() as usize;
+            tx.send(payload).await.expect("open");
+            let to = rx.recv().await.expect("open").as_ptr() as usize;
+            assert_eq!(to != from, is_copied, "{len} bytes");
+        }
+    });
+}

@@ -284,3 +284,14 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn a_segment_is_filled_to_its_last_byte() {
+    paused(async {
+        let one = 64 + 2 * 8 + 128;
+        let segments = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * one);
+        let (tx, _rx) = segments.build().expect("valid");
+        let sent = tx.send_many([[1; 32]; 4]).now_or_never();
+        assert_eq!(sent.expect("two segments have room for them").map_err(drop), Ok(4));
+    });
+}

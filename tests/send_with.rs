@@ -345,3 +345,30 @@ proptest! {
         });
     }
 }
+
+/// No receiver comes for padding, and a sender waits for the segment that it is the last of.
+#[test]
+fn padding_behind_the_last_message_keeps_no_memory() {
+    paused(async {
+        for quick in [false, true] {
+            let one = 2048 + 4 * 8 + 128;
+            let segments = turbostream::builder().segment_bytes(2048).segment_messages(4).max_bytes(3 * one);
+            let (tx, rx) = segments.max_message_bytes(one + 50).build().expect("valid");
+            for _ in 0..3 {
+                tx.try_send("before").expect("room");
+            }
+            assert!(panics(&tx, 10).await);
+            let other = tx.clone();
+            let waiting = tokio::spawn(async move { other.send(vec![7; one + 50]).await });
+            settle().await;
+            assert!(!waiting.is_finished());
+            if quick {
+                (0..3).for_each(|_| drop(rx.try_recv().expect("it is there")));
+            } else {
+                drop(rx.recv_batch(3).await);
+            }
+            settle().await;
+            assert!(waiting.is_finished(), "quick: {quick}, {:?}", tx.monitor().stats());
+        }
+    });
+}

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use common::{advance, check, current, message, ms, multi, paused, poll_once, settle};
+use futures::Sink;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use turbostream::{ReadMode, Receiver, SendError, Sender};
@@ -255,5 +256,114 @@ fn a_wake_is_passed_on_to_a_waker_that_panics() {
         drop(second);
         drop(other);
         assert_eq!(rx.recv().await.unwrap(), "for the first");
+    });
+}
+
+/// Two segments of four messages, and room for one payload of 600 bytes that travels by reference.
+fn with_room_for_one_payload() -> (Sender, Receiver) {
+    with_room_for(600)
+}
+
+fn with_room_for(payloads: usize) -> (Sender, Receiver) {
+    let one = 256 + 4 * 8 + 128;
+    turbostream::builder()
+        .segment_bytes(256)
+        .segment_messages(4)
+        .max_bytes(2 * one + payloads)
+        .max_message_bytes(payloads)
+        .read_mode(ReadMode::ZeroCopy)
+        .build()
+        .expect("a valid configuration")
+}
+
+/// Nothing goes back to the pool: the segment that it was in holds another message.
+#[test]
+fn a_payload_that_leaves_makes_room_for_the_next() {
+    paused(async {
+        let (tx, rx) = with_room_for_one_payload();
+        tx.try_send(vec![1; 600]).unwrap();
+        tx.try_send("behind it").unwrap();
+        let other = tx.clone();
+        let waiting = tokio::spawn(async move { other.send(vec![2; 600]).await });
+        settle().await;
+        assert!(!waiting.is_finished());
+        assert_eq!(rx.try_recv().unwrap().len(), 600);
+        settle().await;
+        assert!(waiting.is_finished(), "{:?}", tx.monitor().stats());
+    });
+}
+
+/// Whether a sink has to wait for what it took.
+fn must_wait(sink: &mut Sender) -> bool {
+    Pin::new(sink).poll_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// One wake for the payload that left, and room for more than the one who is woken.
+#[test]
+fn whoever_gets_in_wakes_the_next_if_there_is_room_left() {
+    paused(async {
+        let (mut tx, rx) = with_room_for_one_payload();
+        let other = tx.clone();
+        tx.try_send(vec![1; 600]).unwrap();
+        tx.try_send("behind it").unwrap();
+        while other.try_send(vec![2; 250]).is_ok() {}
+        Pin::new(&mut tx).start_send(Bytes::from_static(&[3; 10])).unwrap();
+        assert!(must_wait(&mut tx));
+        let waiting = tokio::spawn(async move { other.send(&[4; 10]).await });
+        settle().await;
+        // The payload's bytes are room for a segment, in which there is room for both.
+        assert_eq!(rx.try_recv().unwrap().len(), 600);
+        settle().await;
+        assert!(!waiting.is_finished() && !must_wait(&mut tx));
+        settle().await;
+        assert!(waiting.is_finished(), "{:?}", rx.monitor().stats());
+    });
+}
+
+/// One wake for the payload that left, and it goes to a future that is not polled any more.
+#[test]
+fn a_sender_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
+    paused(async {
+        let (tx, rx) = with_room_for_one_payload();
+        tx.try_send(vec![1; 600]).unwrap();
+        tx.try_send("behind it").unwrap();
+        while tx.try_send(vec![2; 250]).is_ok() {}
+        let other = tx.clone();
+        let mut unpolled: Waiting<Sent> = Box::pin(async move { other.send(vec![3; 10]).await });
+        assert!(poll_once(&mut unpolled).is_pending());
+        let waiting = tokio::spawn(async move { tx.send(&[4; 10]).await });
+        settle().await;
+        assert_eq!(rx.try_recv().unwrap().len(), 600);
+        settle().await;
+        assert!(!waiting.is_finished());
+        for _ in 0..2 {
+            advance(ms(11)).await;
+        }
+        assert!(waiting.is_finished(), "{:?}", rx.monitor().stats());
+    });
+}
+
+/// It waits behind another for no other reason than to let it go first.
+#[test]
+fn a_sender_that_gives_up_lets_the_next_in() {
+    paused(async {
+        for sink in [false, true] {
+            let (tx, _rx) = with_room_for(1000);
+            tx.try_send(vec![1; 700]).unwrap();
+            let (mut first_sink, first, second) = (tx.clone(), tx.clone(), tx.clone());
+            let mut first: Waiting<Sent> = Box::pin(async move { first.send(vec![2; 800]).await });
+            if sink {
+                Pin::new(&mut first_sink).start_send(vec![2; 800].into()).unwrap();
+                assert!(must_wait(&mut first_sink));
+            } else {
+                assert!(poll_once(&mut first).is_pending());
+            }
+            let waiting = tokio::spawn(async move { second.send(vec![3; 300]).await });
+            settle().await;
+            assert!(!waiting.is_finished(), "it would fit, and is not its turn");
+            drop((first, first_sink));
+            settle().await;
+            assert!(waiting.is_finished(), "sink: {sink}, {:?}", tx.monitor().stats());
+        }
     });
 }

@@ -38,8 +38,10 @@ impl Core {
         passed
     }
 
-    /// A message that was reserved turned out to be none: drainers may have waited for it, and receivers do not.
+    /// A message that was reserved turned out to be none: drainers may have waited for it, or senders for the memory
+    /// before it, and receivers do not come for it.
     pub(super) fn abandoned(&self) {
+        self.leave_what_was_read();
         self.drainers.wake_all();
     }
 }

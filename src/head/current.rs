@@ -60,7 +60,19 @@ impl Current {
 
     /// Whether messages can be taken quickly at all, which costs `take_quickly` nothing.
     pub(super) fn take_quickly_unless(&mut self, slowly: bool) {
-        self.quick_from = if slowly { usize::MAX } else { QUICK_FROM };
+        self.quick_from = if slowly || self.has_padding() { usize::MAX } else { QUICK_FROM };
+    }
+
+    /// Whether there is padding among the messages that are known to be committed.
+    fn has_padding(&self) -> bool {
+        self.claim.segment().abandoned() > 0
+    }
+
+    /// Leaves padding behind that comes next: whoever took the last message before it may never come again.
+    pub(super) fn skip_padding(&mut self) {
+        if self.has_padding() {
+            self.outlook();
+        }
     }
 
     /// How many of them were not taken yet.
@@ -73,6 +85,10 @@ impl Current {
         while self.claim.remaining() > 0 {
             if self.claim.readable() == 0 && !wait_briefly(|| self.claim.look() > 0) {
                 return Some(Outlook::Stalled);
+            }
+            if self.has_padding() {
+                // Of what is taken quickly nobody looks what lies behind.
+                self.quick_from = usize::MAX;
             }
             if !matches!(self.claim.get(0), Content::Abandoned) {
                 return Some(Outlook::Readable);

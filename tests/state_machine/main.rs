@@ -6,9 +6,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod handles;
 mod model;
 mod ops;
 mod pending;
+mod receiving;
 mod sending;
 mod world;
 

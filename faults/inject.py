@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Puts the faults of `table.toml` into a copy of the crate, one at a time, and tells which suite notices.
+
+    faults/inject.py                     all of them: hours; goes on where it was stopped
+    faults/inject.py --only 'run' wake   those whose name or kind contains one of these words
+    faults/inject.py --part 1/2 --work a every second one, to have two going beside each other
+    faults/inject.py --check             only whether each still finds the text that it replaces
+    faults/inject.py --report            what is known by now, as a table
+
+Each fault names the suite that is tried `first`, as it is likely to notice. Results are lines of `target/faults.tsv`. A fault counts as caught by the first suite of which a test fails,
+or that does not end in time: a lost wakeup hangs.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = ROOT / "target" / "faults.tsv"
+
+# The suites that are quick to build and look at everything, the models, and all there is.
+QUICK = ["state_machine", "given_up", "hostile", "drained", "waiters", "safe_mode", "memory", "send_with", "strategies"]
+SUITES = {
+    "quick": (["cargo", "test", "--all-features", "--lib", *[a for name in QUICK for a in ("--test", name)]], {}, 180),
+    "models": (
+        ["cargo", "test", "--release", "--lib", "models"],
+        {"RUSTFLAGS": "--cfg turbostream_loom", "LOOM_MAX_DURATION": "240"},
+        600,
+    ),
+    "shuttles": (
+        ["cargo", "test", "--release", "--lib", "shuttles"],
+        {"RUSTFLAGS": "--cfg turbostream_shuttle"},
+        300,
+    ),
+    "tests": (["cargo", "test", "--all-features", "--tests", "--no-fail-fast"], {}, 600),
+}
+# What changes between threads is for the models first; what changes on one thread they mostly cannot see.
+# Shuttle knows no weak ordering.
+ORDER = {"ordering": ["models", "quick", "tests"]}
+USUAL = ["quick", "shuttles", "models", "tests"]
+FAILED = re.compile(r"^test (\S+)( - should panic)? \.\.\. FAILED")
+
+
+def faults():
+    return tomllib.loads((HERE / "table.toml").read_text())["fault"]
+
+
+def check():
+    bad = [f["name"] for f in faults() if (ROOT / f["file"]).read_text().count(f["search"]) != 1]
+    for name in bad:
+        print(f"does not apply: {name}")
+    return not bad
+
+
+def known():
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in lines}
+
+
+def command_of(suite):
+    """Also for a part of one: the name of a test binary, or of models."""
+    if suite in SUITES:
+        return *SUITES[suite], suite if suite in ("models", "shuttles") else "build"
+    if suite.startswith("models"):
+        command, extra, limit = SUITES["models"]
+        return [*command[:-1], suite], extra, limit, "models"
+    which = ["--lib"] if suite == "lib" else ["--test", suite]
+    return ["cargo", "test", "--all-features", *which], {}, 180, "build"
+
+
+class DoesNotCompile(Exception):
+    """Neither caught nor survived: the fault is none, or the crate is broken without it."""
+
+
+class Work:
+    """A copy of the crate, and where it is built."""
+
+    def __init__(self, at):
+        self.at = at.resolve()
+        self.tree = self.at / "tree"
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        shutil.rmtree(self.tree, ignore_errors=True)
+        for name in filter(None, names.split("\0")):
+            (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, self.tree / name)
+
+    def inject(self, fault):
+        path = self.tree / fault["file"]
+        original = path.read_text()
+        assert original.count(fault["search"]) == 1, f"does not apply: {fault['name']}"
+        path.write_text(original.replace(fault["search"], fault["replace"]))
+        return lambda: path.write_text(original)
+
+    def run(self, suite):
+        """`None` if all pass; otherwise what failed first."""
+        command, extra, limit, builds_in = command_of(suite)
+        env = os.environ | extra | {
+            "CARGO_TARGET_DIR": str(self.at / builds_in),
+            "CARGO_INCREMENTAL": "0",
+            "RUST_BACKTRACE": "0",
+        }
+        args = {"cwd": self.tree, "env": env, "text": True, "stdout": subprocess.PIPE}
+        built = subprocess.run([*command, "--no-run"], stderr=subprocess.STDOUT, **args)
+        if built.returncode != 0:
+            print(built.stdout[-3000:], file=sys.stderr)
+            raise DoesNotCompile
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, **args)
+        stop = threading.Timer(limit, lambda: os.killpg(process.pid, signal.SIGKILL))
+        stop.start()
+        began, caught = time.monotonic(), None
+        for line in process.stdout:
+            if failed := FAILED.match(line):
+                caught = failed[1]
+                # The state machine would make its case small first.
+                break
+        if caught or time.monotonic() - began >= limit:
+            stop.cancel()
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+            return caught or "(does not end)"
+        code = process.wait()
+        stop.cancel()
+        return None if code == 0 else f"(ends with {code})"
+
+
+def try_suites(work, fault, suites):
+    """The suite that noticed, and by which test."""
+    for suite in [fault["first"], *ORDER.get(fault["kind"], USUAL)]:
+        if ("first" if suite == fault["first"] else suite) in suites and (caught := work.run(suite)):
+            return suite, caught
+    return "survived", ""
+
+
+def report():
+    results = known()
+    total, caught = 0, 0
+    for fault in faults():
+        result = results.get(fault["name"])
+        if result is None:
+            continue
+        total += 1
+        caught += result[0] != "survived"
+        print(f"| {fault['kind']} | {fault['name']} | {' '.join(result[:2])} |")
+    print(f"\n{caught} of {total} caught, {len(faults()) - total} not tried")
+    return caught == total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument("--part", default="1/1")
+    parser.add_argument("--work", default="faults", help="name of the directory in target/, one for each that runs")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--again", action="store_true", help="also those that were tried")
+    parser.add_argument("--survivors", action="store_true", help="only those that were tried and survived")
+    parser.add_argument("--suites", nargs="+", default=["first", *SUITES], help="of these only")
+    options = parser.parse_args()
+    if options.check:
+        sys.exit(not check())
+    if options.report:
+        sys.exit(not report())
+    part, parts = map(int, options.part.split("/"))
+    work = Work(ROOT / "target" / options.work)
+    wanted = [f for f in faults() if any(w in f["name"] or w in f["kind"] for w in options.only)]
+    for fault in wanted[part - 1 :: parts]:
+        before = known().get(fault["name"])
+        survived = before is not None and before[0] == "survived"
+        if options.survivors and not survived or not options.survivors and before and not options.again:
+            continue
+        undo, began = work.inject(fault), time.monotonic()
+        try:
+            result = try_suites(work, fault, options.suites)
+        except DoesNotCompile:
+            print(f"does not compile: {fault['name']}", file=sys.stderr)
+            continue
+        finally:
+            undo()
+        line = "\t".join([fault["name"], *result, f"{time.monotonic() - began:.0f} s"])
+        print(line, flush=True)
+        with RESULTS.open("a") as results:
+            results.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+//! Ends of the channel that come and go.
+
+use std::rc::Rc;
+
+use turbostream::{Receiver, Sender};
+
+use crate::ops::Op;
+use crate::world::{Receiving, Sending, Sinking, World};
+
+const MOST_SENDERS: usize = 4;
+const MOST_RECEIVERS: usize = 3;
+
+impl World {
+    pub(crate) fn manage_handles(&mut self, op: Op) {
+        match op {
+            Op::CloneSender { who } => {
+                let Some((_, tx)) = self.sender(who) else { return };
+                self.add_sender(Sender::clone(&tx));
+            }
+            Op::DropSender { who } if !self.senders.is_empty() => {
+                let Sending { id, tx } = self.senders.swap_remove(who % self.senders.len());
+                self.cancel_all_of(id);
+                if Rc::try_unwrap(tx).is_ok() {
+                    self.sender_left();
+                }
+            }
+            Op::AddSink { who } => {
+                let Some((_, tx)) = self.sender(who) else { return };
+                if self.senders.len() + self.sinks.len() < MOST_SENDERS {
+                    self.model.senders += 1;
+                    let tx = Sender::clone(&tx);
+                    self.sinks.push(Sinking { tx, released: false, parked: None, flag: None });
+                }
+            }
+            Op::DropSink { who } if !self.sinks.is_empty() => {
+                let sink = self.sinks.swap_remove(who % self.sinks.len());
+                let held = !sink.released;
+                drop(sink);
+                if held {
+                    self.sender_left();
+                }
+            }
+            Op::CloneReceiver { who } => {
+                let Some(which) = self.receiver(who) else { return };
+                if self.receivers.len() + self.callbacks.len() < MOST_RECEIVERS {
+                    self.model.receivers += 1;
+                    let rx = Receiver::clone(&self.receivers[which].rx);
+                    self.add_receiver(rx);
+                }
+            }
+            Op::DropReceiver { who } => {
+                if let Some(Ok(rx)) = self.take_receiver(who) {
+                    self.drop_receiver(rx);
+                }
+            }
+            op => self.manage_other_ends(op),
+        }
+    }
+
+    pub(crate) fn manage_other_ends(&mut self, op: Op) {
+        match op {
+            Op::Downgrade { who } => {
+                let Some((_, tx)) = self.sender(who) else { return };
+                self.weak.push(tx.downgrade());
+            }
+            Op::Upgrade { which } if !self.weak.is_empty() => {
+                let upgraded = self.weak[which % self.weak.len()].upgrade();
+                assert_eq!(upgraded.is_some(), self.model.senders > 0);
+                if let Some(tx) = upgraded {
+                    self.add_sender(tx);
+                }
+            }
+            Op::Callback { who, batch } => self.register(who, batch),
+            Op::Unregister { which } if !self.callbacks.is_empty() => self.unregister(which),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn sender(&self, who: usize) -> Option<(usize, Rc<Sender>)> {
+        let sender = self.senders.get(who % self.senders.len().max(1))?;
+        Some((sender.id, Rc::clone(&sender.tx)))
+    }
+
+    pub(crate) fn sink(&self, who: usize) -> Option<usize> {
+        (!self.sinks.is_empty()).then(|| who % self.sinks.len())
+    }
+
+    pub(crate) fn receiver(&self, who: usize) -> Option<usize> {
+        (!self.receivers.is_empty()).then(|| who % self.receivers.len())
+    }
+
+    pub(crate) fn id(&mut self) -> usize {
+        self.next_id += 1;
+        self.next_id as usize
+    }
+
+    pub(crate) fn add_sender(&mut self, tx: Sender) {
+        if self.senders.len() + self.sinks.len() < MOST_SENDERS {
+            let id = self.id();
+            self.model.senders += 1;
+            self.senders.push(Sending { id, tx: Rc::new(tx) });
+        }
+    }
+
+    pub(crate) fn sender_left(&mut self) {
+        self.model.senders -= 1;
+        if self.model.senders == 0 {
+            self.closed();
+        }
+    }
+
+    pub(crate) fn closed(&mut self) {
+        self.model.closed = true;
+        self.model.switched();
+    }
+
+    pub(crate) fn add_receiver(&mut self, rx: Receiver) {
+        let id = self.id();
+        self.receivers.push(Receiving { id, rx: Rc::new(rx), polled: None });
+    }
+
+    /// A receiver with nothing under way; or not, if a future of it was forgotten.
+    pub(crate) fn take_receiver(&mut self, who: usize) -> Option<Result<Receiver, Rc<Receiver>>> {
+        let which = self.receiver(who)?;
+        let Receiving { id, rx, .. } = self.receivers.swap_remove(which);
+        self.cancel_all_of(id);
+        Some(Rc::try_unwrap(rx).inspect_err(|_| self.forgotten_receivers += 1))
+    }
+
+    pub(crate) fn drop_receiver(&mut self, rx: Receiver) {
+        drop(rx);
+        self.model.receivers -= 1;
+        if self.model.receivers == 0 {
+            self.closed();
+            if self.model.len() > 0 {
+                self.discarded_from = self.model.front();
+            }
+            self.model.discard();
+        }
+    }
+
+    /// Whether something before this ordinal was dropped because nobody was left to read it.
+    pub(crate) fn discarded_before(&self, ordinal: u64) -> bool {
+        self.discarded_from.is_some_and(|from| from < ordinal)
+    }
+}

@@ -1,0 +1,120 @@
+//! Operations of receivers, and what the model makes of what they got.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::time::Instant;
+use turbostream::{Batch, RecvTimeoutError, TryRecvError};
+
+use crate::model::Kept;
+use crate::ops::RecvBy;
+use crate::pending::{Flag, Outcome, What};
+use crate::world::World;
+
+impl World {
+    pub(crate) fn recv(&mut self, who: usize, by: RecvBy, keep: bool) {
+        let Some(which) = self.receiver(who) else { return };
+        let (owner, rx) = (self.receivers[which].id, Rc::clone(&self.receivers[which].rx));
+        match by {
+            RecvBy::Try => match rx.try_recv() {
+                Ok(message) => self.received(Some(message), keep),
+                Err(TryRecvError::Closed) => self.received(None, keep),
+                Err(_) => assert!(!self.model.must_be_readable() && !self.model.must_be_ended(), "not empty"),
+            },
+            RecvBy::Wait => self.start(owner, What::Recv { deadline: None }, keep, async move {
+                Outcome::Received(rx.recv().await)
+            }),
+            RecvBy::Timeout(limit) => {
+                let deadline = Some(Instant::now() + limit);
+                self.start(owner, What::Recv { deadline }, keep, async move {
+                    match rx.recv_timeout(limit).await {
+                        Ok(message) => Outcome::Received(Some(message)),
+                        Err(RecvTimeoutError::Closed) => Outcome::Received(None),
+                        Err(_) => Outcome::TimedOut,
+                    }
+                });
+            }
+            RecvBy::Poll | RecvBy::Stream => {
+                drop(rx);
+                self.poll_receiver(which, matches!(by, RecvBy::Stream), keep);
+            }
+            RecvBy::Batch(limit) => self.start(owner, What::RecvBatch { limit }, keep, async move {
+                Outcome::ReceivedBatch(rx.recv_batch(limit).await)
+            }),
+            RecvBy::Batches(limit) => self.start(owner, What::RecvBatch { limit }, keep, async move {
+                Outcome::ReceivedBatch(rx.batches(limit).next().await)
+            }),
+            RecvBy::Many(limit) => {
+                let into = Rc::default();
+                let what = What::RecvMany { limit, into: Rc::clone(&into) };
+                self.start(owner, what, keep, async move {
+                    let mut messages = Vec::new();
+                    let count = rx.recv_many(&mut messages, limit).await;
+                    into.replace(messages);
+                    Outcome::ReceivedMany(count)
+                });
+            }
+        }
+    }
+
+    pub(crate) fn poll_receiver(&mut self, which: usize, as_stream: bool, keep: bool) {
+        let receiver = &mut self.receivers[which];
+        let (flag, waker) = Flag::new();
+        let mut cx = Context::from_waker(&waker);
+        let polled = match Rc::get_mut(&mut receiver.rx) {
+            Some(rx) if as_stream => Pin::new(rx).poll_next(&mut cx),
+            _ => receiver.rx.poll_recv(&mut cx),
+        };
+        receiver.polled = polled.is_pending().then_some(flag);
+        match polled {
+            Poll::Ready(message) => self.received(message, keep),
+            Poll::Pending => {
+                assert!(!self.model.must_be_readable() && !self.model.must_be_ended(), "not ready")
+            }
+        }
+    }
+
+    pub(crate) fn received(&mut self, message: Option<Bytes>, keep: bool) {
+        self.note_switches();
+        match message {
+            Some(message) => {
+                self.model.take(&message);
+                self.keep(Kept::message(message), keep);
+            }
+            None => assert!(self.model.must_be_ended(), "ended early"),
+        }
+    }
+
+    pub(crate) fn received_batch(&mut self, batch: Option<Batch>, limit: usize, keep: bool) {
+        self.note_switches();
+        match batch {
+            Some(batch) => {
+                assert!((1..=limit.max(1)).contains(&batch.len()));
+                self.model.take_batch(&batch);
+                self.keep(Kept::batch(batch), keep);
+            }
+            None => assert!(self.model.must_be_ended(), "ended early"),
+        }
+    }
+
+    pub(crate) fn register(&mut self, who: usize, batch: bool) {
+        let Some(Ok(rx)) = self.take_receiver(who) else { return };
+        let called = Arc::clone(&self.called);
+        self.callbacks.push(if batch {
+            rx.on_batch(3, move |batch| called.lock().unwrap().extend(batch))
+        } else {
+            rx.on_message(move |message| called.lock().unwrap().push(message))
+        });
+    }
+
+    pub(crate) fn unregister(&mut self, which: usize) {
+        let callback = self.callbacks.swap_remove(which % self.callbacks.len());
+        let rx = callback.unregister().now_or_never().expect("it is not being called");
+        self.take_called();
+        self.add_receiver(rx);
+    }
+}
