@@ -102,50 +102,55 @@ impl Plan {
         Arc::clone(&self.strategy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the strategy wants to be asked.
+    /// Whether the strategy wants to be asked. It is at each message that is `attached`, if it wants to be at a number of
+    /// bytes, be it more than a segment has room for: such a message takes less room than it has bytes.
     #[inline(always)]
-    pub(super) fn is_due(&self, fill: Fill) -> bool {
+    pub(super) fn is_due(&self, fill: Fill, attached: bool) -> bool {
+        // Once, as they may change between two looks.
         let limits = self.load_limits();
-        (limits >> SEQUENCE_SHIFT ^ fill.sequence) & SEQUENCE_MASK != 0
+        (attached && limits & COUNTS_BYTES != 0)
+            || !are_limits_of(fill.sequence, limits)
             || fill.messages as u64 >= limits >> MESSAGES_SHIFT & MESSAGES_MASK
             || fill.bytes as u64 >= limits & BYTES_MASK
     }
 
-    /// Whether the strategy wants to be asked at a number of bytes, be it more than a segment has room for: there may be
-    /// payloads that travel by reference.
-    pub(super) fn counts_bytes(&self) -> bool {
-        self.load_limits() & COUNTS_BYTES != 0
-    }
-
     #[inline(always)]
-    pub(super) fn load_limits(&self) -> u64 {
+    fn load_limits(&self) -> u64 {
         // ORDERING: Relaxed: the limits only decide when the strategy is asked.
         self.limits.load(Ordering::Relaxed)
     }
 
-    /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before it was asked
-    /// anything. If they have changed meanwhile, whoever is due then asks again.
-    pub(super) fn ask_limits(&self, seen: u64, sequence: u64, base: Base, active: &ActiveSegment) {
-        let limits = pack(self.capacity, base, ask(&self.strategies, &*self.strategy(), active));
-        self.exchange(seen, sequence, limits);
+    /// The limits for somebody who is about to look at the active segment, and to ask for new ones.
+    pub(super) fn limits_to_replace(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release in `exchange`: whoever replaces limits has seen of the segment what
+        // they were made of.
+        self.limits.load(Ordering::Acquire)
     }
 
-    /// After the first message of the segment at `sequence`: the limits right after a switch.
+    /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before the active segment
+    /// was looked at. False if they have changed meanwhile, maybe by somebody who has seen less of it.
+    pub(super) fn ask_limits(&self, seen: u64, sequence: u64, base: Base, active: &ActiveSegment) -> bool {
+        let limits = pack(self.capacity, base, ask(&self.strategies, &*self.strategy(), active));
+        self.exchange(seen, sequence, limits)
+    }
+
+    /// After the first message of the segment at `sequence`: the limits right after a switch, unless somebody behind it
+    /// was quicker, who knows of more.
     pub(super) fn begin(&self, sequence: u64) {
         // ORDERING: Relaxed: `swap` changes both under its lock; if it is halfway, they bear different counts of swaps,
         // and whoever writes next asks.
         let (first, seen) = (self.first_limits.load(Ordering::Relaxed), self.load_limits());
-        if (first ^ seen) & SWAPS_MASK == 0 {
+        if (first ^ seen) & SWAPS_MASK == 0 && !are_limits_of(sequence, seen) {
             self.exchange(seen, sequence, first);
         }
     }
 
-    /// Sets limits for the segment at `sequence`, unless they are no longer those that were `seen`.
-    fn exchange(&self, seen: u64, sequence: u64, limits: u64) {
+    /// Sets limits for the segment at `sequence`; false if they are no longer those that were `seen`.
+    fn exchange(&self, seen: u64, sequence: u64, limits: u64) -> bool {
         let fill = limits & (COUNTS_BYTES | MESSAGES_MASK << MESSAGES_SHIFT | BYTES_MASK);
         let new = seen & SWAPS_MASK | (sequence & SEQUENCE_MASK) << SEQUENCE_SHIFT | fill;
-        // ORDERING: Relaxed, as in `load_limits`.
-        let _ = self.limits.compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed);
+        // ORDERING: Release, see `limits_to_replace`.
+        self.limits.compare_exchange(seen, new, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// Puts another strategy in place; returns the old one.
@@ -195,6 +200,12 @@ impl Core {
         // the message.
         self.plan.timed.load(Ordering::Relaxed)
     }
+}
+
+/// Whether limits bear this sequence.
+#[inline(always)]
+fn are_limits_of(sequence: u64, limits: u64) -> bool {
+    (limits >> SEQUENCE_SHIFT ^ sequence) & SEQUENCE_MASK == 0
 }
 
 /// The limits right after a switch, and whether time alone can make the strategy switch.

@@ -153,11 +153,10 @@ impl Core {
             self.switch_place(sequence, Switch::Full);
             return true;
         }
-        let Some((active, base)) = self.active_segment_and_base(sequence) else { return true };
-        let limits = self.plan.load_limits();
-        if !self.plan.should_switch(&active) {
-            self.plan.ask_limits(limits, sequence, base, &active);
-            return false;
+        match self.strategy_wants_switch(sequence) {
+            None => return true,
+            Some(false) => return false,
+            Some(true) => {}
         }
         if self.is_backlogged() {
             // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
@@ -170,6 +169,22 @@ impl Core {
         }
         self.switch_place(sequence, Switch::Strategy);
         true
+    }
+
+    /// Asks the strategy about the place at `sequence`; if it does not want a switch, also from what fill on it wants to
+    /// be asked again. Nothing if there is nothing to switch.
+    fn strategy_wants_switch(&self, sequence: u64) -> Option<bool> {
+        loop {
+            // First: what others have written meanwhile must not be missing in the limits that take the place of theirs.
+            let limits = self.plan.limits_to_replace();
+            let (active, base) = self.active_segment_and_base(sequence)?;
+            if self.plan.should_switch(&active) {
+                return Some(true);
+            }
+            if self.plan.ask_limits(limits, sequence, base, &active) {
+                return Some(false);
+            }
+        }
     }
 
     /// Sealed segments take three quarters of the memory: sealing another before it is full would serve no

@@ -105,10 +105,9 @@ impl Core {
         }
     }
 
-    /// What is attached takes less room than it has bytes: a strategy that counts those is asked each time.
     #[inline(always)]
     fn is_to_ask(&self, sequence: u64, slot: &Slot, attached: bool) -> bool {
-        (attached && self.plan.counts_bytes()) || self.plan.is_due(Fill::with(sequence, slot.filled()))
+        self.plan.is_due(Fill::with(sequence, slot.filled()), attached)
     }
 
     /// Accepts the first of `payloads`, and with it those behind it that the same reservation has room for, or says why
@@ -152,7 +151,7 @@ impl Core {
             awaited |= self.pool.segment(slot.segment).fill(&slot, payload.as_slice());
         }
         self.tell(sequence, start, run_awaited, awaited);
-        if self.plan.is_due(Fill::with(sequence, filled)) {
+        if self.plan.is_due(Fill::with(sequence, filled), false) {
             self.consider_switch(sequence);
         }
     }

@@ -198,3 +198,39 @@ fn a_message_is_written_in_place_while_another_writer_and_a_reader_go_on() {
         assert_fifo(&messages, &[&["a1"], &["b1", "b2"]]);
     });
 }
+
+/// Segments have room for some payloads by reference and some that are not.
+fn bytes_are_counted(limit: usize) -> (Sender, Receiver) {
+    let some = small(4).segment_bytes(256).segment_messages(8).max_bytes(4 * 450).max_message_bytes(300);
+    open_as_it_is(some.strategy(crate::ByteCount(limit)).on_demand(false))
+}
+
+fn large() -> Bytes {
+    Bytes::from(vec![7; 260])
+}
+
+#[test]
+fn bytes_by_reference_count_whoever_asked_last() {
+    explore_within(1, "bytes_by_reference_count_whoever_asked_last", || {
+        let (tx, rx) = bytes_are_counted(600);
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || tx1.try_send(large()).unwrap());
+        tx.try_send(large()).unwrap();
+        other.join().unwrap();
+        tx.try_send([7; 90]).unwrap();
+        assert_eq!(drain(&rx).len(), 3, "610 bytes, and the limit is 600");
+    });
+}
+
+#[test]
+fn bytes_by_reference_count_before_the_first_message_is_told_of() {
+    explore_within(1, "bytes_by_reference_count_before_the_first_message_is_told_of", || {
+        let (tx, rx) = bytes_are_counted(400);
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || tx1.try_send(large()).unwrap());
+        send(&tx, "1");
+        other.join().unwrap();
+        tx.try_send([7; 140]).unwrap();
+        assert_eq!(drain(&rx).len(), 3, "401 bytes, and the limit is 400");
+    });
+}
