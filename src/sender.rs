@@ -257,13 +257,6 @@ impl Sender {
         &self,
         mut write: impl FnMut(Turn) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        /// Whoever is next is not to wait for one that has left: that was done, given up, or panicked.
-        struct WakesNext<'a>(&'a Sender);
-        impl Drop for WakesNext<'_> {
-            fn drop(&mut self) {
-                self.0.wake_next();
-            }
-        }
         let _next = WakesNext(self);
         self.core.pool().space.until(|attempt| self.write_in_turn(attempt, &mut write)).await
     }
@@ -271,8 +264,14 @@ impl Sender {
     /// After having waited: the next in the list may find room too.
     pub(crate) fn wake_next(&self) {
         let space = &self.core.pool().space;
-        if space.waiting() > 0 && self.core.has_room() {
+        if space.waiting() == 0 {
+            return;
+        }
+        if self.core.has_room() {
             space.wake(self.core.pool().capacity().messages);
+        } else {
+            // A segment may have been sealed after all of it was read, and no receiver come since: that wakes too.
+            self.core.leave_what_was_read();
         }
     }
 
@@ -436,6 +435,15 @@ impl Sender {
             }
             self.core.remove_sender();
         }
+    }
+}
+
+/// Whoever is next is not to wait for one that has left: that was done, given up, or panicked.
+pub(crate) struct WakesNext<'a>(pub(crate) &'a Sender);
+
+impl Drop for WakesNext<'_> {
+    fn drop(&mut self) {
+        self.0.wake_next();
     }
 }
 

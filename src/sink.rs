@@ -1,5 +1,6 @@
 //! The writing end as a sink.
 
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,7 +11,7 @@ use tokio::task::coop;
 use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
 use crate::payload::Payload;
-use crate::sender::Sender;
+use crate::sender::{Sender, WakesNext};
 
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
 /// flushes and gives up this handle's claim on the channel.
@@ -87,19 +88,22 @@ impl Sender {
                 result => return Poll::Ready(result),
             }
         }
-        let mut waiter = std::mem::take(&mut self.waiter);
+        let mut waiter = mem::take(&mut self.waiter);
         let space = &self.core().pool().space;
+        let next = WakesNext(self);
         let polled = space.poll_until(&mut waiter, cx, |attempt| self.attempt_in_turn(payload, attempt));
-        self.waiter = waiter;
-        if polled.is_ready() {
-            self.wake_next();
+        if polled.is_pending() {
+            mem::forget(next);
+        } else {
+            drop(next);
         }
+        self.waiter = waiter;
         polled
     }
 
     /// Gives up the place among those who wait for room: nobody polls this handle for now.
     pub(crate) fn stop_waiting(&mut self) {
-        let mut waiter = std::mem::take(&mut self.waiter);
+        let mut waiter = mem::take(&mut self.waiter);
         if waiter.leave(&self.core().pool().space) {
             self.wake_next();
         }

@@ -109,7 +109,7 @@ impl Core {
     ///
     /// For a sender who finds no room: no receiver may be about to take a turn.
     #[cold]
-    pub(super) fn leave_what_was_read(&self) -> bool {
+    pub(crate) fn leave_what_was_read(&self) -> bool {
         let mut after = Aftermath::default();
         let mut head = self.lock_head();
         let recycled = head.leave_read(self, &mut after);

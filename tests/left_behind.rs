@@ -1,0 +1,117 @@
+//! Who waits behind a sender that leaves, or that waits for more: polled by hand.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use bytes::Bytes;
+use common::paused;
+use futures::SinkExt;
+use turbostream::{MessageCount, ReadMode, Receiver, Sender, TrySendError};
+
+/// Segments of four messages and 200 bytes, 360 bytes of memory each; what is longer travels by reference.
+const SEGMENT: usize = 200 + 4 * 8 + 128;
+
+fn tiny(max_bytes: usize) -> (Sender, Receiver) {
+    turbostream::builder()
+        .segment_bytes(200)
+        .segment_messages(4)
+        .max_bytes(max_bytes)
+        .max_message_bytes(max_bytes - SEGMENT)
+        .read_mode(ReadMode::ZeroCopy)
+        .strategy(MessageCount(1000))
+        .build()
+        .expect("a valid configuration")
+}
+
+fn large(len: usize) -> Bytes {
+    Bytes::from(vec![7; len])
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn new() -> (Arc<Self>, Waker) {
+        let woken = Arc::new(Self::default());
+        (Arc::clone(&woken), Waker::from(woken))
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// The room is what a segment leaves that was sealed after all of it was read, and that no receiver comes for.
+#[test]
+fn behind_a_sender_that_gives_up_there_is_room_in_what_was_read() {
+    paused(async {
+        let (tx, rx) = tiny(2 * SEGMENT + 99);
+        for _ in 0..4 {
+            tx.try_send("lent").unwrap();
+        }
+        let lent = rx.recv_batch(4).await.unwrap();
+        let noop = &mut Context::from_waker(Waker::noop());
+        let mut first = Box::pin(tx.send(large(201)));
+        assert!(first.as_mut().poll(noop).is_pending(), "both segments are taken, and 99 bytes are left");
+        tx.try_send("read").unwrap();
+        assert_eq!(rx.try_recv().unwrap(), "read");
+        assert!(matches!(tx.try_send(large(201)), Err(TrySendError::Full(_))));
+
+        let (woken, waker) = Woken::new();
+        let cx = &mut Context::from_waker(&waker);
+        let mut second = pin!(tx.send("second"));
+        let polled = second.as_mut().poll(cx);
+        drop(first);
+        assert!(polled.is_ready() || woken.take(), "nobody is before it, and all was read");
+        assert!(second.poll(cx).is_ready());
+        drop(lent);
+    });
+}
+
+/// A waker that panics when nobody needs it any more.
+struct Unwanted;
+
+impl Wake for Unwanted {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        panic!("a waker of the user");
+    }
+}
+
+#[test]
+fn behind_a_sink_whose_waker_panics_there_is_room() {
+    paused(async {
+        let (tx, rx) = tiny(2 * SEGMENT + 420);
+        tx.try_send(large(201)).unwrap();
+        let noop = &mut Context::from_waker(Waker::noop());
+        let mut sink = tx.clone();
+        sink.start_send_unpin(large(600)).unwrap();
+        let unwanted = Waker::from(Arc::new(Unwanted));
+        assert!(sink.poll_ready_unpin(&mut Context::from_waker(&unwanted)).is_pending());
+        drop(unwanted); // the channel has one
+
+        let (woken, waker) = Woken::new();
+        let cx = &mut Context::from_waker(&waker);
+        let mut second = pin!(tx.send(large(210)));
+        assert!(second.as_mut().poll(cx).is_pending(), "there is room for it, and another comes first");
+        let polled = catch_unwind(AssertUnwindSafe(|| sink.poll_ready_unpin(noop)));
+        assert!(polled.is_err());
+        assert!(woken.take(), "nobody is before it");
+        assert!(second.poll(cx).is_ready());
+        drop((sink, rx));
+    });
+}
