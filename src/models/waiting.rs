@@ -259,3 +259,24 @@ fn a_reader_sleeps_for_a_writer_that_gives_up() {
         writer.join().unwrap();
     });
 }
+
+#[test]
+fn a_sender_waits_for_bytes_that_the_pool_is_not_told_of() {
+    explore("a_sender_waits_for_bytes_that_the_pool_is_not_told_of", || {
+        let (tx, rx) =
+            open(small(2).segment_messages(4).segment_bytes(200).max_bytes(2000).max_message_bytes(1000));
+        for len in [201, 202, 203] {
+            tx.try_send(Bytes::from(vec![7; len])).unwrap();
+        }
+        assert_eq!(rx.try_recv().unwrap().len(), 201);
+        let reader = thread::spawn(move || {
+            for _ in 0..2 {
+                block_on(rx.recv()).unwrap();
+            }
+            rx
+        });
+        block_on(tx.send(Bytes::from(vec![7; 1000]))).unwrap();
+        let rx = reader.join().unwrap();
+        assert_eq!(drain(&rx).len(), 1);
+    });
+}
