@@ -48,7 +48,7 @@ impl Attempt {
     const WOKEN: Self = Self { enlisted: false, first: true };
 }
 
-/// Counts its waiter for as long as it lives.
+/// Counts its waiter for as long as it lives: longer than its spot.
 struct Enlisted<'a> {
     list: &'a WaitList,
     in_front: bool,
@@ -102,11 +102,26 @@ impl WaitList {
         Attempt { enlisted: true, first: in_front || ahead == 0 }
     }
 
+    /// After the spot was given up.
     fn uncount(&self, in_front: bool) {
-        // ORDERING: Relaxed: a waker that still counts a waiter too many does no harm.
+        // ORDERING: Relaxed: a waker that still counts a waiter too many in the queue does no harm.
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if in_front {
             self.in_front.fetch_sub(1, Ordering::Relaxed);
+            // ORDERING: SeqCst fence, against the one in `notify_each`: either the waker sees that this one has left, or
+            // the wake that it left in front is found here.
+            fence(Ordering::SeqCst);
+            if self.in_front.load(Ordering::Relaxed) == 0 {
+                self.pass_to_queue();
+            }
+        }
+    }
+
+    /// A wake that found nobody in front any more goes to the queue.
+    fn pass_to_queue(&self) {
+        let mut spot = pin!(Spot::new(self.notify(true).notified(), true));
+        if spot.as_mut().notified().enable() {
+            self.notify_one(&self.queue);
         }
     }
 
@@ -118,13 +133,15 @@ impl WaitList {
         loop {
             {
                 let notify = self.notify(in_front);
+                // Before the spot, so that it is dropped after it.
+                let (_enlisted, last);
                 let mut spot = pin!(Spot::new(notify.notified(), in_front));
                 let mut notified = spot.as_mut().notified();
                 while notified.as_mut().enable() {
                     // A wake from before, when nobody waited for it: the attempt below sees what it was about.
                     notified.set(notify.notified());
                 }
-                let (_enlisted, last) = self.enlist(in_front);
+                (_enlisted, last) = self.enlist(in_front);
                 if let Some(value) = attempt(last) {
                     return value;
                 }
@@ -198,12 +215,18 @@ impl WaitList {
         self.notify_each(self.waiting());
     }
 
-    /// Who is in front and leaves at this moment may take a wake along: the queue gets as many of its own.
+    /// Those in front first.
     fn notify_each(&self, waiters: usize) {
         // ORDERING: Relaxed, behind the fence as `waiting` is.
         let in_front = self.in_front.load(Ordering::Relaxed).min(waiters);
-        (0..in_front).for_each(|_| self.notify_one(self.notify(true)));
-        (0..waiters).for_each(|_| self.notify_one(&self.queue));
+        let mut in_queue = waiters - in_front;
+        if in_front > 0 {
+            (0..in_front).for_each(|_| self.notify_one(self.notify(true)));
+            // ORDERING: SeqCst fence, against the one in `uncount`. Of those who left meanwhile none may have had a wake.
+            fence(Ordering::SeqCst);
+            in_queue += in_front.saturating_sub(self.in_front.load(Ordering::Relaxed));
+        }
+        (0..in_queue).for_each(|_| self.notify_one(&self.queue));
     }
 
     fn notify_one(&self, notify: &Notify) {
@@ -273,10 +296,10 @@ impl PollWaiter {
 
     /// Gives the spot up, and tells whether there was one; a wake that came meanwhile goes to the next in the list.
     pub(crate) fn leave(&mut self, list: &WaitList) -> bool {
-        let spot = self.spot.take();
-        if let Some(spot) = &spot {
-            list.uncount(spot.in_front);
-        }
-        spot.is_some()
+        let Some(spot) = self.spot.take() else { return false };
+        let in_front = spot.in_front;
+        drop(spot);
+        list.uncount(in_front);
+        true
     }
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -113,5 +114,41 @@ fn behind_a_sink_whose_waker_panics_there_is_room() {
         assert!(woken.take(), "nobody is before it");
         assert!(second.poll(cx).is_ready());
         drop((sink, rx));
+    });
+}
+
+#[test]
+fn one_message_wakes_one_receiver_whoever_was_woken_in_vain_before() {
+    paused(async {
+        let (tx, rx) = tiny(4 * SEGMENT);
+        let recv = |waiters: &mut VecDeque<_>| {
+            let (woken, waker) = Woken::new();
+            let rx = rx.clone();
+            let mut recv = Box::pin(async move { rx.recv().await });
+            assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            waiters.push_back((recv, woken, waker));
+        };
+        let mut waiters = VecDeque::new();
+        (0..4).for_each(|_| recv(&mut waiters));
+        let mut wakes = 0;
+        for message in 0..100 {
+            tx.try_send("message").unwrap();
+            if message == 0 {
+                rx.try_recv().unwrap();
+            }
+            for _ in 0..waiters.len() {
+                let (mut receiving, woken, waker) = waiters.pop_front().unwrap();
+                if woken.take() {
+                    wakes += 1;
+                    if receiving.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                        recv(&mut waiters);
+                        continue;
+                    }
+                }
+                waiters.push_back((receiving, woken, waker));
+            }
+        }
+        assert_eq!(rx.len(), 0);
+        assert!(wakes <= 100 + 100 / 4, "one for each message, and one where a segment is left: {wakes}");
     });
 }

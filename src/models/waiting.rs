@@ -1,6 +1,8 @@
 //! Who sleeps, who wakes whom, and who is left behind.
 
 use super::*;
+use crate::sync::{AtomicBool, Ordering};
+use crate::wake::WaitList;
 
 #[test]
 fn two_receivers_are_woken_and_one_cancels() {
@@ -278,5 +280,38 @@ fn a_sender_waits_for_bytes_that_the_pool_is_not_told_of() {
         block_on(tx.send(Bytes::from(vec![7; 1000]))).unwrap();
         let rx = reader.join().unwrap();
         assert_eq!(drain(&rx).len(), 1);
+    });
+}
+
+#[test]
+fn who_is_in_front_leaves_while_it_is_woken() {
+    explore("who_is_in_front_leaves_while_it_is_woken", || {
+        let list = Arc::new(WaitList::new());
+        let come = Arc::new(AtomicBool::new(false));
+        let mut in_front = Box::pin({
+            let list = Arc::clone(&list);
+            async move { list.until(|_| None::<()>).await }
+        });
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        assert!(in_front.as_mut().poll(&mut cx).is_pending());
+        list.wake(1);
+        assert!(in_front.as_mut().poll(&mut cx).is_pending(), "woken in vain");
+        let waiter = thread::spawn({
+            let (list, come) = (Arc::clone(&list), Arc::clone(&come));
+            move || block_on(list.until(|_| come.swap(false, Ordering::Relaxed).then_some(())))
+        });
+        let waking = thread::spawn({
+            let list = Arc::clone(&list);
+            move || {
+                // An exchange: loom lets a store slip in before the exchange that did not see it.
+                come.swap(true, Ordering::Relaxed);
+                list.wake(1);
+            }
+        });
+        drop(in_front);
+        waking.join().unwrap();
+        waiter.join().unwrap();
+        assert_eq!(list.waiting(), 0);
     });
 }
