@@ -137,7 +137,7 @@ impl Core {
     pub(crate) fn new(config: Config) -> Self {
         let alarm = Arc::new(Alarm::new());
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
-        let plan = Plan::new(config.strategy, config.capacity);
+        let plan = Plan::new(config.strategy, config.capacity, config.first_sequence);
         let tasks = Tasks::new();
         Self {
             capacity: config.capacity,

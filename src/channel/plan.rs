@@ -70,12 +70,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(strategy: Box<dyn SwitchStrategy>, capacity: Capacity) -> Self {
+    /// For segments from the one at sequence `first` on.
+    pub(super) fn new(strategy: Box<dyn SwitchStrategy>, capacity: Capacity, first: u64) -> Self {
         let strategies = UserCode::default();
         let (limits, timed) = first_answers(&strategies, &*strategy, capacity);
         Self {
             capacity,
-            limits: AtomicU64::new(0),
+            // Of no segment that there will be soon, so that the first message sets those of its own.
+            limits: AtomicU64::new((first.wrapping_sub(1) & SEQUENCE_MASK) << SEQUENCE_SHIFT),
             first_limits: AtomicU64::new(limits),
             timed: AtomicBool::new(timed),
             strategy: RwLock::new(Arc::from(strategy)),
