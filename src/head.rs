@@ -272,9 +272,7 @@ impl Head {
     /// the way of nearly all messages.
     #[inline]
     pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
-        let (message, released) = self.current.as_mut()?.take_quickly(mode)?;
-        self.released += released;
-        Some(message)
+        self.current.as_mut()?.take_quickly(mode, &mut self.released)
     }
 
     /// Takes the next message; [`look`](Self::look) has found it readable.

@@ -101,20 +101,20 @@ impl Current {
 
     /// See [`Head::take_quickly`](super::Head::take_quickly).
     #[inline]
-    pub(super) fn take_quickly(&mut self, mode: ReadMode) -> Option<(Bytes, usize)> {
+    pub(super) fn take_quickly(&mut self, mode: ReadMode, released: &mut usize) -> Option<Bytes> {
         if self.claim.readable() < self.quick_from {
             return None;
         }
         let Some((offset, len)) = self.claim.inline_next() else {
             let payload = self.claim.take_attached()?;
-            let len = payload.len();
-            self.taken_bytes += len as u64;
-            return Some((payload, len));
+            self.taken_bytes += payload.len() as u64;
+            *released += payload.len();
+            return Some(payload);
         };
         let message = self.pieces.message(mode, offset, len)?;
         self.taken_bytes += len as u64;
         self.claim.advance();
-        Some((message, 0))
+        Some(message)
     }
 
     /// Takes the next message, which is readable. Also returns how many bytes of it travelled by reference.
