@@ -41,6 +41,8 @@ pub enum ReadMode {
 #[non_exhaustive]
 pub enum WhenFull {
     /// `send` waits for room, first come first served: the default.
+    ///
+    /// That is about memory: as long as the segment that is being written has room for a message, anybody gets it.
     #[default]
     Wait,
     /// `send` returns [`SendError::Full`](crate::SendError::Full) at once.

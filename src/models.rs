@@ -48,7 +48,7 @@ fn open_as_it_is(builder: Builder) -> (Sender, Receiver) {
     (tx, rx)
 }
 
-/// Most models are explored with two preemptions; the two with the most steps with one.
+/// Most models are explored with two preemptions; those with the most steps with one.
 fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     explore_within(2, name, model);
 }

@@ -1,4 +1,4 @@
-//! The only file that names std atomics, cells and `Notify`; everything else imports them from here, so
+//! The only file that names std atomics, `UnsafeCell` and `Notify`; what models look at imports them from here, so
 //! that under `--cfg turbostream_loom` the very same code runs on loom's model of them, and under
 //! `--cfg turbostream_shuttle` on shuttle's.
 

@@ -275,13 +275,6 @@ impl Core {
         }
     }
 
-    /// What is left of a writer that panicked, for models, which cannot look into a panic.
-    #[cfg(all(test, turbostream_loom))]
-    pub(crate) fn reserve_and_give_up(&self) {
-        let (sequence, slot) = self.reserve(1, Turn::Newcomer).unwrap();
-        drop(Reservation { core: self, sequence, slot: Some(slot), referenced: 0 });
-    }
-
     /// Sees to it that the active segment has room for `len` bytes, without taking it; true if it had to be opened.
     fn make_room(&self, len: usize, turn: Turn) -> Result<bool, Refusal> {
         let (mut opened, mut switch) = (false, None);

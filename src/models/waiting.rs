@@ -200,7 +200,7 @@ fn padding_is_nothing_to_wait_for() {
         assert_eq!(rx.try_recv().unwrap(), "1");
         let tx1 = tx.clone();
         let drainer = thread::spawn(move || block_on(tx1.drained()).unwrap());
-        tx.core().reserve_and_give_up();
+        tx.core().give_up(1);
         drainer.join().unwrap();
         block_on(tx.drained()).unwrap();
         assert!(rx.try_recv().is_err());

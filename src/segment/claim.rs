@@ -119,8 +119,6 @@ impl<K: Deref<Target = Segment>> Claim<K> {
         let block = self.block();
         let from = block.at(entry.offset(), entry.len());
         block.log.reading(index, || match entry.kind() {
-            // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
-            // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
             INLINE => {
                 // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
                 // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.

@@ -280,7 +280,7 @@ impl Word {
         State(self.0.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// Ready for `sequence`, or Open and empty → Closed. The old state tells whether a receiver waits.
+    /// Ready for `sequence`, or Open and empty → Closed; returns that, which names the segment that was open.
     pub(crate) fn close(&self, sequence: u64) -> Option<State> {
         self.change(|seen| {
             let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
