@@ -9,6 +9,7 @@ use bytes::Bytes;
 use common::{check, impatient, message, multi, paused, poll_once, settle};
 use futures::FutureExt;
 use proptest::prelude::*;
+use tokio::task::JoinSet;
 use turbostream::{ReadMode, Receiver, SendError, Sender, WhenFull};
 
 /// Two segments of eight messages.
@@ -268,9 +269,10 @@ fn writers_of_every_kind_lose_nothing() {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let builder = turbostream::builder().segment_bytes(8192).segment_messages(64).max_bytes(40 << 10);
             let (tx, rx) = builder.max_message_bytes(10_000).read_mode(mode).build().expect("valid");
+            let mut writers = JoinSet::new();
             for writer in 0..3 {
                 let tx = tx.clone();
-                tokio::spawn(async move {
+                writers.spawn(async move {
                     for number in 0..EACH {
                         let len = 16 + number as usize * 31 % 1500;
                         let bytes = message(writer, number, len);
@@ -293,6 +295,8 @@ fn writers_of_every_kind_lose_nothing() {
                 next[writer as usize] += 1;
             }
             assert_eq!(next, [EACH; 3]);
+            // The last of them may still be about to free the memory.
+            writers.join_all().await;
             let stats = monitor.stats();
             assert_eq!(
                 (stats.accepted_messages, stats.queued_bytes, stats.memory_bytes()),
