@@ -376,3 +376,24 @@ fn padding_behind_the_last_message_keeps_no_memory() {
         }
     });
 }
+
+/// Where there was a message before, in a segment that is used again.
+#[test]
+fn what_is_being_written_cannot_be_read_yet() {
+    paused(async {
+        let one = 64 + 2 * 8 + 128;
+        for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+            let segments = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * one);
+            let (tx, rx) = segments.read_mode(mode).build().expect("valid");
+            for round in 0..20 {
+                let write = |buf: &mut [u8]| {
+                    assert!(rx.try_recv().is_err(), "read in round {round} while it is written");
+                    buf.fill(round);
+                    buf.len()
+                };
+                tx.send_with(16, write).await.map_err(|_| "refused").expect("room");
+                assert_eq!(rx.recv().await.expect("open"), [round; 16].as_slice());
+            }
+        }
+    });
+}
