@@ -23,6 +23,7 @@ impl Reporter {
 }
 
 impl Core {
+    pub(crate) fn report(&self) {}
     pub(crate) fn report_now(&self) {}
     pub(crate) fn report_last(&self) {}
 }
