@@ -125,7 +125,7 @@ struct Switching {
     cut: LastCut,
     /// One for each [`Switch`].
     switches: [AtomicU64; 5],
-    /// What they took.
+    /// What they took, but for cuts.
     latency: SharedHistogram,
     /// Looks of the timer after which it made none.
     skipped: AtomicU64,

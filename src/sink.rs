@@ -76,22 +76,19 @@ impl Sender {
         polled.map_err(|refusal| self.refused(refusal, parked.expect("a refused payload is still here")))
     }
 
-    /// Sends one message, waiting for room in the place of whoever polls this handle, unless the channel rejects then.
+    /// Sends one message, waiting for room in the spot of whoever polls this handle, unless the channel rejects then.
     pub(crate) fn poll_send<P: Payload>(
         &mut self,
         payload: &mut Option<P>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        if !self.waiter.is_enlisted() {
-            match self.attempt(payload, Turn::Newcomer) {
-                Err(Refusal::Full) if !self.core().rejects_when_full() => {}
-                result => return Poll::Ready(result),
-            }
-        }
         let mut waiter = mem::take(&mut self.waiter);
         let space = &self.core().pool().space;
         let next = WakesNext(self);
-        let polled = space.poll_until(&mut waiter, cx, |attempt| self.attempt_in_turn(payload, attempt));
+        let rejects = self.core().rejects_when_full();
+        let polled = space.poll_until(&mut waiter, cx, |attempt| {
+            self.attempt_in_turn(payload, attempt).or_else(|| rejects.then_some(Err(Refusal::Full)))
+        });
         if polled.is_pending() {
             mem::forget(next);
         } else {
@@ -101,7 +98,7 @@ impl Sender {
         polled
     }
 
-    /// Gives up the place among those who wait for room: nobody polls this handle for now.
+    /// Gives up the spot among those who wait for room: nobody polls this handle until it has something to send.
     pub(crate) fn stop_waiting(&mut self) {
         let mut waiter = mem::take(&mut self.waiter);
         if waiter.leave(&self.core().pool().space) {

@@ -62,18 +62,20 @@ impl Core {
     fn counts(&self) -> Stats {
         // ORDERING: Relaxed: figures, exact at rest.
         let count = |cause: Switch| self.switching.switches[cause as usize].load(Ordering::Relaxed);
+        let on_demand = count(Switch::OnDemand);
         Stats {
             switches: Switches {
                 full: count(Switch::Full),
                 strategy: count(Switch::Strategy),
-                on_demand: count(Switch::OnDemand),
+                on_demand,
                 requested: count(Switch::Requested),
                 close: count(Switch::Close),
             },
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
             waiting_receivers: self.readers().waiting(),
-            switch_latency: self.switching.latency.load(),
+            // A cut is one exchange, after which all can be read and written: to time it would take longer.
+            switch_latency: self.switching.latency.load().with_instant(on_demand),
             skipped_switches: self.switching.skipped.load(Ordering::Relaxed),
             refusals: self.failures.refusals(),
             recv_timeouts: self.failures.read_timeouts(),

@@ -83,8 +83,6 @@ impl Core {
         let state = place.cut();
         if state.is_open() {
             self.note_switch(Switch::OnDemand, state);
-            // One exchange, after which all can be read and written: to look at the clock twice would take longer.
-            self.switching.latency.record(0);
         }
         state
     }
