@@ -6,6 +6,7 @@
 //! A wake hands over nothing: a woken waiter tries again, and one that is dropped instead passes the wake on. One that
 //! tries in vain comes before all that were not woken yet.
 
+use std::future::poll_fn;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -136,16 +137,26 @@ impl WaitList {
                 // Before the spot, so that it is dropped after it.
                 let (_enlisted, last);
                 let mut spot = pin!(Spot::new(notify.notified(), in_front));
-                let mut notified = spot.as_mut().notified();
-                while notified.as_mut().enable() {
-                    // A wake from before, when nobody waited for it: the attempt below sees what it was about.
-                    notified.set(notify.notified());
-                }
+                // With this task's waker at once, so that the list is locked once.
+                poll_fn(|cx| {
+                    let mut notified = spot.as_mut().notified();
+                    while notified.as_mut().poll(cx).is_ready() {
+                        // A wake from before, when nobody waited for it: the attempt below sees what it was about.
+                        notified.set(notify.notified());
+                    }
+                    Poll::Ready(())
+                })
+                .await;
                 (_enlisted, last) = self.enlist(in_front);
                 if let Some(value) = attempt(last) {
                     return value;
                 }
-                notified.await;
+                let mut polled_before = true;
+                poll_fn(|cx| match mem::take(&mut polled_before) {
+                    true => Poll::Pending,
+                    false => spot.as_mut().notified().poll(cx),
+                })
+                .await;
             }
             if let Some(value) = attempt(Attempt::WOKEN) {
                 return value;
