@@ -97,6 +97,19 @@ impl Block {
         // SAFETY: just checked to lie inside the allocation.
         unsafe { self.payload.as_ptr().add(offset) }
     }
+
+    /// Copies `payload` into the reserved slot; returns the entry that commits it.
+    #[inline(always)]
+    fn copy_in(&self, slot: &Slot, payload: &[u8]) -> Entry {
+        assert_eq!(payload.len(), slot.len());
+        let to = self.at(slot.offset(), slot.len());
+        self.log.writing(slot.index(), || {
+            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`), which are reserved for the one holder of this
+            // slot until it is committed; `payload` is borrowed from elsewhere, as no reference into reserved bytes exists.
+            unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
+        });
+        Entry::new(INLINE, slot.offset(), slot.len())
+    }
 }
 
 impl Drop for Block {
@@ -190,16 +203,32 @@ impl Segment {
     /// Copies `payload` into the reserved slot and commits it. True if a reader sleeps for it.
     #[inline(always)]
     pub(crate) fn fill(&self, slot: &Slot, payload: &[u8]) -> bool {
-        assert_eq!(payload.len(), slot.len);
         let block = self.block();
-        let to = block.at(slot.offset, slot.len);
-        block.log.writing(slot.index, || {
-            // SAFETY: `to` is valid for `slot.len` bytes (checked by `at`), which are reserved for the one
-            // holder of this slot until the commit below; `payload` is borrowed from elsewhere, as no
-            // reference into reserved bytes exists.
-            unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
+        let entry = block.copy_in(slot, payload);
+        Self::commit(&block.index[slot.index()], entry)
+    }
+
+    /// Copies the first of `payloads` into a run of reserved slots and commits all of it: the first message last, so that
+    /// whoever reads it finds the others, and can sleep for no other. True if a reader does.
+    #[inline]
+    pub(crate) fn fill_run<'a>(
+        &self,
+        run: SlotRun<'_>,
+        payloads: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> bool {
+        assert!(run.messages() <= payloads.len());
+        let block = self.block();
+        let mut filled = run.into_slots().zip(payloads).map(|(slot, payload)| {
+            let entry = block.copy_in(&slot, payload);
+            (&block.index[slot.index()], entry)
         });
-        Self::commit(&block.index[slot.index], Entry::new(INLINE, slot.offset, slot.len))
+        let (first, first_entry) = filled.next().expect("a run has messages");
+        for (at, entry) in filled {
+            // ORDERING: Relaxed: the commit of the first, which comes behind, releases this one as well, and nobody looks at
+            // it before having seen that. So nobody sleeps for it either, and a store is enough.
+            at.store(entry.0, Ordering::Relaxed);
+        }
+        Self::commit(first, first_entry)
     }
 
     /// Has `write` fill the reserved slot, and commits as many of its bytes as that says. True if a reader sleeps for it.
@@ -207,59 +236,59 @@ impl Segment {
     /// Panics, without a commit, if `write` does, or says more than there are.
     pub(crate) fn fill_in_place(&self, slot: &Slot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
-        let to = block.at(slot.offset, slot.len);
-        let len = block.log.writing(slot.index, || {
-            // SAFETY: `to` is valid for `slot.len` bytes (checked by `at`), which are reserved for the one holder of
+        let to = block.at(slot.offset(), slot.len());
+        let len = block.log.writing(slot.index(), || {
+            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`), which are reserved for the one holder of
             // this slot until the commit below: nobody else refers to them as long as `write` runs. They are zeroed
             // first, so that it sees no memory that was never written, and what it leaves behind is initialised too.
             let bytes = unsafe {
-                to.write_bytes(0, slot.len);
-                std::slice::from_raw_parts_mut(to, slot.len)
+                to.write_bytes(0, slot.len());
+                std::slice::from_raw_parts_mut(to, slot.len())
             };
             write_checked(bytes, write)
         });
-        if len < slot.len {
+        if len < slot.len() {
             // ORDERING: Relaxed: the commit publishes them along with the message.
-            self.extra_bytes.fetch_sub((slot.len - len) as u64, Ordering::Relaxed);
+            self.extra_bytes.fetch_sub((slot.len() - len) as u64, Ordering::Relaxed);
             self.set_uneven();
         }
-        Self::commit(&block.index[slot.index], Entry::new(INLINE, slot.offset, len))
+        Self::commit(&block.index[slot.index()], Entry::new(INLINE, slot.offset(), len))
     }
 
     /// Puts `payload` into the reserved slot by reference and commits it. True if a reader sleeps for it.
     #[inline(always)]
     pub(crate) fn attach(&self, slot: &Slot, payload: Bytes) -> bool {
-        assert_eq!(slot.len, ATTACHED_BYTES);
+        assert_eq!(slot.len(), ATTACHED_BYTES);
         let block = self.block();
-        let start = block.at(slot.offset, slot.len);
-        let offset = slot.offset + start.align_offset(align_of::<Bytes>());
-        let extra = (payload.len() as u64).wrapping_sub(slot.len as u64);
+        let start = block.at(slot.offset(), slot.len());
+        let offset = slot.offset() + start.align_offset(align_of::<Bytes>());
+        let extra = (payload.len() as u64).wrapping_sub(slot.len() as u64);
         // ORDERING: Relaxed: the commit publishes them along with the message.
         self.extra_bytes.fetch_add(extra, Ordering::Relaxed);
         self.set_uneven();
-        block.log.writing(slot.index, || {
+        block.log.writing(slot.index(), || {
             // SAFETY: the reserved bytes are this slot's alone until the commit, and large enough for a
             // `Bytes` at any alignment. They are zeroed first, so that the gap around it is initialised.
             unsafe {
-                start.write_bytes(0, slot.len);
+                start.write_bytes(0, slot.len());
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
             }
         });
-        Self::commit(&block.index[slot.index], Entry::new(ATTACHED, offset, size_of::<Bytes>()))
+        Self::commit(&block.index[slot.index()], Entry::new(ATTACHED, offset, size_of::<Bytes>()))
     }
 
     /// Turns a reserved slot into padding that no reader sees. True if a reader sleeps for it.
     pub(crate) fn abandon(&self, slot: &Slot) -> bool {
         let block = self.block();
-        let start = block.at(slot.offset, slot.len);
+        let start = block.at(slot.offset(), slot.len());
         // ORDERING: Relaxed: figures; the commit publishes them along with the message.
-        self.extra_bytes.fetch_sub(slot.len as u64, Ordering::Relaxed);
+        self.extra_bytes.fetch_sub(slot.len() as u64, Ordering::Relaxed);
         self.abandoned.fetch_add(1, Ordering::Relaxed);
-        block.log.writing(slot.index, || {
+        block.log.writing(slot.index(), || {
             // SAFETY: the reserved bytes are this slot's alone until the commit.
-            unsafe { start.write_bytes(0, slot.len) }
+            unsafe { start.write_bytes(0, slot.len()) }
         });
-        Self::commit(&block.index[slot.index], Entry::new(ABANDONED, slot.offset, slot.len))
+        Self::commit(&block.index[slot.index()], Entry::new(ABANDONED, slot.offset(), slot.len()))
     }
 
     /// Looks first, as once is enough, and readers look too.

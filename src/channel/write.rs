@@ -93,14 +93,14 @@ impl Core {
 
     #[inline(always)]
     fn write_inline(&self, sequence: u64, slot: Slot, bytes: &[u8]) {
-        let awaited = self.pool.segment(slot.segment).fill(&slot, bytes);
+        let awaited = self.pool.segment(slot.segment()).fill(&slot, bytes);
         self.wrote(sequence, slot, awaited, false);
     }
 
     /// After a commit: tells whoever waits for it or its place, and asks the strategy if that is due.
     #[inline(always)]
     fn wrote(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
-        if awaited | slot.awaited | (slot.index == 0) | self.is_to_ask(sequence, &slot, attached) {
+        if awaited | slot.is_awaited() | (slot.index() == 0) | self.is_to_ask(sequence, &slot, attached) {
             self.tell_and_ask(sequence, slot, awaited, attached);
         }
     }
@@ -145,12 +145,10 @@ impl Core {
 
     /// Fills a run of places with the first of `payloads`.
     fn write_run<P: Payload>(&self, sequence: u64, run: SlotRun<'_>, payloads: &VecDeque<P>) {
-        let (start, run_awaited, filled) = (run.start(), run.is_awaited(), run.filled());
-        let mut awaited = false;
-        for (slot, payload) in run.into_slots().zip(payloads) {
-            awaited |= self.pool.segment(slot.segment).fill(&slot, payload.as_slice());
-        }
-        self.tell(sequence, start, run_awaited, awaited);
+        let (start, place_awaited, filled) = (run.start(), run.is_awaited(), run.filled());
+        let commit_awaited =
+            self.pool.segment(run.segment()).fill_run(run, payloads.iter().map(Sealed::as_slice));
+        self.tell(sequence, start, place_awaited, commit_awaited);
         if self.plan.is_due(Fill::with(sequence, filled), false) {
             self.consider_switch(sequence);
         }
@@ -321,7 +319,7 @@ impl Core {
 
     #[cold]
     fn tell_and_ask(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
-        self.tell(sequence, (slot.index, slot.offset), slot.awaited, awaited);
+        self.tell(sequence, (slot.index(), slot.offset()), slot.is_awaited(), awaited);
         if self.is_to_ask(sequence, &slot, attached) {
             self.consider_switch(sequence);
         }
@@ -363,7 +361,7 @@ impl Reservation<'_> {
     fn attach(&mut self, bytes: Bytes) {
         let slot = self.slot.take().expect("a reserved place");
         let unused = self.referenced - bytes.len();
-        let awaited = self.core.pool.segment(slot.segment).attach(&slot, bytes);
+        let awaited = self.core.pool.segment(slot.segment()).attach(&slot, bytes);
         if unused > 0 {
             self.core.pool.release_referenced(unused);
         }
@@ -373,7 +371,7 @@ impl Reservation<'_> {
     /// Has the message written there. Nothing is, if `write` panics.
     fn fill_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let slot = self.slot.as_ref().expect("a reserved place");
-        let awaited = self.core.pool.segment(slot.segment).fill_in_place(slot, write);
+        let awaited = self.core.pool.segment(slot.segment()).fill_in_place(slot, write);
         if let Some(slot) = self.slot.take() {
             self.core.wrote(self.sequence, slot, awaited, false);
         }
@@ -383,7 +381,7 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            let awaited = self.core.pool.segment(slot.segment).abandon(&slot);
+            let awaited = self.core.pool.segment(slot.segment()).abandon(&slot);
             if self.referenced > 0 {
                 self.core.pool.release_referenced(self.referenced);
             }

@@ -124,8 +124,14 @@ impl State {
     /// The number of the segment, if there is one; meaningless for Ready.
     #[inline]
     pub(crate) fn segment(self) -> Option<usize> {
-        let id = (self.0 >> SEGMENT_SHIFT) & SEGMENT_MASK;
-        (id != NO_SEGMENT).then_some(id as usize)
+        let number = self.segment_number();
+        (number as u64 != NO_SEGMENT).then_some(number)
+    }
+
+    /// The same where there is one.
+    #[inline]
+    pub(super) fn segment_number(self) -> usize {
+        ((self.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize
     }
 
     fn opened(self, segment: usize) -> Self {
@@ -139,7 +145,7 @@ impl State {
     }
 
     /// The same for `messages` of `len` bytes together.
-    fn reserved_run(self, messages: usize, len: usize) -> Self {
+    pub(super) fn reserved_run(self, messages: usize, len: usize) -> Self {
         Self((self.0 & !AWAITS) + ((messages as u64) << MESSAGES_SHIFT) + len as u64)
     }
 
@@ -203,7 +209,6 @@ impl Word {
             if !seen.is_open() {
                 return Err(NotReserved::NotOpen(self.load()));
             }
-            let (index, offset) = (seen.messages(), seen.bytes());
             if !seen.has_room(len, capacity) {
                 return Err(NotReserved::NoRoom);
             }
@@ -217,10 +222,7 @@ impl Word {
                 Ordering::Relaxed,
             );
             match exchanged {
-                Ok(_) => {
-                    let segment = ((seen.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize;
-                    return Ok(Slot { segment, index, offset, len, awaited: seen.is_awaited() });
-                }
+                Ok(_) => return Ok(Slot { before: seen, len }),
                 Err(now) => seen = State(now),
             }
         }
@@ -245,11 +247,7 @@ impl Word {
             let next = seen.reserved_run(fitting.len(), len);
             // ORDERING: Acquire pairs with the Release of `open`, and nothing has to be visible yet, as in `reserve`.
             match self.0.compare_exchange_weak(seen.0, next.0, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => {
-                    let segment = ((seen.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize;
-                    let whole = Slot { segment, index, offset, len, awaited: seen.is_awaited() };
-                    return Ok(SlotRun { whole, ends: fitting });
-                }
+                Ok(_) => return Ok(SlotRun { whole: Slot { before: seen, len }, ends: fitting }),
                 Err(now) => seen = State(now),
             }
         }
@@ -337,13 +335,13 @@ mod tests {
         assert!(word.open(u64::MAX, 7));
         assert!(word.await_message(u64::MAX, 0));
         let first = word.reserve(4, CAPACITY).unwrap();
-        assert_eq!((first.segment, first.index, first.offset, first.awaited), (7, 0, 0, true));
+        assert_eq!((first.segment(), first.index(), first.offset(), first.is_awaited()), (7, 0, 0, true));
         assert_eq!(word.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
         let second = word.reserve(6, CAPACITY).unwrap();
-        assert_eq!((second.index, second.offset, second.awaited), (1, 4, false));
+        assert_eq!((second.index(), second.offset(), second.is_awaited()), (1, 4, false));
         assert!(!word.await_message(u64::MAX, 1) && word.await_message(u64::MAX, 2));
         assert_eq!((word.cut().messages(), word.cut().is_awaited()), (2, true));
-        assert!(word.reserve(0, CAPACITY).unwrap().awaited, "the first after the cut");
+        assert!(word.reserve(0, CAPACITY).unwrap().is_awaited(), "the first after the cut");
         assert_eq!(word.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
         assert!(word.seal(|seen| seen.messages() > 3).is_none());
         let sealed = word.seal(|_| true).unwrap();
@@ -369,7 +367,7 @@ mod tests {
         assert!(run.is_awaited() && run.start() == (0, 0) && !word.load().is_awaited());
         assert_eq!((run.messages(), run.filled()), (3, (3, 5)));
         let places: Vec<_> =
-            run.into_slots().map(|slot| (slot.segment, slot.index, slot.offset, slot.len)).collect();
+            run.into_slots().map(|slot| (slot.segment(), slot.index(), slot.offset(), slot.len())).collect();
         assert_eq!(places, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
         assert_eq!(word.reserve_run(&[6, 6], capacity).unwrap_err(), NotReserved::NoRoom, "bytes");
         let run = word.reserve_run(&[4, 6], capacity).unwrap();
