@@ -4,12 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bounds='send 245
-send_many 190
-send_by_reference 405
-recv 290
-recv_safe 350
-recv_batch 56
+bounds='send 234
+send_many 158
+send_by_reference 376
+recv 215
+recv_safe 282
+recv_batch 54
 lockstep 2900'
 
 if ! command -v valgrind >/dev/null; then

@@ -152,7 +152,7 @@ impl Head {
     /// How many of them the pool is to be told of now: all if a sender waits for memory, otherwise none until they are
     /// many, as each time takes the count's cache line away from the senders. Until then the memory is had by
     /// [`leave_read`](Self::leave_read).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_released(&mut self, core: &Core) -> usize {
         let pool = core.pool();
         let due = self.released > 0
@@ -270,7 +270,7 @@ impl Head {
 
     /// Takes the next message where that needs nothing but a slice, and something behind it is known to be committed:
     /// the way of nearly all messages.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_quickly(&mut self, mode: ReadMode) -> Option<Bytes> {
         self.current.as_mut()?.take_quickly(mode, &mut self.released)
     }

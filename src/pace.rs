@@ -1,5 +1,8 @@
 //! A handle's part in Tokio's cooperative scheduling.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
 use tokio::task::coop;
 
 use crate::sync::{AtomicU32, Ordering};
@@ -35,10 +38,16 @@ impl Pace {
     /// Counts a message and pays for it if it is due. To be awaited before anything is sent or taken, so that being
     /// dropped here loses nothing.
     pub(crate) async fn keep(&self) {
+        poll_fn(|cx| self.poll_keep(cx)).await;
+    }
+
+    /// The same, polled; counts the message when it is ready.
+    pub(crate) fn poll_keep(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_due() {
-            coop::consume_budget().await;
+            ready!(coop::poll_proceed(cx)).made_progress();
         }
         self.tick();
+        Poll::Ready(())
     }
 
     /// The same for several messages, no more than those of one unit.

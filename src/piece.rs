@@ -19,8 +19,11 @@ pub(crate) struct Pieces {
 
 impl Pieces {
     /// The message at this offset of the segment, if it is in a piece already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn message(&self, mode: ReadMode, offset: usize, len: usize) -> Option<Bytes> {
+        if len == 0 {
+            return Some(Bytes::new());
+        }
         let piece = match mode {
             ReadMode::ZeroCopy => &self.lent,
             ReadMode::Safe => &self.copied,
@@ -69,7 +72,7 @@ struct Piece {
 }
 
 impl Piece {
-    #[inline]
+    #[inline(always)]
     fn message(&self, offset: usize, len: usize) -> Option<Bytes> {
         let from = offset.checked_sub(self.start)?;
         (from + len <= self.bytes.len()).then(|| self.bytes.slice(from..from + len))

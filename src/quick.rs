@@ -12,46 +12,64 @@ pub(crate) trait Quick {
     /// Does it, or leaves everything as it is. To be inlined: results that go through memory cost more than what is
     /// done for them.
     fn try_at_once(&mut self) -> Option<Self::Output>;
+
+    /// The same where more is to be done than usual; `Pending` only to let other tasks run. Nothing if it has to be waited
+    /// for.
+    fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>>;
 }
 
 pin_project! {
-    /// Tries `input` at the first poll; if that was not enough, goes on as the future that `slow` makes of it.
+    /// Tries `input` at the first poll; if that was not enough, goes on as the future that `wait` makes of it.
     ///
     /// An `async fn` would do the same, but moves its arguments about in memory first, which takes as long as sending a
-    /// small message does.
-    pub(crate) struct QuickOr<T, S, F> {
-        input: Option<(T, S)>,
+    /// small message does. Whoever awaits this inside of a future of its own moves that too, more than once: what is
+    /// seldom needed and large, `wait` had better put in a box.
+    pub(crate) struct QuickOr<T, W, F> {
+        input: Option<(T, W)>,
         #[pin]
-        going_on: Option<F>,
+        waiting: Option<F>,
     }
 }
 
-impl<T, S, F> QuickOr<T, S, F>
+impl<T, W, F> QuickOr<T, W, F>
 where
     T: Quick,
-    S: FnOnce(T) -> F,
+    W: FnOnce(T) -> F,
     F: Future<Output = T::Output>,
 {
     #[inline(always)]
-    pub(crate) fn new(input: T, slow: S) -> Self {
-        Self { input: Some((input, slow)), going_on: None }
+    pub(crate) fn new(input: T, wait: W) -> Self {
+        Self { input: Some((input, wait)), waiting: None }
     }
 
+    /// Leaves what the poll came to in `polled`: returned, it would have to be where the result of a quick one is too, and
+    /// that in memory.
     #[cold]
     #[inline(never)]
-    fn go_on(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
+    fn go_on(self: Pin<&mut Self>, cx: &mut Context<'_>, polled: &mut Poll<T::Output>) {
         let mut this = self.project();
-        if let Some((input, slow)) = this.input.take() {
-            this.going_on.set(Some(slow(input)));
+        if let Some((input, _)) = this.input {
+            match input.try_further(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(result)) => {
+                    *this.input = None;
+                    *polled = Poll::Ready(result);
+                    return;
+                }
+                Poll::Ready(None) => {}
+            }
         }
-        this.going_on.as_pin_mut().expect("polled after it was done").poll(cx)
+        if let Some((input, wait)) = this.input.take() {
+            this.waiting.set(Some(wait(input)));
+        }
+        *polled = this.waiting.as_pin_mut().expect("polled after it was done").poll(cx);
     }
 }
 
-impl<T, S, F> Future for QuickOr<T, S, F>
+impl<T, W, F> Future for QuickOr<T, W, F>
 where
     T: Quick,
-    S: FnOnce(T) -> F,
+    W: FnOnce(T) -> F,
     F: Future<Output = T::Output>,
 {
     type Output = T::Output;
@@ -63,7 +81,11 @@ where
                 *self.project().input = None;
                 Poll::Ready(result)
             }
-            None => self.go_on(cx),
+            None => {
+                let mut polled = Poll::Pending;
+                self.go_on(cx, &mut polled);
+                polled
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ impl Receiver {
     /// ```
     #[inline]
     pub fn recv(&self) -> impl Future<Output = Option<Bytes>> {
-        QuickOr::new(RecvOne(self), |one| one.0.recv_slowly())
+        QuickOr::new(RecvOne(self), |RecvOne(receiver)| receiver.sleep(|sleeping| receiver.turn(sleeping)))
     }
 
     /// Receives the next message if there is one now. Works in and outside of a runtime.
@@ -316,12 +316,6 @@ impl Receiver {
         Monitor::new(Arc::clone(&self.core))
     }
 
-    #[cold]
-    async fn recv_slowly(&self) -> Option<Bytes> {
-        self.pace.keep().await;
-        self.wait(|sleeping| self.turn(sleeping)).await
-    }
-
     #[inline]
     fn turn(&self, sleeping: bool) -> Option<Option<Bytes>> {
         let mode = self.read_mode();
@@ -404,12 +398,17 @@ impl Receiver {
 
     /// Takes a turn that has a result, waiting in the list of receivers where none can be expected soon.
     async fn wait<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
-        if !self.core.seems_empty() || self.core.is_lull_over() {
+        if self.is_something_expected() {
             if let Some(result) = turn(false) {
                 return result;
             }
         }
         self.sleep(turn).await
+    }
+
+    /// Whether it is worth to take a turn before sleeping.
+    fn is_something_expected(&self) -> bool {
+        !self.core.seems_empty() || self.core.is_lull_over()
     }
 
     /// Waits in the list of receivers; if dropped, sees to it that nobody relies on this one.
@@ -442,6 +441,11 @@ impl Quick for RecvOne<'_> {
         let message = self.0.core.take_quickly(self.0.read_mode())?;
         self.0.pace.tick();
         Some(Some(message))
+    }
+
+    fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
+        ready!(self.0.pace.poll_keep(cx));
+        Poll::Ready(if self.0.is_something_expected() { self.0.turn(false) } else { None })
     }
 }
 
@@ -484,7 +488,7 @@ mod tests {
             let core = tx.core();
             let place = core.pending().place(core.pending().active());
             let slot = place.reserve(1, core.pool().capacity()).unwrap();
-            core.pool().segment(slot.segment).abandon(&slot);
+            core.pool().segment(slot.segment()).abandon(&slot);
             tx.try_send("3").unwrap();
             let mut messages = Vec::new();
             assert_eq!(rx.recv_many(&mut messages, 10).await, 3);

@@ -1,6 +1,7 @@
 //! The writing end.
 
 use std::fmt;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use crate::strategy::SwitchStrategy;
 use crate::sync::Arc;
 use crate::timer::Timer;
 use crate::wake::{Attempt, PollWaiter};
+
+/// What a refusal finds.
+const KEPT: &str = "a refused payload is still here";
 
 /// Sends byte messages; clone it for every task that writes.
 ///
@@ -74,8 +78,8 @@ impl Sender {
     /// ```
     #[inline]
     pub fn send<P: Payload>(&self, payload: P) -> impl Future<Output = Result<(), SendError<P>>> {
-        let one = SendOne { sender: self, payload };
-        QuickOr::new(one, |one| one.sender.send_slowly(one.payload))
+        let one = SendOne { sender: self, payload: Some(payload) };
+        QuickOr::new(one, |one| Box::pin(one.sender.wait_and_send(one.payload)))
     }
 
     /// Sends one message if there is room for it now. Works in and outside of a runtime.
@@ -102,7 +106,7 @@ impl Sender {
         }
         let mut payload = Some(payload);
         self.attempt(&mut payload, Turn::Newcomer).map_err(|refusal| {
-            let payload = payload.expect("a refused payload is still here");
+            let payload = payload.expect(KEPT);
             self.core.count_refusal(refusal);
             match refusal {
                 Refusal::Full => TrySendError::Full(payload),
@@ -146,7 +150,7 @@ impl Sender {
             result => result.map_err(Some),
         };
         result.map_err(|refusal| {
-            let payload = payload.expect("a refused payload is still here");
+            let payload = payload.expect(KEPT);
             match refusal {
                 None => self.core.count_send_timeout(),
                 Some(refusal) => self.core.count_refusal(refusal),
@@ -192,12 +196,11 @@ impl Sender {
         !self.released && self.core.write_quickly(payload)
     }
 
+    /// The rest of a `send` that found no room.
     #[cold]
-    async fn send_slowly<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
-        let mut payload = Some(payload);
-        self.pace.keep().await;
-        let sent = self.write_or_wait(|turn| self.attempt(&mut payload, turn)).await;
-        sent.map_err(|refusal| self.refused(refusal, payload.expect("a refused payload is still here")))
+    async fn wait_and_send<P: Payload>(&self, mut payload: Option<P>) -> Result<(), SendError<P>> {
+        let sent = self.wait_to_send(&mut payload).await;
+        sent.map_err(|refusal| self.refused(refusal, payload.expect(KEPT)))
     }
 
     /// Writes, waiting for room while the channel is full, unless it rejects then.
@@ -450,7 +453,8 @@ impl Drop for WakesNext<'_> {
 /// One message to be sent.
 struct SendOne<'a, P> {
     sender: &'a Sender,
-    payload: P,
+    /// There until it is accepted.
+    payload: Option<P>,
 }
 
 impl<P: Payload> Quick for SendOne<'_, P> {
@@ -458,12 +462,22 @@ impl<P: Payload> Quick for SendOne<'_, P> {
 
     #[inline(always)]
     fn try_at_once(&mut self) -> Option<Self::Output> {
-        let sender = self.sender;
-        if sender.pace.is_due() || !sender.write_quickly(&mut self.payload) {
+        let (sender, payload) = (self.sender, self.payload.as_mut()?);
+        if sender.pace.is_due() || !sender.write_quickly(payload) {
             return None;
         }
         sender.pace.tick();
         Some(Ok(()))
+    }
+
+    fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
+        let sender = self.sender;
+        ready!(sender.pace.poll_keep(cx));
+        Poll::Ready(match sender.attempt(&mut self.payload, Turn::Newcomer) {
+            Ok(()) => Some(Ok(())),
+            Err(Refusal::Full) if !sender.core.rejects_when_full() => None,
+            Err(refusal) => Some(Err(sender.refused(refusal, self.payload.take().expect(KEPT)))),
+        })
     }
 }
 

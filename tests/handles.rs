@@ -133,3 +133,12 @@ fn an_upgrade_either_sends_or_finds_the_channel_closed() {
         }
     });
 }
+
+/// Whoever awaits them inside of an async function of its own moves them in memory, which takes longer than sending a
+/// small message does if they are large.
+#[tokio::test]
+async fn futures_are_small() {
+    let (tx, rx) = turbostream::channel();
+    assert!(size_of_val(&tx.send(&b"four words"[..])) <= 6 * size_of::<usize>());
+    assert!(size_of_val(&rx.recv()) <= 256);
+}

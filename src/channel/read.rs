@@ -12,13 +12,13 @@ use crate::segment::state::Kind;
 use crate::sync::{MutexGuard, Ordering, fence};
 
 impl Core {
-    #[inline]
+    #[inline(always)]
     pub(super) fn lock_head(&self) -> MutexGuard<'_, Head> {
         self.reading.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the next message if that is a small matter; otherwise it takes a whole [`turn`](Self::turn).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_quickly(&self, mode: ReadMode) -> Option<Bytes> {
         // ORDERING: Relaxed: a hint: if it is wrong, the turn finds out.
         if self.reading.caught_up.load(Ordering::Relaxed) {

@@ -100,7 +100,7 @@ impl Current {
     }
 
     /// See [`Head::take_quickly`](super::Head::take_quickly).
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_quickly(&mut self, mode: ReadMode, released: &mut usize) -> Option<Bytes> {
         if self.claim.readable() < self.quick_from {
             return None;
