@@ -151,6 +151,7 @@ pub static ALL: &[Entry] = &[
     Entry::of::<turbostream::ZeroCopy>(),
     Entry::of::<turbostream::Safe>(),
     Entry::of::<turbostream::Batched>(),
+    Entry::of::<turbostream::Many>(),
     Entry::of_log::<turbostream::TracingWriter>(),
     Entry::of_log::<tracing_appender::NonBlocking>(),
     Entry::of::<metrics::Recorded>(),

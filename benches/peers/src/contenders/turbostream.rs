@@ -148,6 +148,77 @@ impl Contender for Batched {
     }
 }
 
+/// Written in batches too.
+pub struct Many;
+
+/// Messages that are sent together, one behind the other.
+pub struct Gathered {
+    tx: Sender,
+    bytes: Vec<u8>,
+    lens: Vec<usize>,
+}
+
+impl Many {
+    const LIMIT: usize = 64;
+}
+
+impl Contender for Many {
+    const NAME: &'static str = "turbostream-many";
+    const CRATE: &'static str = "turbostream";
+    const API: &'static str = "send_many of 64 &[u8], recv_batch(8192); &[u8] of an owned Batch";
+    const UNIT: Unit = Unit::Bytes;
+
+    type Tx = Gathered;
+    type Rx = Receiver;
+
+    fn takes(workload: &Workload) -> bool {
+        Batched::takes(workload)
+    }
+
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        capacities(workload)
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        let (tx, rx) = Batched::open(capacity);
+        (Gathered::new(tx), rx)
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        Gathered::new(tx.tx.clone())
+    }
+
+    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+        Self::send(tx, &message).await;
+    }
+
+    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
+        tx.bytes.extend_from_slice(payload);
+        tx.lens.push(payload.len());
+        if tx.lens.len() == Self::LIMIT {
+            Self::flush(tx).await;
+        }
+    }
+
+    async fn flush(tx: &mut Self::Tx) {
+        let (lens, mut rest) = (&tx.lens, tx.bytes.as_slice());
+        let messages = (0..lens.len()).map(|at| rest.split_off(..lens[at]).expect("as many as were gathered"));
+        tx.tx.send_many(messages).await.expect(RECEIVED);
+        tx.bytes.clear();
+        tx.lens.clear();
+    }
+
+    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        Batched::recv(rx, look).await
+    }
+}
+
+impl Gathered {
+    fn new(tx: Sender) -> Self {
+        Self { tx, bytes: Vec::new(), lens: Vec::with_capacity(Many::LIMIT) }
+    }
+}
+
 /// What `tracing` logs, through a channel to a thread that writes.
 pub struct TracingWriter;
 
