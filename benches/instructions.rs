@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use turbostream::{ReadMode, Receiver, Sender};
+use turbostream::{Changes, ReadMode, Receiver, Sender};
 
 const ROUNDS: usize = 40;
 const MESSAGES: usize = 500;
@@ -94,13 +94,30 @@ fn main() {
     }));
 }
 
-const WORKLOADS: [&str; 7] =
-    ["send", "send_many", "send_by_reference", "recv", "recv_safe", "recv_batch", "lockstep"];
+/// On a channel whose figures are reported.
+const RECORDED: &str = "_recorded";
+
+const WORKLOADS: [&str; 9] = [
+    "send",
+    "send_recorded",
+    "send_many",
+    "send_by_reference",
+    "recv",
+    "recv_recorded",
+    "recv_safe",
+    "recv_batch",
+    "lockstep",
+];
 
 fn run(what: &str) {
     let mode = if what == "recv_safe" { ReadMode::Safe } else { ReadMode::ZeroCopy };
-    let (tx, rx) =
-        turbostream::builder().read_mode(mode).max_bytes(64 << 20).build().expect("a valid configuration");
+    let builder = turbostream::builder().read_mode(mode).max_bytes(64 << 20);
+    let builder = match what.ends_with(RECORDED) {
+        true => builder.recorder(|changes: &Changes<'_>| _ = black_box(changes)),
+        false => builder,
+    };
+    let what = what.trim_end_matches(RECORDED);
+    let (tx, rx) = builder.build().expect("a valid configuration");
     let (message, large) = ([7; 128], Bytes::from(vec![7; 64 << 10]));
     for _ in 0..ROUNDS {
         match what {

@@ -5,9 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bounds='send 234
+send_recorded 234
 send_many 158
 send_by_reference 376
 recv 215
+recv_recorded 215
 recv_safe 282
 recv_batch 54
 lockstep 2900'
