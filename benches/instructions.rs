@@ -40,6 +40,20 @@ mod counted {
     }
 
     #[inline(never)]
+    pub(super) fn send_with(tx: &Sender, message: &[u8]) {
+        at_once(async {
+            for _ in 0..MESSAGES {
+                let message = black_box(message);
+                let write = |buffer: &mut [u8]| {
+                    buffer.copy_from_slice(message);
+                    message.len()
+                };
+                tx.send_with(message.len(), write).await.expect("open");
+            }
+        });
+    }
+
+    #[inline(never)]
     pub(super) fn send_by_reference(tx: &Sender, message: &Bytes) {
         at_once(async {
             for _ in 0..MESSAGES {
@@ -97,10 +111,11 @@ fn main() {
 /// On a channel whose figures are reported.
 const RECORDED: &str = "_recorded";
 
-const WORKLOADS: [&str; 9] = [
+const WORKLOADS: [&str; 10] = [
     "send",
     "send_recorded",
     "send_many",
+    "send_with",
     "send_by_reference",
     "recv",
     "recv_recorded",
@@ -123,6 +138,7 @@ fn run(what: &str) {
         match what {
             "send" => counted::send(&tx, &message),
             "send_many" => counted::send_many(&tx, &message),
+            "send_with" => counted::send_with(&tx, &message),
             "send_by_reference" => counted::send_by_reference(&tx, &large),
             "lockstep" => counted::lockstep(&tx, &rx, &message),
             _ => fill(&tx, &message),

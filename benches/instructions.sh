@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 bounds='send 234
 send_recorded 234
 send_many 158
+send_with 320
 send_by_reference 376
 recv 215
 recv_recorded 215

@@ -1,7 +1,10 @@
 //! Sending a message that is written where it will lie.
 
-use crate::channel::Refusal;
+use std::task::{Context, Poll, ready};
+
+use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
+use crate::quick::{Quick, QuickOr};
 use crate::sender::Sender;
 
 impl Sender {
@@ -50,17 +53,66 @@ impl Sender {
     /// assert_eq!(rx.recv().await.unwrap(), "reading 14.5");
     /// # Ok(()) }
     /// ```
-    pub async fn send_with<F>(&self, max_len: usize, write: F) -> Result<(), SendError<F>>
+    #[inline]
+    pub fn send_with<F>(&self, max_len: usize, write: F) -> impl Future<Output = Result<(), SendError<F>>>
     where
         F: FnOnce(&mut [u8]) -> usize,
     {
-        self.pace.keep().await;
-        let mut write = Some(write);
-        let attempt = |turn| match self.released {
+        let one = WriteOne { sender: self, max_len, write: Some(write) };
+        QuickOr::new(one, |one| Box::pin(one.wait_and_write()))
+    }
+}
+
+/// One message to be written in place.
+struct WriteOne<'a, F> {
+    sender: &'a Sender,
+    max_len: usize,
+    /// There until it is called.
+    write: Option<F>,
+}
+
+impl<F: FnOnce(&mut [u8]) -> usize> WriteOne<'_, F> {
+    fn attempt(&mut self, turn: Turn) -> Result<(), Refusal> {
+        match self.sender.released {
             true => Err(Refusal::Closed),
-            false => self.core().accept_with(max_len, &mut write, turn),
-        };
-        let sent = self.write_or_wait(attempt).await;
-        sent.map_err(|refusal| self.refused(refusal, write.expect("what was refused is still here")))
+            false => self.sender.core().accept_with(self.max_len, &mut self.write, turn),
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> SendError<F> {
+        self.sender.refused(refusal, self.write.take().expect("what was refused is still here"))
+    }
+
+    /// The rest of a `send_with` that found no room.
+    #[cold]
+    async fn wait_and_write(mut self) -> Result<(), SendError<F>> {
+        let written = self.sender.wait_to_write(|turn| self.attempt(turn)).await;
+        written.map_err(|refusal| self.refused(refusal))
+    }
+}
+
+impl<F: FnOnce(&mut [u8]) -> usize> Quick for WriteOne<'_, F> {
+    type Output = Result<(), SendError<F>>;
+
+    #[inline(always)]
+    fn try_at_once(&mut self) -> Option<Self::Output> {
+        let sender = self.sender;
+        if sender.pace.is_due()
+            || sender.released
+            || !sender.core().write_in_place_quickly(self.max_len, &mut self.write)
+        {
+            return None;
+        }
+        sender.pace.tick();
+        Some(Ok(()))
+    }
+
+    fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
+        ready!(self.sender.pace.poll_keep(cx));
+        Poll::Ready(match self.attempt(Turn::Newcomer) {
+            Ok(()) => Some(Ok(())),
+            Err(Refusal::Full) if !self.sender.core().rejects_when_full() => None,
+            Err(refusal) => Some(Err(self.refused(refusal))),
+        })
     }
 }

@@ -234,6 +234,7 @@ impl Segment {
     /// Has `write` fill the reserved slot, and commits as many of its bytes as that says. True if a reader sleeps for it.
     ///
     /// Panics, without a commit, if `write` does, or says more than there are.
+    #[inline(always)]
     pub(crate) fn fill_in_place(&self, slot: &Slot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
         let to = block.at(slot.offset(), slot.len());
@@ -364,6 +365,7 @@ impl Segment {
 }
 
 /// Has `write` fill `bytes`; returns how many of them it says are the message.
+#[inline]
 pub(crate) fn write_checked(bytes: &mut [u8], write: impl FnOnce(&mut [u8]) -> usize) -> usize {
     let max = bytes.len();
     let len = write(bytes);

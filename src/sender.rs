@@ -256,7 +256,7 @@ impl Sender {
     }
 
     #[cold]
-    async fn wait_to_write<T>(
+    pub(crate) async fn wait_to_write<T>(
         &self,
         mut write: impl FnMut(Turn) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {

@@ -140,5 +140,6 @@ fn an_upgrade_either_sends_or_finds_the_channel_closed() {
 async fn futures_are_small() {
     let (tx, rx) = turbostream::channel();
     assert!(size_of_val(&tx.send(&b"four words"[..])) <= 6 * size_of::<usize>());
+    assert!(size_of_val(&tx.send_with(1, |_| 1)) <= 6 * size_of::<usize>());
     assert!(size_of_val(&rx.recv()) <= 256);
 }

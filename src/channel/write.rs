@@ -193,9 +193,30 @@ impl Core {
             return Ok(());
         }
         let (sequence, slot) = self.reserve(max_len, turn)?;
-        let mut reservation = Reservation { core: self, sequence, slot: Some(slot), referenced: 0 };
-        reservation.fill_in_place(take());
+        self.write_in_place(sequence, slot, take());
         Ok(())
+    }
+
+    /// The same if the active segment has room, and there is no more to do than that; false, and `write` is still there,
+    /// otherwise.
+    #[inline(always)]
+    pub(crate) fn write_in_place_quickly<F>(&self, max_len: usize, write: &mut Option<F>) -> bool
+    where
+        F: FnOnce(&mut [u8]) -> usize,
+    {
+        if write.is_none() || max_len > self.max_message_bytes || max_len > self.capacity.bytes {
+            return false;
+        }
+        self.note_in_place();
+        let sequence = self.pending.active();
+        let Ok(slot) = self.pending.place(sequence).reserve(max_len, self.capacity) else { return false };
+        self.write_in_place(sequence, slot, write.take().expect("just looked"));
+        true
+    }
+
+    #[inline(always)]
+    fn write_in_place(&self, sequence: u64, slot: Slot, write: impl FnOnce(&mut [u8]) -> usize) {
+        Reservation { core: self, sequence, slot: Some(slot), referenced: 0 }.fill_in_place(write);
     }
 
     /// Before a reservation that may come to less than what is reserved.
@@ -369,6 +390,7 @@ impl Reservation<'_> {
     }
 
     /// Has the message written there. Nothing is, if `write` panics.
+    #[inline(always)]
     fn fill_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let slot = self.slot.as_ref().expect("a reserved place");
         let awaited = self.core.pool.segment(slot.segment()).fill_in_place(slot, write);
