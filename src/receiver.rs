@@ -386,7 +386,11 @@ impl Receiver {
             let readers = self.core.readers();
             readers.poll_until(waiter, cx, |attempt| self.core.turn(attempt.enlisted, &mut take))
         });
-        pin!(coop::cooperative(attempt)).poll(cx)
+        // The caller's waker may panic.
+        let waiting = Waiting(&self.core);
+        let polled = pin!(coop::cooperative(attempt)).poll(cx);
+        mem::forget(waiting);
+        polled
     }
 
     /// Gives up a place in the list that nobody polls any more, and sees to it that nobody relies on it.
@@ -414,16 +418,19 @@ impl Receiver {
     /// Waits in the list of receivers; if dropped, sees to it that nobody relies on this one.
     #[cold]
     async fn sleep<T>(&self, mut turn: impl FnMut(bool) -> Option<Option<T>>) -> Option<T> {
-        struct Waiting<'a>(&'a Core);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.stopped_waiting();
-            }
-        }
         let waiting = Waiting(&self.core);
         let received = self.core.readers().until(|attempt| turn(attempt.enlisted)).await;
         mem::forget(waiting);
         received
+    }
+}
+
+/// A receiver that waits, if it is dropped: nobody is to rely on it.
+struct Waiting<'a>(&'a Core);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.stopped_waiting();
     }
 }
 

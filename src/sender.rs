@@ -22,7 +22,7 @@ use crate::timer::Timer;
 use crate::wake::{Attempt, PollWaiter};
 
 /// What a refusal finds.
-const KEPT: &str = "a refused payload is still here";
+pub(crate) const KEPT: &str = "a refused payload is still here";
 
 /// Sends byte messages; clone it for every task that writes.
 ///

@@ -11,7 +11,7 @@ use tokio::task::coop;
 use crate::channel::{Refusal, Turn};
 use crate::error::SendError;
 use crate::payload::Payload;
-use crate::sender::{Sender, WakesNext};
+use crate::sender::{KEPT, Sender, WakesNext};
 
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
 /// flushes and gives up this handle's claim on the channel.
@@ -61,19 +61,29 @@ impl Sink<Bytes> for Sender {
     }
 }
 
+/// The parked message while it is sent. What was not is parked again, also if the caller's waker panics.
+struct Parked<'a> {
+    sender: &'a mut Sender,
+    message: Option<Bytes>,
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.sender.parked = self.message.take();
+    }
+}
+
 impl Sender {
     /// Sends the parked message, if there is one.
     pub(crate) fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
         if self.parked.is_none() {
             return Poll::Ready(Ok(()));
         }
-        let mut parked = self.parked.take();
-        let polled = self.poll_send(&mut parked, cx);
-        if polled.is_pending() {
-            self.parked = parked;
-            return Poll::Pending;
-        }
-        polled.map_err(|refusal| self.refused(refusal, parked.expect("a refused payload is still here")))
+        let mut parked = Parked { message: self.parked.take(), sender: self };
+        let sent = ready!(parked.sender.poll_send(&mut parked.message, cx));
+        Poll::Ready(
+            sent.map_err(|refusal| parked.sender.refused(refusal, parked.message.take().expect(KEPT))),
+        )
     }
 
     /// Sends one message, waiting for room in the spot of whoever polls this handle, unless the channel rejects then.

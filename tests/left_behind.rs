@@ -118,6 +118,25 @@ fn behind_a_sink_whose_waker_panics_there_is_room() {
 }
 
 #[test]
+fn a_sink_whose_waker_panics_keeps_its_message() {
+    paused(async {
+        let (tx, rx) = tiny(2 * SEGMENT + 420);
+        tx.try_send(large(201)).unwrap();
+        let noop = &mut Context::from_waker(Waker::noop());
+        let mut sink = tx.clone();
+        sink.start_send_unpin(large(600)).unwrap();
+        let unwanted = Waker::from(Arc::new(Unwanted));
+        assert!(sink.poll_ready_unpin(&mut Context::from_waker(&unwanted)).is_pending());
+        drop(unwanted);
+        assert!(catch_unwind(AssertUnwindSafe(|| sink.poll_ready_unpin(noop))).is_err());
+
+        assert_eq!(rx.try_recv().unwrap().len(), 201);
+        assert!(sink.poll_ready_unpin(noop).is_ready());
+        assert_eq!(rx.try_recv().unwrap().len(), 600);
+    });
+}
+
+#[test]
 fn one_message_wakes_one_receiver_whoever_was_woken_in_vain_before() {
     paused(async {
         let (tx, rx) = tiny(4 * SEGMENT);
