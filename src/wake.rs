@@ -7,7 +7,7 @@
 //! tries in vain comes before all that were not woken yet.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -264,6 +264,10 @@ impl<N> Spot<N> {
 pub(crate) struct PollWaiter {
     spot: Option<Pin<Box<Spot<OwnedNotified>>>>,
 }
+
+// A poll that panics gives the spot up.
+impl UnwindSafe for PollWaiter {}
+impl RefUnwindSafe for PollWaiter {}
 
 /// Gives a spot up.
 struct Leaves<'a> {
