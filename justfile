@@ -37,6 +37,10 @@ screenshot:
 msrv:
     cargo +1.85 check --all-features
 
+# The tests with the lowest versions that Cargo.toml allows. 6 minutes first.
+minimal-versions:
+    tools/minimal-versions.sh
+
 # The documentation, links checked. 10 seconds.
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features
