@@ -50,6 +50,10 @@ docs:
 public-api *args:
     CARGO_TARGET_DIR=target/public-api cargo run --manifest-path {{listing}} -- {{args}}
 
+# What a change breaks for users of the last version that was tagged, or of `baseline`: needs cargo-semver-checks. 2 minutes.
+semver baseline=`git describe --tags --abbrev=0 --match 'v*'`:
+    cargo semver-checks --all-features --baseline-rev {{baseline}}
+
 # Licences, bans and sources of all dependencies, those of the peers and of the listing too: needs cargo-deny. Seconds.
 deny:
     cargo deny --locked --all-features check bans licenses sources
