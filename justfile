@@ -3,6 +3,7 @@
 
 target := "x86_64-unknown-linux-gnu"
 peers := "benches/peers/Cargo.toml"
+listing := "tools/public-api/Cargo.toml"
 models := "cargo test --release --lib models -- --nocapture --test-threads 2"
 shuttles := "cargo test --release --lib shuttles -- --nocapture --test-threads 2"
 
@@ -36,6 +37,10 @@ screenshot:
 msrv:
     cargo +1.85 check --all-features
 
+# The tests with the lowest versions that Cargo.toml allows. 6 minutes first.
+minimal-versions:
+    tools/minimal-versions.sh
+
 # The documentation, links checked. 10 seconds.
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features
@@ -43,11 +48,32 @@ docs:
 # What is public that docs/public-api.txt does not list, and the other way round; `just public-api --write` writes it
 # anew. Half a minute first.
 public-api *args:
-    CARGO_TARGET_DIR=target/public-api cargo run --manifest-path tools/public-api/Cargo.toml -- {{args}}
+    CARGO_TARGET_DIR=target/public-api cargo run --manifest-path {{listing}} -- {{args}}
 
-# Licences, bans and sources of all dependencies: needs cargo-deny. Seconds.
+# What is public since the last version that was tagged, or since `baseline`, and what no longer is: a line taken out breaks users.
+public-api-since baseline=`git describe --tags --abbrev=0 --match 'v*'`:
+    git diff --unified=0 {{baseline}} -- docs/public-api.txt
+
+# What a change breaks for users of the last version that was tagged, or of `baseline`: needs cargo-semver-checks. 2 minutes.
+semver baseline=`git describe --tags --abbrev=0 --match 'v*'`:
+    cargo semver-checks --all-features --baseline-rev {{baseline}}
+
+# Licences, bans and sources of all dependencies, those of the peers and of the listing too: needs cargo-deny. Seconds.
 deny:
-    cargo deny --all-features check bans licenses sources
+    cargo deny --locked --all-features check bans licenses sources
+    cargo deny --locked --all-features --exclude-dev check -D duplicate bans
+    cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check -A banned -A duplicate -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{listing}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
+
+# Known vulnerabilities: needs cargo-deny, and RustSec's database, which it fetches. Seconds.
+advisories:
+    cargo deny --locked --all-features check advisories
+    cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check advisories
+    cargo deny --locked --manifest-path {{listing}} --config deny.toml check advisories
+
+# Lints for every combination of features: needs cargo-hack. 2 minutes.
+features:
+    cargo hack --locked clippy --feature-powerset --exclude-features default --lib -- -D warnings -D clippy::incompatible_msrv
 
 # The loom models within the bound that each one names. 4 minutes first, then 2 and a half.
 loom:

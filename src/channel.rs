@@ -9,6 +9,7 @@ mod read;
 mod switch;
 mod write;
 
+use std::panic::RefUnwindSafe;
 use std::time::Duration;
 
 pub(crate) use self::switch::{Progress, Switch};
@@ -316,6 +317,9 @@ impl Core {
         self.settle(after);
     }
 }
+
+// Code of the user runs where everything is whole: under no lock, and before or after what is changed.
+impl RefUnwindSafe for Core {}
 
 impl Drop for Core {
     fn drop(&mut self) {

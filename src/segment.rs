@@ -17,6 +17,7 @@ pub(crate) mod state;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::{align_of, size_of};
+use std::panic::RefUnwindSafe;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
@@ -146,6 +147,8 @@ pub(crate) struct Segment {
 unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
+// A panic leaves no message half written: whoever reserved its place has padding committed.
+impl RefUnwindSafe for Segment {}
 
 impl Segment {
     pub(crate) fn new() -> Self {

@@ -8,7 +8,7 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -275,6 +275,10 @@ impl<N> Spot<N> {
 pub(crate) struct PollWaiter {
     spot: Option<Pin<Box<Spot<OwnedNotified>>>>,
 }
+
+// A poll that panics gives the spot up.
+impl UnwindSafe for PollWaiter {}
+impl RefUnwindSafe for PollWaiter {}
 
 /// Gives a spot up.
 struct Leaves<'a> {

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds and tests a copy of the crate with the lowest version of each dependency that Cargo.toml allows: whether the lower
+# bounds are honest. The resolver that does it is for nightly only, by name.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
+target=$PWD/target/minimal-versions
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z | tar --null --files-from=- --create | tar --extract --directory="$copy"
+
+cd "$copy"
+RUSTC_BOOTSTRAP=1 cargo update -Zdirect-minimal-versions
+cargo check --locked --no-default-features --target-dir "$target"
+cargo test --locked --all-features --lib --tests --target-dir "$target"
