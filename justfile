@@ -77,7 +77,7 @@ cancel-storm effort="80":
 # a nightly toolchain it does not need. 2 minutes first, then as long as it is told.
 fuzz name="state_machine" seconds="300":
     mkdir -p fuzz/found/{{name}}
-    ASAN_OPTIONS=detect_stack_use_after_return=0 RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}} fuzz/corpus/{{name}} -- -max_total_time={{seconds}} -max_len=1024 -timeout=20
+    ASAN_OPTIONS=detect_stack_use_after_return=0 RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}} fuzz/corpus/{{name}} -- -max_total_time={{seconds}} -max_len=1024 -timeout=300
 
 # Takes of what it has found into fuzz/corpus as few cases as reach all that the others do. A minute.
 fuzz-keep name="state_machine":
