@@ -99,6 +99,22 @@ state-machine effort="50":
 cancel-storm effort="80":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --test cancel_storm -- --nocapture
 
+# Cases chosen by what they reach: `state_machine`, or `byte_streams`. Needs `cargo install cargo-fuzz` and a C++ compiler;
+# a nightly toolchain it does not need. 2 minutes first, then as long as it is told.
+fuzz name="state_machine" seconds="300":
+    mkdir -p fuzz/found/{{name}}
+    ASAN_OPTIONS=detect_stack_use_after_return=0 RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}} fuzz/corpus/{{name}} -- -max_total_time={{seconds}} -max_len=1024 -timeout=300
+
+# Takes of what it has found into fuzz/corpus as few cases as reach all that the others do. A minute.
+fuzz-keep name="state_machine":
+    rm -rf fuzz/found/{{name}}.kept && mkdir -p fuzz/found/{{name}}.kept
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}}.kept fuzz/found/{{name}} fuzz/corpus/{{name}} -- -set_cover_merge=1 -use_counters=0 -max_len=1024
+    rm -rf fuzz/corpus/{{name}} && mv fuzz/found/{{name}}.kept fuzz/corpus/{{name}}
+
+# Full load with every message checked, and what is hard on memory: half an hour, or as many `minutes`, and 2 minutes more.
+soak minutes="30":
+    cargo run --release --manifest-path tools/soak/Cargo.toml -- --minutes {{minutes}}
+
 # Puts faults into a copy of the code, one at a time, and tells which suite notices: needs Python 3.11. Hours.
 faults *args:
     faults/inject.py {{args}}

@@ -87,9 +87,10 @@ impl Reader {
 
     /// Waits until there are bytes, or none will come any more.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // To a reader an empty message would be the end.
+        // To a reader an empty message would be the end. It keeps memory lent all the same, so it does not stay here.
         while self.message.is_empty() {
             match ready!(self.receiver.poll_recv(cx)) {
+                Some(message) if message.is_empty() => {}
                 Some(message) => self.message = message,
                 None => break,
             }
@@ -97,10 +98,18 @@ impl Reader {
         Poll::Ready(())
     }
 
+    fn advance(&mut self, bytes: usize) {
+        self.message.advance(bytes);
+        if self.message.is_empty() {
+            // What is left of a message keeps its memory lent, also if nothing is.
+            self.message = Bytes::new();
+        }
+    }
+
     fn copy_to(&mut self, buf: &mut ReadBuf<'_>) {
         let len = self.message.len().min(buf.remaining());
         buf.put_slice(&self.message[..len]);
-        self.message.advance(len);
+        self.advance(len);
     }
 }
 
@@ -133,7 +142,7 @@ impl AsyncBufRead for Reader {
 
     fn consume(mut self: Pin<&mut Self>, bytes: usize) {
         let bytes = bytes.min(self.message.len());
-        self.message.advance(bytes);
+        self.advance(bytes);
     }
 }
 

@@ -67,6 +67,9 @@ pub(crate) struct Alarm {
     unread: Reason,
     /// Somebody waits who may be passed over.
     waiters: Reason,
+    /// The task looks after those who wait more and more seldom, as nothing came of it. Set by the task before it wakes
+    /// them, taken back by whoever gives it a reason to look.
+    resigned: AtomicBool,
     /// There is memory that may not be needed.
     memory: Reason,
     /// There may be something to warn of.
@@ -80,6 +83,7 @@ impl Alarm {
         Self {
             unread: lowered(),
             waiters: lowered(),
+            resigned: AtomicBool::new(false),
             memory: lowered(),
             trouble: lowered(),
             notify: Notify::new(),
@@ -93,7 +97,10 @@ impl Alarm {
     }
 
     pub(crate) fn waiters(&self) {
-        if self.waiters.raise() {
+        // ORDERING: Relaxed behind the fence that comes after the change, against the one in `WaitList::wake`: either this
+        // one sees the task resigned, or the task that resigns, and wakes all then, sees the change.
+        let resigned = self.resigned.load(Ordering::Relaxed) && self.resigned.swap(false, Ordering::Relaxed);
+        if self.waiters.raise() || resigned {
             self.notify();
         }
     }
@@ -210,7 +217,7 @@ impl Duties {
     fn look(&mut self, core: &Weak<Core>, alarm: &Alarm) -> Option<Option<Duration>> {
         let core = core.upgrade()?;
         let unread = watch(&alarm.unread, || self.window.look(&core));
-        let waiters = watch(&alarm.waiters, || self.patience.look(&core));
+        let waiters = watch(&alarm.waiters, || self.patience.look(&core, &alarm.resigned));
         let memory = watch(&alarm.memory, || self.trimmer.look(&core));
         // Not for nothing: its look is not as cheap as the others.
         let look = || watch(&alarm.trouble, || self.trouble.look(&core));
@@ -267,10 +274,16 @@ const UNHEEDED_FOR: Duration = Duration::from_millis(10);
 const MOST_IN_VAIN: u32 = 7;
 
 impl Patience {
-    fn look(&mut self, core: &Core) -> Option<Duration> {
+    fn look(&mut self, core: &Core, resigned: &AtomicBool) -> Option<Duration> {
+        // ORDERING: Relaxed, here and below: see `Alarm::waiters`.
         if !core.is_anybody_passed_over() {
             *self = Self::default();
+            resigned.store(false, Ordering::Relaxed);
             return None;
+        }
+        if self.in_vain > 0 && !resigned.load(Ordering::Relaxed) {
+            // Somebody came who knows nothing of what was in vain.
+            self.in_vain = 0;
         }
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
@@ -281,6 +294,7 @@ impl Patience {
         let progress = Some(core.progress());
         let in_vain = if progress == self.progress { self.in_vain + 1 } else { 0 };
         *self = Self { since: Some(now), in_vain: in_vain.min(MOST_IN_VAIN), progress };
+        resigned.store(self.in_vain > 0, Ordering::Relaxed);
         core.wake_passed_over();
         Some(UNHEEDED_FOR * (1 << self.in_vain))
     }

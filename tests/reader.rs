@@ -106,6 +106,31 @@ fn lines_are_read_across_messages() {
     });
 }
 
+/// Otherwise a writer would wait for memory that a reader has lent who waits for what will be written there.
+#[test]
+fn what_was_read_to_its_end_keeps_no_memory() {
+    paused(async {
+        let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+        let mut reader = rx.into_reader();
+        let lent = || tx.monitor().stats().lent_bytes;
+        for rest in ["", "d"] {
+            tx.send("abcd").await.expect("open");
+            reader.read_exact(&mut [0; 3]).await.expect("there");
+            assert!(lent() > 0, "the rest is in the buffer");
+            if rest.is_empty() {
+                reader.consume(1);
+            } else {
+                assert_eq!(reader.read_u8().await.expect("there"), b'd');
+            }
+            assert_eq!(lent(), 0);
+        }
+        tx.send("").await.expect("open");
+        assert!(poll_once(&mut Box::pin(reader.fill_buf())).is_pending());
+        assert!(tx.is_empty());
+        assert_eq!(lent(), 0, "an empty message was taken");
+    });
+}
+
 /// Two channels with a byte copy between them, and frames at both ends.
 #[test]
 fn frames_survive_a_copy_from_channel_to_channel() {

@@ -343,6 +343,31 @@ fn a_sender_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
     });
 }
 
+/// However long those ahead were woken in vain before it came.
+#[test]
+fn a_sender_that_comes_late_is_not_held_up_for_longer_by_those_who_are_not_polled() {
+    paused(async {
+        let (tx, rx) = with_room_for(1000);
+        while tx.try_send(vec![1; 250]).is_ok() {}
+        let mut unpolled: Vec<Waiting<Sent>> = Vec::new();
+        for _ in 0..2 {
+            let tx = tx.clone();
+            unpolled.push(Box::pin(async move { tx.send(vec![2; 10]).await }));
+        }
+        unpolled.iter_mut().for_each(|unpolled| assert!(poll_once(unpolled).is_pending()));
+        while rx.try_recv().is_ok() {}
+        for number in 0..3 {
+            for _ in 0..300 {
+                advance(ms(10)).await;
+            }
+            let tx = tx.clone();
+            let late = tokio::spawn(async move { tx.send(vec![number; 10]).await });
+            advance(ms(11)).await;
+            assert!(late.is_finished(), "{number}: {:?}", rx.monitor().stats());
+        }
+    });
+}
+
 /// It waits behind another for no other reason than to let it go first.
 #[test]
 fn a_sender_that_gives_up_lets_the_next_in() {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll, Waker};
@@ -17,6 +18,18 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// How many times as much as in the gate is to be done, where a test can do more: `TURBOSTREAM_EFFORT`.
 pub(crate) fn effort() -> usize {
     std::env::var("TURBOSTREAM_EFFORT").map_or(1, |times| times.parse().expect("a number"))
+}
+
+/// What a fuzz target has gathered, one input after the other.
+pub(crate) fn corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).expect("a corpus").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    files.into_iter().map(|path| {
+        println!("{}", path.display());
+        std::fs::read(path).expect("an input")
+    })
 }
 
 /// Runs `body` on a thread of its own; fails, rather than hangs, when it does not end.

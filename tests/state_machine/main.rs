@@ -3,13 +3,18 @@
 //!
 //! `TURBOSTREAM_EFFORT` multiplies the number of cases. A case that fails is made small, and its seed written to
 //! `regressions.txt`, which is tried first from then on.
+//!
+//! The fuzz target of the same name makes its cases out of bytes, and what it has gathered is tried here.
 
+mod bytes;
+mod case;
 #[path = "../common/mod.rs"]
 mod common;
 mod handles;
 mod model;
 mod ops;
 mod pending;
+mod random;
 mod receiving;
 mod sending;
 mod world;
@@ -17,12 +22,8 @@ mod world;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use common::{current_runtime, effort, plain_within};
+use common::{corpus, effort, plain, plain_within};
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use tokio::task::coop::unconstrained;
-
-use ops::{Op, Setup, ops, setups};
-use world::World;
 
 const CASES: u32 = 300;
 
@@ -37,33 +38,36 @@ fn config() -> Config {
     }
 }
 
-/// All on one thread, and time stands still unless it is told to go on: what a case does depends on nothing else.
-fn run(setup: &Setup, ops: &[Op]) {
-    let runtime = current_runtime(true);
-    // The budget is for tasks that share a thread; here it would make every 128th poll a pending one.
-    runtime.block_on(unconstrained(async {
-        let mut world = World::new(setup.clone());
-        for op in ops {
-            world.apply(op).await;
-        }
-        world.end().await;
-    }));
-}
-
 #[test]
 fn the_channel_is_a_queue() {
     plain_within(common::LIMIT * effort() as u32, || {
         let steps = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&steps);
-        let result = TestRunner::new(config()).run(&(setups(), ops()), move |(setup, ops)| {
-            counted.fetch_add(ops.len(), Relaxed);
-            run(&setup, &ops);
-            Ok(())
-        });
+        let result =
+            TestRunner::new(config()).run(&(random::setups(), random::ops()), move |(setup, ops)| {
+                counted.fetch_add(ops.len(), Relaxed);
+                case::run(&setup, &ops);
+                Ok(())
+            });
         println!("{} operations", steps.load(Relaxed));
         if let Err(failure) = result {
             panic!("{failure}");
         }
         assert!(steps.load(Relaxed) > 0);
+    });
+}
+
+#[test]
+fn what_the_fuzzer_has_gathered_holds() {
+    plain(|| {
+        let steps: usize = corpus("state_machine")
+            .map(|bytes| {
+                let (setup, ops) = bytes::case(&bytes);
+                case::run(&setup, &ops);
+                ops.len()
+            })
+            .sum();
+        println!("{steps} operations");
+        assert!(steps > 0);
     });
 }

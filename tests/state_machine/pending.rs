@@ -83,6 +83,9 @@ impl What {
     }
 }
 
+/// A future, polled or not polled any more.
+pub(crate) type UnderWay = Pin<Box<dyn Future<Output = Outcome>>>;
+
 pub(crate) struct Pending {
     /// The handle that it belongs to.
     pub(crate) owner: usize,
@@ -90,7 +93,7 @@ pub(crate) struct Pending {
     keep: bool,
     pub(crate) flag: Arc<Flag>,
     waker: Waker,
-    future: Pin<Box<dyn Future<Output = Outcome>>>,
+    future: UnderWay,
 }
 
 impl Pending {
@@ -245,7 +248,7 @@ impl World {
         self.pending.retain(|pending| pending.owner != owner);
     }
 
-    /// It stays in its list for ever, and is never polled again.
+    /// It stays in its list to the very end, and is never polled again.
     pub(crate) fn forget(&mut self, which: usize) {
         if self.pending.is_empty() {
             return;
@@ -253,7 +256,7 @@ impl World {
         let pending = self.pending.swap_remove(which % self.pending.len());
         self.forgotten_senders += usize::from(pending.what.sends());
         self.forgotten_receivers += usize::from(pending.what.receives());
-        std::mem::forget(pending.future);
+        self.forgotten.push(pending.future);
     }
 
     /// Polls whatever was woken, and lets tasks run, until nothing happens any more; and then again some times after

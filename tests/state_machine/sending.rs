@@ -215,7 +215,7 @@ impl World {
         let calls = Rc::clone(&called);
         let write = move |buf: &mut [u8]| {
             assert!(!calls.replace(true), "called twice");
-            assert!(buf.len() == max_len && buf.iter().all(|&byte| byte == 0));
+            assert!(buf == vec![0; max_len]);
             buf[..message.len].copy_from_slice(&message.payload());
             match ending {
                 Ending::Returns => message.len,

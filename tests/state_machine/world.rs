@@ -8,7 +8,7 @@ use turbostream::{Callback, Monitor, ReadMode, Receiver, Sender, TryRecvError, W
 
 use crate::model::{Kept, Model};
 use crate::ops::{AnyStrategy, Op, Setup};
-use crate::pending::{Flag, Outcome, Pending, What};
+use crate::pending::{Flag, Outcome, Pending, UnderWay, What};
 
 pub(crate) struct Sending {
     pub(crate) id: usize,
@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub(crate) callbacks: Vec<Callback>,
     pub(crate) called: Arc<Mutex<Vec<Bytes>>>,
     pub(crate) pending: Vec<Pending>,
+    pub(crate) forgotten: Vec<UnderWay>,
     pub(crate) forgotten_senders: usize,
     pub(crate) forgotten_receivers: usize,
     pub(crate) kept: Vec<Kept>,
@@ -65,6 +66,7 @@ impl World {
             callbacks: Vec::new(),
             called: Arc::default(),
             pending: Vec::new(),
+            forgotten: Vec::new(),
             forgotten_senders: 0,
             forgotten_receivers: 0,
             kept: Vec::new(),
@@ -212,5 +214,8 @@ impl World {
         assert!(self.model.senders > 0 || self.weak.iter().all(|weak| weak.upgrade().is_none()));
         let stats = self.monitor.stats();
         assert!(self.model.receivers > 0 || stats.memory_bytes() == 0, "{stats:?}");
+        self.forgotten.clear();
+        let stats = self.monitor.stats();
+        assert_eq!((stats.memory_bytes(), stats.waiting_senders, stats.waiting_receivers), (0, 0, 0));
     }
 }

@@ -1,0 +1,318 @@
+//! A writer and a reader beside their reference.
+
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
+use turbostream::{Monitor, Reader, Sender, TryRecvError, TrySendError, Writer};
+
+use crate::common::current_runtime;
+use crate::ops::{Op, Setup, case};
+use crate::records::Records;
+
+/// Runs the case that `bytes` are. All on one thread, and time stands still.
+pub(crate) fn run(bytes: &[u8]) {
+    let (setup, ops) = case(bytes);
+    current_runtime(true).block_on(unconstrained(async {
+        let mut machine = Machine::new(setup);
+        for op in ops {
+            machine.apply(op);
+            machine.check();
+        }
+        machine.end();
+    }));
+}
+
+/// Remembers that it was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+struct Machine {
+    setup: Setup,
+    delimiter: Option<u8>,
+    records: Records,
+    writer: Option<Writer>,
+    reader: Option<Reader>,
+    monitor: Monitor,
+    /// The writer or the reader waits, and this is how it is told.
+    writing: Option<Arc<Flag>>,
+    reading: Option<Arc<Flag>>,
+    shut_down: bool,
+    closed: bool,
+}
+
+fn wrap(tx: Sender, delimiter: Option<u8>) -> Writer {
+    match delimiter {
+        Some(delimiter) => tx.into_delimited_writer(delimiter),
+        None => tx.into_writer(),
+    }
+}
+
+/// Polls; whoever has to wait leaves the flag by which it will be told. One that has not needed the channel this time
+/// keeps its place in the list, and its flag.
+fn poll<T>(waiting: &mut Option<Arc<Flag>>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    let flag = Arc::new(Flag::default());
+    match poll(&mut Context::from_waker(&Waker::from(Arc::clone(&flag)))) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => {
+            *waiting = Some(flag);
+            None
+        }
+    }
+}
+
+impl Machine {
+    fn new(setup: Setup) -> Self {
+        let (tx, rx) = setup.builder().build().expect("a valid configuration");
+        Self {
+            delimiter: setup.delimiter,
+            monitor: tx.monitor(),
+            writer: Some(wrap(tx, setup.delimiter)),
+            reader: Some(rx.into_reader()),
+            setup,
+            records: Records::default(),
+            writing: None,
+            reading: None,
+            shut_down: false,
+            closed: false,
+        }
+    }
+
+    fn writer(&mut self) -> Pin<&mut Writer> {
+        Pin::new(self.writer.as_mut().expect("always there between operations"))
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Write(bytes) => self.write(&bytes),
+            Op::Flush => self.flush(),
+            Op::Shutdown => self.shut_down(),
+            Op::TakeBuffer => {
+                let unfinished = std::mem::take(&mut self.records.unfinished);
+                assert_eq!(self.writer().take_buffer(), unfinished);
+            }
+            Op::Rewrap(delimiter) => {
+                let tx = self.writer.take().expect("there").into_inner();
+                self.writing = None;
+                self.records.unfinished.clear();
+                self.delimiter = delimiter;
+                self.writer = Some(wrap(tx, delimiter));
+            }
+            Op::Send(len) => self.send(len),
+            Op::Read(len) => self.read(len),
+            Op::FillBuf { consumed } => self.fill_buf(consumed),
+            Op::Recv => self.recv(),
+            Op::Close => {
+                self.reader.as_ref().expect("there").get_ref().close();
+                self.closed();
+            }
+        }
+    }
+
+    fn closed(&mut self) {
+        self.closed = true;
+        self.records.switched();
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut writing = self.writing.take();
+        let polled = poll(&mut writing, |cx| self.writer().poll_write(cx, bytes));
+        self.writing = writing;
+        match polled {
+            None => self.check_waiting(),
+            Some(Ok(0)) => assert!(bytes.is_empty(), "took nothing"),
+            Some(Ok(taken)) => {
+                assert!(!self.closed && !self.shut_down);
+                assert!(self.delimiter.is_some() || taken == bytes.len(), "half a message");
+                self.records.write(&bytes[..taken], self.delimiter);
+            }
+            Some(Err(error)) => {
+                let end = bytes.iter().position(|&byte| Some(byte) == self.delimiter);
+                let part = end.map_or(bytes.len(), |at| at + 1);
+                self.check_refusal(error.kind(), self.records.unfinished.len() + part);
+            }
+        }
+    }
+
+    fn check_refusal(&self, kind: ErrorKind, len: usize) {
+        match kind {
+            ErrorKind::BrokenPipe => assert!(self.closed || self.shut_down),
+            ErrorKind::InvalidInput => assert!(len > self.setup.max_message_bytes),
+            ErrorKind::StorageFull => {
+                assert!(self.setup.rejects);
+                self.check_full();
+            }
+            kind => panic!("{kind}"),
+        }
+    }
+
+    /// Whoever found no room did so for a reason: what nobody has read.
+    fn check_full(&self) {
+        assert!(
+            !self.closed && !self.records.is_empty(),
+            "an empty channel is full: {:?}",
+            self.monitor.stats()
+        );
+    }
+
+    fn check_waiting(&self) {
+        self.check_full();
+        assert!(!self.setup.rejects);
+        assert_eq!(self.monitor.stats().waiting_senders, 1);
+    }
+
+    fn flush(&mut self) {
+        let polled = poll(&mut None, |cx| self.writer().poll_flush(cx));
+        assert!(matches!(polled, Some(Ok(()))), "nothing is parked");
+        self.records.switched();
+    }
+
+    fn shut_down(&mut self) {
+        let mut writing = self.writing.take();
+        let polled = poll(&mut writing, |cx| self.writer().poll_shutdown(cx));
+        self.writing = writing;
+        match polled {
+            None => self.check_waiting(),
+            Some(Ok(())) => {
+                assert!(self.records.unfinished.is_empty() || !self.closed);
+                if !self.records.unfinished.is_empty() {
+                    let record = std::mem::take(&mut self.records.unfinished);
+                    self.records.push(record);
+                }
+                self.shut_down = true;
+                self.closed();
+            }
+            Some(Err(error)) => self.check_refusal(error.kind(), self.records.unfinished.len()),
+        }
+    }
+
+    fn send(&mut self, len: usize) {
+        let message = vec![len as u8; len];
+        match self.writer().get_ref().try_send(&message[..]) {
+            Ok(()) => {
+                assert!(!self.closed);
+                self.records.push(message);
+            }
+            Err(TrySendError::Closed(_)) => assert!(self.closed || self.shut_down),
+            Err(TrySendError::TooLarge { .. }) => assert!(len > self.setup.max_message_bytes),
+            // Or the writer waits, and is first.
+            Err(_) => assert!(self.writing.is_some() || !self.records.is_empty()),
+        }
+    }
+
+    fn reader(&mut self) -> Pin<&mut Reader> {
+        Pin::new(self.reader.as_mut().expect("always there between operations"))
+    }
+
+    /// What the reader has taken is what is not in the channel any more.
+    fn note_taken(&mut self) {
+        let queued = self.monitor.stats().queued_messages as usize;
+        self.records.taken_but_for(queued);
+    }
+
+    fn check_nothing(&self) {
+        let must_be_ready = self.closed || self.records.must_have_bytes(self.setup.on_demand);
+        assert!(!must_be_ready, "not ready: {:?}", self.monitor.stats());
+        assert_eq!(self.monitor.stats().waiting_receivers, 1);
+    }
+
+    fn check_end(&self) {
+        assert!(self.closed && !self.records.must_have_bytes(true), "ended early");
+    }
+
+    fn read(&mut self, len: usize) {
+        let mut space = vec![0; len];
+        let mut buf = ReadBuf::new(&mut space);
+        let mut reading = self.reading.take();
+        let polled = poll(&mut reading, |cx| self.reader().poll_read(cx, &mut buf));
+        self.reading = reading;
+        self.note_taken();
+        match polled {
+            None => self.check_nothing(),
+            Some(result) => {
+                result.expect("never fails");
+                match buf.filled() {
+                    [] if len > 0 => self.check_end(),
+                    bytes => self.records.read(bytes),
+                }
+            }
+        }
+    }
+
+    fn fill_buf(&mut self, consumed: usize) {
+        let mut reading = self.reading.take();
+        let polled = poll(&mut reading, |cx| self.reader().poll_fill_buf(cx).map_ok(<[u8]>::to_vec));
+        self.reading = reading;
+        self.note_taken();
+        match polled {
+            None => self.check_nothing(),
+            Some(bytes) => {
+                let bytes = bytes.expect("never fails");
+                if bytes.is_empty() {
+                    self.check_end();
+                }
+                self.reader().consume(consumed);
+                self.records.read(&bytes[..consumed.min(bytes.len())]);
+            }
+        }
+    }
+
+    fn recv(&mut self) {
+        let rx = self.reader.take().expect("there").into_inner();
+        self.reading = None;
+        self.records.drop_held();
+        match rx.try_recv() {
+            Ok(message) => assert_eq!(self.records.take().as_deref(), Some(&message[..])),
+            Err(TryRecvError::Closed) => assert!(self.closed && self.records.queued() == 0),
+            Err(_) => assert!(!self.closed && !self.records.must_have_message(self.setup.on_demand)),
+        }
+        self.reader = Some(rx.into_reader());
+    }
+
+    /// After each step: the figures, what both ends hold, and who was told.
+    fn check(&mut self) {
+        let stats = self.monitor.stats();
+        self.writing.take_if(|_| stats.waiting_senders == 0);
+        self.reading.take_if(|_| stats.waiting_receivers == 0);
+        let records = &self.records;
+        let figures = (stats.accepted_messages, stats.accepted_bytes, stats.queued_messages as usize);
+        assert_eq!(figures, (records.accepted, records.accepted_bytes, records.queued()));
+        assert!(stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
+        assert_eq!(stats.waiting_senders, usize::from(self.writing.is_some()));
+        assert_eq!(stats.waiting_receivers, usize::from(self.reading.is_some()));
+        let (Some(writer), Some(reader)) = (&self.writer, &self.reader) else {
+            unreachable!("both are there")
+        };
+        assert_eq!(writer.buffer(), records.unfinished);
+        records.check_held(reader.buffer());
+        let told = |flag: &Option<Arc<Flag>>| flag.as_ref().is_none_or(|flag| flag.0.load(Relaxed));
+        assert!(told(&self.writing) || !(self.closed || records.is_empty()), "nobody told the writer");
+        let readable = self.closed || records.must_have_bytes(self.setup.on_demand);
+        assert!(told(&self.reading) || !readable, "nobody told the reader");
+    }
+
+    /// What is left is read to the end, and then all memory is given back.
+    fn end(mut self) {
+        self.reader.as_ref().expect("there").get_ref().close();
+        self.closed();
+        while !(self.records.is_empty()) {
+            self.read(1000);
+            self.check();
+        }
+        self.read(1);
+        let (writer, reader) = (self.writer.take(), self.reader.take());
+        drop((writer, reader));
+        let stats = self.monitor.stats();
+        assert_eq!((stats.memory_bytes(), stats.queued_messages), (0, 0), "{stats:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The reference: a list of records, and what of them was read.
+
+use std::collections::VecDeque;
+
+/// What was written and is not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    /// Messages in the channel.
+    queue: VecDeque<Vec<u8>>,
+    /// What a reader has not read of the message that it holds.
+    held: VecDeque<u8>,
+    /// The beginning of a record, at the writer.
+    pub(crate) unfinished: Vec<u8>,
+    pub(crate) accepted: u64,
+    pub(crate) accepted_bytes: u64,
+    /// So many messages of the queue can be read for certain.
+    certain: usize,
+}
+
+impl Records {
+    pub(crate) fn push(&mut self, message: Vec<u8>) {
+        self.accepted += 1;
+        self.accepted_bytes += message.len() as u64;
+        self.queue.push_back(message);
+    }
+
+    /// A writer has taken `bytes`; returns whether a message came of them.
+    pub(crate) fn write(&mut self, bytes: &[u8], delimiter: Option<u8>) {
+        match delimiter {
+            _ if bytes.is_empty() => {}
+            None => self.push(bytes.to_vec()),
+            Some(delimiter) => {
+                for part in bytes.split_inclusive(|&byte| byte == delimiter) {
+                    self.unfinished.extend_from_slice(part);
+                    if part.ends_with(&[delimiter]) {
+                        let record = std::mem::take(&mut self.unfinished);
+                        self.push(record);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn switched(&mut self) {
+        self.certain = self.queue.len();
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether a reader must find bytes: an empty message is none.
+    pub(crate) fn must_have_bytes(&self, on_demand: bool) -> bool {
+        let readable = if on_demand { self.queue.len() } else { self.certain };
+        !self.held.is_empty() || self.queue.iter().take(readable).any(|message| !message.is_empty())
+    }
+
+    pub(crate) fn must_have_message(&self, on_demand: bool) -> bool {
+        if on_demand { !self.queue.is_empty() } else { self.certain > 0 }
+    }
+
+    /// So many messages are in the channel by its own account: the rest is with the reader.
+    pub(crate) fn taken_but_for(&mut self, queued: usize) {
+        while self.queue.len() > queued {
+            let message = self.take().expect("not empty");
+            self.held.extend(message);
+        }
+    }
+
+    /// The reader holds the rest of one message, and that is what it says.
+    pub(crate) fn check_held(&self, held: &[u8]) {
+        assert!(self.held.iter().eq(held), "the reader holds something else: {} bytes", held.len());
+    }
+
+    /// The next bytes were read.
+    pub(crate) fn read(&mut self, bytes: &[u8]) {
+        assert!(self.held.iter().take(bytes.len()).eq(bytes), "not the next bytes");
+        self.held.drain(..bytes.len());
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        self.certain = self.certain.saturating_sub(1);
+        self.queue.pop_front()
+    }
+
+    pub(crate) fn drop_held(&mut self) {
+        self.held.clear();
+    }
+}

@@ -1,0 +1,138 @@
+//! Cases out of bytes, for a fuzzer: whatever the bytes are, they make a case, and a few that change make a similar one.
+
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use turbostream::WhenFull;
+
+use crate::common::ms;
+use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup};
+
+const MOST_OPS: usize = 400;
+
+/// The case that `bytes` are.
+pub(crate) fn case(bytes: &[u8]) -> (Setup, Vec<Op>) {
+    let mut bytes = Unstructured::new(bytes);
+    let setup = setup(&mut bytes).expect("no range is empty");
+    let mut ops = Vec::new();
+    while !bytes.is_empty() && ops.len() < MOST_OPS {
+        ops.push(op(&mut bytes).expect("no range is empty"));
+    }
+    (setup, ops)
+}
+
+fn setup(bytes: &mut Unstructured<'_>) -> Result<Setup> {
+    let flags: u8 = bytes.arbitrary()?;
+    let tiny = flags & 1 == 0;
+    let setup = Setup {
+        segment_bytes: bytes.int_in_range(if tiny { 64..=199 } else { 2048..=6000 })?,
+        segment_messages: bytes.int_in_range(1..=if tiny { 7 } else { 19 })?,
+        segments: bytes.int_in_range(2..=5)?,
+        // Often nothing beside whole segments: then the last of them is the last byte, too.
+        beside: if flags & 2 == 0 { 0 } else { bytes.int_in_range(0..=if tiny { 400 } else { 90_000 })? },
+        max_message_bytes: 0,
+        on_demand: flags & 4 == 0,
+        zero_copy: flags & 8 == 0,
+        when_full: match flags >> 5 {
+            0 => WhenFull::Reject,
+            1 => WhenFull::DropNewest,
+            2 | 3 => WhenFull::DropOldest,
+            _ => WhenFull::Wait,
+        },
+        strategy: bytes.int_in_range(0..=STRATEGIES - 1)?,
+        lend_ttl: if flags & 16 == 0 { Duration::ZERO } else { ms(5000) },
+    };
+    Ok(setup.allowing(bytes.int_in_range(1..=100)?))
+}
+
+fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
+    let kind = bytes.arbitrary::<u8>()? % 40;
+    let who: u8 = bytes.arbitrary()?;
+    let flag = who & 0x80 != 0;
+    let who = usize::from(who & 0x7f);
+    Ok(match kind {
+        0..=5 => Op::Send { who, by: send_by(bytes)?, len: len(bytes)?, owned: flag },
+        6..=7 => Op::SendMany { who, lens: lens(bytes)? },
+        8..=9 => Op::SendWith {
+            who,
+            max_len: len(bytes)?,
+            len: bytes.int_in_range(0..=79)?,
+            ending: *bytes.choose(&[Ending::Returns, Ending::Panics, Ending::SaysTooMuch])?,
+        },
+        10..=16 => Op::Recv { who, by: recv_by(bytes)?, keep: flag },
+        17..=18 => Op::Poll { which: who },
+        19..=20 => Op::Cancel { which: who },
+        21..=22 => Op::DropKept { which: who },
+        23 => Op::Advance { by: ms(bytes.int_in_range(0..=20)?) },
+        24 => Op::Settle,
+        kind => manage(kind, who, flag, bytes)?,
+    })
+}
+
+fn manage(kind: u8, who: usize, flag: bool, bytes: &mut Unstructured<'_>) -> Result<Op> {
+    Ok(match kind {
+        25 => Op::Switch { who },
+        26 => Op::Drained { who },
+        27 => Op::SetStrategy { who, strategy: bytes.int_in_range(0..=STRATEGIES - 1)? },
+        28 => Op::SetReadMode { who, zero_copy: flag },
+        29 => Op::CloneSender { who },
+        30 => Op::DropSender { who },
+        31 => Op::CloneReceiver { who },
+        32 => Op::DropReceiver { who },
+        33 if flag => Op::Downgrade { who },
+        33 => Op::Upgrade { which: who },
+        34 if flag => Op::AddSink { who },
+        34 => Op::DropSink { who },
+        35 => Op::SinkSend { who, len: len(bytes)? },
+        36 if flag => Op::SinkClose { who },
+        36 => Op::SinkFlush { who },
+        37 => Op::Callback { who, batch: flag },
+        38 if flag => Op::Forget { which: who },
+        38 => Op::Unregister { which: who },
+        _ if flag => Op::Advance { by: ms(2000) },
+        _ if who == 0 => Op::CloseReceiver { who },
+        _ => Op::Closed { who },
+    })
+}
+
+fn len(bytes: &mut Unstructured<'_>) -> Result<usize> {
+    Ok(match bytes.arbitrary::<u8>()? {
+        len @ ..200 => usize::from(len),
+        200..220 => bytes.int_in_range(200..=5000)?,
+        220..230 => bytes.int_in_range(30_000..=40_000)?,
+        _ => usize::MAX, // stands for the longest that is allowed
+    })
+}
+
+fn lens(bytes: &mut Unstructured<'_>) -> Result<Vec<usize>> {
+    match bytes.int_in_range(0..=70)? {
+        count @ ..6 => (0..count).map(|_| len(bytes)).collect(),
+        count => {
+            let most: usize = bytes.int_in_range(0..=19)?;
+            Ok((0..count).map(|number| number * 7 % (most + 1)).collect())
+        }
+    }
+}
+
+fn send_by(bytes: &mut Unstructured<'_>) -> Result<SendBy> {
+    Ok(match bytes.arbitrary::<u8>()? {
+        ..80 => SendBy::Try,
+        80..200 => SendBy::Wait,
+        limit => SendBy::Timeout(ms(u64::from(limit % 20))),
+    })
+}
+
+fn recv_by(bytes: &mut Unstructured<'_>) -> Result<RecvBy> {
+    let by: u8 = bytes.arbitrary()?;
+    let limit = usize::from(by >> 4) % 12;
+    Ok(match by & 0xf {
+        0..=3 => RecvBy::Try,
+        4..=7 => RecvBy::Wait,
+        8 => RecvBy::Timeout(ms(limit as u64)),
+        9 => RecvBy::Poll,
+        10 => RecvBy::Stream,
+        11 | 12 => RecvBy::Batch(limit),
+        13 => RecvBy::Batches(limit),
+        _ => RecvBy::Many(limit),
+    })
+}

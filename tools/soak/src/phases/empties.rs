@@ -1,0 +1,97 @@
+//! Messages of no bytes: each costs its bookkeeping, so there are not more of them than `max_bytes` allows.
+
+use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
+use turbostream::{Monitor, Receiver, Sender, TrySendError};
+
+use crate::heap;
+use crate::phase::{Findings, Progress, bytes, change, count, heap_at_rest};
+
+const SENDERS: u64 = 4;
+const RUN: u64 = 64;
+const MAX_BYTES: usize = 4 << 20;
+const BESIDE: usize = 256 << 10;
+const LEFT_BEHIND: usize = 64 << 10;
+/// Each takes at least this much of `max_bytes`.
+const ENTRY: usize = 8;
+
+pub fn run(messages: u64, progress: &Progress) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let before = heap::in_use();
+    heap::take_peak();
+    Runtime::new()?.block_on(async {
+        let (tx, rx) = turbostream::builder().max_bytes(MAX_BYTES).build()?;
+        let monitor = tx.monitor();
+        fill(&tx, &rx, &mut findings)?;
+        stream(tx, rx, messages, &monitor, progress, &mut findings).await
+    })?;
+    let peak = heap::take_peak().saturating_sub(before);
+    let bound = MAX_BYTES + BESIDE;
+    findings.demand(peak <= bound, format!("heap at most {} more, bound {}", bytes(peak), bytes(bound)));
+    let after = heap_at_rest();
+    findings.demand(after <= before + LEFT_BEHIND, format!("heap {} afterwards", change(before, after)));
+    Ok(findings)
+}
+
+/// Nobody reads, until the channel is full of them.
+fn fill(tx: &Sender, rx: &Receiver, findings: &mut Findings) -> Result<()> {
+    let mut fitted = 0;
+    loop {
+        match tx.try_send("") {
+            Ok(()) => fitted += 1,
+            Err(TrySendError::Full(_)) => break,
+            Err(error) => return Err(error).context("not full"),
+        }
+    }
+    let stats = tx.monitor().stats();
+    findings.demand(
+        fitted <= MAX_BYTES / ENTRY && stats.memory_bytes() <= MAX_BYTES,
+        format!("full of {} unread in {}", count(fitted as u64), bytes(stats.memory_bytes())),
+    );
+    let read = std::iter::from_fn(|| rx.try_recv().ok()).filter(|message| message.is_empty()).count();
+    findings.demand(read == fitted, "all of these came");
+    Ok(())
+}
+
+async fn stream(
+    tx: Sender,
+    rx: Receiver,
+    messages: u64,
+    monitor: &Monitor,
+    progress: &Progress,
+    findings: &mut Findings,
+) -> Result<()> {
+    let before = monitor.stats().handed_out_messages;
+    let runs = messages / SENDERS / RUN;
+    for _ in 0..SENDERS {
+        let tx = tx.clone();
+        tokio::spawn(async move {
+            for _ in 0..runs {
+                if tx.send_many((0..RUN).map(|_| "")).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(tx);
+    let progress = progress.clone();
+    let receiving = tokio::spawn(async move {
+        let (mut received, mut bytes, mut batches) = (0, 0, 0_u64);
+        while let Some(batch) = rx.recv_batch(4096).await {
+            received += batch.len() as u64;
+            bytes += batch.payload_bytes();
+            batches += 1;
+            if batches % 4096 == 0 {
+                progress.tell(format!("{} of {}", count(received), count(messages)));
+            }
+        }
+        (received, bytes)
+    });
+    let (received, bytes) = receiving.await.context("the receiver panicked")?;
+    let sent = runs * RUN * SENDERS;
+    findings.demand(
+        received == sent && bytes == 0 && monitor.stats().handed_out_messages - before == sent,
+        format!("{} of {} came by four senders", count(received), count(sent)),
+    );
+    Ok(())
+}
