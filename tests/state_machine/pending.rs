@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use turbostream::Batch;
 
-use crate::common::ms;
+use crate::common::{leak, ms};
 use crate::model::{Kept, Message, Volume};
 use crate::ops::Ending;
 use crate::world::World;
@@ -253,7 +253,7 @@ impl World {
         let pending = self.pending.swap_remove(which % self.pending.len());
         self.forgotten_senders += usize::from(pending.what.sends());
         self.forgotten_receivers += usize::from(pending.what.receives());
-        std::mem::forget(pending.future);
+        leak(pending.future);
     }
 
     /// Polls whatever was woken, and lets tasks run, until nothing happens any more; and then again some times after
