@@ -3,14 +3,13 @@
 mod common;
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
-use common::{advance, ms, paused};
+use common::{advance, leak, ms, paused};
 use futures::{SinkExt, StreamExt};
 use tokio::task::{coop, yield_now};
 use turbostream::{MessageCount, ReadMode, Receiver, Sender};
@@ -57,7 +56,7 @@ impl<'a> Task<'a> {
         match end {
             End::Dropped => None,
             End::Forgotten => {
-                mem::forget(self);
+                leak(self);
                 None
             }
             End::NeverPolledAgain => Some(self),
@@ -282,9 +281,9 @@ fn what_is_lent_and_forgotten_stays_so_and_the_rest_goes_round() {
             }
             let batch = rx.recv_batch(2).await.expect("open");
             match round {
-                0 => mem::forget(batch),
-                1 => mem::forget(batch.into_iter()),
-                _ => mem::forget(batch.into_iter().next()),
+                0 => leak(batch),
+                1 => leak(batch.into_iter()),
+                _ => leak(batch.into_iter().next()),
             }
         }
         for number in 0..1000_u32 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use common::{check, current, message, ms, multi, paused, poll_once};
+use common::{check, current, leak, message, ms, multi, paused, poll_once};
 use futures::SinkExt;
 use tokio::task::JoinSet;
 use turbostream::{Batch, Builder, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, WhenFull};
@@ -267,7 +267,7 @@ fn dropped_payloads_may_look_at_the_channel_and_panic() {
             let stats = conserved(&tx.monitor(), 100);
             assert_eq!(stats.dropped_messages, dropped.load(Ordering::Relaxed) as u64);
             assert_eq!(
-                std::iter::from_fn(|| rx.try_recv().ok()).map(std::mem::forget).count() as u64,
+                std::iter::from_fn(|| rx.try_recv().ok()).map(leak).count() as u64,
                 stats.queued_messages
             );
         });

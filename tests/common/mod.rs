@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -32,6 +33,12 @@ pub(crate) fn corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
+/// How many times as long a test may take before it counts as stuck, where the machine or a checker makes it slow:
+/// `TURBOSTREAM_PATIENCE`.
+fn patience() -> u32 {
+    std::env::var("TURBOSTREAM_PATIENCE").map_or(1, |times| times.parse().expect("a number"))
+}
+
 /// Runs `body` on a thread of its own; fails, rather than hangs, when it does not end.
 pub(crate) fn plain(body: impl FnOnce() + Send + 'static) {
     plain_within(LIMIT, body);
@@ -39,6 +46,7 @@ pub(crate) fn plain(body: impl FnOnce() + Send + 'static) {
 
 /// The same for a body that may take longer.
 pub(crate) fn plain_within(limit: Duration, body: impl FnOnce() + Send + 'static) {
+    let limit = limit * patience();
     let (alive, ended) = mpsc::channel::<()>();
     let worker = thread::spawn(move || {
         let _alive = alive; // dropped at the end of the body, also by a panic
@@ -83,6 +91,12 @@ pub(crate) fn current(body: impl Future<Output = ()> + Send + 'static) {
 /// Runs `body` on a current-thread runtime with a paused clock, under the (real-time) watchdog.
 pub(crate) fn paused(body: impl Future<Output = ()> + Send + 'static) {
     plain(move || current_runtime(true).block_on(body));
+}
+
+/// Forgets `value` without dropping it. It stays in reach, so that a leak checker tells what is lost besides.
+pub(crate) fn leak<T>(value: T) {
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    LEAKED.lock().expect("pushing does not panic").push(Box::into_raw(Box::new(value)).expose_provenance());
 }
 
 /// Lets every other ready task of a current-thread runtime run until it waits.
