@@ -28,8 +28,8 @@ impl Combine {
         let mut asked = 1;
         loop {
             work();
-            // ORDERING: AcqRel: Release hands over to the next; Acquire on failure sees what whoever came meanwhile did before.
-            match self.0.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire) {
+            // ORDERING: Release hands over to the next; Acquire on failure sees what whoever came meanwhile did before.
+            match self.0.compare_exchange(asked, 0, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(now) => asked = now,
             }

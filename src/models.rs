@@ -7,9 +7,12 @@
 //! `LOOM_MAX_PREEMPTIONS` sets the bound; each model prints how many executions it explored.
 //! Segments hold two messages, and sequences start just before their wrap.
 
+mod closing;
+mod handover;
 mod memory;
 mod reporting;
 mod waiting;
+mod words;
 mod writing;
 
 use std::pin::pin;
@@ -58,13 +61,18 @@ fn explore_within(preemptions: usize, name: &str, model: impl Fn() + Send + Sync
     let counted = std::sync::Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(preemptions));
-    builder.max_branches = 100_000;
+    builder.max_branches = 10_000;
     let bound = builder.preemption_bound;
     builder.check(move || {
         counted.fetch_add(1, Relaxed);
         model();
     });
     println!("{name}: {} executions, preemption bound {bound:?}", executions.load(Relaxed));
+}
+
+/// Lets other threads run, and hands nothing over.
+fn make_way() {
+    thread::spawn(|| ()).join().unwrap();
 }
 
 fn send(tx: &Sender, message: &'static str) {

@@ -66,8 +66,9 @@ impl Pending {
     /// Moves on from `sequence`, whose place is sealed. Whoever comes second changes nothing.
     pub(crate) fn advance(&self, sequence: u64) {
         let next = sequence.wrapping_add(1);
-        // ORDERING: AcqRel: see `active`. Failure needs nothing: somebody else has moved on.
-        let _ = self.active.compare_exchange(sequence, next, Ordering::AcqRel, Ordering::Relaxed);
+        // ORDERING: Release: see `active`; the exchanges after it continue its release sequence. Failure needs nothing:
+        // somebody else has moved on.
+        let _ = self.active.compare_exchange(sequence, next, Ordering::Release, Ordering::Relaxed);
     }
 
     /// `sequence` was read: its place is ready for the next lap.

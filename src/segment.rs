@@ -166,8 +166,8 @@ impl Segment {
 
     /// Takes a segment that nobody references. Nothing if somebody does.
     pub(crate) fn exclusive(&self) -> Option<Exclusive<'_>> {
-        // ORDERING: Acquire pairs with the Release in `release` and in `Exclusive::drop`: all that others read
-        // from the segment, or did to its memory, lies before.
+        // ORDERING: Acquire pairs with the Release in `release`: all that others read from the segment lies before. What
+        // was done to its memory is handed over with its number, see `Set`.
         let taken =
             self.references.compare_exchange(0, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok();
         taken.then_some(Exclusive { segment: self, references: 0 })
@@ -400,7 +400,7 @@ impl Exclusive<'_> {
     pub(crate) fn clear(&mut self) {
         let used = self.reset();
         for entry in &self.segment.block().index[..used] {
-            // ORDERING: Relaxed: nobody else has the segment; giving it back releases.
+            // ORDERING: Relaxed: nobody else has the segment; the word by which it is opened releases.
             entry.store(EMPTY, Ordering::Relaxed);
         }
     }
@@ -423,8 +423,8 @@ impl Exclusive<'_> {
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        // ORDERING: Release pairs with the Acquire in `exclusive`, or with the one that follows the word by
-        // which the segment is opened.
-        self.segment.references.store(self.references, Ordering::Release);
+        // ORDERING: Relaxed: what comes next hands it over: the word by which the segment is opened, or the set of those
+        // without memory.
+        self.segment.references.store(self.references, Ordering::Relaxed);
     }
 }

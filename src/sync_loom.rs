@@ -1,9 +1,25 @@
 //! The same names as in `sync.rs`, on loom's model of them.
 
+use std::cell::Cell;
+
 pub(crate) use loom::cell::UnsafeCell;
-pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+thread_local! {
+    /// All threads of a model are one of the system's.
+    static SPINS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counted, so that a model can tell that nobody has to wait for another thread to run.
+pub(crate) fn spin_loop() {
+    SPINS.set(SPINS.get() + 1);
+    loom::hint::spin_loop();
+}
+
+pub(crate) fn spins() -> usize {
+    SPINS.get()
+}
 
 /// Spinning only adds interleavings that sleeping has too.
 pub(crate) fn spin_limit() -> usize {

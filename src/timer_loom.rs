@@ -1,5 +1,7 @@
 //! Stands in for time in models, which have none.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use tokio::runtime::Handle;
 
 use crate::channel::Core;
@@ -31,15 +33,23 @@ impl Alarm {
     pub(crate) fn notify(&self) {}
 }
 
-pub(crate) struct Timer;
+#[derive(Default)]
+pub(crate) struct Timer {
+    told_of_unread: AtomicBool,
+}
 
 impl Timer {
     pub(crate) fn new(_: Arc<Alarm>, _: Option<Handle>, _: Tasks) -> Self {
-        Self
+        Self::default()
     }
     pub(crate) fn attach(&self, _: &Arc<Core>) {}
     pub(crate) fn start(&self) {}
-    pub(crate) fn watch_unread(&self) {}
+    pub(crate) fn watch_unread(&self) {
+        self.told_of_unread.store(true, Relaxed);
+    }
+    pub(crate) fn was_told_of_unread(&self) -> bool {
+        self.told_of_unread.load(Relaxed)
+    }
     pub(crate) fn watch_waiters(&self) {}
     pub(crate) fn watch_trouble(&self) {}
     pub(crate) fn end(&self) {}

@@ -105,8 +105,9 @@ impl<K: Deref<Target = Segment>> Claim<K> {
     pub(crate) fn await_commit(&self) -> bool {
         let entry = &self.block().index[self.committed];
         // ORDERING: Release pairs with the Acquire of the commit, see there; an exchange even where the mark is
-        // already set, so that the writer sees what this reader did last. Acquire on failure: committed.
-        let mark = |from| entry.compare_exchange(from, AWAITED, Ordering::Release, Ordering::Acquire).is_ok();
+        // already set, so that the writer sees what this reader did last. Relaxed on failure: committed, and the caller
+        // looks again.
+        let mark = |from| entry.compare_exchange(from, AWAITED, Ordering::Release, Ordering::Relaxed).is_ok();
         mark(EMPTY) || mark(AWAITED)
     }
 

@@ -195,8 +195,8 @@ impl Word {
     /// What the word says, with everything its last writer did before visible.
     #[inline]
     pub(crate) fn load(&self) -> State {
-        // ORDERING: Acquire pairs with the Release of `open`, `seal`, `close` and `retire`: whoever sees the
-        // new kind also sees the segment prepared, or everything read before the retirement.
+        // ORDERING: Acquire pairs with the Release of `open`, `seal`, `close` and `retire`: whoever sees the new kind also
+        // sees the segment prepared, or where `active` is by now.
         State(self.0.load(Ordering::Acquire))
     }
 
@@ -266,9 +266,9 @@ impl Word {
     /// What is there now, for a receiver to take: the writer of the next message is told that it is the first
     /// after the cut. To be called by the receiver at the head alone; returns Open or Sealed.
     pub(crate) fn cut(&self) -> State {
-        // ORDERING: AcqRel as in `change`: follows the opening, and lets the next writer see what was done for the
-        // cut. In a sealed word it tells nobody anything, and `retire` takes it off.
-        State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
+        // ORDERING: Release lets the next writer see what was done for the cut. Nothing is acquired: the caller has seen
+        // the place open. In a sealed word it tells nobody anything, and `retire` takes it off.
+        State(self.0.fetch_or(AWAITS, Ordering::Release))
     }
 
     /// What the word says, as a step in the order of its changes: whoever reserves later sees what was done before.
@@ -301,20 +301,21 @@ impl Word {
 
     /// Sealed and read → Ready for the `sequence` one lap later.
     pub(crate) fn retire(&self, sequence: u64) {
-        // ORDERING: Release pairs with the Acquire in `load` and `open`: whoever opens the place again does so
-        // after everything was read from it. A plain store: nobody changes a sealed word but the reader at the head.
+        // ORDERING: Release pairs with the Acquire in `load`: a writer that comes late, and finds the place ready for another
+        // lap, also sees that `active` has moved on, and does not look for it again and again. A plain store: nobody changes
+        // a sealed word but the reader at the head.
         self.0.store(State::ready(sequence).0, Ordering::Release);
     }
 
     /// Applies `step` until it sticks; returns the new state, or nothing where `step` declined.
     fn change(&self, mut step: impl FnMut(State) -> Option<State>) -> Option<State> {
-        // ORDERING: AcqRel on success, as each transition both follows what it saw and publishes what was
-        // prepared for it, such as the segment on open; Acquire on failure, as
-        // the caller acts on the state that made it fail.
-        let mut seen = State(self.0.load(Ordering::Acquire));
+        // ORDERING: Relaxed is enough to guess, as in `reserve`, and to decline: who needs to know why looks again.
+        let mut seen = State(self.0.load(Ordering::Relaxed));
         loop {
             let next = step(seen)?;
-            match self.0.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+            // ORDERING: AcqRel, as each transition both follows what it saw, such as the opening or a `touch`, and publishes
+            // what was prepared for it, such as the segment on open.
+            match self.0.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Some(next),
                 Err(now) => seen = State(now),
             }
