@@ -233,6 +233,29 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
     });
 }
 
+/// Those who were told first may be slow to look: whoever goes on taking tells one more each time.
+#[test]
+fn a_waiter_behind_some_that_are_kept_unpolled_is_told_as_messages_are_taken() {
+    paused(async {
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let receive = |rx: Receiver| Box::pin(async move { rx.recv().await });
+        let mut unpolled: Vec<_> = (0..3).map(|_| receive(rx.clone())).collect();
+        assert!(unpolled.iter_mut().all(|recv| poll_once(recv).is_pending()));
+        let last = tokio::spawn(receive(rx.clone()));
+        settle().await;
+        for number in 0..3 {
+            tx.try_send(message(0, number, 100)).expect("room");
+        }
+        assert_eq!(check(&rx.try_recv().expect("cut")), Some((0, 0)));
+        settle().await;
+        assert!(!last.is_finished(), "one was told of the first message, and two of what is left");
+        assert_eq!(check(&rx.try_recv().expect("known of")), Some((0, 1)));
+        settle().await;
+        assert!(last.is_finished(), "no time has passed, and a message is there");
+        assert_eq!(check(&last.await.expect("it ran").expect("open")), Some((0, 2)));
+    });
+}
+
 /// Whoever gives up passes its wake on, and does not die of the next one's waker.
 #[test]
 fn a_wake_is_passed_on_to_a_waker_that_panics() {

@@ -315,3 +315,19 @@ fn who_is_in_front_leaves_while_it_is_woken() {
         assert_eq!(list.waiting(), 0);
     });
 }
+
+#[test]
+fn two_begin_to_wait_as_all_are_woken() {
+    explore("two_begin_to_wait_as_all_are_woken", || {
+        let list = Arc::new(WaitList::new());
+        let ended = Arc::new(AtomicBool::new(false));
+        let waiters = [(); 2].map(|()| {
+            let (list, ended) = (Arc::clone(&list), Arc::clone(&ended));
+            thread::spawn(move || block_on(list.until(|_| ended.load(Ordering::Relaxed).then_some(()))))
+        });
+        ended.swap(true, Ordering::Relaxed);
+        list.wake_all();
+        waiters.map(|waiter| waiter.join().unwrap());
+        assert_eq!(list.waiting(), 0);
+    });
+}
