@@ -325,8 +325,15 @@ fn two_begin_to_wait_as_all_are_woken() {
             let (list, ended) = (Arc::clone(&list), Arc::clone(&ended));
             thread::spawn(move || block_on(list.until(|_| ended.load(Ordering::Relaxed).then_some(()))))
         });
-        ended.swap(true, Ordering::Relaxed);
-        list.wake_all();
+        // On a thread of its own, so that both waiters can be stopped before it within the bound.
+        let waking = thread::spawn({
+            let list = Arc::clone(&list);
+            move || {
+                ended.swap(true, Ordering::Relaxed);
+                list.wake_all();
+            }
+        });
+        waking.join().unwrap();
         waiters.map(|waiter| waiter.join().unwrap());
         assert_eq!(list.waiting(), 0);
     });
