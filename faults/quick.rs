@@ -1,4 +1,5 @@
 //! The tests that are quick and look at everything, in one binary: it is built and linked anew for every mutant.
+#![allow(clippy::duplicate_mod, reason = "each of them brings its `common`")]
 
 #[path = "../tests/batches.rs"]
 mod batches;
@@ -20,6 +21,8 @@ mod memory;
 mod overflow;
 #[path = "../tests/reading.rs"]
 mod reading;
+#[path = "../tests/recorder.rs"]
+mod recorder;
 #[path = "../tests/regressions.rs"]
 mod regressions;
 #[path = "../tests/safe_mode.rs"]

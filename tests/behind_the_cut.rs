@@ -76,6 +76,27 @@ fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
     });
 }
 
+/// The head is still at a segment that was sealed after all of it was read, and the message is in the next one.
+#[test]
+fn a_receiver_behind_one_that_is_not_polled_gets_what_is_behind_a_segment_that_was_read() {
+    paused(async {
+        let (tx, rx) = segments(4).build().expect("valid");
+        tx.try_send(&[1; 600]).expect("room");
+        rx.try_recv().expect("a message");
+        let waiting = |rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
+        let mut unpolled = waiting(rx.clone());
+        assert!(poll_once(&mut unpolled).is_pending());
+        let other = tokio::spawn(waiting(rx.clone()));
+        settle().await;
+        tx.try_send(&[2; 600]).expect("room in the second segment");
+        let received = tokio::time::timeout(ms(1000), other).await;
+        assert_eq!(
+            received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(),
+            vec![2; 600]
+        );
+    });
+}
+
 fn parks() -> u64 {
     tokio::runtime::Handle::current().metrics().worker_park_count(0)
 }
@@ -98,6 +119,29 @@ fn a_closed_channel_that_was_read_holds_no_memory_and_makes_no_wakeups() {
         let stats = rx.monitor().stats();
         assert_no_wakeups_in_a_day().await;
         assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+    });
+}
+
+/// The timer looks whether anybody was passed over, finds that nothing is there, and does not look again.
+#[test]
+fn receivers_that_wait_behind_others_make_no_wakeups() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let rx = rx.clone();
+                tokio::spawn(async move { rx.recv().await })
+            })
+            .collect();
+        settle().await;
+        tx.send("1").await.expect("open");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tx.monitor().stats().waiting_receivers, 2, "one has it");
+        assert_no_wakeups_in_a_day().await;
+        drop(tx);
+        for receiver in waiting {
+            receiver.await.expect("it ran");
+        }
     });
 }
 
