@@ -256,6 +256,25 @@ fn a_waiter_behind_some_that_are_kept_unpolled_is_told_as_messages_are_taken() {
     });
 }
 
+/// Its place in the list is left also where the message was there for the taking.
+#[test]
+fn a_receiver_that_is_polled_and_gets_its_message_waits_no_more() {
+    current(async {
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let other = rx.clone();
+        let poll = || rx.poll_recv(&mut Context::from_waker(Waker::noop()));
+        assert!(poll().is_pending());
+        assert_eq!(tx.monitor().stats().waiting_receivers, 1);
+        for number in 0..3 {
+            tx.try_send(message(0, number, 100)).expect("room");
+        }
+        assert_eq!(check(&other.try_recv().expect("cut")), Some((0, 0)));
+        let Poll::Ready(Some(second)) = poll() else { panic!("it is known of") };
+        assert_eq!(check(&second), Some((0, 1)));
+        assert_eq!(tx.monitor().stats().waiting_receivers, 0);
+    });
+}
+
 /// Whoever gives up passes its wake on, and does not die of the next one's waker.
 #[test]
 fn a_wake_is_passed_on_to_a_waker_that_panics() {
