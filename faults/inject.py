@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import tomllib
+from collections import Counter
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -146,16 +147,24 @@ def try_suites(work, fault, suites):
 
 def report():
     results = known()
-    total, caught = 0, 0
-    for fault in faults():
-        result = results.get(fault["name"])
-        if result is None:
-            continue
-        total += 1
-        caught += result[0] != "survived"
+    tried = [(fault, results[fault["name"]]) for fault in faults() if fault["name"] in results]
+    for fault, result in tried:
         print(f"| {fault['kind']} | {fault['name']} | {' '.join(result[:2])} |")
-    print(f"\n{caught} of {total} caught, {len(faults()) - total} not tried")
-    return caught == total
+    print()
+    for kind in dict.fromkeys(fault["kind"] for fault, _ in tried):
+        by_suite = Counter(suite_of(result[0]) for fault, result in tried if fault["kind"] == kind)
+        survived = by_suite.pop("survived", 0)
+        total = by_suite.total()
+        print(f"| {kind} | {total} | {total + survived} | {dict(by_suite)}")
+    caught = sum(result[0] != "survived" for _, result in tried)
+    print(f"\n{caught} of {len(tried)} caught, {len(faults()) - len(tried)} not tried")
+    return caught == len(tried)
+
+
+def suite_of(noticed_by):
+    """Which kind of suite a part of one belongs to."""
+    known_by_name = [*SUITES, "lib", "state_machine", "survived"]
+    return next((suite for suite in known_by_name if noticed_by.startswith(suite)), "tests")
 
 
 def main():

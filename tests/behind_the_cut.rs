@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +76,27 @@ fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
     });
 }
 
+/// The head is still at a segment that was sealed after all of it was read, and the message is in the next one.
+#[test]
+fn a_receiver_behind_one_that_is_not_polled_gets_what_is_behind_a_segment_that_was_read() {
+    paused(async {
+        let (tx, rx) = segments(4).build().expect("valid");
+        tx.try_send(&[1; 600]).expect("room");
+        rx.try_recv().expect("a message");
+        let waiting = |rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
+        let mut unpolled = waiting(rx.clone());
+        assert!(poll_once(&mut unpolled).is_pending());
+        let other = tokio::spawn(waiting(rx.clone()));
+        settle().await;
+        tx.try_send(&[2; 600]).expect("room in the second segment");
+        let received = tokio::time::timeout(ms(1000), other).await;
+        assert_eq!(
+            received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(),
+            vec![2; 600]
+        );
+    });
+}
+
 fn parks() -> u64 {
     tokio::runtime::Handle::current().metrics().worker_park_count(0)
 }
@@ -97,6 +119,29 @@ fn a_closed_channel_that_was_read_holds_no_memory_and_makes_no_wakeups() {
         let stats = rx.monitor().stats();
         assert_no_wakeups_in_a_day().await;
         assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+    });
+}
+
+/// The timer looks whether anybody was passed over, finds that nothing is there, and does not look again.
+#[test]
+fn receivers_that_wait_behind_others_make_no_wakeups() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let rx = rx.clone();
+                tokio::spawn(async move { rx.recv().await })
+            })
+            .collect();
+        settle().await;
+        tx.send("1").await.expect("open");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tx.monitor().stats().waiting_receivers, 2, "one has it");
+        assert_no_wakeups_in_a_day().await;
+        drop(tx);
+        for receiver in waiting {
+            receiver.await.expect("it ran");
+        }
     });
 }
 
@@ -284,5 +329,51 @@ fn padding_at_the_end_of_what_was_read_is_room_for_a_sender() {
         tx.try_send("4").expect("nothing but padding is left in the first segment");
         let rest: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
         assert_eq!(rest, ["2", "3", "4"]);
+    });
+}
+
+/// A receiver that was told of a message, so that the timer does not look after it, and that gives up.
+#[test]
+fn a_message_whose_receiver_gives_up_is_switched_when_the_strategy_says_so() {
+    paused(async {
+        for poll in [false, true] {
+            let rests_for_long = segments(4).pool_idle(Duration::from_secs(3600));
+            let (tx, rx) = rests_for_long.strategy(TimeWindow(ms(100))).build().expect("valid");
+            tx.try_send("1").expect("room");
+            assert_eq!(rx.try_recv().expect("a message"), "1");
+            advance(ms(60_000)).await; // the timer has nothing to look after
+            let (polled, other) = (rx.clone(), rx.clone());
+            let mut waiting = Box::pin(async move { other.recv().await });
+            if poll {
+                assert!(polled.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending());
+            } else {
+                assert!(poll_once(&mut waiting).is_pending());
+            }
+            tx.try_send("2").expect("room");
+            settle().await;
+            assert_eq!(tx.monitor().stats().switches.strategy, 0, "it is the receiver's");
+            drop((polled, waiting));
+            advance(ms(1)).await;
+            let stats = tx.monitor().stats();
+            assert_eq!(stats.switches.strategy, 1, "nobody waits for it, by poll: {poll}, {stats:?}");
+        }
+    });
+}
+
+/// Sealing it would lend a segment for each message.
+#[test]
+fn a_switch_where_all_was_cut_off_leaves_the_rest_of_the_segment_to_writers() {
+    paused(async {
+        let (tx, rx) = segments(2).build().expect("valid");
+        rx.set_read_mode(ReadMode::ZeroCopy);
+        let mut lent = Vec::new();
+        for number in 0..15 {
+            tx.try_send(&[number; 10]).expect("room in the first segment");
+            lent.push(rx.try_recv().expect("a message"));
+            tx.switch();
+        }
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.switches.on_demand, stats.switches.total()), (15, 15), "{stats:?}");
+        assert!((0..15).all(|number| lent[usize::from(number)] == vec![number; 10]));
     });
 }

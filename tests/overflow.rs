@@ -117,31 +117,38 @@ fn of_a_segment_that_is_being_read_the_rest_is_dropped() {
 
 #[test]
 fn where_only_lent_memory_is_in_the_way_the_message_itself_is_dropped() {
-    current(async {
-        let (tx, rx) = open(WhenFull::DropOldest);
-        send(&tx, 0..64);
-        let mut lent = Vec::new();
-        for _ in 0..3 {
-            lent.push(batch(&rx).await);
-        }
-        let part = rx.recv_batch(10).await.expect("open");
-        send(&tx, 64..70);
-        let stats = conserved(&tx.monitor(), 70);
-        assert_eq!(
-            (stats.dropped_messages, stats.queued_messages),
-            (6, 6),
-            "the six in the lent segment stay"
-        );
-        drop(lent.pop());
-        send(&tx, 70..71);
-        assert_eq!(
-            conserved(&tx.monitor(), 71).dropped_messages,
-            6,
-            "there is room, and nothing else is dropped"
-        );
-        assert_eq!(numbers(&rx), [58, 59, 60, 61, 62, 63, 70]);
-        assert_eq!(check(part.get(9).expect("ten")), Some((0, 57)));
-    });
+    // What was in a segment before it was used again makes no difference.
+    for shortened_before in [0, 64] {
+        current(async move {
+            let (tx, rx) = open(WhenFull::DropOldest);
+            for _ in 0..shortened_before {
+                tx.send_with(100, |_| 50).await.map_err(drop).expect("never full");
+            }
+            assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).count() as u64, shortened_before);
+            send(&tx, 0..64);
+            let mut lent = Vec::new();
+            for _ in 0..3 {
+                lent.push(batch(&rx).await);
+            }
+            let part = rx.recv_batch(10).await.expect("open");
+            send(&tx, 64..70);
+            let stats = conserved(&tx.monitor(), shortened_before + 70);
+            assert_eq!(
+                (stats.dropped_messages, stats.queued_messages),
+                (6, 6),
+                "the six in the lent segment stay"
+            );
+            drop(lent.pop());
+            send(&tx, 70..71);
+            assert_eq!(
+                conserved(&tx.monitor(), shortened_before + 71).dropped_messages,
+                6,
+                "there is room, and nothing else is dropped"
+            );
+            assert_eq!(numbers(&rx), [58, 59, 60, 61, 62, 63, 70]);
+            assert_eq!(check(part.get(9).expect("ten")), Some((0, 57)));
+        });
+    }
 }
 
 /// A segment that was sealed after all of it was read is left behind by the next receiver: room that need not be made.

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::{advance, current, current_runtime, paused, plain, poll_once, settle};
-use futures::StreamExt;
+use futures::{Sink, StreamExt};
 use tokio::runtime::Handle;
 use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, TimeWindow, builder};
 
@@ -265,5 +266,39 @@ fn a_sender_that_was_woken_in_vain_stays_ahead_of_later_ones() {
         assert_eq!(second.0.0.load(SeqCst), 2, "it comes before those who came later");
         assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_ready());
         assert!(later.iter_mut().all(|later| poll_once(later).is_pending()));
+    });
+}
+
+/// The same for sinks, which keep their place in the list from one poll to the next.
+#[test]
+fn a_sink_that_was_woken_in_vain_stays_ahead_of_later_ones() {
+    fn poll_ready(sink: &mut Sender, waker: &Waker) -> Poll<()> {
+        Pin::new(sink).poll_ready(&mut Context::from_waker(waker)).map(|ready| ready.expect("open"))
+    }
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let channel = untimed().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
+        let (tx, rx) = channel.build().expect("valid");
+        let (first, second) = (flag(), flag());
+        let park = |number| {
+            let mut sink = tx.clone();
+            Pin::new(&mut sink).start_send(Bytes::from(vec![number; 60])).expect("it is kept");
+            sink
+        };
+        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
+        let mut waiting = [park(3), park(4)];
+        assert!(poll_ready(&mut waiting[0], &first.1).is_pending());
+        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 1);
+        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "two would fit");
+        assert!(poll_ready(&mut waiting[0], &first.1).is_ready());
+        let mut later = [park(5), park(6)];
+        assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
+        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert_eq!(second.0.0.load(SeqCst), 2, "it comes before those who came later");
+        assert!(poll_ready(&mut waiting[1], &second.1).is_ready());
+        assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
     });
 }

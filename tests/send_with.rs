@@ -3,7 +3,9 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use common::{check, impatient, message, multi, paused, poll_once, settle};
@@ -394,6 +396,36 @@ fn what_is_being_written_cannot_be_read_yet() {
                 tx.send_with(16, write).await.map_err(|_| "refused").expect("room");
                 assert_eq!(rx.recv().await.expect("open"), [round; 16].as_slice());
             }
+        }
+    });
+}
+
+/// It finds the place reserved, and nobody but the writer can tell it more.
+#[test]
+fn a_receiver_that_comes_while_a_message_is_written_is_told_when_it_is_there() {
+    struct Told(AtomicUsize);
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    paused(async {
+        for before in [0, 2] {
+            let (tx, rx) = narrow(WhenFull::Wait);
+            for _ in 0..before {
+                tx.try_send("before").expect("room");
+            }
+            let told = Arc::new(Told(AtomicUsize::new(0)));
+            let waker = Waker::from(Arc::clone(&told));
+            let write = |buf: &mut [u8]| {
+                assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).count(), before);
+                assert!(rx.poll_recv(&mut Context::from_waker(&waker)).is_pending());
+                buf.fill(7);
+                buf.len()
+            };
+            tx.send_with(16, write).await.map_err(|_| "refused").expect("room");
+            assert_eq!(told.0.load(Ordering::Relaxed), 1, "behind {before} messages");
+            assert_eq!(rx.try_recv().expect("it is there"), [7; 16].as_slice());
         }
     });
 }

@@ -233,6 +233,48 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
     });
 }
 
+/// Those who were told first may be slow to look: whoever goes on taking tells one more each time.
+#[test]
+fn a_waiter_behind_some_that_are_kept_unpolled_is_told_as_messages_are_taken() {
+    paused(async {
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let receive = |rx: Receiver| Box::pin(async move { rx.recv().await });
+        let mut unpolled: Vec<_> = (0..3).map(|_| receive(rx.clone())).collect();
+        assert!(unpolled.iter_mut().all(|recv| poll_once(recv).is_pending()));
+        let last = tokio::spawn(receive(rx.clone()));
+        settle().await;
+        for number in 0..3 {
+            tx.try_send(message(0, number, 100)).expect("room");
+        }
+        assert_eq!(check(&rx.try_recv().expect("cut")), Some((0, 0)));
+        settle().await;
+        assert!(!last.is_finished(), "one was told of the first message, and two of what is left");
+        assert_eq!(check(&rx.try_recv().expect("known of")), Some((0, 1)));
+        settle().await;
+        assert!(last.is_finished(), "no time has passed, and a message is there");
+        assert_eq!(check(&last.await.expect("it ran").expect("open")), Some((0, 2)));
+    });
+}
+
+/// Its place in the list is left also where the message was there for the taking.
+#[test]
+fn a_receiver_that_is_polled_and_gets_its_message_waits_no_more() {
+    current(async {
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let other = rx.clone();
+        let poll = || rx.poll_recv(&mut Context::from_waker(Waker::noop()));
+        assert!(poll().is_pending());
+        assert_eq!(tx.monitor().stats().waiting_receivers, 1);
+        for number in 0..3 {
+            tx.try_send(message(0, number, 100)).expect("room");
+        }
+        assert_eq!(check(&other.try_recv().expect("cut")), Some((0, 0)));
+        let Poll::Ready(Some(second)) = poll() else { panic!("it is known of") };
+        assert_eq!(check(&second), Some((0, 1)));
+        assert_eq!(tx.monitor().stats().waiting_receivers, 0);
+    });
+}
+
 /// Whoever gives up passes its wake on, and does not die of the next one's waker.
 #[test]
 fn a_wake_is_passed_on_to_a_waker_that_panics() {

@@ -41,7 +41,7 @@ impl Core {
     /// A message that was reserved turned out to be none: drainers may have waited for it, or senders for the memory
     /// before it, and receivers do not come for it.
     pub(super) fn abandoned(&self) {
+        // Tells drainers too, should their mark be passed by that: it is at the head, under its lock.
         self.leave_what_was_read();
-        self.drainers.wake_all();
     }
 }
