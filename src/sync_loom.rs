@@ -4,6 +4,7 @@ pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock};
+pub(crate) use std::sync::OnceLock;
 
 /// Spinning only adds interleavings that sleeping has too.
 pub(crate) fn spin_limit() -> usize {
