@@ -4,10 +4,8 @@
 //! names it, and `active` moves on only from a sealed place. Whichever segment a writer reserves in, late or
 //! not, is therefore the active one at that instant, and the order of reservations is the order of messages.
 
-use std::sync::OnceLock;
-
 use crate::segment::state::{State, Word};
-use crate::sync::{AtomicU64, CachePadded, Ordering};
+use crate::sync::{AtomicU64, CachePadded, OnceLock, Ordering};
 
 pub(crate) struct Pending {
     /// Made by the first use. One more than there can be segments, so a place is retired before its next lap.

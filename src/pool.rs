@@ -3,12 +3,13 @@
 mod set;
 
 use std::ops::Deref;
-use std::sync::OnceLock;
 
 use self::set::Set;
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering, fence, spin_loop};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, fence, spin_loop,
+};
 use crate::timer::Alarm;
 use crate::wake::WaitList;
 

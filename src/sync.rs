@@ -27,10 +27,15 @@ impl<T> std::ops::Deref for CachePadded<T> {
 #[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
 mod imp {
     pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-    pub(crate) use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+    #[cfg(not(turbostream_tsan))]
+    pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
     pub(crate) use tokio::sync::Notify;
     pub(crate) use tokio::sync::futures::OwnedNotified;
+
+    #[cfg(turbostream_tsan)]
+    pub(crate) use super::locks::*;
 
     pub(crate) fn notified_owned(notify: &Arc<Notify>) -> OwnedNotified {
         Arc::clone(notify).notified_owned()
@@ -38,7 +43,7 @@ mod imp {
 
     /// How often a wait looks again before it sleeps; spinning behind a peer is useless on one core.
     pub(crate) fn spin_limit() -> usize {
-        static LIMIT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+        static LIMIT: OnceLock<usize> = OnceLock::new();
         *LIMIT.get_or_init(|| match std::thread::available_parallelism() {
             Ok(cores) if cores.get() > 1 => 64,
             _ => 0,
@@ -66,6 +71,11 @@ mod imp;
 #[cfg(not(turbostream_loom))]
 #[path = "sync_cell.rs"]
 mod cell;
+
+/// ThreadSanitizer does not see into the locks of std.
+#[cfg(turbostream_tsan)]
+#[path = "sync_tsan.rs"]
+mod locks;
 
 /// Neither checker sees into tokio's `Notify`.
 #[cfg(any(turbostream_loom, turbostream_shuttle))]

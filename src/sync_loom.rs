@@ -5,6 +5,7 @@ use std::cell::Cell;
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock};
+pub(crate) use std::sync::OnceLock;
 
 thread_local! {
     /// All threads of a model are one of the system's.

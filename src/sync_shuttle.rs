@@ -4,6 +4,7 @@
 pub(crate) use shuttle::hint::spin_loop;
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard, RwLock};
+pub(crate) use std::sync::OnceLock;
 
 /// Spinning only adds schedules that sleeping has too.
 pub(crate) fn spin_limit() -> usize {

@@ -5,7 +5,7 @@
 //! back: pooled segments, pages, and a segment all of which was read;
 //! otherwise it waits for its alarm, so that an idle channel makes no wakeups.
 
-use std::sync::{OnceLock, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::channel::{Core, Progress};
 use crate::events::Trouble;
-use crate::sync::{Arc, AtomicBool, Notify, Ordering, fence};
+use crate::sync::{Arc, AtomicBool, Notify, OnceLock, Ordering, fence};
 use crate::tasks::{Task, Tasks};
 
 /// Nanoseconds since the channel was made, in `tokio::time`.

@@ -4,7 +4,7 @@ mod worker;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, OnceLock, Ordering};
 
 /// How long a guard that is dropped waits for what is still to be written.
 const DROP_LIMIT: Duration = Duration::from_secs(1);

@@ -11,12 +11,11 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::sync::{Arc, AtomicUsize, Notify, Ordering, OwnedNotified, fence, notified_owned};
+use crate::sync::{Arc, AtomicUsize, Notify, OnceLock, Ordering, OwnedNotified, fence, notified_owned};
 use crate::user_code::UserCode;
 
 /// The most waiters that one event wakes; they wake the next ones if anything is left.

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Examples under valgrind: fails at an invalid access, or at memory that is lost.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v valgrind >/dev/null; then
+    echo 'valgrind is not installed: apt-get install valgrind'
+    exit 3
+fi
+
+cargo build --release --examples
+built=${CARGO_TARGET_DIR:-target}/release/examples
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+check() {
+    local example=$1 report=$scratch/report
+    if ! valgrind --leak-check=full --errors-for-leak-kinds=definite,indirect --error-exitcode=1 --log-file="$report" \
+        "$built/$@" >"$scratch/output" 2>&1; then
+        tail -n 20 "$scratch/output"
+        cat "$report"
+        exit 1
+    fi
+    printf '%-16s %s; %s\n' "$example" "$(sed -n 's/.*ERROR SUMMARY: \([0-9]* errors\).*/\1/p' "$report")" \
+        "$(sed -n 's/.*\(definitely lost: [0-9,]* bytes\).*/\1/p; s/.*All heap blocks were freed.*/everything freed/p' "$report")"
+}
+
+check quickstart
+check select_cancel
+check stream_pipeline
+check fan_out
+check bounded_memory
+check log_pipeline --lines 2000 --rounds 1 --verify --output "$scratch/lines"
