@@ -120,7 +120,7 @@ mod tests {
                 assert!(read(&bytes).is_err(), "byte {at} of {number}");
                 bytes[at] ^= 1;
             }
-            assert!(bytes.is_empty() || read(&bytes[1..]).is_err());
+            assert!(bytes.len() < 2 || read(&bytes[1..]).is_err(), "a part of {number}");
         }
     }
 
