@@ -138,7 +138,7 @@ tsan *args="--tests":
     cc -O1 -Wall -Werror -c tests/tsan.c -o target/tsan/tsan.o
     CARGO_TARGET_DIR=target/tsan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=10 TSAN_OPTIONS="suppressions={{justfile_directory()}}/tests/tsan.supp" RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg turbostream_tsan -Clink-arg=-Wl,--wrap=__tsan_atomic64_fetch_sub -Clink-arg={{justfile_directory()}}/target/tsan/tsan.o" cargo test --target {{target}} --features tracing-writer --no-fail-fast {{args}}
 
-# The examples under valgrind: no invalid access, nothing lost. A minute once built.
+# The examples under valgrind: no invalid access, nothing lost. Needs valgrind. Minutes.
 memcheck:
     tests/memcheck.sh
 
