@@ -4,6 +4,7 @@
     faults/inject.py                     all of them: hours; goes on where it was stopped
     faults/inject.py --only 'run' wake   those whose name or kind contains one of these words
     faults/inject.py --part 1/2 --work a every second one, to have two going beside each other
+    faults/inject.py --orderings         those of that kind against the models that they name, all in one build: minutes
     faults/inject.py --check             only whether each still finds the text that it replaces
     faults/inject.py --report            what is known by now, as a table
 
@@ -48,6 +49,22 @@ SUITES = {
 # Shuttle knows no weak ordering.
 ORDER = {"ordering": ["models", "quick", "tests"]}
 USUAL = ["quick", "shuttles", "models", "tests"]
+# Loom takes an ordering at run time: so all that weaken one fit into the same build, each behind a switch.
+SWITCHES = """
+pub(crate) mod fault {
+    use std::sync::atomic::Ordering;
+
+    pub(crate) fn is(name: &str) -> bool {
+        static NAME: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        NAME.get_or_init(|| std::env::var("FAULT").ok()).as_deref() == Some(name)
+    }
+    pub(crate) fn or(name: &str, weak: Ordering, strong: Ordering) -> Ordering {
+        if is(name) { weak } else { strong }
+    }
+}
+"""
+ORDERING = re.compile(r"Ordering::\w+")
+FENCE = re.compile(r"fence\(Ordering::\w+\);")
 FAILED = re.compile(r"^test (\S+)( - should panic)? \.\.\. FAILED")
 
 
@@ -78,6 +95,25 @@ def command_of(suite):
     return ["cargo", "test", "--all-features", *which], {}, 180, "build"
 
 
+def switched(search, faults):
+    """`search` with the orderings that `faults` replace, or the fence that they take out, chosen when it runs."""
+    tokens, weaker = list(ORDERING.finditer(search)), {}
+    for fault in faults:
+        replaced = ORDERING.findall(fault["replace"])
+        if len(replaced) != len(tokens):
+            fence = lambda found: f'if !crate::fault::is("{fault["name"]}") {{ {found[0]} }}'
+            return FENCE.sub(fence, search, count=1)
+        for token, weak in zip(tokens, replaced):
+            if token[0] != weak:
+                weaker.setdefault(token, []).append((fault["name"], weak))
+    for token in reversed(tokens):
+        strong = token[0]
+        for name, weak in weaker.get(token, []):
+            strong = f'crate::fault::or("{name}", {weak}, {strong})'
+        search = search[: token.start()] + strong + search[token.end() :]
+    return search
+
+
 class DoesNotCompile(Exception):
     """Neither caught nor survived: the fault is none, or the crate is broken without it."""
 
@@ -101,6 +137,18 @@ class Work:
         assert original.count(fault["search"]) == 1, f"does not apply: {fault['name']}"
         path.write_text(original.replace(fault["search"], fault["replace"]))
         return lambda: path.write_text(original)
+
+    def inject_switches(self, faults):
+        """All of `faults` at once; the environment says which of them is there."""
+        at = {}
+        for fault in faults:
+            at.setdefault((fault["file"], fault["search"]), []).append(fault)
+        for (file, search), group in at.items():
+            path = self.tree / file
+            assert path.read_text().count(search) == 1, f"does not apply: {group[0]['name']}"
+            path.write_text(path.read_text().replace(search, switched(search, group)))
+        root = self.tree / "src" / "lib.rs"
+        root.write_text(root.read_text() + SWITCHES)
 
     def run(self, suite):
         """`None` if all pass; otherwise what failed first."""
@@ -145,6 +193,28 @@ def try_suites(work, fault, suites):
     return "survived", ""
 
 
+def try_orderings():
+    """Each against the models that it names, after those were passed without any."""
+    orderings = [fault for fault in faults() if fault["kind"] == "ordering"]
+    work = Work(ROOT / "target" / "faults")
+    work.inject_switches(orderings)
+    for suite in sorted({fault["first"] for fault in orderings}):
+        if failed := work.run(suite):
+            sys.exit(f"fails without a fault: {failed}")
+    for fault in orderings:
+        os.environ["FAULT"] = fault["name"]
+        began, caught = time.monotonic(), work.run(fault["first"])
+        note(fault, ("first", caught) if caught else ("survived", ""), began)
+
+
+def note(fault, result, began):
+    line = "\t".join([fault["name"], *result, f"{time.monotonic() - began:.0f} s"])
+    print(line, flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as results:
+        results.write(line + "\n")
+
+
 def report():
     results = known()
     tried = [(fault, results[fault["name"]]) for fault in faults() if fault["name"] in results]
@@ -173,6 +243,7 @@ def main():
     parser.add_argument("--part", default="1/1")
     parser.add_argument("--work", default="faults", help="name of the directory in target/, one for each that runs")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--orderings", action="store_true", help="in one build, against the models alone")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--again", action="store_true", help="also those that were tried")
     parser.add_argument("--survivors", action="store_true", help="only those that were tried and survived")
@@ -180,6 +251,8 @@ def main():
     options = parser.parse_args()
     if options.check:
         sys.exit(not check())
+    if options.orderings:
+        return try_orderings()
     if options.report:
         sys.exit(not report())
     part, parts = map(int, options.part.split("/"))
@@ -198,10 +271,7 @@ def main():
             continue
         finally:
             undo()
-        line = "\t".join([fault["name"], *result, f"{time.monotonic() - began:.0f} s"])
-        print(line, flush=True)
-        with RESULTS.open("a") as results:
-            results.write(line + "\n")
+        note(fault, result, began)
 
 
 if __name__ == "__main__":
