@@ -186,3 +186,18 @@ fn the_last_receiver_leaves_while_a_run_is_written() {
         drop(tx);
     });
 }
+
+#[test]
+fn two_payloads_by_reference_find_one_place() {
+    explore_within(1, "two_payloads_by_reference_find_one_place", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 200).max_message_bytes(100));
+        send(&tx, "1");
+        let large = || Bytes::from(vec![7; 100]);
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || tx1.try_send(large()).is_ok());
+        let accepted = usize::from(tx.try_send(large()).is_ok()) + usize::from(other.join().unwrap());
+        let stats = tx.monitor().stats();
+        assert_eq!(stats.referenced_bytes, 100 * accepted, "{stats:?}");
+        assert_eq!(drain(&rx).len(), 1 + accepted);
+    });
+}
