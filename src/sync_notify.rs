@@ -68,31 +68,36 @@ pub(crate) struct Notified<N: std::ops::Deref<Target = Notify> + Unpin> {
 
 impl<N: std::ops::Deref<Target = Notify> + Unpin> Notified<N> {
     pub(crate) fn enable(self: Pin<&mut Self>) -> bool {
-        let this = self.get_mut();
-        if this.id.is_none() && !this.done {
-            let mut waiters = this.notify.0.lock().unwrap();
+        self.get_mut().enlist(None)
+    }
+
+    /// Takes the permit, or a place in the queue, under one lock; true if it was the permit, now or before.
+    fn enlist(&mut self, waker: Option<Waker>) -> bool {
+        if self.id.is_none() && !self.done {
+            let mut waiters = self.notify.0.lock().unwrap();
             if waiters.permit {
                 waiters.permit = false;
-                this.done = true;
+                self.done = true;
             } else {
                 let id = waiters.next_id;
                 waiters.next_id += 1;
-                waiters.queue.push_back(Waiter { id, notified: false, waker: None });
+                waiters.queue.push_back(Waiter { id, notified: false, waker });
                 drop(waiters);
-                this.id = Some(id);
+                self.id = Some(id);
             }
         }
-        this.done
+        self.done
     }
 }
 
 impl<N: std::ops::Deref<Target = Notify> + Unpin> Future for Notified<N> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.as_mut().enable();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let Some(id) = this.id else { return Poll::Ready(()) };
+        let Some(id) = this.id else {
+            return if this.enlist(Some(cx.waker().clone())) { Poll::Ready(()) } else { Poll::Pending };
+        };
         let mut waiters = this.notify.0.lock().unwrap();
         let at = waiters.queue.iter().position(|waiter| waiter.id == id).unwrap();
         if waiters.queue[at].notified {
