@@ -202,8 +202,11 @@ impl Contender for Many {
 
     async fn flush(tx: &mut Self::Tx) {
         let (lens, mut rest) = (&tx.lens, tx.bytes.as_slice());
-        let messages =
-            (0..lens.len()).map(|at| rest.split_off(..lens[at]).expect("as many as were gathered"));
+        let messages = (0..lens.len()).map(|at| {
+            let (message, behind) = rest.split_at(lens[at]);
+            rest = behind;
+            message
+        });
         tx.tx.send_many(messages).await.expect(RECEIVED);
         tx.bytes.clear();
         tx.lens.clear();
