@@ -126,12 +126,24 @@ fn judge(number: u64, survivors: Option<(Sender, Receiver)>, monitor: &Monitor, 
         // It goes on outside of any runtime, if there is room.
         done.sent.fetch_add(u64::from(tx.try_send("").is_ok()), Relaxed);
         drop(tx);
-        while let Ok(message) = rx.try_recv() {
-            done.check(&message);
+        loop {
+            match rx.try_recv() {
+                Ok(message) => done.check(&message),
+                Err(TryRecvError::Closed) => break,
+                Err(_) => {
+                    ensure!(began.elapsed() < PATIENCE, "not at its end after runtime {number}");
+                    std::thread::yield_now();
+                }
+            }
         }
-        ensure!(rx.try_recv() == Err(TryRecvError::Closed), "not at its end after runtime {number}");
     }
-    let stats = monitor.stats();
+    // A task counts itself as gone before its handle is, whose drop may be under way on another thread: it counts what it
+    // drops before it gives the memory back.
+    let mut stats = monitor.stats();
+    while (stats.queued_messages > 0 || stats.memory_bytes() > 0) && began.elapsed() < PATIENCE {
+        std::thread::yield_now();
+        stats = monitor.stats();
+    }
     let (sent, received) = (done.sent.load(Relaxed), done.received.load(Relaxed));
     ensure!(stats.accepted_messages == sent, "runtime {number}: {sent} sent, {stats:?}");
     ensure!(stats.handed_out_messages == received, "runtime {number}: {received} received, {stats:?}");
