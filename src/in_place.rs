@@ -108,11 +108,8 @@ impl<F: FnOnce(&mut [u8]) -> usize> Quick for WriteOne<'_, F> {
     }
 
     fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
-        ready!(self.sender.pace.poll_keep(cx));
-        Poll::Ready(match self.attempt(Turn::Newcomer) {
-            Ok(()) => Some(Ok(())),
-            Err(Refusal::Full) if !self.sender.core().rejects_when_full() => None,
-            Err(refusal) => Some(Err(self.refused(refusal))),
-        })
+        let sender = self.sender;
+        let tried = ready!(sender.poll_without_waiting(cx, || self.attempt(Turn::Newcomer)));
+        Poll::Ready(tried.map(|written| written.map_err(|refusal| self.refused(refusal))))
     }
 }

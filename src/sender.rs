@@ -196,6 +196,17 @@ impl Sender {
         !self.released && self.core.write_quickly(payload)
     }
 
+    /// Writes in the task's turn; nothing if that has to be waited for.
+    pub(crate) fn poll_without_waiting(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Poll<Option<Result<(), Refusal>>> {
+        ready!(self.pace.poll_keep(cx));
+        let waits = |written: &_| *written == Err(Refusal::Full) && !self.core.rejects_when_full();
+        Poll::Ready(Some(write()).filter(|written| !waits(written)))
+    }
+
     /// The rest of a `send` that found no room.
     #[cold]
     async fn wait_and_send<P: Payload>(&self, mut payload: Option<P>) -> Result<(), SendError<P>> {
@@ -471,13 +482,10 @@ impl<P: Payload> Quick for SendOne<'_, P> {
     }
 
     fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
-        let sender = self.sender;
-        ready!(sender.pace.poll_keep(cx));
-        Poll::Ready(match sender.attempt(&mut self.payload, Turn::Newcomer) {
-            Ok(()) => Some(Ok(())),
-            Err(Refusal::Full) if !sender.core.rejects_when_full() => None,
-            Err(refusal) => Some(Err(sender.refused(refusal, self.payload.take().expect(KEPT)))),
-        })
+        let (sender, payload) = (self.sender, &mut self.payload);
+        let tried = ready!(sender.poll_without_waiting(cx, || sender.attempt(payload, Turn::Newcomer)));
+        let refused = |refusal| sender.refused(refusal, payload.take().expect(KEPT));
+        Poll::Ready(tried.map(|sent| sent.map_err(refused)))
     }
 }
 

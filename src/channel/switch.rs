@@ -94,13 +94,7 @@ impl Core {
         }
         // ORDERING: Relaxed: a time that moves by whole switches, and figures.
         self.switching.switched_at.store(now, Ordering::Relaxed);
-        let switches = &self.switching.switches[cause as usize];
-        if cause == Switch::OnDemand {
-            // The receiver at the head alone makes those.
-            switches.store(switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else {
-            switches.fetch_add(1, Ordering::Relaxed);
-        }
+        self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A whole switch.
