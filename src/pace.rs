@@ -11,14 +11,10 @@ use crate::sync::{AtomicU32, Ordering};
 /// copy: a task that is never kept waiting yields every 4096 messages, after some fifty microseconds.
 const MESSAGES_PER_UNIT: u32 = 32;
 
-/// Counts the messages of one handle, to have its task yield when it has had its share.
+/// Counts the messages of one handle, to have its task yield when it has had its share. The first one pays: a task may
+/// have many handles, each for a few messages.
+#[derive(Default)]
 pub(crate) struct Pace(AtomicU32);
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self(AtomicU32::new(1))
-    }
-}
 
 impl Pace {
     /// Whether the next message has to pay a unit of the budget.

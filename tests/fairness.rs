@@ -80,6 +80,37 @@ fn busy_tasks_let_others_of_their_thread_run() {
     });
 }
 
+/// The first message of a handle pays for itself: a task may have many handles, each for a few messages.
+#[test]
+fn a_task_busy_with_one_channel_after_another_lets_others_of_its_thread_run() {
+    current(async {
+        for sends in [true, false] {
+            let mut filled = vec![];
+            for _ in 0..if sends { 0 } else { 1000 } {
+                let (tx, rx) = turbostream::channel();
+                tx.try_send("one of many").expect("room");
+                filled.push((tx, rx));
+            }
+            let busy = tokio::spawn(async move {
+                for _ in 0..if sends { 1000 } else { 0 } {
+                    let (tx, _rx) = turbostream::channel();
+                    tx.send("one of many").await.expect("open");
+                }
+                for (_tx, rx) in filled {
+                    assert_eq!(rx.recv().await.as_deref(), Some(&b"one of many"[..]));
+                }
+            });
+            let mut turns = 0;
+            while !busy.is_finished() {
+                yield_now().await;
+                turns += 1;
+            }
+            busy.await.expect("the busy task");
+            assert!(turns > 5, "{turns} turns beside 1000 channels");
+        }
+    });
+}
+
 /// What a waker, a payload's drop or a strategy may do: anything, for no lock is held.
 struct Meddler {
     tx: Sender,

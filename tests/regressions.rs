@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{advance, current, current_runtime, paused, plain, poll_once, settle};
+use common::{advance, current, current_runtime, ms, multi_runtime, paused, plain, poll_once, settle};
 use futures::{Sink, StreamExt};
 use tokio::runtime::Handle;
 use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, TimeWindow, builder};
@@ -148,6 +148,48 @@ fn the_timer_task_ends_with_the_channel() {
         }
         settle().await;
         assert_eq!(metrics.num_alive_tasks(), 0);
+    });
+}
+
+#[test]
+fn a_channel_that_is_gone_before_its_task_yields_has_not_spawned_another() {
+    for runtime in [current_runtime(false), multi_runtime()] {
+        plain(move || {
+            let metrics = runtime.handle().metrics();
+            let busy = runtime.spawn(async move {
+                let alone = metrics.num_alive_tasks();
+                for _ in 0..10 {
+                    let (tx, rx) = builder().build().expect("valid");
+                    tx.send("1").await.expect("open");
+                    rx.recv().await.expect("open");
+                    assert_eq!(metrics.num_alive_tasks(), alone);
+                }
+                let (tx, _rx) = builder().build().expect("valid");
+                tx.send("kept").await.expect("open");
+                while metrics.num_alive_tasks() == alone {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(metrics.num_alive_tasks(), alone + 1, "the timer of the channel that is left");
+            });
+            runtime.block_on(busy).expect("the busy task");
+        });
+    }
+}
+
+#[test]
+fn a_timer_is_spawned_though_the_runtime_that_was_to_do_so_later_is_gone() {
+    plain(|| {
+        let (runtime, brief) = (current_runtime(false), current_runtime(false));
+        let (tx, rx) = builder()
+            .on_demand(false)
+            .strategy(TimeWindow(ms(1)))
+            .runtime(runtime.handle().clone())
+            .build()
+            .expect("valid");
+        // Its worker has no time for anything else before it ends.
+        brief.block_on(async { tx.send("1").await.expect("open") });
+        drop(brief);
+        assert_eq!(runtime.block_on(rx.recv()).as_deref(), Some(&b"1"[..]));
     });
 }
 
