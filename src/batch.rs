@@ -73,8 +73,7 @@ impl Batch {
     #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         (index < self.len()).then(|| match self.claim.get(index) {
-            Content::Inline(bytes) => bytes,
-            Content::Attached(bytes) => bytes,
+            Content::Inline(bytes) | Content::Attached(bytes) => bytes,
             Content::Abandoned => &[],
         })
     }

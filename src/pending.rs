@@ -8,7 +8,7 @@ use crate::segment::state::{State, Word};
 use crate::sync::{AtomicU64, CachePadded, OnceLock, Ordering};
 
 pub(crate) struct Pending {
-    /// Made by the first use. One more than there can be segments, so a place is retired before its next lap.
+    /// Made by the first use. At least one more than there can be segments, so a place is retired before its next lap.
     places: OnceLock<Box<[Word]>>,
     len: usize,
     first: u64,
@@ -56,8 +56,9 @@ impl Pending {
     /// The sequence being written, or next to be opened.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release in `advance`: the place named is seen retired from its last
-        // lap, as fewer segments than places exist and one was reused since.
+        // ORDERING: Acquire pairs with the Release in `advance`: the place named is seen retired from its last lap, as fewer
+        // segments than places exist, one was reused since, and places are retired in their order. A sealed word bears no
+        // sequence: who still saw the one of the last lap would move on past a place that was never opened.
         self.active.load(Ordering::Acquire)
     }
 

@@ -141,10 +141,14 @@ pub(crate) struct Segment {
     sealed_at: AtomicU64,
 }
 
-// SAFETY: the block's payload is plain memory behind a pointer that the segment owns. It is accessed from
-// several threads under the protocol of this module: a message's bytes are written by the one holder of its
-// slot, and read only after the entry was seen committed (Release/Acquire).
+// SAFETY: the block's payload is memory behind a pointer that the segment owns, with bytes in it and `Bytes`, which is
+// both. It is accessed from several threads under the protocol of this module: a message is written by the one holder
+// of its slot, and read only after the entry was seen committed (Release/Acquire).
 unsafe impl Send for Segment {}
+const _: fn() = || {
+    fn is_both<T: Send + Sync>() {}
+    is_both::<Bytes>();
+};
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
 // A panic leaves no message half written: whoever reserved its place has padding committed.
@@ -180,9 +184,10 @@ impl Segment {
         debug_assert!(before > 0 && before < EXCLUSIVE / 2);
     }
 
-    /// Whether there are references beside the caller's.
+    /// Whether there are references beside the caller's, for the receiver at the head.
     pub(crate) fn is_shared(&self) -> bool {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: others can only go meanwhile, as new ones are made at the head or by who holds one. Where one
+        // that is gone is still seen, the newest message is dropped instead of the oldest.
         self.references.load(Ordering::Relaxed) > 1
     }
 
@@ -196,9 +201,9 @@ impl Segment {
     #[inline]
     fn block(&self) -> &Block {
         self.block.with(|block| {
-            // SAFETY: callers hold a slot, a claim or a reference, so the segment is not `Exclusive`, and only
-            // an `Exclusive` writes the block. All of them learnt of the segment through an Acquire that pairs
-            // with the Release after the block was put there.
+            // SAFETY: only an `Exclusive` writes the block. It calls this itself, while it does not, or there is none: callers
+            // hold a slot, a claim or a reference, or the lock of the head, which has one. All of them learnt of the segment
+            // through an Acquire that pairs with the Release after the block was put there.
             unsafe { &*block }.as_ref().expect("a segment in use has memory")
         })
     }
@@ -336,7 +341,7 @@ impl Segment {
     /// the segment one behind the other.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        // ORDERING: Relaxed, as above.
+        // ORDERING: Relaxed: exact for what a claim has seen committed, as it is set before that commit.
         !self.uneven.load(Ordering::Relaxed) && self.abandoned() == 0
     }
 

@@ -230,7 +230,8 @@ impl Core {
             // ORDERING: Relaxed: a figure.
             self.switching.skipped.fetch_add(1, Ordering::Relaxed);
         }
-        // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that.
+        // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that. It may
+        // also be raised though the switch was made after all: then nobody has read since, and whoever does lowers it.
         if self.switching.deferred.load(Ordering::Relaxed) {
             return None;
         }

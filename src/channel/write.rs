@@ -221,7 +221,8 @@ impl Core {
 
     /// Before a reservation that may come to less than what is reserved.
     fn note_in_place(&self) {
-        // ORDERING: Relaxed with a Release fence before the reservation: who sees that by an Acquire sees this too.
+        // ORDERING: Relaxed with a Release fence before the reservation: `count_queue` sees that by the Acquire of the word's
+        // `load`, and this too.
         if !self.in_place.load(Ordering::Relaxed) {
             self.in_place.store(true, Ordering::Relaxed);
         }

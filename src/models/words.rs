@@ -100,6 +100,41 @@ fn whoever_seals_what_was_touched_sees_what_was_done_before() {
     });
 }
 
+#[test]
+fn whoever_finds_sealed_what_it_would_cut_passes_on_what_was_done_before() {
+    explore_within(3, "whoever_finds_sealed_what_it_would_cut_passes_on_what_was_done_before", || {
+        let pending = Arc::new(ring());
+        let place = pending.place(FIRST);
+        assert!(place.open(FIRST, 0));
+        place.reserve(1, CAPACITY).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let touching = thread::spawn({
+            let (pending, done) = (Arc::clone(&pending), Arc::clone(&done));
+            move || {
+                done.store(true, Ordering::Relaxed);
+                pending.place(FIRST).touch().is_open()
+            }
+        });
+        let sealing = thread::spawn({
+            let pending = Arc::clone(&pending);
+            move || assert!(pending.place(FIRST).seal(|_| true).is_some())
+        });
+        let coming = thread::spawn({
+            let (pending, done) = (Arc::clone(&pending), Arc::clone(&done));
+            move || pending.active() == FIRST || done.load(Ordering::Relaxed)
+        });
+        if !place.cut().is_open() {
+            pending.advance(FIRST);
+        }
+        sealing.join().unwrap();
+        let touched_open = touching.join().unwrap();
+        assert!(
+            coming.join().unwrap() || !touched_open,
+            "what was done before the seal is not seen behind it"
+        );
+    });
+}
+
 /// Waits for the commit of the next message; goes on to the one behind it where it is there.
 fn await_commits(claim: &Mutex<Claim<Arc<Segment>>>) {
     let mut claim = claim.lock().unwrap();

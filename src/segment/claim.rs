@@ -13,8 +13,9 @@ use crate::sync::Ordering;
 pub(crate) enum Content<'a> {
     /// Bytes in the segment.
     Inline(&'a [u8]),
-    /// A payload that travels by reference.
-    Attached(&'a Bytes),
+    /// A payload that travels by reference. Not to be cloned where it lies, which may write to it: there are slices of the
+    /// segment around it, see [`Run`].
+    Attached(&'a [u8]),
     /// Padding left by a writer that gave up.
     Abandoned,
 }
@@ -171,9 +172,15 @@ impl<K: Deref<Target = Segment>> Claim<K> {
 
     /// Moves the next message's payload out, if it travels by reference.
     pub(crate) fn take_attached(&mut self) -> Option<Bytes> {
-        let Content::Attached(payload) = self.get(0) else { return None };
-        // SAFETY: `get` checked that there is a committed `Bytes`; advancing past it makes this the only copy.
-        let payload = unsafe { std::ptr::read(payload) };
+        assert!(self.readable() > 0, "reading a message that was not committed");
+        let entry = self.entry(self.next);
+        if entry.kind() != ATTACHED {
+            return None;
+        }
+        let block = self.block();
+        let from = block.at(entry.offset(), entry.len()).cast::<Bytes>();
+        // SAFETY: the entry says that there is a committed `Bytes`; advancing past it makes this the only copy.
+        let payload = block.log.reading(self.next, || unsafe { from.read() });
         self.next += 1;
         Some(payload)
     }
@@ -276,8 +283,9 @@ pub(crate) struct Run<K: Deref<Target = Segment>> {
 impl<K: Deref<Target = Segment>> AsRef<[u8]> for Run<K> {
     fn as_ref(&self) -> &[u8] {
         let from = self.segment.block().at(self.offset, self.len);
-        // SAFETY: made by `Claim::run`: every message in the range is committed, gaps between and in them
-        // were zeroed, and nobody writes to it again before the segment is cleared, for which this reference has to go.
+        // SAFETY: made by `Claim::run`: every message in the range is committed, gaps between and in them were zeroed, a
+        // `Bytes` among them has no gaps, and nobody writes to it again before the segment is cleared, for which this
+        // reference has to go: nor to a `Bytes`, see `Content::Attached`.
         unsafe { std::slice::from_raw_parts(from, self.len) }
     }
 }

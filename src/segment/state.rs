@@ -266,9 +266,9 @@ impl Word {
     /// What is there now, for a receiver to take: the writer of the next message is told that it is the first
     /// after the cut. To be called by the receiver at the head alone; returns Open or Sealed.
     pub(crate) fn cut(&self) -> State {
-        // ORDERING: Release lets the next writer see what was done for the cut. Nothing is acquired: the caller has seen
-        // the place open. In a sealed word it tells nobody anything, and `retire` takes it off.
-        State(self.0.fetch_or(AWAITS, Ordering::Release))
+        // ORDERING: Release lets the next writer see what was done for the cut. Acquire is for the caller that finds the
+        // place sealed and moves `active` on, as for `touch`. There the mark tells nobody anything, and `retire` takes it off.
+        State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
     }
 
     /// What the word says, as a step in the order of its changes: whoever reserves later sees what was done before.
