@@ -82,7 +82,7 @@ impl Receiver {
     /// # Ok(()) }
     /// ```
     pub fn on_batch(self, limit: usize, callback: impl FnMut(Batch) + Send + 'static) -> Callback {
-        register(self, move |receiver, cx| receiver.poll_batch_in_own_place(limit, cx), callback)
+        register(self, move |receiver, cx| receiver.poll_batch_in_own_spot(limit, cx), callback)
     }
 }
 
@@ -179,7 +179,7 @@ impl Shared {
         let wanting = Wanting(self);
         let receiver = self.returned.until(|_| self.slot().take()).await;
         mem::forget(wanting);
-        receiver.give_up_own_place();
+        receiver.give_up_own_spot();
         receiver
     }
 
@@ -215,7 +215,7 @@ struct Driving(Arc<Shared>);
 impl Drop for Driving {
     fn drop(&mut self) {
         if let Some(receiver) = self.0.take() {
-            receiver.give_up_own_place();
+            receiver.give_up_own_spot();
         }
     }
 }

@@ -12,11 +12,11 @@ mod write;
 use std::panic::RefUnwindSafe;
 use std::time::Duration;
 
-pub(crate) use self::switch::{Progress, Switch};
-pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES, Refusal, Turn};
+pub(crate) use self::switch::{Progress, SwitchCause};
+pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES, Refusal, Standing};
 
 use self::failures::Failures;
-use self::overflow::Refused;
+use self::overflow::DroppedNewest;
 use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
@@ -86,7 +86,7 @@ pub(crate) struct Core {
     plan: Plan,
     reading: CachePadded<Reading>,
     switching: CachePadded<Switching>,
-    refused: CachePadded<Refused>,
+    dropped_newest: CachePadded<DroppedNewest>,
     failures: CachePadded<Failures>,
 
     senders: AtomicUsize,
@@ -124,7 +124,7 @@ struct Switching {
     switched_at: AtomicU64,
     /// What was cut off the active segment.
     cut: LastCut,
-    /// One for each [`Switch`].
+    /// One for each [`SwitchCause`].
     switches: [AtomicU64; 5],
     /// What they took, but for cuts.
     latency: SharedHistogram,
@@ -165,7 +165,7 @@ impl Core {
                 skipped: AtomicU64::new(0),
                 deferred: AtomicBool::new(false),
             }),
-            refused: CachePadded::default(),
+            dropped_newest: CachePadded::default(),
             failures: CachePadded::default(),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
@@ -281,7 +281,7 @@ impl Core {
         loop {
             let sequence = self.pending.active();
             let place = self.pending.place(sequence);
-            self.switch_place(sequence, Switch::Close);
+            self.switch_place(sequence, SwitchCause::Close);
             if let Some(state) = place.close(sequence) {
                 if let Some(segment) = state.segment() {
                     self.pool.give_back(segment);

@@ -12,7 +12,7 @@ use tracing::{Level, Span};
 
 pub(crate) use self::trouble::Trouble;
 
-use crate::channel::Switch;
+use crate::channel::SwitchCause;
 use crate::monitor::{Drops, Refusals, Stats};
 
 const TARGET: &str = "turbostream";
@@ -23,9 +23,9 @@ pub(crate) struct Events(Span);
 /// A switch that was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Switched {
-    pub(crate) cause: Switch,
-    /// The segment that was sealed or cut.
-    pub(crate) segment: u64,
+    pub(crate) cause: SwitchCause,
+    /// Of the segment that was sealed or cut.
+    pub(crate) sequence: u64,
     /// How many messages can be read by it.
     pub(crate) messages: usize,
 }
@@ -58,8 +58,10 @@ impl Events {
     }
 
     pub(crate) fn switched(&self, switched: Switched) {
-        let Switched { cause, segment, messages } = switched;
-        quietly(|| tracing::trace!(target: TARGET, parent: &self.0, ?cause, segment, messages, "switched"));
+        let Switched { cause, sequence, messages } = switched;
+        quietly(
+            || tracing::trace!(target: TARGET, parent: &self.0, ?cause, segment = sequence, messages, "switched"),
+        );
     }
 
     /// So many messages were refused since the last time.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::channel::{Core, Switch};
+use crate::channel::{Core, SwitchCause};
 
 pub(crate) struct Events;
 
 pub(crate) struct Switched {
-    pub(crate) cause: Switch,
-    pub(crate) segment: u64,
+    pub(crate) cause: SwitchCause,
+    pub(crate) sequence: u64,
     pub(crate) messages: usize,
 }
 
@@ -29,7 +29,7 @@ impl Events {
         Self
     }
     pub(crate) fn switched(&self, switched: Switched) {
-        let _nobody = (switched.cause, switched.segment, switched.messages);
+        let _nobody = (switched.cause, switched.sequence, switched.messages);
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use self::current::Current;
 pub(crate) use self::mark::{Mark, Passed};
 use crate::batch::Batch;
-use crate::channel::{Core, Switch};
+use crate::channel::{Core, SwitchCause};
 use crate::config::ReadMode;
 use crate::events::{Switched, are_switches_wanted};
 use crate::histogram::{Histogram, QUEUE_BOUNDS};
@@ -89,8 +89,8 @@ pub(crate) enum Outlook {
 
 /// The state that receivers take turns at.
 pub(crate) struct Head {
-    /// The segment that is read, or will be next.
-    segment: u64,
+    /// Of the segment that is read, or will be next.
+    sequence: u64,
     /// The sequence of that segment's first message.
     first_message: u64,
     current: Option<Current>,
@@ -113,7 +113,7 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn new(first_sequence: u64) -> Self {
         Self {
-            segment: first_sequence,
+            sequence: first_sequence,
             first_message: first_sequence,
             current: None,
             pages: Pages::default(),
@@ -166,7 +166,7 @@ impl Head {
             if let Some(outlook) = self.current.as_mut().and_then(Current::outlook) {
                 return outlook;
             }
-            let place = core.pending().place(self.segment);
+            let place = core.pending().place(self.sequence);
             let state = place.load();
             match state.kind() {
                 Kind::Sealed => {
@@ -175,11 +175,11 @@ impl Head {
                 }
                 Kind::Open if state.messages() > self.known() && may_cut => {
                     gather(self.known(), state, || place.load());
-                    let state = core.cut(self.segment);
+                    let state = core.cut(self.sequence);
                     let messages = state.messages() - self.known();
                     core.lull().came(messages);
-                    let (cause, segment) = (Switch::OnDemand, self.segment);
-                    after.note(state.is_open().then_some(Switched { cause, segment, messages }));
+                    let (cause, sequence) = (SwitchCause::OnDemand, self.sequence);
+                    after.note(state.is_open().then_some(Switched { cause, sequence, messages }));
                     self.take_in(core, state);
                 }
                 Kind::Closed => return Outlook::Closed,
@@ -200,7 +200,7 @@ impl Head {
 
     /// Whether there is a segment with nothing but messages that were taken.
     pub(crate) fn holds_rest(&self, core: &Core) -> bool {
-        let nothing_new = || core.pending().place(self.segment).load().messages() == self.known();
+        let nothing_new = || core.pending().place(self.sequence).load().messages() == self.known();
         self.current.is_some() && self.is_caught_up() && nothing_new()
     }
 
@@ -215,7 +215,7 @@ impl Head {
         current.extend(state.messages());
         if state.kind() == Kind::Sealed {
             // Whoever sealed it may not have got to that yet, and writers look for the place that `active` names.
-            core.pending().advance(self.segment);
+            core.pending().advance(self.sequence);
         }
         self.note_mark();
     }
@@ -223,9 +223,9 @@ impl Head {
     /// Leaves the current segment behind, which is sealed and all of which was taken.
     fn retire(&mut self, core: &Core, after: &mut Aftermath) {
         let Some(current) = self.current.take() else { return };
-        core.pending().retire(self.segment);
+        core.pending().retire(self.sequence);
         after.retired = true;
-        self.segment = self.segment.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(1);
         let handed_out = current.handed_out();
         self.handed_out.messages += handed_out.messages;
         self.handed_out.bytes += handed_out.bytes;
@@ -251,7 +251,7 @@ impl Head {
     /// Leaves the current segment behind if all of it was taken and no more can come.
     fn leave_if_read(&mut self, core: &Core, after: &mut Aftermath) {
         if self.current.is_some() && self.is_caught_up() {
-            let state = core.pending().place(self.segment).load();
+            let state = core.pending().place(self.sequence).load();
             if state.kind() == Kind::Sealed && state.messages() == self.known() {
                 self.take_in(core, state);
                 self.retire(core, after);
@@ -263,7 +263,7 @@ impl Head {
     pub(crate) fn give_up_rest(&mut self, core: &Core, after: &mut Aftermath) {
         if self.holds_rest(core) {
             let known = self.known();
-            let _ = core.pending().place(self.segment).seal(|seen| seen.messages() == known);
+            let _ = core.pending().place(self.sequence).seal(|seen| seen.messages() == known);
             self.leave_if_read(core, after);
         }
     }
@@ -334,7 +334,7 @@ impl Head {
 
     /// Asks the writer of the next message for a wake; false if there is one already.
     pub(crate) fn await_message(&self, core: &Core) -> bool {
-        core.pending().place(self.segment).await_message(self.segment, self.known())
+        core.pending().place(self.sequence).await_message(self.sequence, self.known())
     }
 
     /// Messages that another receiver could take at once.
@@ -343,7 +343,7 @@ impl Head {
         if remaining > 0 {
             return remaining;
         }
-        let state = core.pending().place(self.segment).load();
+        let state = core.pending().place(self.sequence).load();
         match state.kind() {
             Kind::Open if !core.on_demand() => 0,
             Kind::Sealed | Kind::Open => state.messages() - self.known(),
@@ -355,7 +355,7 @@ impl Head {
     /// that were handed out.
     pub(crate) fn has_lent_all(&self, sequence: u64, active: State) -> bool {
         let lent = |current: &Current| current.end() == active.messages() && current.has_lent_all();
-        sequence == self.segment && self.current.as_ref().is_some_and(lent)
+        sequence == self.sequence && self.current.as_ref().is_some_and(lent)
     }
 
     pub(crate) fn handed_out(&self) -> Volume {
@@ -378,8 +378,8 @@ impl Head {
         self.queue_time
     }
 
-    pub(crate) fn segment(&self) -> u64 {
-        self.segment
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// What was already taken of the segment at the head.

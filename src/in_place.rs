@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use crate::channel::{Refusal, Turn};
+use crate::channel::{Refusal, Standing};
 use crate::error::SendError;
 use crate::quick::{Quick, QuickOr};
 use crate::sender::Sender;
@@ -72,10 +72,10 @@ struct WriteOne<'a, F> {
 }
 
 impl<F: FnOnce(&mut [u8]) -> usize> WriteOne<'_, F> {
-    fn attempt(&mut self, turn: Turn) -> Result<(), Refusal> {
+    fn attempt(&mut self, standing: Standing) -> Result<(), Refusal> {
         match self.sender.released {
             true => Err(Refusal::Closed),
-            false => self.sender.core().accept_with(self.max_len, &mut self.write, turn),
+            false => self.sender.core().accept_with(self.max_len, &mut self.write, standing),
         }
     }
 
@@ -86,7 +86,7 @@ impl<F: FnOnce(&mut [u8]) -> usize> WriteOne<'_, F> {
     /// The rest of a `send_with` that found no room.
     #[cold]
     async fn wait_and_write(mut self) -> Result<(), SendError<F>> {
-        let written = self.sender.wait_to_write(|turn| self.attempt(turn)).await;
+        let written = self.sender.wait_to_write(|standing| self.attempt(standing)).await;
         written.map_err(|refusal| self.refused(refusal))
     }
 }
@@ -109,7 +109,7 @@ impl<F: FnOnce(&mut [u8]) -> usize> Quick for WriteOne<'_, F> {
 
     fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
         let sender = self.sender;
-        let tried = ready!(sender.poll_without_waiting(cx, || self.attempt(Turn::Newcomer)));
+        let tried = ready!(sender.poll_without_waiting(cx, || self.attempt(Standing::Newcomer)));
         Poll::Ready(tried.map(|written| written.map_err(|refusal| self.refused(refusal))))
     }
 }

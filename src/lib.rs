@@ -55,7 +55,7 @@
 #![deny(unsafe_code)]
 
 mod batch;
-mod block;
+mod blocking;
 mod callback;
 mod channel;
 mod combine;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::iter::{Fuse, FusedIterator};
 
-use crate::channel::{RUN_MESSAGES, Refusal, Turn};
+use crate::channel::{RUN_MESSAGES, Refusal, Standing};
 use crate::error::SendError;
 use crate::payload::Payload;
 use crate::sender::Sender;
@@ -61,9 +61,9 @@ impl Sender {
             if taken.is_empty() {
                 return Ok(accepted);
             }
-            let written = self.write_or_wait(|turn| match self.released {
+            let written = self.write_or_wait(|standing| match self.released {
                 true => Err(Refusal::Closed),
-                false => self.write_run(&mut taken, turn),
+                false => self.write_run(&mut taken, standing),
             });
             match written.await {
                 Ok(messages) => {
@@ -83,11 +83,11 @@ impl Sender {
 
 impl Sender {
     /// Accepts the first of `taken`, as many as can be at once; returns how many.
-    fn write_run<P: Payload>(&self, taken: &mut VecDeque<P>, turn: Turn) -> Result<usize, Refusal> {
-        match self.core().try_write_run(taken, turn) {
+    fn write_run<P: Payload>(&self, taken: &mut VecDeque<P>, standing: Standing) -> Result<usize, Refusal> {
+        match self.core().try_write_run(taken, standing) {
             Err(Refusal::Full) if self.core().drops_when_full() => {
                 let mut first = taken.pop_front();
-                let accepted = self.core().accept(&mut first, turn);
+                let accepted = self.core().accept(&mut first, standing);
                 if let Some(refused) = first {
                     taken.push_front(refused);
                 }

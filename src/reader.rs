@@ -81,7 +81,7 @@ impl Reader {
 
     /// The handle again. What is in the [`buffer`](Self::buffer) is dropped.
     pub fn into_inner(self) -> Receiver {
-        self.receiver.give_up_own_place();
+        self.receiver.give_up_own_spot();
         self.receiver
     }
 
@@ -121,7 +121,7 @@ impl AsyncRead for Reader {
         }
         ready!(this.poll_message(cx));
         this.copy_to(buf);
-        // Messages that are at hand fill the rest. Polling for more would leave a place in the list that nobody may poll.
+        // Messages that are at hand fill the rest. Polling for more would leave a spot in the list that nobody may poll.
         while buf.remaining() > 0 {
             match this.receiver.take_at_hand() {
                 Some(message) if !message.is_empty() => this.message = message,

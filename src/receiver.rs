@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::task::coop;
 
 use crate::batch::Batch;
-use crate::block;
+use crate::blocking;
 use crate::channel::Core;
 use crate::config::ReadMode;
 use crate::error::{RecvTimeoutError, TryRecvError};
@@ -34,7 +34,7 @@ pub struct Receiver {
     /// [`ReadMode::ZeroCopy`], else [`ReadMode::Safe`]; this handle's own.
     zero_copy: AtomicBool,
     pace: Pace,
-    /// The place in the list of a caller that polls.
+    /// The spot in the list of a caller that polls.
     waiter: Mutex<PollWaiter>,
     /// The stream has returned `None`.
     pub(crate) terminated: bool,
@@ -171,7 +171,7 @@ impl Receiver {
     /// ```
     #[track_caller]
     pub fn blocking_recv(&self) -> Option<Bytes> {
-        block::on("Receiver::blocking_recv", self.recv())
+        blocking::on("Receiver::blocking_recv", self.recv())
     }
 
     /// Polls for the next message. The waker of the latest call is the one that is woken.
@@ -191,7 +191,7 @@ impl Receiver {
             return Poll::Ready(Some(message));
         }
         let mode = self.read_mode();
-        self.in_own_place(|waiter| {
+        self.in_own_spot(|waiter| {
             self.poll_turn(waiter, cx, |core, head, after| head.take(core, mode, after))
         })
     }
@@ -322,10 +322,10 @@ impl Receiver {
         self.core.turn(sleeping, |core, head, after| head.take(core, mode, after))
     }
 
-    /// Takes the next message if that is a small matter and no place in the list has to be left for it.
+    /// Takes the next message if that is a small matter and no spot in the list has to be left for it.
     fn poll_quickly(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let budget = ready!(coop::poll_proceed(cx));
-        if self.own_place().is_enlisted() {
+        if self.own_spot().is_enlisted() {
             return Poll::Ready(None);
         }
         let message = self.core.take_quickly(self.read_mode());
@@ -352,27 +352,27 @@ impl Receiver {
     }
 
     /// The same in the place of whoever polls this handle.
-    pub(crate) fn poll_batch_in_own_place(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
-        self.in_own_place(|waiter| self.poll_batch(limit, waiter, cx))
+    pub(crate) fn poll_batch_in_own_spot(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        self.in_own_spot(|waiter| self.poll_batch(limit, waiter, cx))
     }
 
     /// Polls in the place of whoever polls this handle. The latest to poll has it.
-    fn in_own_place<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
+    fn in_own_spot<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
         // Out of its lock while it is used, as polling runs code of the caller's waker.
-        let mut waiter = mem::take(&mut *self.own_place());
+        let mut waiter = mem::take(&mut *self.own_spot());
         let polled = poll(&mut waiter);
-        mem::swap(&mut waiter, &mut self.own_place());
+        mem::swap(&mut waiter, &mut self.own_spot());
         waiter.leave(self.core.readers());
         polled
     }
 
-    fn own_place(&self) -> MutexGuard<'_, PollWaiter> {
+    fn own_spot(&self) -> MutexGuard<'_, PollWaiter> {
         self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives up the place of whoever polled this handle, and does not any more.
-    pub(crate) fn give_up_own_place(&self) {
-        let mut waiter = mem::take(&mut *self.own_place());
+    pub(crate) fn give_up_own_spot(&self) {
+        let mut waiter = mem::take(&mut *self.own_spot());
         self.give_up(&mut waiter);
     }
 
@@ -393,7 +393,7 @@ impl Receiver {
         polled
     }
 
-    /// Gives up a place in the list that nobody polls any more, and sees to it that nobody relies on it.
+    /// Gives up a spot in the list that nobody polls any more, and sees to it that nobody relies on it.
     pub(crate) fn give_up(&self, waiter: &mut PollWaiter) {
         if waiter.leave(self.core.readers()) {
             self.core.stopped_waiting();
@@ -466,7 +466,7 @@ impl Clone for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.give_up_own_place();
+        self.give_up_own_spot();
         self.core.remove_receiver();
     }
 }

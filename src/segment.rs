@@ -151,7 +151,7 @@ const _: fn() = || {
 };
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
-// A panic leaves no message half written: whoever reserved its place has padding committed.
+// A panic leaves no message half written: whoever reserved its slot has padding committed.
 impl RefUnwindSafe for Segment {}
 
 impl Segment {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::block;
-use crate::channel::{Core, Refusal, Turn};
+use crate::blocking;
+use crate::channel::{Core, Refusal, Standing};
 #[cfg(doc)]
 use crate::config::WhenFull;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
@@ -105,7 +105,7 @@ impl Sender {
             return Ok(());
         }
         let mut payload = Some(payload);
-        self.attempt(&mut payload, Turn::Newcomer).map_err(|refusal| {
+        self.attempt(&mut payload, Standing::Newcomer).map_err(|refusal| {
             let payload = payload.expect(KEPT);
             self.core.count_refusal(refusal);
             match refusal {
@@ -142,7 +142,7 @@ impl Sender {
     ) -> Result<(), SendTimeoutError<P>> {
         let mut payload = Some(payload);
         self.pace.keep().await;
-        let result = match self.attempt(&mut payload, Turn::Newcomer) {
+        let result = match self.attempt(&mut payload, Standing::Newcomer) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 let timeout = timeout(self.core.timer(), limit, self.wait_to_send(&mut payload));
                 timeout.await.ok_or(None).and_then(|sent| sent.map_err(Some))
@@ -187,7 +187,7 @@ impl Sender {
     /// ```
     #[track_caller]
     pub fn blocking_send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
-        block::on("Sender::blocking_send", self.send(payload))
+        blocking::on("Sender::blocking_send", self.send(payload))
     }
 
     /// Writes the payload to the active segment if that is all there is to do: the way of nearly all messages.
@@ -196,7 +196,7 @@ impl Sender {
         !self.released && self.core.write_quickly(payload)
     }
 
-    /// Writes in the task's turn; nothing if that has to be waited for.
+    /// Writes as far as the task has budget left; nothing if it has to be waited for.
     pub(crate) fn poll_without_waiting(
         &self,
         cx: &mut Context<'_>,
@@ -217,35 +217,39 @@ impl Sender {
     /// Writes, waiting for room while the channel is full, unless it rejects then.
     pub(crate) async fn write_or_wait<T>(
         &self,
-        mut write: impl FnMut(Turn) -> Result<T, Refusal>,
+        mut write: impl FnMut(Standing) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        match write(Turn::Newcomer) {
+        match write(Standing::Newcomer) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => self.wait_to_write(write).await,
             result => result,
         }
     }
 
     #[inline]
-    pub(crate) fn attempt<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
-        if self.released { Err(Refusal::Closed) } else { self.core.accept(payload, turn) }
+    pub(crate) fn attempt<P: Payload>(
+        &self,
+        payload: &mut Option<P>,
+        standing: Standing,
+    ) -> Result<(), Refusal> {
+        if self.released { Err(Refusal::Closed) } else { self.core.accept(payload, standing) }
     }
 
     /// An attempt to send from the list of waiting senders.
-    pub(crate) fn attempt_in_turn<P: Payload>(
+    pub(crate) fn attempt_from_list<P: Payload>(
         &self,
         payload: &mut Option<P>,
         attempt: Attempt,
     ) -> Option<Result<(), Refusal>> {
-        self.write_in_turn(attempt, |turn| self.attempt(payload, turn))
+        self.write_from_list(attempt, |standing| self.attempt(payload, standing))
     }
 
-    fn write_in_turn<T>(
+    fn write_from_list<T>(
         &self,
         attempt: Attempt,
-        write: impl FnOnce(Turn) -> Result<T, Refusal>,
+        write: impl FnOnce(Standing) -> Result<T, Refusal>,
     ) -> Option<Result<T, Refusal>> {
-        let turn = if attempt.first { Turn::First } else { Turn::Newcomer };
-        match write(turn) {
+        let standing = if attempt.first { Standing::First } else { Standing::Newcomer };
+        match write(standing) {
             Err(Refusal::Full) => {
                 if attempt.enlisted {
                     self.core.look_for_trouble();
@@ -263,16 +267,16 @@ impl Sender {
     /// Waits until the message is accepted, or refused for another reason than being full.
     #[cold]
     async fn wait_to_send<P: Payload>(&self, payload: &mut Option<P>) -> Result<(), Refusal> {
-        self.wait_to_write(|turn| self.attempt(payload, turn)).await
+        self.wait_to_write(|standing| self.attempt(payload, standing)).await
     }
 
     #[cold]
     pub(crate) async fn wait_to_write<T>(
         &self,
-        mut write: impl FnMut(Turn) -> Result<T, Refusal>,
+        mut write: impl FnMut(Standing) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let _next = WakesNext(self);
-        self.core.pool().space.until(|attempt| self.write_in_turn(attempt, &mut write)).await
+        self.core.pool().space.until(|attempt| self.write_from_list(attempt, &mut write)).await
     }
 
     /// After having waited: the next in the list may find room too.
@@ -483,7 +487,7 @@ impl<P: Payload> Quick for SendOne<'_, P> {
 
     fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>> {
         let (sender, payload) = (self.sender, &mut self.payload);
-        let tried = ready!(sender.poll_without_waiting(cx, || sender.attempt(payload, Turn::Newcomer)));
+        let tried = ready!(sender.poll_without_waiting(cx, || sender.attempt(payload, Standing::Newcomer)));
         let refused = |refusal| sender.refused(refusal, payload.take().expect(KEPT));
         Poll::Ready(tried.map(|sent| sent.map_err(refused)))
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::task::coop;
 
-use crate::channel::{Refusal, Turn};
+use crate::channel::{Refusal, Standing};
 use crate::error::SendError;
 use crate::payload::Payload;
 use crate::sender::{KEPT, Sender, WakesNext};
@@ -38,7 +38,7 @@ impl Sink<Bytes> for Sender {
         }
         self.pace.tick();
         let mut message = Some(message);
-        match self.attempt(&mut message, Turn::Newcomer) {
+        match self.attempt(&mut message, Standing::Newcomer) {
             // Another handle took the room that there was: the message waits here for the next poll.
             Err(Refusal::Full) if !self.core().rejects_when_full() => {
                 self.parked = message;
@@ -97,7 +97,7 @@ impl Sender {
         let next = WakesNext(self);
         let rejects = self.core().rejects_when_full();
         let polled = space.poll_until(&mut waiter, cx, |attempt| {
-            self.attempt_in_turn(payload, attempt).or_else(|| rejects.then_some(Err(Refusal::Full)))
+            self.attempt_from_list(payload, attempt).or_else(|| rejects.then_some(Err(Refusal::Full)))
         });
         if polled.is_pending() {
             mem::forget(next);

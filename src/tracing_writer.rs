@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::worker::Worker;
-use crate::block;
-use crate::channel::{Refusal, Turn};
+use crate::blocking;
+use crate::channel::{Refusal, Standing};
 use crate::config::Builder;
 use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
@@ -136,10 +136,10 @@ impl TracingWriter {
     fn send_slowly(&self, message: &[u8]) -> Result<(), Refusal> {
         let mut message = Some(message);
         if self.shared.is_worker() {
-            return self.sender.attempt(&mut message, Turn::Newcomer);
+            return self.sender.attempt(&mut message, Standing::Newcomer);
         }
-        let sending = self.sender.write_or_wait(|turn| self.sender.attempt(&mut message, turn));
-        block::anywhere(None, sending).expect("there is no limit")
+        let sending = self.sender.write_or_wait(|standing| self.sender.attempt(&mut message, standing));
+        blocking::anywhere(None, sending).expect("there is no limit")
     }
 }
 
@@ -220,7 +220,7 @@ impl Drop for WorkerGuard {
     fn drop(&mut self) {
         if let Some(ended) = self.ended.take() {
             self.receiver.close();
-            let _ = block::anywhere(Some(DROP_LIMIT), ended);
+            let _ = blocking::anywhere(Some(DROP_LIMIT), ended);
         }
     }
 }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::task::coop;
 
-use crate::block;
-use crate::channel::{BY_REFERENCE_FROM, Refusal, Turn};
+use crate::blocking;
+use crate::channel::{BY_REFERENCE_FROM, Refusal, Standing};
 use crate::error::SendError;
 use crate::payload::Payload;
 use crate::sender::Sender;
@@ -191,7 +191,7 @@ impl Writer {
     ) -> Poll<Result<(), Refusal>> {
         let sent = match cx {
             Some(cx) => ready!(self.sender.poll_send(payload, cx)),
-            None => match self.sender.attempt(payload, Turn::Newcomer) {
+            None => match self.sender.attempt(payload, Standing::Newcomer) {
                 Err(Refusal::Full) if !self.sender.core().rejects_when_full() => return Poll::Pending,
                 result => result,
             },
@@ -339,19 +339,19 @@ impl BlockingWriter {
     /// Those of a write; the record is still in the [`buffer`](Writer::buffer) then.
     #[track_caller]
     pub fn finish(&mut self) -> io::Result<()> {
-        block::on("BlockingWriter::finish", poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)))
+        blocking::on("BlockingWriter::finish", poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)))
     }
 }
 
 impl io::Write for BlockingWriter {
     #[track_caller]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        block::on("BlockingWriter::write", poll_fn(|cx| Pin::new(&mut self.writer).poll_write(cx, bytes)))
+        blocking::on("BlockingWriter::write", poll_fn(|cx| Pin::new(&mut self.writer).poll_write(cx, bytes)))
     }
 
     #[track_caller]
     fn flush(&mut self) -> io::Result<()> {
-        block::on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
+        blocking::on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
     }
 }
 

@@ -2,23 +2,23 @@
 
 use tokio::task::coop;
 
-use super::{Core, Switch};
+use super::{Core, SwitchCause};
 use crate::head::{Aftermath, Mark, Passed};
 
 impl Core {
     /// Switches, and waits for what was accepted before.
     pub(crate) async fn drained(&self) -> Passed {
         let mark = self.mark();
-        self.switch_place(mark.segment, Switch::Requested);
+        self.switch_place(mark.sequence, SwitchCause::Requested);
         coop::consume_budget().await;
         self.drainers.until(|attempt| self.has_passed(mark, attempt.enlisted)).await
     }
 
     /// Behind everything that is accepted by now.
     pub(super) fn mark(&self) -> Mark {
-        let segment = self.pending.active();
+        let sequence = self.pending.active();
         // A place that was left meanwhile may say anything: the head is beyond it, whatever number comes with it.
-        Mark { segment, messages: self.pending.place(segment).load().messages_written() }
+        Mark { sequence, messages: self.pending.place(sequence).load().messages_written() }
     }
 
     /// What became of the messages before `mark`. Nothing if some are left; then, if `enlisted`, whoever takes the last

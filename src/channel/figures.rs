@@ -1,6 +1,6 @@
 //! Figures and idle memory, for the monitor and the timer.
 
-use super::{Core, Switch};
+use super::{Core, SwitchCause};
 use crate::head::{Aftermath, Head, Volume};
 use crate::monitor::{Drops, Stats, Switches};
 use crate::segment::state::{Kind, State};
@@ -61,15 +61,15 @@ impl Core {
     /// What is counted one by one.
     fn counts(&self) -> Stats {
         // ORDERING: Relaxed: figures, exact at rest.
-        let count = |cause: Switch| self.switching.switches[cause as usize].load(Ordering::Relaxed);
-        let on_demand = count(Switch::OnDemand);
+        let count = |cause: SwitchCause| self.switching.switches[cause as usize].load(Ordering::Relaxed);
+        let on_demand = count(SwitchCause::OnDemand);
         Stats {
             switches: Switches {
-                full: count(Switch::Full),
-                strategy: count(Switch::Strategy),
+                full: count(SwitchCause::Full),
+                strategy: count(SwitchCause::Strategy),
                 on_demand,
-                requested: count(Switch::Requested),
-                close: count(Switch::Close),
+                requested: count(SwitchCause::Requested),
+                close: count(SwitchCause::Close),
             },
             max_bytes: self.pool.max_bytes(),
             waiting_senders: self.pool.space.waiting(),
@@ -107,7 +107,7 @@ impl Core {
         let active = self.pending.active();
         let mut taken = head.taken();
         let mut unsettled = Volume::default();
-        let mut sequence = head.segment();
+        let mut sequence = head.sequence();
         loop {
             let state = self.pending.place(sequence).load();
             if let (Kind::Open | Kind::Sealed, Some(number)) = (state.kind(), state.segment()) {
@@ -142,11 +142,11 @@ impl Core {
         self.count_memory(stats, head.released());
         (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
         stats.queue_time = head.queue_time();
-        let (refused_messages, refused_bytes) = self.refused.load();
+        let (newest_messages, newest_bytes) = self.dropped_newest.load();
         let oldest = head.dropped_oldest();
-        stats.drops = Drops { newest: refused_messages, oldest, unread: dropped.messages - oldest };
-        stats.dropped_messages = dropped.messages + refused_messages;
-        stats.dropped_bytes = dropped.bytes + refused_bytes;
+        stats.drops = Drops { newest: newest_messages, oldest, unread: dropped.messages - oldest };
+        stats.dropped_messages = dropped.messages + newest_messages;
+        stats.dropped_bytes = dropped.bytes + newest_bytes;
         stats.accepted_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
         stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
         unsettled

@@ -1,6 +1,6 @@
 //! What becomes of a message for which there is no room, where that is not for its sender to wait for.
 
-use super::{Core, Refusal, Turn};
+use super::{Core, Refusal, Standing};
 use crate::config::WhenFull;
 use crate::head::Aftermath;
 use crate::payload::Payload;
@@ -9,12 +9,12 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Messages that were dropped before they got a place.
 #[derive(Default)]
-pub(super) struct Refused {
+pub(super) struct DroppedNewest {
     messages: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Refused {
+impl DroppedNewest {
     fn add(&self, bytes: usize) {
         // ORDERING: Relaxed: figures.
         self.messages.fetch_add(1, Ordering::Relaxed);
@@ -44,9 +44,13 @@ impl Core {
     /// Accepts a message, or says why not and leaves the payload where it is. Never full where [`WhenFull`] says that
     /// messages are dropped then.
     #[inline]
-    pub(crate) fn accept<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
-        match self.try_write(payload, turn) {
-            Err(Refusal::Full) if self.drops_when_full() => self.accept_by_dropping(payload, turn),
+    pub(crate) fn accept<P: Payload>(
+        &self,
+        payload: &mut Option<P>,
+        standing: Standing,
+    ) -> Result<(), Refusal> {
+        match self.try_write(payload, standing) {
+            Err(Refusal::Full) if self.drops_when_full() => self.accept_by_dropping(payload, standing),
             result => result,
         }
     }
@@ -56,10 +60,14 @@ impl Core {
     }
 
     #[cold]
-    fn accept_by_dropping<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
+    fn accept_by_dropping<P: Payload>(
+        &self,
+        payload: &mut Option<P>,
+        standing: Standing,
+    ) -> Result<(), Refusal> {
         let refused = payload.as_ref().expect("a refused payload is still here");
         let (len, by_reference) = (refused.as_slice().len(), self.goes_by_reference(refused));
-        let written = self.write_by_dropping(len, by_reference, || self.try_write(payload, turn));
+        let written = self.write_by_dropping(len, by_reference, || self.try_write(payload, standing));
         if written == Err(Refusal::Full) {
             self.payloads.call(|| drop(payload.take()));
         }
@@ -71,12 +79,12 @@ impl Core {
         &self,
         max_len: usize,
         write: &mut Option<F>,
-        turn: Turn,
+        standing: Standing,
     ) -> Result<(), Refusal>
     where
         F: FnOnce(&mut [u8]) -> usize,
     {
-        let mut try_write = || self.try_write_with(max_len, write, turn);
+        let mut try_write = || self.try_write_with(max_len, write, standing);
         match try_write() {
             Err(Refusal::Full) if self.drops_when_full() => {
                 let written = self.write_by_dropping(max_len, max_len > self.capacity.bytes, try_write);
@@ -107,7 +115,7 @@ impl Core {
     /// A message for which there is no room after all is dropped itself.
     fn count_if_dropped(&self, len: usize, written: Result<(), Refusal>) -> Result<(), Refusal> {
         if written == Err(Refusal::Full) {
-            self.refused.add(len);
+            self.dropped_newest.add(len);
             self.look_for_trouble();
             return Ok(());
         }

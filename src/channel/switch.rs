@@ -15,7 +15,7 @@ const SHORTEST_CHECK: Duration = Duration::from_micros(100);
 
 /// Why a switch was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Switch {
+pub(crate) enum SwitchCause {
     Full,
     Strategy,
     OnDemand,
@@ -31,7 +31,7 @@ pub(crate) struct Progress {
 }
 
 /// What sealing came to.
-struct Sealed {
+struct SealOutcome {
     /// There was something to read that was not cut off before.
     switched: Option<Switched>,
     /// For how many receivers there is something to do.
@@ -56,18 +56,18 @@ impl Core {
     ///
     /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
     /// last one, is sealed, and that is not a switch.
-    fn seal(&self, sequence: u64, cause: Switch) -> Option<Sealed> {
-        let empty_too = matches!(cause, Switch::Full | Switch::Close);
+    fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
+        let empty_too = matches!(cause, SwitchCause::Full | SwitchCause::Close);
         let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
         self.pending.advance(sequence);
         if state.is_cut() {
             // A receiver that sleeps for more has to move on to the next segment.
-            return Some(Sealed { switched: None, receivers: 1 });
+            return Some(SealOutcome { switched: None, receivers: 1 });
         }
         self.note_switch(cause, state);
         let messages = state.messages().saturating_sub(self.switching.cut.get(sequence).messages);
-        Some(Sealed {
-            switched: Some(Switched { cause, segment: sequence, messages }),
+        Some(SealOutcome {
+            switched: Some(Switched { cause, sequence, messages }),
             receivers: messages.max(1),
         })
     }
@@ -82,12 +82,12 @@ impl Core {
         }
         let state = place.cut();
         if state.is_open() {
-            self.note_switch(Switch::OnDemand, state);
+            self.note_switch(SwitchCause::OnDemand, state);
         }
         state
     }
 
-    fn note_switch(&self, cause: Switch, state: State) {
+    fn note_switch(&self, cause: SwitchCause, state: State) {
         let now = self.clock.nanos();
         if let Some(segment) = state.segment() {
             self.pool.segment(segment).set_sealed_at(now);
@@ -98,12 +98,12 @@ impl Core {
     }
 
     /// A whole switch.
-    pub(super) fn switch_place(&self, sequence: u64, cause: Switch) {
+    pub(super) fn switch_place(&self, sequence: u64, cause: SwitchCause) {
         drop(self.begin_switch(sequence, cause));
     }
 
     /// The same by somebody in a turn, who has nobody to wake; returns what is to be told of after it.
-    pub(crate) fn switch_in_turn(&self, sequence: u64, cause: Switch) -> Option<Switched> {
+    pub(crate) fn switch_in_turn(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
         let decided = self.clock.nanos();
         let switched = self.seal(sequence, cause)?.switched?;
         drop(Underway { core: self, decided });
@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// The same for a writer that is to write on: the switch takes until it drops what is returned.
-    pub(super) fn begin_switch(&self, sequence: u64, cause: Switch) -> Option<Underway<'_>> {
+    pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<Underway<'_>> {
         let decided = self.clock.nanos();
         let sealed = self.seal(sequence, cause)?;
         self.wake_readers(sealed.receivers);
@@ -139,7 +139,7 @@ impl Core {
 
     /// Seals what is in the active segment.
     pub(crate) fn switch(&self) {
-        self.switch_place(self.pending.active(), Switch::Requested);
+        self.switch_place(self.pending.active(), SwitchCause::Requested);
     }
 
     /// Switches the place at `sequence` if it is full or the strategy says so.
@@ -148,7 +148,7 @@ impl Core {
     pub(super) fn consider_switch(&self, sequence: u64) -> bool {
         let state = self.pending.place(sequence).load();
         if state.is_open() && !state.has_room(0, self.capacity) {
-            self.switch_place(sequence, Switch::Full);
+            self.switch_place(sequence, SwitchCause::Full);
             return true;
         }
         match self.strategy_wants_switch(sequence) {
@@ -165,7 +165,7 @@ impl Core {
                 return false;
             }
         }
-        self.switch_place(sequence, Switch::Strategy);
+        self.switch_place(sequence, SwitchCause::Strategy);
         true
     }
 

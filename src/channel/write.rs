@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::plan::Fill;
-use super::{Core, Switch};
+use super::{Core, SwitchCause};
 use crate::config::WhenFull;
 use crate::payload::Payload;
 use crate::payload::sealed::Sealed;
@@ -21,7 +21,7 @@ pub(crate) const RUN_MESSAGES: usize = 32;
 
 /// Whether a sender has waited for memory, or would overtake those who have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Standing {
     Newcomer,
     First,
 }
@@ -54,17 +54,21 @@ impl Core {
 
     /// Accepts a message, or says why not and leaves the payload where it is.
     ///
-    /// Only those whose `turn` it is get memory that others wait for; room in the open segment is anybody's.
-    pub(crate) fn try_write<P: Payload>(&self, payload: &mut Option<P>, turn: Turn) -> Result<(), Refusal> {
+    /// Only the `First` get memory that others wait for; room in the open segment is anybody's.
+    pub(crate) fn try_write<P: Payload>(
+        &self,
+        payload: &mut Option<P>,
+        standing: Standing,
+    ) -> Result<(), Refusal> {
         let bytes = payload.as_ref().expect("a payload to send").as_slice();
         let len = bytes.len();
         if len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
         }
         if payload.as_ref().is_some_and(|payload| self.goes_by_reference(payload)) {
-            return self.write_attached(payload, len, turn);
+            return self.write_attached(payload, len, standing);
         }
-        let (sequence, slot) = self.reserve(len, turn)?;
+        let (sequence, slot) = self.reserve(len, standing)?;
         self.write_inline(sequence, slot, bytes);
         *payload = None;
         Ok(())
@@ -79,7 +83,7 @@ impl Core {
     /// The same for one that travels by reference.
     fn attach_quickly<P: Payload>(&self, payload: &mut P) -> bool {
         let len = payload.as_slice().len();
-        if self.is_after_others(Turn::Newcomer) || !self.pool.reserve_referenced(len) {
+        if self.is_after_others(Standing::Newcomer) || !self.pool.reserve_referenced(len) {
             return false;
         }
         let sequence = self.pending.active();
@@ -97,7 +101,7 @@ impl Core {
         self.wrote(sequence, slot, awaited, false);
     }
 
-    /// After a commit: tells whoever waits for it or its place, and asks the strategy if that is due.
+    /// After a commit: tells whoever waits for it or its slot, and asks the strategy if that is due.
     #[inline(always)]
     fn wrote(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
         if awaited | slot.is_awaited() | (slot.index() == 0) | self.is_to_ask(sequence, &slot, attached) {
@@ -115,7 +119,7 @@ impl Core {
     pub(crate) fn try_write_run<P: Payload>(
         &self,
         payloads: &mut VecDeque<P>,
-        turn: Turn,
+        standing: Standing,
     ) -> Result<usize, Refusal> {
         let (mut ends, mut small, mut end) = ([0; RUN_MESSAGES], 0, 0);
         for (payload, into) in payloads.iter().zip(&mut ends) {
@@ -128,14 +132,14 @@ impl Core {
         }
         if small == 0 {
             let mut first = payloads.pop_front();
-            let written = self.try_write(&mut first, turn);
+            let written = self.try_write(&mut first, standing);
             if let Some(refused) = first {
                 payloads.push_front(refused);
             }
             return written.map(|()| 1);
         }
         let (sequence, run) =
-            self.reserve_with(turn, |word| word.reserve_run(&ends[..small], self.capacity))?;
+            self.reserve_with(standing, |word| word.reserve_run(&ends[..small], self.capacity))?;
         let messages = run.messages();
         self.write_run(sequence, run, payloads);
         // Last: to drop a payload may run user code.
@@ -143,12 +147,12 @@ impl Core {
         Ok(messages)
     }
 
-    /// Fills a run of places with the first of `payloads`.
+    /// Fills a run of slots with the first of `payloads`.
     fn write_run<P: Payload>(&self, sequence: u64, run: SlotRun<'_>, payloads: &VecDeque<P>) {
-        let (start, place_awaited, filled) = (run.start(), run.is_awaited(), run.filled());
+        let (start, slot_awaited, filled) = (run.start(), run.is_awaited(), run.filled());
         let commit_awaited =
             self.pool.segment(run.segment()).fill_run(run, payloads.iter().map(Sealed::as_slice));
-        self.tell(sequence, start, place_awaited, commit_awaited);
+        self.tell(sequence, start, slot_awaited, commit_awaited);
         if self.plan.is_due(Fill::with(sequence, filled), false) {
             self.consider_switch(sequence);
         }
@@ -160,9 +164,9 @@ impl Core {
         &self,
         payload: &mut Option<P>,
         len: usize,
-        turn: Turn,
+        standing: Standing,
     ) -> Result<(), Refusal> {
-        let mut reservation = self.reserve_attached(len, turn)?;
+        let mut reservation = self.reserve_attached(len, standing)?;
         let bytes = payload.take().expect("a payload to send").take_bytes();
         reservation.attach(bytes);
         Ok(())
@@ -174,7 +178,7 @@ impl Core {
         &self,
         max_len: usize,
         write: &mut Option<F>,
-        turn: Turn,
+        standing: Standing,
     ) -> Result<(), Refusal>
     where
         F: FnOnce(&mut [u8]) -> usize,
@@ -185,14 +189,14 @@ impl Core {
         }
         self.note_in_place();
         if max_len > self.capacity.bytes {
-            let mut reservation = self.reserve_attached(max_len, turn)?;
+            let mut reservation = self.reserve_attached(max_len, standing)?;
             let mut bytes = vec![0; max_len];
             let len = write_checked(&mut bytes, take());
             bytes.truncate(len);
             reservation.attach(bytes.take_bytes());
             return Ok(());
         }
-        let (sequence, slot) = self.reserve(max_len, turn)?;
+        let (sequence, slot) = self.reserve(max_len, standing)?;
         self.write_in_place(sequence, slot, take());
         Ok(())
     }
@@ -232,19 +236,19 @@ impl Core {
     /// What a writer that panics does, without the panic: loom cannot change threads while one unwinds.
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn give_up(&self, len: usize) {
-        let (sequence, slot) = self.reserve(len, Turn::Newcomer).unwrap();
+        let (sequence, slot) = self.reserve(len, Standing::Newcomer).unwrap();
         drop(Reservation { core: self, sequence, slot: Some(slot), referenced: 0 });
     }
 
-    /// Reserves a place for a payload by reference, and memory for its `len` bytes.
+    /// Reserves a slot for a payload by reference, and memory for its `len` bytes.
     #[inline(always)]
-    fn reserve_attached(&self, len: usize, turn: Turn) -> Result<Reservation<'_>, Refusal> {
+    fn reserve_attached(&self, len: usize, standing: Standing) -> Result<Reservation<'_>, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
         // Room in a segment first: what is given back below could otherwise be what this sender waits for.
-        let opened = self.make_room(ATTACHED_BYTES, turn)?;
-        let reserved = !self.is_after_others(turn)
+        let opened = self.make_room(ATTACHED_BYTES, standing)?;
+        let reserved = !self.is_after_others(standing)
             && (self.pool.reserve_referenced(len) || {
                 self.leave_what_was_read();
                 self.pool.free_for_referenced(len)
@@ -253,7 +257,7 @@ impl Core {
             // Only a reader can make room, and it may be waiting for this very segment to be full; unless what is older
             // than this segment is dropped first.
             if self.when_full != WhenFull::DropOldest {
-                self.switch_place(self.pending.active(), Switch::Full);
+                self.switch_place(self.pending.active(), SwitchCause::Full);
             }
             if opened {
                 // Smaller messages of others may wait for what this one cannot use.
@@ -261,7 +265,7 @@ impl Core {
             }
             return Err(Refusal::Full);
         }
-        let (sequence, slot) = match self.reserve(ATTACHED_BYTES, turn) {
+        let (sequence, slot) = match self.reserve(ATTACHED_BYTES, standing) {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 // Held on to while waiting, it could keep a segment from being had for ever.
@@ -272,16 +276,16 @@ impl Core {
         Ok(Reservation { core: self, sequence, slot: Some(slot), referenced: len })
     }
 
-    /// Reserves a place for `len` bytes, switching to the next segment if need be.
+    /// Reserves a slot for `len` bytes, switching to the next segment if need be.
     #[inline(always)]
-    fn reserve(&self, len: usize, turn: Turn) -> Result<(u64, Slot), Refusal> {
-        self.reserve_with(turn, |word| word.reserve(len, self.capacity))
+    fn reserve(&self, len: usize, standing: Standing) -> Result<(u64, Slot), Refusal> {
+        self.reserve_with(standing, |word| word.reserve(len, self.capacity))
     }
 
     #[inline(always)]
     fn reserve_with<T>(
         &self,
-        turn: Turn,
+        standing: Standing,
         reserve: impl Fn(&Word) -> Result<T, NotReserved>,
     ) -> Result<(u64, T), Refusal> {
         let mut switch = None;
@@ -289,40 +293,42 @@ impl Core {
             let sequence = self.pending.active();
             match reserve(self.pending.place(sequence)) {
                 Ok(reserved) => return Ok((sequence, reserved)),
-                Err(NotReserved::NoRoom) => switch = self.begin_switch(sequence, Switch::Full).or(switch),
-                Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, turn)?,
+                Err(NotReserved::NoRoom) => {
+                    switch = self.begin_switch(sequence, SwitchCause::Full).or(switch)
+                }
+                Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, standing)?,
             }
         }
     }
 
     /// Sees to it that the active segment has room for `len` bytes, without taking it; true if it had to be opened.
-    fn make_room(&self, len: usize, turn: Turn) -> Result<bool, Refusal> {
+    fn make_room(&self, len: usize, standing: Standing) -> Result<bool, Refusal> {
         let (mut opened, mut switch) = (false, None);
         loop {
             let sequence = self.pending.active();
             let state = self.pending.place(sequence).load();
             if !state.is_open() {
-                opened |= self.open_next(sequence, state, turn)?;
+                opened |= self.open_next(sequence, state, standing)?;
             } else if state.has_room(len, self.capacity) {
                 return Ok(opened);
             } else {
-                switch = self.begin_switch(sequence, Switch::Full).or(switch);
+                switch = self.begin_switch(sequence, SwitchCause::Full).or(switch);
             }
         }
     }
 
-    /// Whether there is somebody waiting for memory whose turn comes before.
-    pub(super) fn is_after_others(&self, turn: Turn) -> bool {
-        turn == Turn::Newcomer && self.pool.space.waiting() > 0
+    /// Whether there is somebody waiting for memory who comes before.
+    pub(super) fn is_after_others(&self, standing: Standing) -> bool {
+        standing == Standing::Newcomer && self.pool.space.waiting() > 0
     }
 
     /// One step towards an open place, from the place at `sequence` that was seen not to be; true if it was the last.
-    fn open_next(&self, sequence: u64, state: State, turn: Turn) -> Result<bool, Refusal> {
+    fn open_next(&self, sequence: u64, state: State, standing: Standing) -> Result<bool, Refusal> {
         let mut opened = false;
         match state.kind() {
             Kind::Closed => return Err(Refusal::Closed),
             Kind::Sealed => self.pending.advance(sequence),
-            Kind::Ready if self.is_after_others(turn) => return Err(Refusal::Full),
+            Kind::Ready if self.is_after_others(standing) => return Err(Refusal::Full),
             Kind::Ready if state.is_ready_for(sequence) => {
                 let again = || if self.leave_what_was_read() { self.pool.acquire() } else { None };
                 let segment = self.pool.acquire().or_else(again).ok_or(Refusal::Full)?;
@@ -347,20 +353,20 @@ impl Core {
         }
     }
 
-    /// Tells whoever waits for messages that were committed: for their place, or for their commit. The first of them is
+    /// Tells whoever waits for messages that were committed: for their slot, or for their commit. The first of them is
     /// at `start`, an index and an offset.
-    fn tell(&self, sequence: u64, start: (usize, usize), place_awaited: bool, commit_awaited: bool) {
+    fn tell(&self, sequence: u64, start: (usize, usize), slot_awaited: bool, commit_awaited: bool) {
         let first = start.0 == 0;
         if commit_awaited && self.receivers() == 0 {
             self.discard();
         }
-        if first || place_awaited {
+        if first || slot_awaited {
             self.switching.cut.put(sequence, start);
         }
         if first {
             self.plan.begin(sequence);
         }
-        if commit_awaited || place_awaited {
+        if commit_awaited || slot_awaited {
             self.announce();
         } else if first && self.is_timed() {
             self.timer.watch_unread();
@@ -368,7 +374,7 @@ impl Core {
     }
 }
 
-/// A reserved place that becomes padding if nothing is put there.
+/// A reserved slot that becomes padding if nothing is put there.
 struct Reservation<'a> {
     core: &'a Core,
     sequence: u64,
@@ -381,7 +387,7 @@ impl Reservation<'_> {
     /// Puts a payload there that is no longer than what was reserved for it.
     #[inline(always)]
     fn attach(&mut self, bytes: Bytes) {
-        let slot = self.slot.take().expect("a reserved place");
+        let slot = self.slot.take().expect("a reserved slot");
         let unused = self.referenced - bytes.len();
         let awaited = self.core.pool.segment(slot.segment()).attach(&slot, bytes);
         if unused > 0 {
@@ -393,7 +399,7 @@ impl Reservation<'_> {
     /// Has the message written there. Nothing is, if `write` panics.
     #[inline(always)]
     fn fill_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
-        let slot = self.slot.as_ref().expect("a reserved place");
+        let slot = self.slot.as_ref().expect("a reserved slot");
         let awaited = self.core.pool.segment(slot.segment()).fill_in_place(slot, write);
         if let Some(slot) = self.slot.take() {
             self.core.wrote(self.sequence, slot, awaited, false);

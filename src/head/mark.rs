@@ -6,14 +6,14 @@ use crate::channel::Core;
 /// A position in the order of messages: behind so many of a segment, and all before that segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    pub(crate) segment: u64,
+    pub(crate) sequence: u64,
     pub(crate) messages: usize,
 }
 
 impl Mark {
     /// Whether what lies before `other` lies before this.
     fn reaches(self, other: Self) -> bool {
-        match self.segment.wrapping_sub(other.segment) as i64 {
+        match self.sequence.wrapping_sub(other.sequence) as i64 {
             0 => self.messages >= other.messages,
             ahead => ahead > 0,
         }
@@ -32,7 +32,7 @@ pub(crate) enum Passed {
 impl Head {
     pub(crate) fn position(&self) -> Mark {
         let messages = self.current.as_ref().map_or(0, |current| current.position());
-        Mark { segment: self.segment, messages }
+        Mark { sequence: self.sequence, messages }
     }
 
     /// What became of the messages before `mark`; nothing if some are left.
@@ -82,7 +82,7 @@ impl Head {
 
     /// A message that is followed by the mark must not be taken outside of a whole turn.
     pub(super) fn note_mark(&mut self) {
-        let here = self.mark.is_some_and(|mark| mark.segment == self.segment);
+        let here = self.mark.is_some_and(|mark| mark.sequence == self.sequence);
         if let Some(current) = &mut self.current {
             current.take_quickly_unless(here);
         }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn marks_have_an_order_across_the_wrap() {
-        let mark = |segment, messages| Mark { segment, messages };
+        let mark = |sequence, messages| Mark { sequence, messages };
         let ordered = [mark(u64::MAX, 0), mark(u64::MAX, 7), mark(0, 0), mark(0, 3), mark(1, 0)];
         for (at, earlier) in ordered.iter().enumerate() {
             for (other, later) in ordered.iter().enumerate() {

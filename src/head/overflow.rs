@@ -1,7 +1,7 @@
 //! Dropping the oldest messages to make room for the newest.
 
 use super::{Aftermath, Head};
-use crate::channel::{Core, Switch};
+use crate::channel::{Core, SwitchCause};
 use crate::segment::state::Kind;
 
 impl Head {
@@ -15,12 +15,12 @@ impl Head {
             if !for_reference || core.pool().referenced_bytes() == 0 {
                 return false;
             }
-            after.note(core.switch_in_turn(self.segment, Switch::Full));
+            after.note(core.switch_in_turn(self.sequence, SwitchCause::Full));
             if !self.is_sealed(core) {
                 return false;
             }
         }
-        let following = core.pending().place(self.segment.wrapping_add(1)).load().kind();
+        let following = core.pending().place(self.sequence.wrapping_add(1)).load().kind();
         let Some(current) = &mut self.current else { return false };
         current.let_pieces_go();
         // What a writer is still at cannot be dropped, and what is lent is not given back: nor is what lies behind it
@@ -38,7 +38,7 @@ impl Head {
 
     /// Whether the segment at the head is sealed; then all of its messages are known.
     fn is_sealed(&mut self, core: &Core) -> bool {
-        let state = core.pending().place(self.segment).load();
+        let state = core.pending().place(self.sequence).load();
         let sealed = state.kind() == Kind::Sealed;
         if sealed {
             self.take_in(core, state);

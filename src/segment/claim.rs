@@ -20,9 +20,9 @@ pub(crate) enum Content<'a> {
     Abandoned,
 }
 
-/// Payload bytes, and those among them that travel by reference.
+/// PayloadSize bytes, and those among them that travel by reference.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Payload {
+pub(crate) struct PayloadSize {
     pub(crate) bytes: usize,
     pub(crate) attached_bytes: usize,
 }
@@ -60,7 +60,7 @@ impl<K: Deref<Target = Segment>> Claim<K> {
         unsafe { self.block.as_ref() }
     }
 
-    /// The place in the segment of the next message.
+    /// The index of the next message.
     #[inline]
     pub(crate) fn position(&self) -> usize {
         self.next
@@ -70,7 +70,7 @@ impl<K: Deref<Target = Segment>> Claim<K> {
         &self.segment
     }
 
-    /// The place behind its last message.
+    /// The index behind its last message.
     #[inline]
     pub(crate) fn end(&self) -> usize {
         self.end
@@ -112,7 +112,7 @@ impl<K: Deref<Target = Segment>> Claim<K> {
         mark(EMPTY) || mark(AWAITED)
     }
 
-    /// The message `at` places after the next one, which has to be readable.
+    /// The message `at` messages after the next one, which has to be readable.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Content<'_> {
         assert!(at < self.readable(), "reading a message that was not committed");
@@ -208,8 +208,8 @@ impl<K: Deref<Target = Segment>> Claim<K> {
     }
 
     /// What the readable messages of the claim carry.
-    pub(crate) fn payload(&self) -> Payload {
-        let mut payload = Payload::default();
+    pub(crate) fn payload(&self) -> PayloadSize {
+        let mut payload = PayloadSize::default();
         if self.readable() > 0 && self.segment.is_plain() {
             let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
             payload.bytes = last.offset() + last.len() - first.offset();

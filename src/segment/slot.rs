@@ -8,7 +8,7 @@ use super::state::State;
 /// [`SlotRun`], once for each of its messages. Two words, so that it travels in registers.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// What the word said before: what lies before this place, and in which segment.
+    /// What the word said before: what lies before this slot, and in which segment.
     pub(super) before: State,
     pub(super) len: usize,
 }
@@ -52,7 +52,7 @@ impl Slot {
 /// Places of messages one behind the other that nobody else has, by one reservation.
 #[derive(Debug)]
 pub(crate) struct SlotRun<'a> {
-    /// Of the whole run: the place of its first message and the length of all.
+    /// Of the whole run: the slot of its first message and the length of all.
     pub(super) whole: Slot,
     /// Where each of the messages ends, from the start of the run.
     pub(super) ends: &'a [usize],
@@ -83,7 +83,7 @@ impl SlotRun<'_> {
         (self.whole.index() + self.ends.len(), self.whole.offset() + self.whole.len)
     }
 
-    /// Each message's own place, in order.
+    /// Each message's own slot, in order.
     pub(crate) fn into_slots(self) -> impl Iterator<Item = Slot> {
         let Self { whole: Slot { before, .. }, ends } = self;
         ends.iter().enumerate().scan(0, move |start, (at, &end)| {

@@ -200,7 +200,7 @@ impl Word {
         State(self.0.load(Ordering::Acquire))
     }
 
-    /// Reserves the next place for a message of `len` bytes.
+    /// Reserves the next slot for a message of `len` bytes.
     #[inline(always)]
     pub(crate) fn reserve(&self, len: usize, capacity: Capacity) -> Result<Slot, NotReserved> {
         // ORDERING: Relaxed is enough to guess; the exchange below decides.
@@ -228,7 +228,7 @@ impl Word {
         }
     }
 
-    /// Reserves places for as many messages as fit, in one step. They end at `ends`, counted from the start of the first.
+    /// Reserves slots for as many messages as fit, in one step. They end at `ends`, counted from the start of the first.
     pub(crate) fn reserve_run<'a>(
         &self,
         ends: &'a [usize],
@@ -241,8 +241,8 @@ impl Word {
                 return Err(NotReserved::NotOpen(self.load()));
             }
             let (index, offset) = (seen.messages(), seen.bytes());
-            let places = &ends[..ends.len().min(capacity.messages - index)];
-            let fitting = &places[..places.partition_point(|end| *end <= capacity.bytes - offset)];
+            let slots = &ends[..ends.len().min(capacity.messages - index)];
+            let fitting = &slots[..slots.partition_point(|end| *end <= capacity.bytes - offset)];
             let Some(&len) = fitting.last() else { return Err(NotReserved::NoRoom) };
             let next = seen.reserved_run(fitting.len(), len);
             // ORDERING: Acquire pairs with the Release of `open`, and nothing has to be visible yet, as in `reserve`.
@@ -367,9 +367,9 @@ mod tests {
         let run = word.reserve_run(&[2, 2, 5], capacity).unwrap();
         assert!(run.is_awaited() && run.start() == (0, 0) && !word.load().is_awaited());
         assert_eq!((run.messages(), run.filled()), (3, (3, 5)));
-        let places: Vec<_> =
+        let slots: Vec<_> =
             run.into_slots().map(|slot| (slot.segment(), slot.index(), slot.offset(), slot.len())).collect();
-        assert_eq!(places, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
+        assert_eq!(slots, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
         assert_eq!(word.reserve_run(&[6, 6], capacity).unwrap_err(), NotReserved::NoRoom, "bytes");
         let run = word.reserve_run(&[4, 6], capacity).unwrap();
         assert!(!run.is_awaited() && run.start().0 > 0);

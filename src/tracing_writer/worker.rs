@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Shared, WriteReport};
 use crate::batch::Batch;
-use crate::block;
+use crate::blocking;
 use crate::receiver::Receiver;
 
 /// Having written, the thread lets events gather for so long before it takes the next: waking it costs whoever logs several
@@ -33,7 +33,7 @@ impl<W: Write> Worker<W> {
     /// Writes until the channel is closed and drained.
     pub(super) fn run(mut self) -> WriteReport {
         self.shared.worker.get_or_init(|| thread::current().id());
-        while let Some(batch) = block::anywhere(None, self.receiver.recv_batch(usize::MAX)).flatten() {
+        while let Some(batch) = blocking::anywhere(None, self.receiver.recv_batch(usize::MAX)).flatten() {
             self.write(&batch);
             drop(batch);
             if self.receiver.is_empty() {
@@ -57,7 +57,7 @@ impl<W: Write> Worker<W> {
             return;
         }
         let closed = core.closing.until(|_| core.is_closed().then_some(()));
-        let _ = block::anywhere(Some(GATHER), closed);
+        let _ = blocking::anywhere(Some(GATHER), closed);
     }
 
     /// Writes each message of the batch, or counts it as failed and goes on behind it.
