@@ -21,7 +21,7 @@ use self::plan::Plan;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
 use crate::events::{Events, are_warnings_wanted};
-use crate::head::{Aftermath, Head};
+use crate::head::Head;
 use crate::histogram::{SWITCH_BOUNDS, SharedHistogram};
 use crate::lull::Lull;
 use crate::pending::Pending;
@@ -308,13 +308,10 @@ impl Core {
     /// Drops everything that was accepted and that nobody will read.
     #[cold]
     pub(super) fn discard(&self) {
-        let mut after = Aftermath::default();
-        let mut head = self.lock_head();
-        head.discard(self, &mut after);
-        head.drop_pages();
-        after.drained = head.take_passed(self, &mut after);
-        drop(head);
-        self.settle(after);
+        self.visit(|head, after| {
+            head.discard(self, after);
+            head.drop_pages();
+        });
     }
 }
 

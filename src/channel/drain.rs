@@ -3,7 +3,7 @@
 use tokio::task::coop;
 
 use super::{Core, SwitchCause};
-use crate::head::{Aftermath, Mark, Passed};
+use crate::head::{Mark, Passed};
 
 impl Core {
     /// Switches, and waits for what was accepted before.
@@ -24,18 +24,13 @@ impl Core {
     /// What became of the messages before `mark`. Nothing if some are left; then, if `enlisted`, whoever takes the last
     /// of them is sure to wake all drainers.
     fn has_passed(&self, mark: Mark, enlisted: bool) -> Option<Passed> {
-        let mut after = Aftermath::default();
-        let mut head = self.lock_head();
-        let passed = head.passed(self, mark, &mut after);
-        if passed.is_none() && enlisted {
-            head.watch(mark);
-        }
-        if after.retired {
-            self.leave(&mut head, &mut after);
-        }
-        drop(head);
-        self.settle(after);
-        passed
+        self.visit(|head, after| {
+            let passed = head.passed(self, mark, after);
+            if passed.is_none() && enlisted {
+                head.watch(mark);
+            }
+            passed
+        })
     }
 
     /// A message that was reserved turned out to be none: drainers may have waited for it, or senders for the memory

@@ -1,7 +1,7 @@
 //! Figures and idle memory, for the monitor and the timer.
 
 use super::{Core, SwitchCause};
-use crate::head::{Aftermath, Head, Volume};
+use crate::head::{Head, Volume};
 use crate::monitor::{Drops, Stats, Switches};
 use crate::segment::state::{Kind, State};
 use crate::sync::Ordering;
@@ -19,13 +19,10 @@ impl Core {
     }
 
     pub(crate) fn release_idle_memory(&self) {
-        let mut after = Aftermath::default();
-        let mut head = self.lock_head();
-        head.drop_pages();
-        head.give_up_rest(self, &mut after);
-        self.leave(&mut head, &mut after);
-        drop(head);
-        self.settle(after);
+        self.visit(|head, after| {
+            head.drop_pages();
+            head.give_up_rest(self, after);
+        });
         self.pool.trim(0);
     }
 

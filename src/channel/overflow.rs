@@ -2,7 +2,6 @@
 
 use super::{Core, Refusal, Standing};
 use crate::config::WhenFull;
-use crate::head::Aftermath;
 use crate::payload::Payload;
 use crate::segment::ATTACHED_BYTES;
 use crate::sync::{AtomicU64, Ordering};
@@ -133,19 +132,16 @@ impl Core {
             // What was read has been left behind by the try before.
             return Way::None;
         }
-        let mut after = Aftermath::default();
-        let mut head = self.lock_head();
-        let way = if is_seen() {
-            // Receivers make room under this very lock.
-            Way::Seen
-        } else if head.leave_read(self, &mut after) || head.drop_oldest(self, by_reference, &mut after) {
-            Way::Made
-        } else {
-            Way::None
-        };
-        self.leave(&mut head, &mut after);
-        drop(head);
-        self.settle(after);
+        let way = self.visit(|head, after| {
+            if is_seen() {
+                // Receivers make room under this very lock.
+                Way::Seen
+            } else if head.leave_read(self, after) || head.drop_oldest(self, by_reference, after) {
+                Way::Made
+            } else {
+                Way::None
+            }
+        });
         if way == Way::Made {
             self.look_for_trouble();
         }

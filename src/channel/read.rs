@@ -110,25 +110,25 @@ impl Core {
     /// For a sender who finds no room: no receiver may be about to take a turn.
     #[cold]
     pub(crate) fn leave_what_was_read(&self) -> bool {
-        let mut after = Aftermath::default();
-        let mut head = self.lock_head();
-        let recycled = head.leave_read(self, &mut after);
-        self.leave(&mut head, &mut after);
-        drop(head);
-        self.settle(after);
-        recycled
+        self.visit(|head, after| head.leave_read(self, after))
     }
 
-    /// Before the head is left by somebody who took nothing.
-    pub(super) fn leave(&self, head: &mut Head, after: &mut Aftermath) {
-        after.drained = head.take_passed(self, after);
-        self.pass_on(head, after);
+    /// A turn at the head by somebody who takes nothing.
+    pub(super) fn visit<T>(&self, visit: impl FnOnce(&mut Head, &mut Aftermath) -> T) -> T {
+        let mut after = Aftermath::default();
+        let mut head = self.lock_head();
+        let result = visit(&mut head, &mut after);
+        after.drained = head.take_passed(self, &mut after);
+        self.pass_on(&head, &mut after);
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
+        drop(head);
+        self.settle(after);
+        result
     }
 
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
-    pub(super) fn pass_on(&self, head: &Head, after: &mut Aftermath) {
+    fn pass_on(&self, head: &Head, after: &mut Aftermath) {
         if self.readers().waiting() > 0 {
             after.left = head.left(self);
             // Who sleeps has asked for a wake at the place that was read: that moves on with the head.
@@ -140,7 +140,7 @@ impl Core {
 
     /// Does what a turn left to be done.
     #[inline]
-    pub(super) fn settle(&self, after: Aftermath) {
+    fn settle(&self, after: Aftermath) {
         if after.recycled > 0 {
             self.pool.wake_senders(after.recycled.saturating_mul(self.capacity.messages));
         }
