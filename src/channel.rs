@@ -6,14 +6,16 @@ mod figures;
 mod overflow;
 mod plan;
 mod read;
+mod reserve;
 mod switch;
 mod write;
 
 use std::panic::RefUnwindSafe;
 use std::time::Duration;
 
+pub(crate) use self::reserve::{Refusal, Standing};
 pub(crate) use self::switch::{Progress, SwitchCause};
-pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES, Refusal, Standing};
+pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES};
 
 use self::failures::Failures;
 use self::overflow::DroppedNewest;

@@ -1,15 +1,12 @@
-//! Writing: room in the active segment, or the next one, or a refusal.
+//! Writing: what goes into a reserved slot, and who is told of it.
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
+use super::Core;
 use super::plan::Fill;
-use super::{Core, SwitchCause};
-use crate::config::WhenFull;
+use super::reserve::{Refusal, Reservation, Standing};
 use crate::payload::Payload;
 use crate::payload::sealed::Sealed;
-use crate::segment::state::{Kind, NotReserved, State, Word};
 use crate::segment::{ATTACHED_BYTES, Slot, SlotRun, write_checked};
 use crate::sync::{Ordering, fence};
 
@@ -18,21 +15,6 @@ pub(crate) const BY_REFERENCE_FROM: usize = 32 << 10;
 
 /// The most messages that one reservation takes.
 pub(crate) const RUN_MESSAGES: usize = 32;
-
-/// Whether a sender has waited for memory, or would overtake those who have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Newcomer,
-    First,
-}
-
-/// Why a message was not accepted. The payload stays with the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Full,
-    Closed,
-    TooLarge { len: usize, max: usize },
-}
 
 impl Core {
     /// Writes a message to the active segment if there is room for it; false, and it is still there, if there is more to
@@ -91,7 +73,7 @@ impl Core {
             self.pool.release_referenced(len);
             return false;
         };
-        Reservation { core: self, sequence, slot: Some(slot), referenced: len }.attach(payload.take_bytes());
+        Reservation::new(self, sequence, slot, len).attach(payload.take_bytes());
         true
     }
 
@@ -103,7 +85,7 @@ impl Core {
 
     /// After a commit: tells whoever waits for it or its slot, and asks the strategy if that is due.
     #[inline(always)]
-    fn wrote(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
+    pub(super) fn wrote(&self, sequence: u64, slot: Slot, awaited: bool, attached: bool) {
         if awaited | slot.is_awaited() | (slot.index() == 0) | self.is_to_ask(sequence, &slot, attached) {
             self.tell_and_ask(sequence, slot, awaited, attached);
         }
@@ -220,7 +202,7 @@ impl Core {
 
     #[inline(always)]
     fn write_in_place(&self, sequence: u64, slot: Slot, write: impl FnOnce(&mut [u8]) -> usize) {
-        Reservation { core: self, sequence, slot: Some(slot), referenced: 0 }.fill_in_place(write);
+        Reservation::new(self, sequence, slot, 0).fill_in_place(write);
     }
 
     /// Before a reservation that may come to less than what is reserved.
@@ -237,112 +219,7 @@ impl Core {
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn give_up(&self, len: usize) {
         let (sequence, slot) = self.reserve(len, Standing::Newcomer).unwrap();
-        drop(Reservation { core: self, sequence, slot: Some(slot), referenced: 0 });
-    }
-
-    /// Reserves a slot for a payload by reference, and memory for its `len` bytes.
-    #[inline(always)]
-    fn reserve_attached(&self, len: usize, standing: Standing) -> Result<Reservation<'_>, Refusal> {
-        if self.is_closed() {
-            return Err(Refusal::Closed);
-        }
-        // Room in a segment first: what is given back below could otherwise be what this sender waits for.
-        let opened = self.make_room(ATTACHED_BYTES, standing)?;
-        let reserved = !self.is_after_others(standing)
-            && (self.pool.reserve_referenced(len) || {
-                self.leave_what_was_read();
-                self.pool.free_for_referenced(len)
-            });
-        if !reserved {
-            // Only a reader can make room, and it may be waiting for this very segment to be full; unless what is older
-            // than this segment is dropped first.
-            if self.when_full != WhenFull::DropOldest {
-                self.switch_place(self.pending.active(), SwitchCause::Full);
-            }
-            if opened {
-                // Smaller messages of others may wait for what this one cannot use.
-                self.pool.wake_senders(self.capacity.messages);
-            }
-            return Err(Refusal::Full);
-        }
-        let (sequence, slot) = match self.reserve(ATTACHED_BYTES, standing) {
-            Ok(reserved) => reserved,
-            Err(refusal) => {
-                // Held on to while waiting, it could keep a segment from being had for ever.
-                self.pool.release_referenced(len);
-                return Err(refusal);
-            }
-        };
-        Ok(Reservation { core: self, sequence, slot: Some(slot), referenced: len })
-    }
-
-    /// Reserves a slot for `len` bytes, switching to the next segment if need be.
-    #[inline(always)]
-    fn reserve(&self, len: usize, standing: Standing) -> Result<(u64, Slot), Refusal> {
-        self.reserve_with(standing, |word| word.reserve(len, self.capacity))
-    }
-
-    #[inline(always)]
-    fn reserve_with<T>(
-        &self,
-        standing: Standing,
-        reserve: impl Fn(&Word) -> Result<T, NotReserved>,
-    ) -> Result<(u64, T), Refusal> {
-        let mut switch = None;
-        loop {
-            let sequence = self.pending.active();
-            match reserve(self.pending.place(sequence)) {
-                Ok(reserved) => return Ok((sequence, reserved)),
-                Err(NotReserved::NoRoom) => {
-                    switch = self.begin_switch(sequence, SwitchCause::Full).or(switch)
-                }
-                Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, standing)?,
-            }
-        }
-    }
-
-    /// Sees to it that the active segment has room for `len` bytes, without taking it; true if it had to be opened.
-    fn make_room(&self, len: usize, standing: Standing) -> Result<bool, Refusal> {
-        let (mut opened, mut switch) = (false, None);
-        loop {
-            let sequence = self.pending.active();
-            let state = self.pending.place(sequence).load();
-            if !state.is_open() {
-                opened |= self.open_next(sequence, state, standing)?;
-            } else if state.has_room(len, self.capacity) {
-                return Ok(opened);
-            } else {
-                switch = self.begin_switch(sequence, SwitchCause::Full).or(switch);
-            }
-        }
-    }
-
-    /// Whether there is somebody waiting for memory who comes before.
-    pub(super) fn is_after_others(&self, standing: Standing) -> bool {
-        standing == Standing::Newcomer && self.pool.space.waiting() > 0
-    }
-
-    /// One step towards an open place, from the place at `sequence` that was seen not to be; true if it was the last.
-    fn open_next(&self, sequence: u64, state: State, standing: Standing) -> Result<bool, Refusal> {
-        let mut opened = false;
-        match state.kind() {
-            Kind::Closed => return Err(Refusal::Closed),
-            Kind::Sealed => self.pending.advance(sequence),
-            Kind::Ready if self.is_after_others(standing) => return Err(Refusal::Full),
-            Kind::Ready if state.is_ready_for(sequence) => {
-                let again = || if self.leave_what_was_read() { self.pool.acquire() } else { None };
-                let segment = self.pool.acquire().or_else(again).ok_or(Refusal::Full)?;
-                self.timer.start();
-                self.pool.segment(segment).set_opened_at(self.clock.nanos());
-                opened = self.pending.place(sequence).open(sequence, segment);
-                if !opened {
-                    self.pool.give_back(segment);
-                }
-            }
-            // The place has moved on since `active` was read, or is open by now.
-            Kind::Ready | Kind::Open => {}
-        }
-        Ok(opened)
+        drop(Reservation::new(self, sequence, slot, 0));
     }
 
     #[cold]
@@ -370,52 +247,6 @@ impl Core {
             self.announce();
         } else if first && self.is_timed() {
             self.timer.watch_unread();
-        }
-    }
-}
-
-/// A reserved slot that becomes padding if nothing is put there.
-struct Reservation<'a> {
-    core: &'a Core,
-    sequence: u64,
-    slot: Option<Slot>,
-    /// Bytes reserved for a payload by reference.
-    referenced: usize,
-}
-
-impl Reservation<'_> {
-    /// Puts a payload there that is no longer than what was reserved for it.
-    #[inline(always)]
-    fn attach(&mut self, bytes: Bytes) {
-        let slot = self.slot.take().expect("a reserved slot");
-        let unused = self.referenced - bytes.len();
-        let awaited = self.core.pool.segment(slot.segment()).attach(&slot, bytes);
-        if unused > 0 {
-            self.core.pool.release_referenced(unused);
-        }
-        self.core.wrote(self.sequence, slot, awaited, true);
-    }
-
-    /// Has the message written there. Nothing is, if `write` panics.
-    #[inline(always)]
-    fn fill_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
-        let slot = self.slot.as_ref().expect("a reserved slot");
-        let awaited = self.core.pool.segment(slot.segment()).fill_in_place(slot, write);
-        if let Some(slot) = self.slot.take() {
-            self.core.wrote(self.sequence, slot, awaited, false);
-        }
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            let awaited = self.core.pool.segment(slot.segment()).abandon(&slot);
-            if self.referenced > 0 {
-                self.core.pool.release_referenced(self.referenced);
-            }
-            self.core.wrote(self.sequence, slot, awaited, false);
-            self.core.abandoned();
         }
     }
 }
