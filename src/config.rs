@@ -248,8 +248,8 @@ impl Builder {
         self
     }
 
-    /// The runtime that the channel's timer runs on, which needs its time driver enabled. Only needed where
-    /// [`build`](Self::build) is called outside of a runtime.
+    /// The runtime that the channel's timer runs on, and what reports to its [`recorder`](Self::recorder). It needs its
+    /// time driver enabled (Tokio's `enable_time`). By default the one that [`build`](Self::build) is called in.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -270,6 +270,8 @@ impl Builder {
     }
 
     /// Makes the channel. No memory for messages is taken before the first one is written.
+    ///
+    /// Its timer runs on [`runtime`](Self::runtime), or on the current one, which needs its time driver enabled as well.
     ///
     /// # Errors
     ///

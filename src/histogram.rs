@@ -33,15 +33,15 @@ pub struct Histogram {
     buckets: [Bucket; BUCKETS],
 }
 
-/// Those of a [`Histogram`] that took longer than the bound of the bucket before, and no longer than its own.
+/// One bucket of a [`Histogram`]: what took longer than the bound of the bucket before, and no longer than its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bucket {
-    /// The most that any of them took; `None` for the last bucket.
+    /// The longest time that belongs to this bucket; `None` for the last one, which has no bound.
     pub bound: Option<Duration>,
-    /// How many they are.
+    /// How many times belong to this bucket.
     pub count: u64,
-    /// What they took together.
+    /// The sum of those times.
     pub sum: Duration,
 }
 
@@ -56,17 +56,17 @@ impl Histogram {
         &self.bounds
     }
 
-    /// The buckets, one more than bounds, each without what is in those before it.
+    /// The buckets, one more than bounds, each without what is in those before it: not cumulative as those of Prometheus.
     pub fn buckets(&self) -> &[Bucket] {
         &self.buckets
     }
 
-    /// How many there are in all.
+    /// How many times were recorded, in all buckets.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.count).sum()
     }
 
-    /// What all of them took together.
+    /// The sum of all times that were recorded.
     pub fn sum(&self) -> Duration {
         self.buckets.iter().map(|bucket| bucket.sum).sum()
     }
@@ -98,7 +98,7 @@ impl Histogram {
     }
 }
 
-/// Nothing, between the bounds for switches.
+/// An empty histogram with the bounds of [`Stats::switch_latency`](crate::Stats::switch_latency).
 impl Default for Histogram {
     fn default() -> Self {
         Self::new(SWITCH_BOUNDS)
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Histogram {
 }
 
 impl Bucket {
-    /// What one of them took on the whole; never outside of the bucket.
+    /// The mean of the times in this bucket, no longer than its bound; 0 where there are none.
     pub fn mean(&self) -> Duration {
         let mean = self.sum.as_nanos().checked_div(u128::from(self.count)).unwrap_or(0);
         let mean = Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX));

@@ -3,7 +3,7 @@
 //! Many tasks [`send`](Sender::send) byte messages; they are copied one after the other into the **active**
 //! segment, a block of memory for thousands of them. A switch seals it and puts a pooled one in its place;
 //! receivers read the sealed side in the order in which messages were accepted, as [`Bytes`](bytes::Bytes) one
-//! by one or as a [`Batch`]. There is no allocation per message, and memory never exceeds `max_bytes`.
+//! by one or as a [`Batch`]. A stream of small messages needs next to no allocations, and memory never exceeds `max_bytes`.
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,6 +40,9 @@
 //! travel by reference while they are queued, together stay within [`Builder::max_bytes`]. When that is reached, senders
 //! wait ([`WhenFull`]), and [`Monitor::stats`] tells what for. What was copied out for you in [`ReadMode::Safe`] is yours:
 //! it counts no longer.
+//!
+//! Small copies share pages of 4 KiB, and slices taken one after the other share a reference count. An allocation of its own
+//! has a message of 1 to 32 KiB that Safe mode has to copy, and a slice that comes alone, as where each message is waited for.
 //!
 //! # Cargo features
 //!
@@ -136,7 +139,7 @@ pub use writer::{BlockingWriter, Writer};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The guide's too.
-#[cfg(doctest)]
+/// The guide's too; one of its programs needs the feature.
+#[cfg(all(doctest, feature = "tracing-writer"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

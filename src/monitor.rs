@@ -79,25 +79,25 @@ impl std::fmt::Debug for Monitor {
 pub struct Stats {
     /// Messages that became part of the channel.
     pub accepted_messages: u64,
-    /// Their bytes.
+    /// Payload bytes of the accepted messages.
     pub accepted_bytes: u64,
     /// Messages that receivers got.
     pub handed_out_messages: u64,
-    /// Their bytes.
+    /// Payload bytes of the messages handed out.
     pub handed_out_bytes: u64,
     /// Messages that were accepted and dropped: by policy, or because the last receiver was dropped.
     pub dropped_messages: u64,
-    /// Their bytes.
+    /// Payload bytes of the dropped messages.
     pub dropped_bytes: u64,
     /// The dropped messages by what they were dropped for.
     pub drops: Drops,
     /// Messages accepted and neither handed out nor dropped.
     pub queued_messages: u64,
-    /// Their bytes.
+    /// Payload bytes of the queued messages.
     pub queued_bytes: u64,
-    /// Those of them that are in the active segment.
+    /// Queued messages that are in the active segment.
     pub active_messages: u64,
-    /// Their bytes.
+    /// Payload bytes of the queued messages in the active segment.
     pub active_message_bytes: u64,
     /// How long a segment's first message was queued before a receiver came for it: a sample for each segment.
     pub queue_time: Histogram,
@@ -108,7 +108,8 @@ pub struct Stats {
     /// Switches made, by cause.
     pub switches: Switches,
     /// What a switch took: from the decision to make it until what was sealed could be read and whoever made it could
-    /// write on. Where there is no memory to write on, it ends when that is known.
+    /// write on. Where there is no memory to write on, it ends when that is known. A switch on demand is not timed: each
+    /// counts as 0 s.
     pub switch_latency: Histogram,
     /// Looks of the timer at unread messages after which it made no switch.
     pub skipped_switches: u64,
@@ -124,9 +125,9 @@ pub struct Stats {
     pub lent_bytes: usize,
     /// Memory of free segments.
     pub pooled_bytes: usize,
-    /// Payloads that travel by reference and are queued.
+    /// Bytes of the payloads that travel by reference and are queued.
     pub referenced_bytes: usize,
-    /// The ceiling for the sum of the five above.
+    /// The ceiling for the sum of active, sealed, lent, pooled and referenced bytes.
     pub max_bytes: usize,
     /// Senders waiting for room.
     pub waiting_senders: usize,
@@ -137,8 +138,8 @@ pub struct Stats {
     pub background_tasks: usize,
     /// Calls of a [`Callback`](crate::Callback) that panicked; their messages count as handed out.
     pub callback_panics: u64,
-    /// Panics of code passed to the channel that were contained: of strategies, wakers, callbacks, and payloads that
-    /// were dropped.
+    /// Panics of code passed to the channel that were contained: of strategies, wakers, payloads that were dropped, and
+    /// those counted in `callback_panics` and `recorder_panics`.
     pub panics: u64,
     /// Calls of a [`Recorder`](crate::Recorder) that panicked; what they were to take in counts as reported.
     pub recorder_panics: u64,
@@ -173,7 +174,7 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// All of them.
+    /// Switches of any cause.
     pub fn total(&self) -> u64 {
         self.full + self.strategy + self.on_demand + self.requested + self.close
     }
@@ -194,7 +195,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// All of them.
+    /// Messages refused for any reason.
     pub fn total(&self) -> u64 {
         self.full + self.closed + self.too_large + self.timed_out
     }
@@ -214,7 +215,7 @@ pub struct Drops {
 }
 
 impl Drops {
-    /// All of them.
+    /// Messages dropped for any reason.
     pub fn total(&self) -> u64 {
         self.newest + self.oldest + self.unread
     }

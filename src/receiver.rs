@@ -113,6 +113,11 @@ impl Receiver {
     ///
     /// [`RecvTimeoutError::Timeout`] if nothing came in time, [`RecvTimeoutError::Closed`] if nothing ever will.
     ///
+    /// # Panics
+    ///
+    /// If the runtime that it is awaited in has no time driver (Tokio's `enable_time`), also where there is a message.
+    /// Outside of a runtime the one of the channel keeps the time: that has to have it, and not to shut down meanwhile.
+    ///
     /// # Cancel safety
     ///
     /// As for [`recv`](Self::recv).
@@ -147,9 +152,9 @@ impl Receiver {
     ///
     /// # Panics
     ///
-    /// If called where it would block async tasks, as Tokio's own blocking methods do: anywhere in an async task or in
-    /// `block_on`, except inside `tokio::task::block_in_place`. A thread that has only entered a
-    /// runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
+    /// If called where it would block async tasks, as Tokio's own blocking methods do, also where there is a message:
+    /// anywhere in an async task or in `block_on`, except inside `tokio::task::block_in_place`. A thread that has only
+    /// entered a runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
     ///
     /// # Examples
     ///
@@ -267,6 +272,20 @@ impl Receiver {
     }
 
     /// How this handle gets messages from now on; clones made before keep their own mode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use turbostream::ReadMode;
+    /// let (tx, rx) = turbostream::channel();
+    /// tx.send_many(["kept", "looked at"]).await?;
+    /// let kept = rx.recv().await; // Safe, the default: a copy, which pins no segment
+    /// rx.set_read_mode(ReadMode::ZeroCopy);
+    /// assert_eq!(rx.recv().await.unwrap(), "looked at"); // where it lies
+    /// assert_eq!(kept.unwrap(), "kept");
+    /// # Ok(()) }
+    /// ```
     pub fn set_read_mode(&self, mode: ReadMode) {
         // ORDERING: Relaxed: nothing else goes with it.
         self.zero_copy.store(mode == ReadMode::ZeroCopy, Ordering::Relaxed);
@@ -301,12 +320,14 @@ impl Receiver {
         self.core.is_closed()
     }
 
-    /// Messages that were accepted and not yet handed out.
+    /// Messages that were accepted and neither handed out nor dropped.
+    ///
+    /// Locks the reading side and walks over the segments that hold them: for a look now and then, not for each message.
     pub fn len(&self) -> usize {
         self.core.queued().0 as usize
     }
 
-    /// Whether all accepted messages were handed out.
+    /// Whether all accepted messages were handed out or dropped. Takes as long as [`len`](Self::len).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -68,10 +68,10 @@ macro_rules! figures {
         pub enum $name { $($(#[$doc])* $figure,)* }
 
         impl $name {
-            /// All of them.
+            /// All there are, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$figure,)*];
 
-            /// What it says.
+            /// The value of this figure in `stats`.
             pub fn of(self, stats: &Stats) -> $type {
                 match self { $(Self::$figure => { let $stats = stats; $value })* }
             }
@@ -80,11 +80,11 @@ macro_rules! figures {
 }
 
 figures! {
-    /// What only goes up.
+    /// A figure of [`Stats`] that only goes up.
     Counter: u64 {
         /// Messages that became part of the channel.
         AcceptedMessages = stats => stats.accepted_messages,
-        /// Their bytes.
+        /// Payload bytes of the accepted messages.
         AcceptedBytes = stats => stats.accepted_bytes,
         /// Messages refused because there was no room.
         RefusedFull = stats => stats.refusals.full,
@@ -96,7 +96,7 @@ figures! {
         RefusedTimedOut = stats => stats.refusals.timed_out,
         /// Messages that receivers got.
         HandedOutMessages = stats => stats.handed_out_messages,
-        /// Their bytes.
+        /// Payload bytes of the messages handed out.
         HandedOutBytes = stats => stats.handed_out_bytes,
         /// Receives for which nothing came in time.
         RecvTimeouts = stats => stats.recv_timeouts,
@@ -108,7 +108,7 @@ figures! {
         DroppedOldest = stats => stats.drops.oldest,
         /// Messages dropped as the last receiver was gone.
         DroppedUnread = stats => stats.drops.unread,
-        /// The bytes of all messages that were dropped.
+        /// Payload bytes of the dropped messages.
         DroppedBytes = stats => stats.dropped_bytes,
         /// Switches of a full segment.
         SwitchesFull = stats => stats.switches.full,
@@ -130,15 +130,15 @@ figures! {
 }
 
 figures! {
-    /// What goes up and down.
+    /// A figure of [`Stats`] that goes up and down.
     Gauge: u64 {
         /// Messages in the active segment that were not handed out.
         ActiveMessages = stats => stats.active_messages,
-        /// Their bytes.
+        /// Payload bytes of the messages in the active segment that were not handed out.
         ActiveMessageBytes = stats => stats.active_message_bytes,
         /// Messages accepted and neither handed out nor dropped.
         QueuedMessages = stats => stats.queued_messages,
-        /// Their bytes.
+        /// Payload bytes of the queued messages.
         QueuedBytes = stats => stats.queued_bytes,
         /// Sealed segments.
         SealedSegments = stats => stats.sealed_segments as u64,
@@ -150,9 +150,9 @@ figures! {
         LentBytes = stats => stats.lent_bytes as u64,
         /// Memory of free segments.
         PooledBytes = stats => stats.pooled_bytes as u64,
-        /// Queued payloads that travel by reference.
+        /// Bytes of the queued payloads that travel by reference.
         ReferencedBytes = stats => stats.referenced_bytes as u64,
-        /// The ceiling on the five above.
+        /// The ceiling on the sum of active, sealed, lent, pooled and referenced bytes.
         MaxBytes = stats => stats.max_bytes as u64,
         /// Senders waiting for room.
         WaitingSenders = stats => stats.waiting_senders as u64,
@@ -164,9 +164,9 @@ figures! {
 }
 
 figures! {
-    /// What took a time.
+    /// A [`Histogram`] of [`Stats`]: how long something took.
     Timing: Histogram {
-        /// From the decision to switch until it was done.
+        /// From the decision to switch until it was done; a switch on demand counts as 0 s.
         SwitchLatency = stats => stats.switch_latency,
         /// How long the first message of a segment was queued.
         QueueTime = stats => stats.queue_time,
@@ -191,32 +191,32 @@ impl<'a> Changes<'a> {
         self.channel
     }
 
-    /// By how much it went up.
+    /// By how much `counter` went up since the last report.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
 
-    /// By how much it went up or down.
+    /// By how much `gauge` went up, or down if negative, since the last report.
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges[gauge as usize]
     }
 
-    /// What came to it.
+    /// What was added to `timing` since the last report.
     pub fn timing(&self, timing: Timing) -> &Histogram {
         &self.timings[timing as usize]
     }
 
-    /// All counters, also those that did not go up.
+    /// Every counter and by how much it went up, also those that did not.
     pub fn counters(&self) -> impl Iterator<Item = (Counter, u64)> {
         Counter::ALL.iter().map(|&counter| (counter, self.counter(counter)))
     }
 
-    /// All gauges, also those that are as they were.
+    /// Every gauge and its change, also those that are as they were.
     pub fn gauges(&self) -> impl Iterator<Item = (Gauge, i64)> {
         Gauge::ALL.iter().map(|&gauge| (gauge, self.gauge(gauge)))
     }
 
-    /// All timings, also those to which nothing came.
+    /// Every timing and what was added to it, also those to which nothing was.
     pub fn timings(&self) -> impl Iterator<Item = (Timing, &Histogram)> {
         Timing::ALL.iter().map(|&timing| (timing, self.timing(timing)))
     }

@@ -86,8 +86,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if there is no room, unless messages are dropped then ([`WhenFull`]), [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for
-    /// [`send`](Self::send). Each gives the payload back.
+    /// [`TrySendError::Full`] if there is no room, unless messages are dropped then ([`WhenFull`]);
+    /// [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for [`send`](Self::send). Each gives the payload back.
     ///
     /// # Examples
     ///
@@ -120,7 +120,13 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time, unless messages are dropped then; the others as for [`send`](Self::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, unless messages are dropped then; the others as for
+    /// [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// If there is no room, and the runtime that it is awaited in has no time driver (Tokio's `enable_time`). Outside of
+    /// a runtime the one of the channel keeps the time: that has to have it, and not to shut down meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -173,7 +179,9 @@ impl Sender {
     ///
     /// # Panics
     ///
-    /// On a thread that runs asynchronous tasks, also where there is room.
+    /// If called where it would block async tasks, as Tokio's own blocking methods do, also where there is room: anywhere
+    /// in an async task or in `block_on`, except inside `tokio::task::block_in_place`. A thread that has only entered a
+    /// runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
     ///
     /// # Examples
     ///
@@ -399,7 +407,7 @@ impl Sender {
         self.core.switch();
     }
 
-    /// Whether both send to the same channel.
+    /// Whether both handles send to the same channel.
     ///
     /// # Examples
     ///
@@ -414,17 +422,19 @@ impl Sender {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    /// Messages that were accepted and not yet handed out.
+    /// Messages that were accepted and neither handed out nor dropped.
+    ///
+    /// Locks the reading side and walks over the segments that hold them: for a look now and then, not for each message.
     pub fn len(&self) -> usize {
         self.core.queued().0 as usize
     }
 
-    /// Whether all accepted messages were handed out.
+    /// Whether all accepted messages were handed out or dropped. Takes as long as [`len`](Self::len).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes that were accepted and not yet handed out.
+    /// Payload bytes that were accepted and neither handed out nor dropped. Takes as long as [`len`](Self::len).
     pub fn queued_bytes(&self) -> usize {
         self.core.queued().1 as usize
     }

@@ -122,7 +122,7 @@ impl Writer {
         &self.record
     }
 
-    /// Takes that beginning back: the next write begins a new record.
+    /// Takes the [`buffer`](Self::buffer), the beginning of an unfinished record: the next write begins a new one.
     ///
     /// # Examples
     ///
@@ -142,13 +142,13 @@ impl Writer {
         mem::take(&mut self.record)
     }
 
-    /// The handle again. An unfinished record is dropped: see [`take_buffer`](Self::take_buffer).
+    /// Gives the handle back. An unfinished record is dropped: see [`take_buffer`](Self::take_buffer).
     pub fn into_inner(mut self) -> Sender {
         self.sender.stop_waiting();
         self.sender
     }
 
-    /// The same for a thread that may block.
+    /// This writer as a [`Write`](io::Write) for plain threads and `spawn_blocking`, with its unfinished record.
     ///
     /// # Examples
     ///
@@ -312,21 +312,20 @@ impl fmt::Debug for Writer {
 
 /// A [`Sender`] as an [`io::Write`] for plain threads and for `spawn_blocking`; made by [`Writer::into_blocking`].
 ///
-/// What a write, a flush and an error mean is the same as for [`Writer`]; where that waits, this blocks its thread. As
+/// Writes, flushes and errors are those of [`Writer`]; where that waits, this blocks its thread. As
 /// there is no shutdown in [`io::Write`], [`finish`](Self::finish) is to be called at the end where a record may be
 /// unfinished.
 ///
 /// # Panics
 ///
-/// A write, and `finish`, on a thread that drives async tasks, as
-/// [`blocking_send`](Sender::blocking_send) does.
+/// A write, a flush and `finish`, where [`blocking_send`](Sender::blocking_send) does.
 #[derive(Debug)]
 pub struct BlockingWriter {
     writer: Writer,
 }
 
 impl BlockingWriter {
-    /// The writer for async code again.
+    /// Gives the writer for async code back, with its unfinished record.
     pub fn into_inner(self) -> Writer {
         self.writer
     }

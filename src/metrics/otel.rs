@@ -31,12 +31,12 @@ use crate::recorder::{Changes, Recorder};
 pub struct OtelRecorder(Instruments);
 
 impl OtelRecorder {
-    /// Records with the global provider: the one that is set at this moment, so set it first.
+    /// A recorder with the global provider: the one that is set at this moment, so set it first.
     pub fn new() -> Self {
         Self::of(&*global::meter_provider())
     }
 
-    /// Records with `provider`.
+    /// A recorder with `provider`.
     pub fn of(provider: &dyn MeterProvider) -> Self {
         Self(instruments(provider, &OTEL))
     }

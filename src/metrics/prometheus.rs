@@ -15,7 +15,8 @@ use crate::recorder::{Changes, Recorder};
 
 /// Keeps figures for Prometheus to scrape: in a registry of its own, or as part of one that is there.
 ///
-/// `docs/metrics.md` of the repository lists all metrics. They bear the name of their channel as the label `channel`;
+/// `docs/metrics.md` of the repository lists all metrics. They are called `TurboStream_…`, as in the Go library
+/// TurboStream, which this design comes from. They bear the name of their channel as the label `channel`;
 /// channels of the same name add up. Figures are as old as the last report: make
 /// [`report_interval`](crate::Builder::report_interval) shorter than the scrape interval.
 ///
@@ -45,7 +46,7 @@ impl PrometheusRecorder {
     /// The content type of what [`render`](Self::render) gives.
     pub const CONTENT_TYPE: &'static str = prometheus::TEXT_FORMAT;
 
-    /// With a registry of its own.
+    /// A recorder with a registry of its own.
     pub fn new() -> Self {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -63,7 +64,7 @@ impl PrometheusRecorder {
         Self { registry, _provider: provider, instruments }
     }
 
-    /// As part of `registry`: whoever gathers from that gathers from here too.
+    /// A recorder as part of `registry`: whoever gathers from that gathers from here too.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl PrometheusRecorder {
         self.registry.gather()
     }
 
-    /// The same as text, in the format that Prometheus scrapes.
+    /// The metrics of all channels that use this recorder as text, in the format that Prometheus scrapes.
     ///
     /// # Errors
     ///
