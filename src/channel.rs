@@ -42,7 +42,7 @@ use crate::wake::WaitList;
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime; use `builder().runtime(..)` there.
+/// If called outside of a Tokio runtime, or in one without a time driver; use `builder().runtime(..)` there.
 ///
 /// # Examples
 ///

@@ -1,5 +1,6 @@
 //! What a channel is made of, and the check that it can work.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -276,11 +277,16 @@ impl Builder {
     /// # Errors
     ///
     /// [`BuildError::OutOfRange`] names the setting that cannot work and what would be accepted, given the others;
-    /// [`BuildError::NoRuntime`] if called outside of a Tokio runtime without [`runtime`](Self::runtime).
+    /// [`BuildError::NoRuntime`] if called outside of a Tokio runtime without [`runtime`](Self::runtime);
+    /// [`BuildError::NoTime`] if that runtime has no time driver, and then Tokio's message for that is printed too.
     pub fn build(self) -> Result<(Sender, Receiver), BuildError> {
         let runtime =
             self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(BuildError::NoRuntime)?;
-        Ok(channel::open(self.check(Some(runtime))?))
+        let config = self.check(Some(runtime.clone()))?;
+        if !keeps_time(&runtime) {
+            return Err(BuildError::NoTime);
+        }
+        Ok(channel::open(config))
     }
 
     /// Checks every number against its range, which depends on those before it.
@@ -335,6 +341,12 @@ impl Builder {
         let largest = footprint(self.capacity(usize::MAX)?);
         Ok((least, largest.saturating_mul(MAX_SEGMENTS).min(isize::MAX as usize)))
     }
+}
+
+/// Whether the runtime has a time driver. Tokio does not tell, but panics where one is needed and is not there.
+fn keeps_time(runtime: &Handle) -> bool {
+    let _entered = runtime.enter();
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }
 
 fn in_range(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {

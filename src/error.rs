@@ -20,6 +20,8 @@ pub enum BuildError {
     },
     /// There is no Tokio runtime to run the channel's timer on.
     NoRuntime,
+    /// The Tokio runtime to run the channel's timer on keeps no time: it was built without `enable_time` or `enable_all`.
+    NoTime,
     /// The system gives no thread to write on; only where one is needed, for `Builder::tracing_writer`.
     NoThread(io::ErrorKind),
 }
@@ -35,6 +37,10 @@ impl fmt::Display for BuildError {
             }
             Self::NoRuntime => f.write_str(
                 "no Tokio runtime here: build the channel inside one, or name one with `builder().runtime(..)`",
+            ),
+            Self::NoTime => f.write_str(
+                "the Tokio runtime keeps no time: build it with `enable_time()` or `enable_all()`, or name another one with \
+                 `builder().runtime(..)`",
             ),
             Self::NoThread(kind) => write!(f, "the system gives no thread to write on: {kind}"),
         }

@@ -235,6 +235,23 @@ fn build_outside_a_runtime_is_an_error() {
 }
 
 #[test]
+fn a_runtime_without_time_is_an_error() {
+    plain(|| {
+        let timeless = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let timed = current_runtime(false);
+        timeless.block_on(async {
+            let error = turbostream::builder().build().expect_err("it has no time driver");
+            assert_eq!(error, BuildError::NoTime);
+            assert!(error.to_string().contains("enable_time"), "{error}");
+            let named = turbostream::builder().runtime(timed.handle().clone()).build();
+            assert!(named.is_ok(), "the other one has");
+        });
+        let named = turbostream::builder().runtime(timeless.handle().clone()).build();
+        assert_eq!(named.err(), Some(BuildError::NoTime));
+    });
+}
+
+#[test]
 fn a_given_runtime_serves_a_plain_thread() {
     plain(|| {
         let runtime = multi_runtime();
