@@ -3,6 +3,7 @@
 //! All receivers of a channel take turns at one [`Head`]. A turn is short, waits for nothing and runs no user
 //! code: what might (waking a task, dropping a payload) is noted in [`Aftermath`] and done after the turn.
 
+mod aftermath;
 mod current;
 mod mark;
 mod overflow;
@@ -12,67 +13,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use self::aftermath::Aftermath;
 use self::current::Current;
 pub(crate) use self::mark::{Mark, Passed};
 use crate::batch::Batch;
 use crate::channel::{Core, SwitchCause};
 use crate::config::ReadMode;
-use crate::events::{Switched, are_switches_wanted};
+use crate::events::Switched;
 use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::page::Pages;
 use crate::pool::Lease;
 use crate::segment::state::{Kind, State};
 use crate::sync::{Arc, spin_limit, spin_loop};
+use crate::volume::Volume;
 
 /// A receiver that finds the active segment growing lets it grow by this many messages before it cuts.
 const GATHERED: usize = 1024;
 
 /// The pool is told of this part of all memory at once.
 const RELEASED_PART: usize = 8;
-
-/// Messages and their payload bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Volume {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Volume {
-    pub(crate) fn add(&mut self, messages: usize, bytes: usize) {
-        self.messages += messages as u64;
-        self.bytes += bytes as u64;
-    }
-}
-
-/// What a turn leaves to be done when it is over.
-#[derive(Default)]
-pub(crate) struct Aftermath {
-    /// A segment was read to its end.
-    pub(crate) retired: bool,
-    /// All that is known of was taken, and the timer does not know yet: it looks whether memory can go.
-    pub(crate) at_rest: bool,
-    /// Segments that went back to the pool.
-    pub(crate) recycled: usize,
-    /// Bytes of payloads that travelled by reference and are out of the channel.
-    pub(crate) released: usize,
-    /// Messages that other receivers could take.
-    pub(crate) left: usize,
-    /// The mark that somebody waits for was passed.
-    pub(crate) drained: bool,
-    /// Payloads to be dropped.
-    pub(crate) discarded: Vec<Bytes>,
-    /// Switches to tell of, if anybody wants to hear of them.
-    pub(crate) switches: Vec<Switched>,
-}
-
-impl Aftermath {
-    /// A switch was made that may be told of.
-    fn note(&mut self, switched: Option<Switched>) {
-        if are_switches_wanted() {
-            self.switches.extend(switched);
-        }
-    }
-}
 
 /// Whether there is a message to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,9 +185,7 @@ impl Head {
         core.pending().retire(self.sequence);
         after.retired = true;
         self.sequence = self.sequence.wrapping_add(1);
-        let handed_out = current.handed_out();
-        self.handed_out.messages += handed_out.messages;
-        self.handed_out.bytes += handed_out.bytes;
+        self.handed_out += current.handed_out();
         let (lease, messages) = current.into_lease();
         self.first_message = self.first_message.wrapping_add(messages as u64);
         lease.retire(messages);
@@ -316,7 +273,7 @@ impl Head {
         self.discarded_from.get_or_insert(position);
         let current = self.current.as_mut().expect("a readable message has a segment");
         let len = current.discard_one(after);
-        self.dropped.add(1, len);
+        self.dropped += Volume::of(1, len);
         self.took(core, after);
     }
 
@@ -359,11 +316,7 @@ impl Head {
     }
 
     pub(crate) fn handed_out(&self) -> Volume {
-        let current = self.current.as_ref().map_or_else(Volume::default, Current::handed_out);
-        Volume {
-            messages: self.handed_out.messages + current.messages,
-            bytes: self.handed_out.bytes + current.bytes,
-        }
+        self.handed_out + self.current.as_ref().map_or_else(Volume::default, Current::handed_out)
     }
 
     pub(crate) fn dropped(&self) -> Volume {

@@ -104,6 +104,7 @@ mod timer;
 #[cfg(feature = "tracing-writer")]
 mod tracing_writer;
 mod user_code;
+mod volume;
 mod wake;
 mod weak;
 mod writer;

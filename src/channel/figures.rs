@@ -1,10 +1,11 @@
 //! Figures and idle memory, for the monitor and the timer.
 
 use super::{Core, SwitchCause};
-use crate::head::{Head, Volume};
+use crate::head::Head;
 use crate::monitor::{Drops, Stats, Switches};
 use crate::segment::state::{Kind, State};
 use crate::sync::Ordering;
+use crate::volume::Volume;
 
 impl Core {
     pub(crate) fn switches(&self) -> u64 {
@@ -100,7 +101,6 @@ impl Core {
     /// settled.
     fn count_queue(&self, stats: &mut Stats, is_settled: impl Fn(usize, State) -> bool) -> Volume {
         let head = self.lock_head();
-        let (handed_out, dropped) = (head.handed_out(), head.dropped());
         let active = self.pending.active();
         let mut taken = head.taken();
         let mut unsettled = Volume::default();
@@ -113,8 +113,7 @@ impl Core {
                 stats.queued_messages += queued.messages;
                 stats.queued_bytes += queued.bytes;
                 if !is_settled {
-                    unsettled.messages += queued.messages;
-                    unsettled.bytes += queued.bytes;
+                    unsettled += queued;
                 }
                 let held = match state.is_open() {
                     // Nothing unread is in it, and it is what somebody's messages are slices of.
@@ -136,6 +135,13 @@ impl Core {
             }
             sequence = sequence.wrapping_add(1);
         }
+        self.count_totals(stats, &head);
+        unsettled
+    }
+
+    /// What has left the channel, and with what is queued all that was accepted.
+    fn count_totals(&self, stats: &mut Stats, head: &Head) {
+        let (handed_out, dropped) = (head.handed_out(), head.dropped());
         self.count_memory(stats, head.released());
         (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
         stats.queue_time = head.queue_time();
@@ -146,7 +152,6 @@ impl Core {
         stats.dropped_bytes = dropped.bytes + newest_bytes;
         stats.accepted_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
         stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
-        unsettled
     }
 
     /// What is queued in a segment that is open or sealed, of which so much was `taken`.

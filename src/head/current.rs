@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Aftermath, Outlook, Volume, wait_briefly};
+use super::{Aftermath, Outlook, wait_briefly};
 use crate::batch::Batch;
 use crate::channel::Core;
 use crate::config::ReadMode;
@@ -10,6 +10,7 @@ use crate::page::{Pages, SMALL_BELOW};
 use crate::piece::Pieces;
 use crate::pool::Lease;
 use crate::segment::{Claim, Content};
+use crate::volume::Volume;
 
 /// Above this length a message is lent in Safe mode.
 const LENT_ABOVE: usize = 32 << 10;
@@ -175,7 +176,7 @@ impl Current {
             }
         };
         self.taken_bytes += len as u64;
-        self.dropped.add(1, len);
+        self.dropped += Volume::of(1, len);
         len
     }
 
@@ -194,15 +195,15 @@ impl Current {
         if !self.claim.segment().is_plain() {
             let mut rest = Volume::default();
             while self.outlook() == Some(Outlook::Readable) {
-                rest.add(1, self.discard_one(after));
+                rest += Volume::of(1, self.discard_one(after));
             }
             return rest;
         }
         let rest = self.claim.split(self.claim.remaining());
-        let (messages, bytes) = (rest.remaining(), rest.payload().bytes);
-        self.taken_bytes += bytes as u64;
-        self.dropped.add(messages, bytes);
-        Volume { messages: messages as u64, bytes: bytes as u64 }
+        let dropped = Volume::of(rest.remaining(), rest.payload().bytes);
+        self.taken_bytes += dropped.bytes;
+        self.dropped += dropped;
+        dropped
     }
 
     /// Once all messages were taken, or before they are given up.
@@ -232,7 +233,6 @@ impl Current {
     }
 
     pub(super) fn handed_out(&self) -> Volume {
-        let taken = self.taken();
-        Volume { messages: taken.messages - self.dropped.messages, bytes: taken.bytes - self.dropped.bytes }
+        self.taken() - self.dropped
     }
 }

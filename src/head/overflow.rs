@@ -29,8 +29,7 @@ impl Head {
             return false;
         }
         let dropped = current.discard_rest(after);
-        self.dropped.messages += dropped.messages;
-        self.dropped.bytes += dropped.bytes;
+        self.dropped += dropped;
         self.dropped_oldest += dropped.messages;
         self.took(core, after);
         true
