@@ -51,11 +51,11 @@ public-api *args:
     CARGO_TARGET_DIR=target/public-api cargo run --manifest-path {{listing}} -- {{args}}
 
 # What is public since the last version that was tagged, or since `baseline`, and what no longer is: a line taken out breaks users.
-public-api-since baseline=`git describe --tags --abbrev=0 --match 'v*'`:
+public-api-since baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
     git diff --unified=0 {{baseline}} -- docs/public-api.txt
 
 # What a change breaks for users of the last version that was tagged, or of `baseline`: needs cargo-semver-checks. 2 minutes.
-semver baseline=`git describe --tags --abbrev=0 --match 'v*'`:
+semver baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
     cargo semver-checks --all-features --baseline-rev {{baseline}}
 
 # Licences, bans and sources of all dependencies, those of the peers and of the listing too: needs cargo-deny. Seconds.
