@@ -199,6 +199,21 @@ fn a_stream_ends_once_and_tells_so() {
 }
 
 #[test]
+fn a_stream_of_batches_ends_once_and_tells_so() {
+    paused(async {
+        let (tx, rx) = on_request();
+        tx.try_send(bytes(0)).expect("room");
+        drop(tx);
+        let mut batches = Box::pin(rx.batches(10));
+        assert!(!batches.is_terminated());
+        assert_eq!(batches.next().await.expect("there is one").len(), 1);
+        assert!(!batches.is_terminated(), "its end was not seen yet");
+        assert!(batches.next().await.is_none() && batches.is_terminated());
+        assert!(batches.next().await.is_none());
+    });
+}
+
+#[test]
 fn streams_forward_into_sinks() {
     multi(async {
         let (first_tx, first_rx) = turbostream::builder().max_bytes(32 << 10).build().expect("valid");

@@ -175,6 +175,23 @@ fn the_heap_keeps_to_max_bytes_and_comes_back() {
     });
 }
 
+/// Its segments go as they are read, and the timer finds nothing but pages.
+fn a_closed_channel_that_was_read_keeps_no_pages() {
+    current_runtime(true).block_on(async {
+        let before = live();
+        let (tx, rx) = turbostream::channel();
+        let monitor = tx.monitor();
+        (0..500).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
+        drop(tx);
+        while rx.try_recv().is_ok() {}
+        assert_eq!(monitor.stats().memory_bytes(), 0);
+        assert!(since(before) > 32 << 10, "{} bytes: the pages are there", since(before));
+        tokio::time::sleep(ms(60_000)).await;
+        assert!(since(before) <= 32 << 10, "{} bytes at rest", since(before));
+        drop(rx);
+    });
+}
+
 fn a_kept_copy_pins_at_most_4_kib() {
     for len in [16, 100, 700, 1023] {
         let before = live();
@@ -218,7 +235,7 @@ fn lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder() {
 
 #[test]
 fn the_heap() {
-    let cases: [(&str, fn()); 7] = [
+    let cases: [(&str, fn()); 8] = [
         ("streaming_allocates_nothing_per_message_multi", streaming_allocates_nothing_per_message_multi),
         ("streaming_allocates_nothing_per_message_current", streaming_allocates_nothing_per_message_current),
         (
@@ -227,6 +244,7 @@ fn the_heap() {
         ),
         ("a_channel_never_written_to_costs_at_most_8_kib", a_channel_never_written_to_costs_at_most_8_kib),
         ("the_heap_keeps_to_max_bytes_and_comes_back", the_heap_keeps_to_max_bytes_and_comes_back),
+        ("a_closed_channel_that_was_read_keeps_no_pages", a_closed_channel_that_was_read_keeps_no_pages),
         ("a_kept_copy_pins_at_most_4_kib", a_kept_copy_pins_at_most_4_kib),
         (
             "lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder",

@@ -136,6 +136,25 @@ fn a_sink_whose_waker_panics_keeps_its_message() {
     });
 }
 
+/// With `on_demand(false)` nobody can take what was not switched.
+#[test]
+fn what_was_not_switched_wakes_no_receiver() {
+    paused(async {
+        let untimed = turbostream::builder().on_demand(false).strategy(MessageCount(usize::MAX));
+        let (tx, rx) = untimed.build().expect("a valid configuration");
+        let (first, second) = (rx.clone(), rx.clone());
+        let (woken, waker) = Woken::new();
+        let noop = &mut Context::from_waker(Waker::noop());
+        assert!(first.poll_recv(noop).is_pending());
+        assert!(second.poll_recv(&mut Context::from_waker(&waker)).is_pending());
+        tx.try_send("switched").unwrap();
+        tx.switch();
+        tx.try_send("not switched").unwrap();
+        assert!(first.poll_recv(noop).is_ready());
+        assert!(!woken.take() && second.poll_recv(noop).is_pending());
+    });
+}
+
 #[test]
 fn one_message_wakes_one_receiver_whoever_was_woken_in_vain_before() {
     paused(async {

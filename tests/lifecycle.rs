@@ -126,6 +126,28 @@ fn the_last_receiver_releases_queued_memory_at_once() {
     });
 }
 
+/// What lies behind a message that is being written cannot be dropped with the receiver: its writer does so.
+#[test]
+fn the_last_receiver_may_leave_while_a_message_is_written() {
+    paused(async {
+        let (tx, rx) = narrow();
+        tx.try_send("before").expect("room");
+        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: by reference
+        let mut rx = Some(rx);
+        let write = |buf: &mut [u8]| {
+            tx.try_send(payload.clone()).expect("room");
+            drop(rx.take());
+            assert!(tx.is_closed());
+            buf.len()
+        };
+        tx.send_with(10, write).await.map_err(|_| "refused").expect("it had its place");
+        assert!(payload.is_unique(), "queued payloads are dropped");
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.accepted_messages, stats.dropped_messages, stats.queued_messages), (3, 3, 0));
+        assert_eq!((stats.sealed_bytes, stats.referenced_bytes), (0, 0), "{stats:?}");
+    });
+}
+
 #[test]
 fn closing_amid_writers_loses_nothing_that_was_accepted() {
     multi(async {

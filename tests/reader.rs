@@ -131,6 +131,21 @@ fn what_was_read_to_its_end_keeps_no_memory() {
     });
 }
 
+#[test]
+fn one_read_takes_messages_that_are_at_hand() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let mut reader = rx.into_reader();
+        for number in 0..10_u8 {
+            tx.send([number; 2]).await.expect("open");
+        }
+        let mut buf = [0; 7];
+        assert_eq!(reader.read(&mut buf).await.expect("never fails"), 7);
+        assert_eq!(buf, [0, 0, 1, 1, 2, 2, 3]);
+        assert_eq!(reader.buffer(), [3]);
+    });
+}
+
 /// Two channels with a byte copy between them, and frames at both ends.
 #[test]
 fn frames_survive_a_copy_from_channel_to_channel() {

@@ -162,12 +162,22 @@ fn every_refusal_is_counted_by_its_reason() {
         assert!(tx.send_timeout([7; 32], ms(10)).await.is_err());
         assert!(tx.send([7; 65]).await.is_err());
         assert!(tx.send_many([[7; 65]]).await.is_err());
+        assert!(tx.try_send([7; 65]).is_err());
         rx.close();
         assert!(tx.send([7; 32]).await.is_err());
         assert!(tx.send_with(10, |_| 0).await.is_err());
         let refusals = tx.monitor().stats().refusals;
         let by_reason = (refusals.full, refusals.timed_out, refusals.too_large, refusals.closed);
-        assert_eq!((by_reason, refusals.total()), ((1, 1, 2, 2), 6));
+        assert_eq!((by_reason, refusals.total()), ((1, 1, 3, 2), 7));
+    });
+}
+
+#[test]
+fn a_monitor_tells_the_name_of_its_channel() {
+    paused(async {
+        let (tx, _rx) = turbostream::builder().name("named").build().expect("valid");
+        assert_eq!(tx.monitor().name(), Some("named"));
+        assert_eq!(turbostream::channel().0.monitor().name(), None);
     });
 }
 
@@ -435,6 +445,45 @@ fn sending(sender: usize, tx: turbostream::Sender) -> impl FnOnce() + Send + 'st
             }
         }
     }
+}
+
+/// Somebody else calls the recorder, and takes its time.
+#[test]
+fn a_flush_waits_for_whoever_reports_at_the_moment() {
+    struct Held(Barrier, AtomicBool, Sums);
+    impl Recorder for Held {
+        fn record(&self, changes: &Changes<'_>) {
+            if self.1.swap(false, Ordering::Relaxed) {
+                self.0.wait(); // it is called
+                self.0.wait(); // it may go on
+            }
+            self.2.record(changes);
+        }
+    }
+    current(async {
+        let held = Arc::new(Held(Barrier::new(2), AtomicBool::new(false), Sums::default()));
+        let builder = turbostream::builder().name("held").recorder(Arc::clone(&held));
+        let (tx, _rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        let monitor = tx.monitor();
+        monitor.flush();
+        tx.send("1").await.expect("open");
+        held.1.store(true, Ordering::Relaxed);
+        let other = monitor.clone();
+        let reporting = std::thread::spawn(move || other.flush());
+        held.0.wait();
+        tx.send("2").await.expect("open");
+        let flushing = std::thread::spawn({
+            let (monitor, held) = (monitor.clone(), Arc::clone(&held));
+            move || {
+                monitor.flush();
+                held.2.of("held").counter(Counter::AcceptedMessages)
+            }
+        });
+        (0..1000).for_each(|_| std::thread::yield_now()); // time to return too early
+        held.0.wait();
+        assert_eq!(flushing.join().expect("no panic"), 2, "all that was sent before its flush");
+        reporting.join().expect("no panic");
+    });
 }
 
 /// A writer that stalls in its place, with more reserved than it will write, is not told of before it is done.

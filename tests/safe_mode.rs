@@ -138,6 +138,19 @@ fn the_default_lend_ttl_is_five_seconds() {
     });
 }
 
+/// However old the channel is.
+#[test]
+fn lend_ttl_begins_when_a_message_is_switched() {
+    paused(async {
+        let (tx, rx) = safe().build().expect("valid");
+        for _ in 0..3 {
+            advance(Duration::from_secs(3600)).await;
+            let kept = pass(&tx, &rx, 2 * KIB).await;
+            assert_eq!((lent(&tx), kept.len()), (SEGMENT, 2 * KIB));
+        }
+    });
+}
+
 #[test]
 fn keeping_everything_lends_half_of_max_bytes_and_never_blocks_a_sender() {
     paused(async {

@@ -236,6 +236,32 @@ fn an_output_that_fails_or_panics_loses_that_message_alone() {
     });
 }
 
+/// It may be given many messages at once, and says that it took more bytes than there are in all of them.
+#[test]
+fn an_output_that_says_too_much_ends_nothing() {
+    struct Boastful;
+    impl Write for Boastful {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len() + 1)
+        }
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            Ok(slices.iter().map(|slice| slice.len()).sum::<usize>() + 1)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    multi(async {
+        let (writer, guard) = small(WhenFull::Wait).tracing_writer(Boastful).expect("valid");
+        for number in 0..100 {
+            log_line(&writer, &number.to_string()).expect("open");
+        }
+        let report = guard.shutdown().await;
+        assert_eq!(counts(&report), [0, 0, 100]);
+        assert_eq!(report.error.map(|error| error.to_string()).as_deref(), Some("the writer took more than there was"));
+    });
+}
+
 #[test]
 fn a_flush_that_fails_is_told() {
     struct Unflushable;

@@ -338,6 +338,46 @@ fn io_copy_of_threads_meets_a_closed_channel() {
 }
 
 #[test]
+fn a_blocking_flush_shows_what_was_written() {
+    plain(|| {
+        let runtime = common::current_runtime(false);
+        let entered = runtime.enter();
+        let (tx, rx) = on_request(WhenFull::Wait);
+        drop(entered);
+        let mut writer = tx.into_writer().into_blocking();
+        writer.write_all(b"shown").expect("open");
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        writer.flush().expect("open");
+        assert_eq!(all(&rx), ["shown"]);
+    });
+}
+
+#[test]
+fn one_write_takes_as_many_records_as_there_are() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let mut lines = tx.into_delimited_writer(b'\n');
+        assert_eq!(lines.write(b"one\ntwo\nthree\nunfinished").await.expect("open"), 24);
+        assert_eq!(all(&rx), ["one\n", "two\n", "three\n"]);
+        assert_eq!(lines.buffer(), b"unfinished");
+    });
+}
+
+#[test]
+fn a_long_record_in_the_buffer_is_not_copied() {
+    paused(async {
+        let (tx, rx) = turbostream::builder().segment_bytes(256 << 10).build().expect("valid");
+        let mut lines = tx.into_delimited_writer(b'\n');
+        for (len, referenced) in [(40_000, 40_001), (100, 0)] {
+            lines.write_all(&vec![7; len]).await.expect("open");
+            lines.write_all(b"\n").await.expect("open");
+            assert_eq!(rx.monitor().stats().referenced_bytes, referenced);
+            assert_eq!(rx.try_recv().expect("there").len(), len + 1);
+        }
+    });
+}
+
+#[test]
 #[should_panic(expected = "`BlockingWriter::write` blocks its thread")]
 fn a_blocking_write_refuses_to_block_tasks() {
     paused(async {
