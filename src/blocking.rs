@@ -41,7 +41,8 @@ pub(crate) fn on<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// The same on any thread, for what no task of this thread is needed for; nothing once `limit` has passed.
+/// Blocks any thread until `future` is done, for which no task of this thread may be needed; nothing once `limit` has
+/// passed.
 #[cfg(feature = "tracing-writer")]
 pub(crate) fn anywhere<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
     // Tokio would put off the wake of a task that has used up its budget until that task yields, which it cannot.
@@ -87,7 +88,7 @@ impl Parker {
         }
     }
 
-    /// The same until `deadline`; whether there was a wake.
+    /// Parks until there was a wake, or until `deadline`; whether there was a wake.
     #[cfg(feature = "tracing-writer")]
     fn park_until(&self, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {

@@ -59,8 +59,8 @@ impl Receiver {
         register(self, Receiver::poll_recv, callback)
     }
 
-    /// The same with up to `limit` messages of one segment at a time, as [`recv_batch`](Self::recv_batch) gives them.
-    /// A limit of 0 counts as 1.
+    /// Has a task call `callback` with up to `limit` messages of one segment at a time, as
+    /// [`recv_batch`](Self::recv_batch) gives them. A limit of 0 counts as 1.
     ///
     /// # Examples
     ///

@@ -1,4 +1,5 @@
-//! Work that is done by one thread at a time, without a lock: who comes meanwhile has it done once more, and goes on.
+//! Work that is done by one thread at a time, without a lock: whoever comes meanwhile has that thread do it once
+//! more, and goes on.
 
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -20,8 +21,8 @@ impl Combine {
     ///
     /// It may itself ask for more, and must not panic.
     pub(crate) fn run(&self, mut work: impl FnMut()) {
-        // ORDERING: AcqRel: Acquire takes over from whoever did the work before, Release hands what was to be worked on to
-        // whoever does it now.
+        // ORDERING: AcqRel: Acquire takes over from whoever did the work before, Release hands what was to be worked
+        // on to whoever does it now.
         if self.0.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }

@@ -67,11 +67,10 @@ pub enum WhenFull {
     DropNewest,
     /// The oldest messages are dropped, a segment at a time, and its sender gets `Ok` at once.
     ///
-    /// What goes is the oldest sealed segment, or what is unread of it; [`Batch::first_sequence`](crate::Batch::first_sequence)
-    /// shows
-    /// the gap. Nothing goes that would make no room: memory that a `Bytes` or `Batch` in your hands refers to is never
-    /// taken back. Where only such memory is in the way, or the oldest segment is still being written to by another
-    /// sender, it is the new message that is dropped.
+    /// What goes is the oldest sealed segment, or what is unread of it;
+    /// [`Batch::first_sequence`](crate::Batch::first_sequence) shows the gap. Nothing goes that would make no room:
+    /// memory that a `Bytes` or `Batch` in your hands refers to is never taken back. Where only such memory is in the
+    /// way, or the oldest segment is still being written to by another sender, it is the new message that is dropped.
     ///
     /// # Examples
     ///

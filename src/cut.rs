@@ -7,9 +7,9 @@
 //! └──────────┴──────────┴─────────┘
 //! ```
 //!
-//! The writer of the first message behind a cut writes the word: it took *awaits* off, so that it knows that all before its
-//! own message was cut off. So does the writer of a segment's first message, behind nothing. A word that bears another
-//! segment's sequence says that there is no cut.
+//! The writer of the first message behind a cut writes the word: it took *awaits* off, so that it knows that all
+//! before its own message was cut off. So does the writer of a segment's first message, behind nothing. A word that
+//! bears another segment's sequence says that there is no cut.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -45,8 +45,8 @@ impl LastCut {
     /// All before the message with this index and offset was cut off.
     pub(crate) fn put(&self, sequence: u64, (index, offset): (usize, usize)) {
         let word = sequence << SEQUENCE_SHIFT | (index as u64) << MESSAGES_SHIFT | offset as u64;
-        // ORDERING: Relaxed: it decides when a strategy switches. A writer behind this one that does not see it yet counts
-        // more than there is, and may switch early.
+        // ORDERING: Relaxed: it decides when a strategy switches. A writer behind this one that does not see it yet
+        // counts more than there is, and may switch early.
         self.word.store(word, Ordering::Relaxed);
     }
 

@@ -88,8 +88,8 @@ macro_rules! payload_error {
     };
 }
 
-/// Why [`Sender::send`](crate::Sender::send), or another call that waits for room, did not accept a message; what was to be
-/// sent is inside.
+/// Why [`Sender::send`](crate::Sender::send), or another call that waits for room, did not accept a message; what was
+/// to be sent is inside.
 #[non_exhaustive]
 pub enum SendError<P> {
     /// Every receiver is gone, or one of them closed the channel.
@@ -109,8 +109,8 @@ pub enum SendError<P> {
 
 payload_error!(SendError { Closed => "the channel is closed", Full => "the channel is full" });
 
-/// The error inside an [`io::Error`], for adapters that need one: `BrokenPipe` where the channel is closed, `InvalidInput`
-/// where the message is too long, `StorageFull` where there is no room.
+/// The error inside an [`io::Error`], for adapters that need one: `BrokenPipe` where the channel is closed,
+/// `InvalidInput` where the message is too long, `StorageFull` where there is no room.
 ///
 /// # Examples
 ///

@@ -51,8 +51,8 @@ pub(crate) fn user_code_panicked() {
 
 impl Events {
     pub(crate) fn new(name: Option<&str>) -> Self {
-        // As severe as its severest event, so that it is there for each of them; and nobody's child, as it may outlive whom
-        // it was made by.
+        // As severe as its severest event, so that it is there for each of them; and nobody's child, as it may
+        // outlive whom it was made by.
         let span = || tracing::error_span!(target: TARGET, parent: None, "channel", name);
         Self(catch_unwind(AssertUnwindSafe(span)).unwrap_or_else(|_| Span::none()))
     }

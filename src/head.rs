@@ -30,7 +30,7 @@ use crate::volume::Volume;
 /// A receiver that finds the active segment growing lets it grow by this many messages before it cuts.
 const GATHERED: usize = 1024;
 
-/// The pool is told of this part of all memory at once.
+/// The pool is told of payloads that are out of the channel once they come to this part of `max_bytes`.
 const RELEASED_PART: usize = 8;
 
 /// Whether there is a message to take.
@@ -91,7 +91,7 @@ impl Head {
         self.look_and_cut(core, after, core.on_demand())
     }
 
-    /// The same for somebody who takes nothing: without a cut.
+    /// Finds the next message for somebody who takes nothing: without a cut.
     fn look_without_cut(&mut self, core: &Core, after: &mut Aftermath) -> Outlook {
         self.look_and_cut(core, after, false)
     }

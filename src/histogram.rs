@@ -71,7 +71,7 @@ impl Histogram {
         self.buckets.iter().map(|bucket| bucket.sum).sum()
     }
 
-    /// The same and so many that took no time.
+    /// This histogram and so many more that took no time.
     pub(crate) fn with_instant(mut self, count: u64) -> Self {
         self.buckets[0].count += count;
         self
@@ -83,7 +83,8 @@ impl Histogram {
         bucket.sum += took;
     }
 
-    /// What came since `reported`, which is brought up to date. A bucket whose sum is ahead of its count is left for later.
+    /// What came since `reported`, which is brought up to date. A bucket whose sum is ahead of its count is left for
+    /// later.
     pub(crate) fn changes_since(&self, reported: &mut Self) -> Self {
         let mut changes = Self::new(self.bounds);
         let buckets = self.buckets.iter().zip(&mut reported.buckets).zip(&mut changes.buckets);

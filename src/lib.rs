@@ -1,9 +1,9 @@
 //! A fast, bounded, double-buffered Tokio channel of byte messages.
 //!
-//! Many tasks [`send`](Sender::send) byte messages; they are copied one after the other into the **active**
-//! segment, a block of memory for thousands of them. A switch seals it and puts a pooled one in its place;
-//! receivers read the sealed side in the order in which messages were accepted, as [`Bytes`](bytes::Bytes) one
-//! by one or as a [`Batch`]. A stream of small messages needs next to no allocations, and memory never exceeds `max_bytes`.
+//! Many tasks [`send`](Sender::send) byte messages; they are copied one after the other into the **active** segment,
+//! a block of memory for thousands of them. A switch seals it and puts a pooled one in its place; receivers read the
+//! sealed side in the order in which messages were accepted, as [`Bytes`](bytes::Bytes) one by one or as a [`Batch`].
+//! A stream of small messages needs next to no allocations, and memory never exceeds `max_bytes`.
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,20 +29,21 @@
 //!
 //! # When a receiver sees a message
 //!
-//! At once, if it waits ([`Builder::on_demand`]): it takes what the active segment holds by now. That counts as a switch,
-//! though writers go on in the same segment, behind what was cut off. Otherwise when the segment is full, when its
-//! [`SwitchStrategy`] says so, when [`Sender::switch`], [`Sender::drained`] or the flush of a sink asks for it, or when the
-//! channel closes.
+//! At once, if it waits ([`Builder::on_demand`]): it takes what the active segment holds by now. That counts as a
+//! switch, though writers go on in the same segment, behind what was cut off. Otherwise when the segment is full,
+//! when its [`SwitchStrategy`] says so, when [`Sender::switch`], [`Sender::drained`] or the flush of a sink asks for
+//! it, or when the channel closes.
 //!
 //! # What is bounded
 //!
-//! Segments being written, waiting to be read, free, or still referred to by a `Bytes` in your hands, and payloads that
-//! travel by reference while they are queued, together stay within [`Builder::max_bytes`]. When that is reached, senders
-//! wait ([`WhenFull`]), and [`Monitor::stats`] tells what for. What was copied out for you in [`ReadMode::Safe`] is yours:
-//! it counts no longer.
+//! Segments being written, waiting to be read, free, or still referred to by a `Bytes` in your hands, and payloads
+//! that travel by reference while they are queued, together stay within [`Builder::max_bytes`]. When that is reached,
+//! senders wait ([`WhenFull`]), and [`Monitor::stats`] tells what for. What was copied out for you in
+//! [`ReadMode::Safe`] is yours: it counts no longer.
 //!
-//! Small copies share pages of 4 KiB, and slices taken one after the other share a reference count. An allocation of its own
-//! has a message of 1 to 32 KiB that Safe mode has to copy, and a slice that comes alone, as where each message is waited for.
+//! Small copies share pages of 4 KiB, and slices taken one after the other share a reference count. An allocation of
+//! its own has a message of 1 to 32 KiB that Safe mode has to copy, and a slice that comes alone, as where each
+//! message is waited for.
 //!
 //! # Cargo features
 //!
@@ -97,6 +98,7 @@ mod shuttles;
 mod sink;
 mod strategy;
 mod stream;
+#[allow(unsafe_code)]
 mod sync;
 mod tasks;
 #[cfg_attr(any(turbostream_loom, turbostream_shuttle), path = "timer_loom.rs")]

@@ -35,9 +35,10 @@ impl Monitor {
         self.core.name()
     }
 
-    /// Reports what has changed to the channel's [`Recorder`](crate::Recorder) now, and not only at the next interval; does
-    /// nothing on a channel without one. The recorder has been called when this returns; if another thread
-    /// is calling it at this moment, that one calls it once more, and is waited for. Within a recorder it does not wait.
+    /// Reports what has changed to the channel's [`Recorder`](crate::Recorder) now, and not only at the next
+    /// interval; does nothing on a channel without one. The recorder has been called when this returns; if another
+    /// thread is calling it at this moment, that one calls it once more, and is waited for. Within a recorder it does
+    /// not wait.
     ///
     /// # Examples
     ///
@@ -205,8 +206,8 @@ impl Refusals {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drops {
-    /// There was no room for them, by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest), or because nothing older could
-    /// be dropped.
+    /// There was no room for them, by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest), or because nothing older
+    /// could be dropped.
     pub newest: u64,
     /// To make room for newer ones, by [`WhenFull::DropOldest`](crate::WhenFull::DropOldest).
     pub oldest: u64,

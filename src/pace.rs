@@ -37,7 +37,7 @@ impl Pace {
         poll_fn(|cx| self.poll_keep(cx)).await;
     }
 
-    /// The same, polled; counts the message when it is ready.
+    /// [`keep`](Self::keep), polled; counts the message when it is ready.
     pub(crate) fn poll_keep(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_due() {
             ready!(coop::poll_proceed(cx)).made_progress();
@@ -46,7 +46,7 @@ impl Pace {
         Poll::Ready(())
     }
 
-    /// The same for several messages, no more than those of one unit.
+    /// [`keep`](Self::keep) for several messages, no more than those of one unit.
     pub(crate) async fn keep_for(&self, messages: usize) {
         // ORDERING: as above.
         let before = self.0.load(Ordering::Relaxed);

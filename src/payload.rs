@@ -21,7 +21,7 @@ pub(crate) mod sealed {
         /// Whether the bytes can move into a [`Bytes`] without being copied.
         fn is_owned(&self) -> bool;
         fn as_slice(&self) -> &[u8];
-        /// The same bytes behind a reference count; copies them once where they are only borrowed, and leaves nothing
+        /// Its bytes behind a reference count; copies them once where they are only borrowed, and leaves nothing
         /// where they are owned.
         fn take_bytes(&mut self) -> Bytes;
     }

@@ -56,9 +56,10 @@ impl Pending {
     /// The sequence being written, or next to be opened.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release in `advance`: the place named is seen retired from its last lap, as fewer
-        // segments than places exist, one was reused since, and places are retired in their order. A sealed word bears no
-        // sequence: who still saw the one of the last lap would move on past a place that was never opened.
+        // ORDERING: Acquire pairs with the Release in `advance`: the place named is seen retired from its last lap,
+        // as fewer segments than places exist, one was reused since, and places are retired in their order. A sealed
+        // word bears no sequence: who still saw the one of the last lap would move on past a place that was never
+        // opened.
         self.active.load(Ordering::Acquire)
     }
 

@@ -45,7 +45,8 @@ impl Pieces {
         })
     }
 
-    /// The same as a copy; a small message shares its page with those behind it.
+    /// The next message of `claim`, which lies at this offset, as a copy; a small one shares its page with those
+    /// behind it.
     pub(crate) fn copy<K>(&mut self, claim: &Claim<K>, offset: usize, len: usize, pages: &mut Pages) -> Bytes
     where
         K: Deref<Target = Segment>,

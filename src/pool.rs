@@ -40,8 +40,8 @@ struct Usage {
     referenced_bytes: AtomicUsize,
 }
 
-/// The segments of one channel. Outlives it for as long as memory is lent. Apart from its own reference count, which
-/// changes with every run that is lent.
+/// The segments of one channel. Outlives it for as long as memory is lent. On other cache lines than the
+/// reference count beside it, which changes with every run that is lent.
 #[repr(align(128))]
 pub(crate) struct Pool {
     capacity: Capacity,
@@ -187,7 +187,7 @@ impl Pool {
         reserved
     }
 
-    /// The same, giving up pooled segments for it if need be.
+    /// Takes room for a payload that travels by reference, giving up pooled segments for it if need be.
     #[cold]
     pub(crate) fn free_for_referenced(&self, bytes: usize) -> bool {
         let mut freed = false;
@@ -213,7 +213,7 @@ impl Pool {
         self.wake_senders(1);
     }
 
-    /// The same for one that never was in it.
+    /// Gives back the room of a payload that travels by reference, without a wake.
     pub(crate) fn unreserve_referenced(&self, bytes: usize) {
         // ORDERING: Relaxed: `WaitList::wake` has the fence that a waiting sender needs.
         self.usage.referenced_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -253,7 +253,8 @@ impl Pool {
         }
     }
 
-    /// The same, with the wake left to the caller. Ends with a SeqCst fence behind the change.
+    /// Pools a segment that nobody references any more, and leaves it to the caller to wake senders. Ends with a SeqCst
+    /// fence behind the change.
     fn recycle_quietly(&self, number: usize) {
         // ORDERING: Relaxed: a count; it goes up before the segment can be taken, so it never goes below zero.
         self.pooled_count.fetch_add(1, Ordering::Relaxed);

@@ -13,8 +13,7 @@ pub(crate) trait Quick {
     /// done for them.
     fn try_at_once(&mut self) -> Option<Self::Output>;
 
-    /// The same where more is to be done than usual; `Pending` only to let other tasks run. Nothing if it has to be waited
-    /// for.
+    /// Does it where that is more than usual; `Pending` only to let other tasks run. Nothing if it has to be waited for.
     fn try_further(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Output>>;
 }
 
@@ -42,8 +41,8 @@ where
         Self { input: Some((input, wait)), waiting: None }
     }
 
-    /// Leaves what the poll came to in `polled`: returned, it would have to be where the result of a quick one is too, and
-    /// that in memory.
+    /// Leaves what the poll came to in `polled`. Were it returned, the result of a quick poll would have to go
+    /// through memory too.
     #[cold]
     #[inline(never)]
     fn go_on(self: Pin<&mut Self>, cx: &mut Context<'_>, polled: &mut Poll<T::Output>) {

@@ -34,7 +34,8 @@ impl Receiver {
 /// A [`Receiver`] as an [`AsyncRead`] and [`AsyncBufRead`]; made by [`Receiver::into_reader`].
 ///
 /// Where one message ends and the next begins does not show, and empty ones do not at all. A read waits for the first
-/// byte only, and then takes what is there. It ends, with 0 bytes, when the channel is closed and drained, and never fails.
+/// byte only, and then takes what is there. It ends, with 0 bytes, when the channel is closed and drained, and never
+/// fails.
 ///
 /// Clones compete, each for whole messages. What was not read yet of a message that this reader has taken is in its
 /// [`buffer`](Self::buffer), and lost when it is dropped.

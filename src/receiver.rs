@@ -361,7 +361,7 @@ impl Receiver {
         self.core.take_quickly(self.read_mode())
     }
 
-    /// Polls for up to `limit` messages, in a place that is the caller's: see [`give_up`](Self::give_up).
+    /// Polls for up to `limit` messages, in a spot that is the caller's: see [`give_up`](Self::give_up).
     pub(crate) fn poll_batch(
         &self,
         limit: usize,
@@ -372,12 +372,12 @@ impl Receiver {
         self.poll_turn(waiter, cx, |core, head, after| head.take_batch(core, limit.max(1), mode, after))
     }
 
-    /// The same in the place of whoever polls this handle.
+    /// Polls for up to `limit` messages in the spot of whoever polls this handle.
     pub(crate) fn poll_batch_in_own_spot(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
         self.in_own_spot(|waiter| self.poll_batch(limit, waiter, cx))
     }
 
-    /// Polls in the place of whoever polls this handle. The latest to poll has it.
+    /// Polls in the spot of whoever polls this handle. The latest to poll has it.
     fn in_own_spot<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
         // Out of its lock while it is used, as polling runs code of the caller's waker.
         let mut waiter = mem::take(&mut *self.own_spot());
@@ -391,7 +391,7 @@ impl Receiver {
         self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up the place of whoever polled this handle, and does not any more.
+    /// Gives up the spot of whoever polled this handle, and does not any more.
     pub(crate) fn give_up_own_spot(&self) {
         let mut waiter = mem::take(&mut *self.own_spot());
         self.give_up(&mut waiter);

@@ -8,19 +8,20 @@ use crate::monitor::Stats;
 
 /// Is told what a channel does, for a monitoring system.
 ///
-/// A task in the background calls it at an [interval](crate::Builder::report_interval) with what has changed since the last
-/// call; so does [`Monitor::flush`](crate::Monitor::flush). The first call comes when that task starts, the last ones when
-/// the channel is closed and when the last handle to it, a [`Monitor`](crate::Monitor) included, is dropped: they are made
-/// by whoever does that. A channel in which nothing has changed makes no call. Messages cost nothing for it: what is told
-/// is what the channel counts anyway.
+/// A task in the background calls it at an [interval](crate::Builder::report_interval) with what has changed since
+/// the last call; so does [`Monitor::flush`](crate::Monitor::flush). The first call comes when that task starts, the
+/// last ones when the channel is closed and when the last handle to it, a [`Monitor`](crate::Monitor) included, is
+/// dropped: they are made by whoever does that. A channel in which nothing has changed makes no call. Messages cost
+/// nothing for it: what is told is what the channel counts anyway.
 ///
-/// One recorder may serve many channels, and is called for several of them at once; for one channel, one call comes after the
-/// other. It should not block for long. If it panics, that is contained and counted in
+/// One recorder may serve many channels, and is called for several of them at once; for one channel, one call comes
+/// after the other. It should not block for long. If it panics, that is contained and counted in
 /// [`Stats::recorder_panics`], and what it was to be told then is not told again.
 ///
-/// Once all that was sent is handed out or queued, the sum of all increments is what [`Monitor::stats`](crate::Monitor::stats)
-/// says. Those of counters are never negative, and sums of gauges never go below zero. The last call takes all gauges back to
-/// zero: also for memory that is still lent then, which is no channel's any more.
+/// Once all that was sent is handed out or queued, the sum of all increments is what
+/// [`Monitor::stats`](crate::Monitor::stats) says. Those of counters are never negative, and sums of gauges never go
+/// below zero. The last call takes all gauges back to zero: also for memory that is still lent then, which is no
+/// channel's any more.
 ///
 /// # Examples
 ///

@@ -108,13 +108,13 @@ impl Core {
         self.reporter().tell(|reported| reported.update(self.name(), &self.settled_stats(), false));
     }
 
-    /// The same, and waits where somebody else does so at the moment.
+    /// Reports, and waits where somebody else does so at the moment.
     pub(crate) fn report_now(&self) {
         self.report();
         self.reporter().wait();
     }
 
-    /// The same for the last time.
+    /// Reports for the last time.
     pub(crate) fn report_last(&self) {
         self.reporter().end();
         self.reporter().tell(|reported| reported.update(self.name(), &self.settled_stats(), true));

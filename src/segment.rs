@@ -105,8 +105,9 @@ impl Block {
         assert_eq!(payload.len(), slot.len());
         let to = self.at(slot.offset(), slot.len());
         self.log.writing(slot.index(), || {
-            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`), which are reserved for the one holder of this
-            // slot until it is committed; `payload` is borrowed from elsewhere, as no reference into reserved bytes exists.
+            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`), which are reserved for the one holder
+            // of this slot until it is committed; `payload` is borrowed from elsewhere, as no reference into reserved
+            // bytes exists.
             unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
         });
         Entry::new(INLINE, slot.offset(), slot.len())
@@ -186,8 +187,8 @@ impl Segment {
 
     /// Whether there are references beside the caller's, for the receiver at the head.
     pub(crate) fn is_shared(&self) -> bool {
-        // ORDERING: Relaxed: others can only go meanwhile, as new ones are made at the head or by who holds one. Where one
-        // that is gone is still seen, the newest message is dropped instead of the oldest.
+        // ORDERING: Relaxed: others can only go meanwhile, as new ones are made at the head or by who holds one.
+        // Where one that is gone is still seen, the newest message is dropped instead of the oldest.
         self.references.load(Ordering::Relaxed) > 1
     }
 
@@ -201,9 +202,9 @@ impl Segment {
     #[inline]
     fn block(&self) -> &Block {
         self.block.with(|block| {
-            // SAFETY: only an `Exclusive` writes the block. It calls this itself, while it does not, or there is none: callers
-            // hold a slot, a claim or a reference, or the lock of the head, which has one. All of them learnt of the segment
-            // through an Acquire that pairs with the Release after the block was put there.
+            // SAFETY: only an `Exclusive` writes the block. It calls this itself, while it does not, or there is
+            // none: callers hold a slot, a claim or a reference, or the lock of the head, which has one. All of them
+            // learnt of the segment through an Acquire that pairs with the Release after the block was put there.
             unsafe { &*block }.as_ref().expect("a segment in use has memory")
         })
     }
@@ -232,8 +233,8 @@ impl Segment {
         });
         let (first, first_entry) = filled.next().expect("a run has messages");
         for (at, entry) in filled {
-            // ORDERING: Relaxed: the commit of the first, which comes behind, releases this one as well, and nobody looks at
-            // it before having seen that. So nobody sleeps for it either, and a store is enough.
+            // ORDERING: Relaxed: the commit of the first, which comes behind, releases this one as well, and nobody
+            // looks at it before having seen that. So nobody sleeps for it either, and a store is enough.
             at.store(entry.0, Ordering::Relaxed);
         }
         Self::commit(first, first_entry)

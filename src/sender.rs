@@ -21,7 +21,7 @@ use crate::sync::Arc;
 use crate::timer::Timer;
 use crate::wake::{Attempt, PollWaiter};
 
-/// What a refusal finds.
+/// A refusal leaves the payload where it was.
 pub(crate) const KEPT: &str = "a refused payload is still here";
 
 /// Sends byte messages; clone it for every task that writes.

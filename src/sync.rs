@@ -1,8 +1,6 @@
-//! The only file that names std atomics, `UnsafeCell` and `Notify`; what models look at imports them from here, so
-//! that under `--cfg turbostream_loom` the very same code runs on loom's model of them, and under
+//! Atomics, locks, `UnsafeCell` and `Notify`: what models look at imports them from here and from nowhere else, so that
+//! under `--cfg turbostream_loom` the very same code runs on loom's model of them, and under
 //! `--cfg turbostream_shuttle` on shuttle's.
-
-#![allow(unsafe_code)]
 
 #[cfg(not(turbostream_loom))]
 pub(crate) use cell::*;

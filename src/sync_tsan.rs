@@ -1,5 +1,5 @@
-//! Locks that are compiled with the crate. ThreadSanitizer sees what it has instrumented, and those of the standard library
-//! come compiled: it takes what they guard for a race.
+//! Locks that are compiled with the crate. ThreadSanitizer sees what it has instrumented, and those of the standard
+//! library come compiled: it takes what they guard for a race.
 
 use std::sync::LockResult;
 
@@ -21,7 +21,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// The same.
+/// A lock for reading or writing that ThreadSanitizer sees into.
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(parking_lot::RwLock<T>);
 

@@ -44,7 +44,7 @@ impl Reason {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// The same for a caller whose own SeqCst fence came after the change.
+    /// `raise` for a caller whose own SeqCst fence came after the change.
     fn raise_behind_fence(&self) -> bool {
         // ORDERING: Relaxed behind the fence: a reason seen raised is either lowered later, and then the task's
         // last look, which is behind a fence too, sees the change; or it was not lowered since.
@@ -99,8 +99,8 @@ impl Alarm {
     }
 
     pub(crate) fn waiters(&self) {
-        // ORDERING: Relaxed behind the fence that comes after the change, against the one in `WaitList::wake`: either this
-        // one sees the task resigned, or the task that resigns, and wakes all then, sees the change.
+        // ORDERING: Relaxed behind the fence that comes after the change, against the one in `WaitList::wake`: either
+        // this one sees the task resigned, or the task that resigns, and wakes all then, sees the change.
         let resigned = self.resigned.load(Ordering::Relaxed) && self.resigned.swap(false, Ordering::Relaxed);
         if self.waiters.raise() || resigned {
             self.notify();
@@ -214,9 +214,9 @@ impl Wake for Spawn {
     fn wake_by_ref(self: &StdArc<Self>) {}
 }
 
-/// A task that is spawned within another one takes the place of what its worker would run next, and wakes a second worker for
-/// that. Many a channel is gone, or has got its next message, by the time the worker looks for work: a waker that
-/// yields is what it keeps until then. Outside of a worker nobody keeps it.
+/// A task that is spawned within another one takes the place of what its worker would run next, and wakes a second
+/// worker for that. Many a channel is gone, or has got its next message, by the time the worker looks for work: a
+/// waker that yields is what it keeps until then. Outside of a worker nobody keeps it.
 fn spawn_later(spawn: Spawn) {
     let waker = Waker::from(StdArc::new(spawn));
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));

@@ -31,10 +31,11 @@ impl Builder {
     /// Whether that waits or loses events when `out` is too slow is up to [`when_full`](Self::when_full), and how much
     /// lies in between to [`max_bytes`](Self::max_bytes).
     ///
-    /// The thread writes all that is there at once, by [`write_vectored`](io::Write::write_vectored), and flushes when
-    /// nothing more is queued. `out` needs no buffer of its own, if it takes many slices at once as files and sockets do.
-    /// The first event after a pause is written at once; those behind it gather for a millisecond at a time, as waking the
-    /// thread for each would cost whoever logs more than the event does. Below 1 MiB of `max_bytes` they do not.
+    /// The thread writes all that is there at once, by [`write_vectored`](io::Write::write_vectored), and flushes
+    /// when nothing more is queued. `out` needs no buffer of its own, if it takes many slices at once as files and
+    /// sockets do. The first event after a pause is written at once; those behind it gather for a millisecond at a
+    /// time, as waking the thread for each would cost whoever logs more than the event does. Below 1 MiB of
+    /// `max_bytes` they do not.
     ///
     /// # Errors
     ///

@@ -48,7 +48,7 @@ impl Attempt {
     const WOKEN: Self = Self { enlisted: false, first: true };
 }
 
-/// Counts its waiter for as long as it lives: longer than its spot.
+/// Has its waiter counted for as long as it lives. It is made before the spot and dropped after it.
 struct Enlisted<'a> {
     list: &'a WaitList,
     in_front: bool,
@@ -164,7 +164,8 @@ impl WaitList {
         }
     }
 
-    /// The same for a caller that polls and keeps its spot in `waiter`; with an attempt before it is enlisted.
+    /// [`until`](Self::until) for a caller that polls and keeps its spot in `waiter`; with an attempt before it is
+    /// enlisted.
     pub(crate) fn poll_until<T>(
         &self,
         waiter: &mut PollWaiter,
@@ -210,7 +211,7 @@ impl WaitList {
         self.wake_behind_fence(at_most)
     }
 
-    /// The same for a caller whose own SeqCst fence came after the change.
+    /// [`wake`](Self::wake) for a caller whose own SeqCst fence came after the change.
     #[inline]
     pub(crate) fn wake_behind_fence(&self, at_most: usize) -> usize {
         let waiting = self.waiting();
@@ -232,7 +233,8 @@ impl WaitList {
         let mut in_queue = waiters - in_front;
         if in_front > 0 {
             (0..in_front).for_each(|_| self.notify_one(self.notify(true)));
-            // ORDERING: SeqCst fence, against the one in `uncount`. Of those who left meanwhile none may have had a wake.
+            // ORDERING: SeqCst fence, against the one in `uncount`. Those in front who left meanwhile may have had no
+            // wake: as many of the queue get one.
             fence(Ordering::SeqCst);
             in_queue += in_front.saturating_sub(self.in_front.load(Ordering::Relaxed));
         }

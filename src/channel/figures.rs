@@ -46,8 +46,8 @@ impl Core {
         stats
     }
 
-    /// The same, where no message counts as accepted that may turn out shorter than it is counted, or none: a count that
-    /// was told of cannot be taken back. At rest there is no difference.
+    /// Figures for reports, which cannot take back what they told: messages that may still turn out shorter than they are
+    /// counted, or none, do not count as accepted yet. At rest the same as `stats`.
     pub(crate) fn settled_stats(&self) -> Stats {
         let mut stats = self.counts();
         let unsettled = self.count_queue(&mut stats, |number, state| self.is_settled(number, state));

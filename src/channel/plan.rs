@@ -7,10 +7,10 @@
 //! └───────┴──────────┴────────────┴──────────┴─────────┘
 //! ```
 //!
-//! The limits hold for the segment whose sequence (low 11 bits) they bear. The first message of the next one sets those that
-//! the strategy named for a segment without messages; until then any message asks anew. Whoever
-//! sets them exchanges them for what they were before it asked, and *swaps* counts how often the strategy was swapped, so
-//! that what an old strategy said does not take the place of what a newer one says.
+//! The limits hold for the segment whose sequence (low 11 bits) they bear. The first message of the next one sets
+//! those that the strategy named for a segment without messages; until then any message asks anew. Whoever sets them
+//! exchanges them for what they were before it asked, and *swaps* counts how often the strategy was swapped, so that
+//! what an old strategy said does not take the place of what a newer one says.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -104,8 +104,8 @@ impl Plan {
         Arc::clone(&self.strategy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the strategy wants to be asked. It is at each message that is `attached`, if it wants to be at a number of
-    /// bytes, be it more than a segment has room for: such a message takes less room than it has bytes.
+    /// Whether the strategy wants to be asked. A strategy that counts bytes is asked at each `attached` message,
+    /// which takes less room than it has bytes: there may be more of those than a segment has room for.
     #[inline(always)]
     pub(super) fn is_due(&self, fill: Fill, attached: bool) -> bool {
         // Once, as they may change between two looks.
@@ -129,8 +129,8 @@ impl Plan {
         self.limits.load(Ordering::Acquire)
     }
 
-    /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before the active segment
-    /// was looked at. False if they have changed meanwhile, maybe by somebody who has seen less of it.
+    /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before the active
+    /// segment was looked at. False if they have changed meanwhile, maybe by somebody who has seen less of it.
     pub(super) fn ask_limits(&self, seen: u64, sequence: u64, base: Base, active: &ActiveSegment) -> bool {
         let limits = pack(self.capacity, base, ask(&self.strategies, &*self.strategy(), active));
         self.exchange(seen, sequence, limits)

@@ -1,4 +1,5 @@
-//! Room for what is to be written: a slot in the active segment or in the next one, and memory for what travels by reference.
+//! Room for what is to be written: a slot in the active segment or in the next one, and memory for what travels by
+//! reference.
 
 use bytes::Bytes;
 

@@ -54,8 +54,8 @@ impl Drop for Underway<'_> {
 impl Core {
     /// Seals the place at `sequence` if it is open and not empty.
     ///
-    /// Empty it is as long as it holds nothing but what a receiver cut off; then only a segment that is full, or the
-    /// last one, is sealed, and that is not a switch.
+    /// A segment that holds nothing but what a receiver has cut off counts as empty: it is sealed only if it is full, or
+    /// the last one, and that is not a switch.
     fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
         let empty_too = matches!(cause, SwitchCause::Full | SwitchCause::Close);
         let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
@@ -97,12 +97,12 @@ impl Core {
         self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A whole switch.
+    /// Seals the active segment, for that cause, and wakes receivers.
     pub(super) fn switch_place(&self, sequence: u64, cause: SwitchCause) {
         drop(self.begin_switch(sequence, cause));
     }
 
-    /// The same by somebody in a turn, who has nobody to wake; returns what is to be told of after it.
+    /// A switch by somebody in a turn at the head, where nobody is to be woken; returns what is to be told of after it.
     pub(crate) fn switch_in_turn(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
         let decided = self.clock.nanos();
         let switched = self.seal(sequence, cause)?.switched?;
@@ -110,7 +110,7 @@ impl Core {
         Some(switched)
     }
 
-    /// The same for a writer that is to write on: the switch takes until it drops what is returned.
+    /// A switch by a writer that is to write on: the switch takes until it drops what is returned.
     pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<Underway<'_>> {
         let decided = self.clock.nanos();
         let sealed = self.seal(sequence, cause)?;
@@ -230,8 +230,9 @@ impl Core {
             // ORDERING: Relaxed: a figure.
             self.switching.skipped.fetch_add(1, Ordering::Relaxed);
         }
-        // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that. It may
-        // also be raised though the switch was made after all: then nobody has read since, and whoever does lowers it.
+        // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that.
+        // It may also be raised though the switch was made after all: then nobody has read since, and whoever does
+        // lowers it.
         if self.switching.deferred.load(Ordering::Relaxed) {
             return None;
         }

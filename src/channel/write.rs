@@ -62,7 +62,7 @@ impl Core {
         (payload.is_owned() && len >= BY_REFERENCE_FROM) || len > self.capacity.bytes
     }
 
-    /// The same for one that travels by reference.
+    /// `write_quickly` for a payload that travels by reference.
     fn attach_quickly<P: Payload>(&self, payload: &mut P) -> bool {
         let len = payload.as_slice().len();
         if self.is_after_others(Standing::Newcomer) || !self.pool.reserve_referenced(len) {
@@ -183,8 +183,8 @@ impl Core {
         Ok(())
     }
 
-    /// The same if the active segment has room, and there is no more to do than that; false, and `write` is still there,
-    /// otherwise.
+    /// `try_write_with` where the active segment has room, and there is no more to do than that; otherwise false, and
+    /// `write` is still there.
     #[inline(always)]
     pub(crate) fn write_in_place_quickly<F>(&self, max_len: usize, write: &mut Option<F>) -> bool
     where
@@ -207,8 +207,8 @@ impl Core {
 
     /// Before a reservation that may come to less than what is reserved.
     fn note_in_place(&self) {
-        // ORDERING: Relaxed with a Release fence before the reservation: `count_queue` sees that by the Acquire of the word's
-        // `load`, and this too.
+        // ORDERING: Relaxed with a Release fence before the reservation: `count_queue` sees that by the Acquire of
+        // the word's `load`, and this too.
         if !self.in_place.load(Ordering::Relaxed) {
             self.in_place.store(true, Ordering::Relaxed);
         }

@@ -1,4 +1,5 @@
-//! Looks for what an operator should be warned of, from the time somebody says that there may be something until nothing is left.
+//! Looks for what an operator should be warned of, from the time somebody says that there may be something until
+//! nothing is left.
 
 use std::time::Duration;
 

@@ -5,8 +5,8 @@ use crate::channel::{Core, SwitchCause};
 use crate::segment::state::Kind;
 
 impl Head {
-    /// Drops what is unread of the oldest sealed segment, what was read being left; false, and nothing is dropped, if that
-    /// would make no room.
+    /// Drops what is unread of the oldest sealed segment, what was read being left; false, and nothing is dropped, if
+    /// that would make no room.
     ///
     /// The active segment comes last, and only `for_reference`: it has memory to give where payloads that travel by
     /// reference are in it.

@@ -118,8 +118,8 @@ impl fmt::Debug for PrometheusRecorder {
     }
 }
 
-/// One registry as a part of another, which it bears a description of its own for: the exporter has none, so that a registry
-/// takes only one of those.
+/// One registry as a part of another, which it bears a description of its own for: the exporter has none, so that a
+/// registry takes only one of those.
 struct Inner {
     registry: Registry,
     desc: Desc,

@@ -13,8 +13,8 @@ use crate::sync::Ordering;
 pub(crate) enum Content<'a> {
     /// Bytes in the segment.
     Inline(&'a [u8]),
-    /// A payload that travels by reference. Not to be cloned where it lies, which may write to it: there are slices of the
-    /// segment around it, see [`Run`].
+    /// A payload that travels by reference. Not to be cloned where it lies, which may write to it: there are slices
+    /// of the segment around it, see [`Run`].
     Attached(&'a [u8]),
     /// Padding left by a writer that gave up.
     Abandoned,

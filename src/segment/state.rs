@@ -94,7 +94,7 @@ impl State {
         self.0 & AWAITS != 0
     }
 
-    /// Whether there are no messages but such as a receiver has cut off, all of which set `awaits`.
+    /// Whether a receiver has cut off all messages there are: a cut sets `awaits`, and the next message takes it off.
     #[inline]
     pub(crate) fn is_cut(self) -> bool {
         self.messages() == 0 || self.is_awaited()
@@ -105,7 +105,7 @@ impl State {
         ((self.0 >> MESSAGES_SHIFT) & MESSAGES_MASK) as usize
     }
 
-    /// The same of a word of any kind: none where there is no segment.
+    /// Messages reserved so far, of a word of any kind: none where there is no segment.
     pub(crate) fn messages_written(self) -> usize {
         if matches!(self.kind(), Kind::Open | Kind::Sealed) { self.messages() } else { 0 }
     }
@@ -128,7 +128,7 @@ impl State {
         (number as u64 != NO_SEGMENT).then_some(number)
     }
 
-    /// The same where there is one.
+    /// The number of its segment, where there is one.
     #[inline]
     pub(super) fn segment_number(self) -> usize {
         ((self.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize
@@ -144,7 +144,7 @@ impl State {
         Self((self.0 & !AWAITS) + (1 << MESSAGES_SHIFT) + len as u64)
     }
 
-    /// The same for `messages` of `len` bytes together.
+    /// With `messages` more, of `len` bytes together.
     pub(super) fn reserved_run(self, messages: usize, len: usize) -> Self {
         Self((self.0 & !AWAITS) + ((messages as u64) << MESSAGES_SHIFT) + len as u64)
     }
@@ -195,8 +195,8 @@ impl Word {
     /// What the word says, with everything its last writer did before visible.
     #[inline]
     pub(crate) fn load(&self) -> State {
-        // ORDERING: Acquire pairs with the Release of `open`, `seal`, `close` and `retire`: whoever sees the new kind also
-        // sees the segment prepared, or where `active` is by now.
+        // ORDERING: Acquire pairs with the Release of `open`, `seal`, `close` and `retire`: whoever sees the new kind
+        // also sees the segment prepared, or where `active` is by now.
         State(self.0.load(Ordering::Acquire))
     }
 
@@ -266,8 +266,9 @@ impl Word {
     /// What is there now, for a receiver to take: the writer of the next message is told that it is the first
     /// after the cut. To be called by the receiver at the head alone; returns Open or Sealed.
     pub(crate) fn cut(&self) -> State {
-        // ORDERING: Release lets the next writer see what was done for the cut. Acquire is for the caller that finds the
-        // place sealed and moves `active` on, as for `touch`. There the mark tells nobody anything, and `retire` takes it off.
+        // ORDERING: Release lets the next writer see what was done for the cut. Acquire is for the caller that finds
+        // the place sealed and moves `active` on, as for `touch`. There the mark tells nobody anything, and `retire`
+        // takes it off.
         State(self.0.fetch_or(AWAITS, Ordering::AcqRel))
     }
 
@@ -301,9 +302,9 @@ impl Word {
 
     /// Sealed and read → Ready for the `sequence` one lap later.
     pub(crate) fn retire(&self, sequence: u64) {
-        // ORDERING: Release pairs with the Acquire in `load`: a writer that comes late, and finds the place ready for another
-        // lap, also sees that `active` has moved on, and does not look for it again and again. A plain store: nobody changes
-        // a sealed word but the reader at the head.
+        // ORDERING: Release pairs with the Acquire in `load`: a writer that comes late, and finds the place ready for
+        // another lap, also sees that `active` has moved on, and does not look for it again and again. A plain store:
+        // nobody changes a sealed word but the reader at the head.
         self.0.store(State::ready(sequence).0, Ordering::Release);
     }
 
@@ -313,8 +314,8 @@ impl Word {
         let mut seen = State(self.0.load(Ordering::Relaxed));
         loop {
             let next = step(seen)?;
-            // ORDERING: AcqRel, as each transition both follows what it saw, such as the opening or a `touch`, and publishes
-            // what was prepared for it, such as the segment on open.
+            // ORDERING: AcqRel, as each transition both follows what it saw, such as the opening or a `touch`, and
+            // publishes what was prepared for it, such as the segment on open.
             match self.0.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Some(next),
                 Err(now) => seen = State(now),

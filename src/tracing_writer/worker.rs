@@ -12,8 +12,8 @@ use crate::batch::Batch;
 use crate::blocking;
 use crate::receiver::Receiver;
 
-/// Having written, the thread lets events gather for so long before it takes the next: waking it costs whoever logs several
-/// times what logging does.
+/// Having written, the thread lets events gather for so long before it takes the next: waking it costs whoever logs
+/// several times what logging does.
 const GATHER: Duration = Duration::from_millis(1);
 /// In a smaller channel there is no room for what may come meanwhile.
 const GATHER_FROM_BYTES: usize = 1 << 20;
