@@ -26,7 +26,9 @@ pub(crate) use self::claim::{Claim, Content};
 pub(crate) use self::slot::{Slot, SlotRun};
 
 use self::state::Capacity;
-use crate::sync::{AccessLog, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words};
+use crate::sync::{
+    AccessLog, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words,
+};
 
 /// What a payload that travels by reference takes of a segment: the `Bytes`, wherever it comes to be aligned.
 pub(crate) const ATTACHED_BYTES: usize = size_of::<Bytes>() + align_of::<Bytes>() - 1;
@@ -74,27 +76,31 @@ impl Entry {
 struct Block {
     index: Box<[AtomicU64]>,
     payload: NonNull<u8>,
-    layout: Layout,
+    payload_bytes: usize,
     log: AccessLog,
 }
 
 impl Block {
     fn new(capacity: Capacity) -> Self {
-        let layout = Layout::from_size_align(capacity.bytes, 64).expect("a segment fits the address space");
+        let layout = Self::layout(capacity.bytes);
         // SAFETY: a capacity of zero bytes is refused when the channel is built, so the layout is not empty.
         let payload = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
         Self {
             index: zeroed_words(capacity.messages),
             payload,
-            layout,
+            payload_bytes: capacity.bytes,
             log: AccessLog::for_messages(capacity.messages),
         }
+    }
+
+    fn layout(payload_bytes: usize) -> Layout {
+        Layout::from_size_align(payload_bytes, 64).expect("a segment fits the address space")
     }
 
     /// The address of `len` payload bytes at `offset`.
     #[inline]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(offset + len <= self.layout.size(), "payload outside of its segment");
+        assert!(offset + len <= self.payload_bytes, "payload outside of its segment");
         // SAFETY: just checked to lie inside the allocation.
         unsafe { self.payload.as_ptr().add(offset) }
     }
@@ -117,7 +123,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this very layout, and owned by this block alone.
-        unsafe { dealloc(self.payload.as_ptr(), self.layout) }
+        unsafe { dealloc(self.payload.as_ptr(), Self::layout(self.payload_bytes)) }
     }
 }
 
@@ -133,9 +139,9 @@ pub(crate) struct Segment {
     /// Whether there are attached messages, or shortened ones; set by writers before they commit, read by claims.
     uneven: AtomicBool,
     /// Abandoned messages; written by writers before they commit, read by claims and for figures.
-    abandoned: AtomicUsize,
+    abandoned: AtomicU32,
     /// How many entries were used; written by the reader that retires the segment, read by the next owner.
-    used: AtomicUsize,
+    used: AtomicU32,
     /// When it was opened, in nanoseconds of the channel's clock; written by whoever opens it, before that.
     opened_at: AtomicU64,
     /// When it was sealed, or cut last, in nanoseconds of the channel's clock; 0 before that is known.
@@ -162,8 +168,8 @@ impl Segment {
             references: AtomicUsize::new(0),
             extra_bytes: AtomicU64::new(0),
             uneven: AtomicBool::new(false),
-            used: AtomicUsize::new(0),
-            abandoned: AtomicUsize::new(0),
+            used: AtomicU32::new(0),
+            abandoned: AtomicU32::new(0),
             opened_at: AtomicU64::new(0),
             sealed_at: AtomicU64::new(0),
         }
@@ -328,7 +334,7 @@ impl Segment {
     /// How many of its messages were abandoned.
     pub(crate) fn abandoned(&self) -> usize {
         // ORDERING: Relaxed: exact for what a claim has seen committed, as it is counted before that commit.
-        self.abandoned.load(Ordering::Relaxed)
+        self.abandoned.load(Ordering::Relaxed) as usize
     }
 
     /// Whether all of its first `messages` are committed, for somebody who keeps it from being retired.
@@ -349,7 +355,7 @@ impl Segment {
     /// How many entries have to be cleared before the segment is used again.
     pub(crate) fn set_used(&self, messages: usize) {
         // ORDERING: Relaxed: the reference that is given up afterwards releases it to the next owner.
-        self.used.store(messages, Ordering::Relaxed);
+        self.used.store(messages as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn set_opened_at(&self, nanos: u64) {
@@ -418,7 +424,7 @@ impl Exclusive<'_> {
         self.segment.uneven.store(false, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
-        self.segment.used.swap(0, Ordering::Relaxed)
+        self.segment.used.swap(0, Ordering::Relaxed) as usize
     }
 
     /// Gives it back with the channel's one reference, ready to be activated.

@@ -241,7 +241,8 @@ struct Duties {
     window: Window,
     patience: Patience,
     trimmer: Trimmer,
-    trouble: Trouble,
+    /// Made by the first trouble: most channels have none.
+    trouble: Option<Box<Trouble>>,
 }
 
 impl Duties {
@@ -252,7 +253,7 @@ impl Duties {
         let waiters = watch(&alarm.waiters, || self.patience.look(&core, &alarm.resigned));
         let memory = watch(&alarm.memory, || self.trimmer.look(&core));
         // Not for nothing: its look is not as cheap as the others.
-        let look = || watch(&alarm.trouble, || self.trouble.look(&core));
+        let look = || watch(&alarm.trouble, || self.trouble.get_or_insert_default().look(&core));
         let trouble = alarm.trouble.is_raised().then(look).flatten();
         Some([unread, waiters, memory, trouble].into_iter().flatten().min())
     }

@@ -23,7 +23,8 @@ pub(crate) const BATCH: usize = 64;
 
 /// Tasks waiting for one kind of event, first come first served.
 pub(crate) struct WaitList {
-    queue: Arc<Notify>,
+    /// Made by the first to wait: for most things nobody ever does.
+    queue: OnceLock<Arc<Notify>>,
     /// Those who were woken and tried in vain.
     front: OnceLock<Arc<Notify>>,
     /// How many wait in either. Written by waiters, read by wakers.
@@ -63,7 +64,7 @@ impl Drop for Enlisted<'_> {
 impl WaitList {
     pub(crate) fn new() -> Self {
         Self {
-            queue: Arc::new(Notify::new()),
+            queue: OnceLock::new(),
             front: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             in_front: AtomicUsize::new(0),
@@ -72,7 +73,8 @@ impl WaitList {
     }
 
     fn notify(&self, in_front: bool) -> &Arc<Notify> {
-        if in_front { self.front.get_or_init(|| Arc::new(Notify::new())) } else { &self.queue }
+        let list = if in_front { &self.front } else { &self.queue };
+        list.get_or_init(|| Arc::new(Notify::new()))
     }
 
     /// How many wakers of waiters have panicked.
@@ -121,7 +123,7 @@ impl WaitList {
     fn pass_to_queue(&self) {
         let mut spot = pin!(Spot::new(self.notify(true).notified(), true));
         if spot.as_mut().notified().enable() {
-            self.notify_one(&self.queue);
+            self.notify_one(self.notify(false));
         }
     }
 
@@ -238,7 +240,7 @@ impl WaitList {
             fence(Ordering::SeqCst);
             in_queue += in_front.saturating_sub(self.in_front.load(Ordering::Relaxed));
         }
-        (0..in_queue).for_each(|_| self.notify_one(&self.queue));
+        (0..in_queue).for_each(|_| self.notify_one(self.notify(false)));
     }
 
     fn notify_one(&self, notify: &Notify) {

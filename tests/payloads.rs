@@ -1,4 +1,5 @@
 //! Every kind of payload: what arrives, and whether it was copied.
+#![allow(clippy::needless_borrows_for_generic_args, reason = "references are what is passed here")]
 
 mod common;
 
