@@ -15,11 +15,7 @@ const MEDIUM: usize = 40_000;
 const LARGE: usize = 100_000;
 
 fn channel() -> (Sender, Receiver) {
-    turbostream::builder()
-        .segment_bytes(SEGMENT_BYTES)
-        .read_mode(ReadMode::ZeroCopy)
-        .build()
-        .expect("valid")
+    turbostream::builder().segment_bytes(SEGMENT_BYTES).read_mode(ReadMode::ZeroCopy).build().expect("valid")
 }
 
 /// Printable, so that there is a string of it too.
@@ -65,10 +61,9 @@ fn every_kind_arrives_and_what_is_owned_and_long_is_not_copied() {
             pass("a slice that may be owned", true, Cow::<[u8]>::Owned(string.clone().into_bytes()), len);
             pass("a string slice that may be owned", true, Cow::<str>::Owned(string.clone()), len);
             pass("a buffer", true, BytesMut::from(bytes.as_ref()), len);
-            for received in [
-                pass("a reference to bytes", true, &bytes, len),
-                pass("bytes", true, bytes.clone(), len),
-            ] {
+            for received in
+                [pass("a reference to bytes", true, &bytes, len), pass("bytes", true, bytes.clone(), len)]
+            {
                 assert!(len < MEDIUM || received.as_ptr() == bytes.as_ptr(), "not copied");
             }
         }

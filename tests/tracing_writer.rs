@@ -258,7 +258,10 @@ fn an_output_that_says_too_much_ends_nothing() {
         }
         let report = guard.shutdown().await;
         assert_eq!(counts(&report), [0, 0, 100]);
-        assert_eq!(report.error.map(|error| error.to_string()).as_deref(), Some("the writer took more than there was"));
+        assert_eq!(
+            report.error.map(|error| error.to_string()).as_deref(),
+            Some("the writer took more than there was")
+        );
     });
 }
 
