@@ -125,6 +125,11 @@ faults *args:
 mutants *args:
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env RUSTC_BOOTSTRAP=1" cargo mutants --output target {{args}}
 
+# The same for all files, in one build with a switch for each change: `just mutants-all build`, `just mutants-all run`,
+# `just mutants-all report`. Needs Python 3.11 too. Some minutes to build, half an hour for most, hours for all.
+mutants-all *args:
+    faults/mutants.py {{args}}
+
 # The test suite under AddressSanitizer, leaks included. 4 minutes first, then 2. No backtraces, as the tests panic
 # hundreds of times on purpose.
 asan *args:

@@ -19,6 +19,8 @@ mod lifecycle;
 mod memory;
 #[path = "../tests/overflow.rs"]
 mod overflow;
+#[path = "../tests/payloads.rs"]
+mod payloads;
 #[path = "../tests/reading.rs"]
 mod reading;
 #[path = "../tests/recorder.rs"]

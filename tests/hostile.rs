@@ -288,6 +288,42 @@ async fn works_as_before(tx: Sender, rx: Receiver) -> (Sender, Receiver) {
     (tx, rx)
 }
 
+/// Of wakers, callbacks and strategies.
+#[test]
+fn panics_of_all_kinds_are_counted_together() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("of a waker");
+        }
+    }
+    impl SwitchStrategy for Panics {
+        fn should_switch(&self, _: &ActiveSegment) -> bool {
+            panic!("of a strategy");
+        }
+    }
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let waker = Waker::from(Arc::new(Panics));
+        assert!(rx.poll_recv(&mut Context::from_waker(&waker)).is_pending());
+        tx.try_send("wakes").expect("room");
+        assert_eq!(rx.try_recv().expect("it is there"), "wakes");
+        let callback = rx.on_message(|_| panic!("of a callback"));
+        for _ in 0..2 {
+            tx.try_send("calls").expect("room");
+            settle().await;
+        }
+        let rx = callback.unregister().await;
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.panics, stats.callback_panics), (3, 2));
+        tx.set_strategy(Panics);
+        tx.try_send("asks").expect("room");
+        advance(ms(100)).await;
+        assert!(tx.monitor().stats().panics > 3);
+        drop(rx);
+    });
+}
+
 #[test]
 fn callbacks_that_panic_or_come_back_in() {
     for hook in [panics, everything] {
