@@ -2,17 +2,21 @@
 """Puts the faults of `table.toml` into a copy of the crate, one at a time, and tells which suite notices.
 
     faults/inject.py                     all of them: hours; goes on where it was stopped
-    faults/inject.py --only 'run' wake   those whose name or kind contains one of these words
+    faults/inject.py --only 'run' wake   those whose name contains one of these words
+    faults/inject.py --kind wake trap    those of one of these kinds
     faults/inject.py --part 1/2 --work a every second one, to have two going beside each other
     faults/inject.py --orderings         those of that kind against the models that they name, all in one build: minutes
     faults/inject.py --check             only whether each still finds the text that it replaces
     faults/inject.py --report            what is known by now, as a table
 
-Each fault names the suite that is tried `first`, as it is likely to notice. Results are lines of `target/faults.tsv`. A fault counts as caught by the first suite of which a test fails,
-or that does not end in time: a lost wakeup hangs.
+Each fault names the suite that is tried `first`, as it is likely to notice. Results are lines of `target/faults.tsv`, with the
+code that they are of: once `src` has changed, all are tried anew. A fault counts as caught by the first suite of which a test
+fails, or that does not end in time: a lost wakeup hangs. A run during which everything stood still is done again.
 """
 
 import argparse
+import functools
+import hashlib
 import os
 import pathlib
 import re
@@ -79,9 +83,17 @@ def check():
     return not bad
 
 
+@functools.cache
+def code():
+    """Which code a result is of."""
+    files = sorted((ROOT / "src").rglob("*.rs"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 def known():
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return {line.split("\t")[0]: line.split("\t")[1:] for line in lines}
+    results = [line.split("\t") for line in lines]
+    return {name: result for name, *result, of in results if of == code()}
 
 
 def command_of(suite):
@@ -163,26 +175,53 @@ class Work:
         if built.returncode != 0:
             print(built.stdout[-3000:], file=sys.stderr)
             raise DoesNotCompile
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, **args)
-        stop = threading.Timer(limit, lambda: os.killpg(process.pid, signal.SIGKILL))
-        stop.start()
-        began, caught = time.monotonic(), None
-        for line in process.stdout:
-            if failed := FAILED.match(line):
-                caught = failed[1]
-                # The state machine would make its case small first.
-                break
-        if caught or time.monotonic() - began >= limit:
-            stop.cancel()
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
-            return caught or "(does not end)"
-        code = process.wait()
-        stop.cancel()
-        return None if code == 0 else f"(ends with {code})"
+        while True:
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, **args)
+            watch = Watch(process, limit)
+            # The state machine would make its case small first, so not a line is read behind what failed.
+            caught = next((failed[1] for failed in map(FAILED.match, process.stdout) if failed), None)
+            code = None if caught else process.wait()
+            watch.end()
+            if watch.stood_still:
+                print("everything stood still meanwhile: once more", file=sys.stderr)
+            elif caught or watch.ran_out:
+                return caught or "(does not end)"
+            else:
+                return f"(ends with {code})" if code else None
+
+
+class Watch:
+    """Ends a process and its children: after `seconds`, or when it is told."""
+
+    def __init__(self, process, seconds):
+        self.process, self.seconds = process, seconds
+        self.ran_out = self.stood_still = False
+        self.told = threading.Event()
+        self.thread = threading.Thread(target=self.wait)
+        self.thread.start()
+
+    def wait(self):
+        for _ in range(self.seconds):
+            began = time.monotonic()
+            told = self.told.wait(1)
+            self.stood_still |= time.monotonic() - began > 5
+            if told:
+                return
+        self.ran_out = True
+        self.kill()
+
+    def end(self):
+        self.told.set()
+        self.thread.join()
+        self.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def try_suites(work, fault, suites):
@@ -193,22 +232,30 @@ def try_suites(work, fault, suites):
     return "survived", ""
 
 
-def try_orderings():
+def is_to_try(fault, options):
+    before = known().get(fault["name"])
+    if options.survivors:
+        return before is not None and before[0] == "survived"
+    return before is None or options.again
+
+
+def try_orderings(options):
     """Each against the models that it names, after those were passed without any."""
     orderings = [fault for fault in faults() if fault["kind"] == "ordering"]
-    work = Work(ROOT / "target" / "faults")
+    work = Work(ROOT / "target" / options.work)
     work.inject_switches(orderings)
-    for suite in sorted({fault["first"] for fault in orderings}):
+    to_try = [fault for fault in orderings if is_to_try(fault, options)]
+    for suite in sorted({fault["first"] for fault in to_try}):
         if failed := work.run(suite):
             sys.exit(f"fails without a fault: {failed}")
-    for fault in orderings:
+    for fault in to_try:
         os.environ["FAULT"] = fault["name"]
         began, caught = time.monotonic(), work.run(fault["first"])
         note(fault, ("first", caught) if caught else ("survived", ""), began)
 
 
 def note(fault, result, began):
-    line = "\t".join([fault["name"], *result, f"{time.monotonic() - began:.0f} s"])
+    line = "\t".join([fault["name"], *result, f"{time.monotonic() - began:.0f} s", code()])
     print(line, flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as results:
@@ -240,6 +287,7 @@ def suite_of(noticed_by):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument("--kind", nargs="+", default=list(dict.fromkeys(fault["kind"] for fault in faults())))
     parser.add_argument("--part", default="1/1")
     parser.add_argument("--work", default="faults", help="name of the directory in target/, one for each that runs")
     parser.add_argument("--check", action="store_true")
@@ -252,16 +300,14 @@ def main():
     if options.check:
         sys.exit(not check())
     if options.orderings:
-        return try_orderings()
+        return try_orderings(options)
     if options.report:
         sys.exit(not report())
     part, parts = map(int, options.part.split("/"))
     work = Work(ROOT / "target" / options.work)
-    wanted = [f for f in faults() if any(w in f["name"] or w in f["kind"] for w in options.only)]
+    wanted = [f for f in faults() if f["kind"] in options.kind and any(word in f["name"] for word in options.only)]
     for fault in wanted[part - 1 :: parts]:
-        before = known().get(fault["name"])
-        survived = before is not None and before[0] == "survived"
-        if options.survivors and not survived or not options.survivors and before and not options.again:
+        if not is_to_try(fault, options):
             continue
         undo, began = work.inject(fault), time.monotonic()
         try:

@@ -27,13 +27,9 @@ mod imp {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-    #[cfg(not(turbostream_tsan))]
     pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
     pub(crate) use tokio::sync::Notify;
     pub(crate) use tokio::sync::futures::OwnedNotified;
-
-    #[cfg(turbostream_tsan)]
-    pub(crate) use super::locks::*;
 
     pub(crate) fn notified_owned(notify: &Arc<Notify>) -> OwnedNotified {
         Arc::clone(notify).notified_owned()
@@ -69,11 +65,6 @@ mod imp;
 #[cfg(not(turbostream_loom))]
 #[path = "sync_cell.rs"]
 mod cell;
-
-/// ThreadSanitizer does not see into the locks of std.
-#[cfg(turbostream_tsan)]
-#[path = "sync_tsan.rs"]
-mod locks;
 
 /// Neither checker sees into tokio's `Notify`.
 #[cfg(any(turbostream_loom, turbostream_shuttle))]

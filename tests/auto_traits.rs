@@ -1,6 +1,6 @@
 //! What each public type and each future is to whoever moves it to another thread, shares it, or catches a panic around
 //! it. All of it is part of the API, though nobody wrote it down there: a field that is added can take it away.
-#![cfg(not(any(turbostream_loom, turbostream_tsan)))]
+#![cfg(not(turbostream_loom))]
 
 mod common;
 

@@ -170,8 +170,10 @@ fn figures_arrive_by_otlp_as_they_are() {
     });
 }
 
-/// Exports what there is; the exporter blocks its caller until the collector has answered.
+/// Exports what there is; the exporter blocks its caller until the collector has answered. By itself it waits for 5 s, which
+/// a busy machine may need.
 async fn flush(provider: SdkMeterProvider) {
-    let flushed = tokio::task::spawn_blocking(move || provider.shutdown());
+    let flushed =
+        tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_secs(20)));
     flushed.await.expect("no panic").expect("exported");
 }
