@@ -128,7 +128,7 @@ fn lend_ttl_ends_the_lending_of_middle_lengths_only() {
 fn the_default_lend_ttl_is_five_seconds() {
     paused(async {
         let (mut tx, rx) = safe().build().expect("valid");
-        for (age, expected) in [(ms(4900), SEGMENT), (ms(5100), 0)] {
+        for (age, expected) in [(Duration::from_nanos(4_999_999_999), SEGMENT), (Duration::from_secs(5), 0)] {
             tx.send(&message(0, 0, 2 * KIB)[..]).await.expect("open");
             SinkExt::flush(&mut tx).await.expect("open");
             advance(age).await;
