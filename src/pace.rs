@@ -52,7 +52,7 @@ impl Pace {
         let before = self.0.load(Ordering::Relaxed);
         let after = before.wrapping_add(messages as u32);
         self.0.store(after, Ordering::Relaxed);
-        if before / MESSAGES_PER_UNIT != after / MESSAGES_PER_UNIT {
+        if before.div_ceil(MESSAGES_PER_UNIT) != after.div_ceil(MESSAGES_PER_UNIT) {
             coop::consume_budget().await;
         }
     }

@@ -1,13 +1,11 @@
 //! Time, in one Tokio task per channel that sleeps unless there is something to watch.
 //!
-//! The task is spawned once a channel has messages and its writer's worker has nothing else to do; it ends with the
-//! channel. It is armed while unread messages lie in the active segment and nobody waits for them, while somebody may be
-//! passed over, and while there is memory to give back: pooled segments, pages, and a segment all of which was read;
+//! The task is spawned when it is first needed and ends with the channel. It is armed while unread messages
+//! lie in the active segment and nobody waits for them, while somebody may be passed over, and while there is memory to give
+//! back: pooled segments, pages, and a segment all of which was read;
 //! otherwise it waits for its alarm, so that an idle channel makes no wakeups.
 
-use std::pin::pin;
-use std::sync::{Arc as StdArc, Weak};
-use std::task::{Context, Wake, Waker};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -99,8 +97,8 @@ impl Alarm {
     }
 
     pub(crate) fn waiters(&self) {
-        // ORDERING: Relaxed behind the fence that comes after the change, against the one in `WaitList::wake`: either
-        // this one sees the task resigned, or the task that resigns, and wakes all then, sees the change.
+        // ORDERING: Relaxed behind the fence that comes after the change, against the one in `WaitList::wake`: either this
+        // one sees the task resigned, or the task that resigns, and wakes all then, sees the change.
         let resigned = self.resigned.load(Ordering::Relaxed) && self.resigned.swap(false, Ordering::Relaxed);
         if self.waiters.raise() || resigned {
             self.notify();
@@ -152,15 +150,14 @@ impl Timer {
         let _ = self.core.set(Arc::downgrade(core));
     }
 
-    /// Makes sure that the task is there, as soon as the caller's runtime has nothing else to do.
+    /// Makes sure that the task is there.
     pub(crate) fn start(&self) {
         // ORDERING: Relaxed: the exchange alone decides who spawns.
         if self.spawned.load(Ordering::Relaxed) || self.spawned.swap(true, Ordering::Relaxed) {
             return;
         }
         if let (Some(runtime), Some(core)) = (&self.runtime, self.core.get()) {
-            let (core, alarm, alive) = (core.clone(), Arc::clone(&self.alarm), self.tasks.enter());
-            spawn_later(Spawn { runtime: runtime.clone(), parts: Some((core, alarm, alive)) });
+            runtime.spawn(run(core.clone(), Arc::clone(&self.alarm), self.tasks.enter()));
         }
     }
 
@@ -191,35 +188,6 @@ impl Timer {
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         self.runtime.as_ref()
     }
-}
-
-/// Spawns the task when it is dropped, unless the channel is gone by then.
-struct Spawn {
-    runtime: Handle,
-    parts: Option<(Weak<Core>, Arc<Alarm>, Task)>,
-}
-
-impl Drop for Spawn {
-    fn drop(&mut self) {
-        let alive = |parts: &(Weak<Core>, _, _)| parts.0.strong_count() > 0;
-        if let Some((core, alarm, alive)) = self.parts.take().filter(alive) {
-            self.runtime.spawn(run(core, alarm, alive));
-        }
-    }
-}
-
-impl Wake for Spawn {
-    /// Whoever has a waker lets go of it sooner or later, woken or not.
-    fn wake(self: StdArc<Self>) {}
-    fn wake_by_ref(self: &StdArc<Self>) {}
-}
-
-/// A task that is spawned within another one takes the place of what its worker would run next, and wakes a second
-/// worker for that. Many a channel is gone, or has got its next message, by the time the worker looks for work: a
-/// waker that yields is what it keeps until then. Outside of a worker nobody keeps it.
-fn spawn_later(spawn: Spawn) {
-    let waker = Waker::from(StdArc::new(spawn));
-    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
 }
 
 async fn run(core: Weak<Core>, alarm: Arc<Alarm>, _alive: Task) {

@@ -111,6 +111,26 @@ fn a_task_busy_with_one_channel_after_another_lets_others_of_its_thread_run() {
     });
 }
 
+/// Also where they are sent by runs.
+#[test]
+fn a_task_that_fills_one_channel_after_another_by_runs_lets_others_run() {
+    current(async {
+        let busy = tokio::spawn(async {
+            for _ in 0..1000 {
+                let (tx, _rx) = turbostream::channel();
+                tx.send_many(["one of many"]).await.expect("open");
+            }
+        });
+        let mut turns = 0;
+        while !busy.is_finished() {
+            yield_now().await;
+            turns += 1;
+        }
+        busy.await.expect("the busy task");
+        assert!(turns > 5, "{turns} turns beside 1000 channels");
+    });
+}
+
 /// What a waker, a payload's drop or a strategy may do: anything, for no lock is held.
 struct Meddler {
     tx: Sender,

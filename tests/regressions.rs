@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{advance, current, current_runtime, ms, multi_runtime, paused, plain, poll_once, settle};
+use common::{advance, current, current_runtime, ms, paused, plain, poll_once, settle};
 use futures::{Sink, StreamExt};
 use tokio::runtime::Handle;
 use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, TimeWindow, builder};
@@ -151,45 +151,84 @@ fn the_timer_task_ends_with_the_channel() {
     });
 }
 
-#[test]
-fn a_channel_that_is_gone_before_its_task_yields_has_not_spawned_another() {
-    for runtime in [current_runtime(false), multi_runtime()] {
-        plain(move || {
-            let metrics = runtime.handle().metrics();
-            let busy = runtime.spawn(async move {
-                let alone = metrics.num_alive_tasks();
-                for _ in 0..10 {
-                    let (tx, rx) = builder().build().expect("valid");
-                    tx.send("1").await.expect("open");
-                    rx.recv().await.expect("open");
-                    assert_eq!(metrics.num_alive_tasks(), alone);
-                }
-                let (tx, _rx) = builder().build().expect("valid");
-                tx.send("kept").await.expect("open");
-                while metrics.num_alive_tasks() == alone {
-                    tokio::task::yield_now().await;
-                }
-                assert_eq!(metrics.num_alive_tasks(), alone + 1, "the timer of the channel that is left");
-            });
-            runtime.block_on(busy).expect("the busy task");
-        });
+// The timer is there as soon as there is a message, whatever the thread that sent it does next.
+
+fn timed() -> Builder {
+    builder().on_demand(false).strategy(TimeWindow(ms(1)))
+}
+
+/// An executor's queue of ready tasks: whoever is woken sends its number.
+struct Ready(Sender);
+
+impl Wake for Ready {
+    fn wake(self: Arc<Self>) {
+        self.0.try_send("ready").expect("room");
     }
 }
 
 #[test]
-fn a_timer_is_spawned_though_the_runtime_that_was_to_do_so_later_is_gone() {
+fn a_waker_that_yielded_may_send_a_first_message() {
+    current(async {
+        let (tx, rx) = builder().build().expect("valid");
+        let waker = Waker::from(Arc::new(Ready(tx)));
+        assert!(pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert_eq!(rx.recv().await.as_deref(), Some(&b"ready"[..]));
+    });
+}
+
+#[test]
+fn a_paused_clock_that_is_advanced_past_the_window_shows_a_first_message() {
+    paused(async {
+        let (tx, rx) = timed().build().expect("valid");
+        tx.send("1").await.expect("open");
+        tokio::time::advance(ms(5)).await;
+        assert_eq!(rx.try_recv().as_deref(), Ok(&b"1"[..]));
+    });
+}
+
+/// The timer's runtime is idle, while the sender's worker is not.
+#[test]
+fn the_window_holds_on_the_timers_own_runtime_while_the_senders_worker_is_busy() {
     plain(|| {
-        let (runtime, brief) = (current_runtime(false), current_runtime(false));
-        let (tx, rx) = builder()
-            .on_demand(false)
-            .strategy(TimeWindow(ms(1)))
-            .runtime(runtime.handle().clone())
+        let timers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
             .build()
-            .expect("valid");
-        // Its worker has no time for anything else before it ends.
-        brief.block_on(async { tx.send("1").await.expect("open") });
-        drop(brief);
-        assert_eq!(runtime.block_on(rx.recv()).as_deref(), Some(&b"1"[..]));
+            .expect("a runtime");
+        let busy = current_runtime(false);
+        let (tx, rx) = timed().runtime(timers.handle().clone()).build().expect("valid");
+        let (seen, was_seen) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let got = rx.blocking_recv();
+            let _ = seen.send(());
+            got
+        });
+        let in_time = busy.block_on(async move {
+            tx.send("1").await.expect("open");
+            was_seen.recv_timeout(Duration::from_secs(10)).is_ok()
+        });
+        assert!(in_time, "nobody saw it while its sender's worker was busy");
+        reader.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_nested_executor_does_not_keep_the_timer_from_running() {
+    plain(|| {
+        let timers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let busy = current_runtime(false);
+        let (tx, rx) = timed().runtime(timers.handle().clone()).build().expect("valid");
+        busy.block_on(async move {
+            futures::executor::block_on(async {
+                tx.send("1").await.expect("open");
+                assert_eq!(rx.recv().await.as_deref(), Some(&b"1"[..]));
+            });
+        });
     });
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Content<'a> {
     Abandoned,
 }
 
-/// PayloadSize bytes, and those among them that travel by reference.
+/// Payload bytes, and those among them that travel by reference.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PayloadSize {
     pub(crate) bytes: usize,
