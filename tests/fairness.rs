@@ -52,6 +52,17 @@ fn every_ready_clone_is_served_multi() {
     multi(every_clone_is_served());
 }
 
+/// How often another task of this thread gets its turn until `busy` ends.
+async fn turns_beside(busy: tokio::task::JoinHandle<()>) -> usize {
+    let mut turns = 0;
+    while !busy.is_finished() {
+        yield_now().await;
+        turns += 1;
+    }
+    busy.await.expect("the busy task");
+    turns
+}
+
 /// A task that is always ready yields now and then, whichever way it reads or writes.
 #[test]
 fn busy_tasks_let_others_of_their_thread_run() {
@@ -69,12 +80,7 @@ fn busy_tasks_let_others_of_their_thread_run() {
                     }
                 }
             });
-            let mut turns = 0;
-            while !busy.is_finished() {
-                yield_now().await;
-                turns += 1;
-            }
-            busy.await.expect("the busy task");
+            let turns = turns_beside(busy).await;
             assert!(turns > 5, "way {way}: {turns} turns beside {MANY} messages");
         }
     });
@@ -100,12 +106,7 @@ fn a_task_busy_with_one_channel_after_another_lets_others_of_its_thread_run() {
                     assert_eq!(rx.recv().await.as_deref(), Some(&b"one of many"[..]));
                 }
             });
-            let mut turns = 0;
-            while !busy.is_finished() {
-                yield_now().await;
-                turns += 1;
-            }
-            busy.await.expect("the busy task");
+            let turns = turns_beside(busy).await;
             assert!(turns > 5, "{turns} turns beside 1000 channels");
         }
     });
@@ -121,12 +122,7 @@ fn a_task_that_fills_one_channel_after_another_by_runs_lets_others_run() {
                 tx.send_many(["one of many"]).await.expect("open");
             }
         });
-        let mut turns = 0;
-        while !busy.is_finished() {
-            yield_now().await;
-            turns += 1;
-        }
-        busy.await.expect("the busy task");
+        let turns = turns_beside(busy).await;
         assert!(turns > 5, "{turns} turns beside 1000 channels");
     });
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{advance, current, current_runtime, ms, paused, plain, poll_once, settle};
+use common::{advance, current, current_runtime, ms, multi_runtime, paused, plain, poll_once, settle};
 use futures::{Sink, StreamExt};
 use tokio::runtime::Handle;
 use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, TimeWindow, builder};
@@ -191,12 +191,7 @@ fn a_paused_clock_that_is_advanced_past_the_window_shows_a_first_message() {
 #[test]
 fn the_window_holds_on_the_timers_own_runtime_while_the_senders_worker_is_busy() {
     plain(|| {
-        let timers = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let busy = current_runtime(false);
+        let (timers, busy) = (multi_runtime(), current_runtime(false));
         let (tx, rx) = timed().runtime(timers.handle().clone()).build().expect("valid");
         let (seen, was_seen) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
@@ -216,12 +211,7 @@ fn the_window_holds_on_the_timers_own_runtime_while_the_senders_worker_is_busy()
 #[test]
 fn a_nested_executor_does_not_keep_the_timer_from_running() {
     plain(|| {
-        let timers = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let busy = current_runtime(false);
+        let (timers, busy) = (multi_runtime(), current_runtime(false));
         let (tx, rx) = timed().runtime(timers.handle().clone()).build().expect("valid");
         busy.block_on(async move {
             futures::executor::block_on(async {
