@@ -3,6 +3,7 @@
 mod drain;
 mod failures;
 mod figures;
+mod limits;
 mod overflow;
 mod plan;
 mod read;
@@ -20,6 +21,7 @@ pub(crate) use self::write::{BY_REFERENCE_FROM, RUN_MESSAGES};
 use self::failures::Failures;
 use self::overflow::DroppedNewest;
 use self::plan::Plan;
+use crate::alarm::Alarm;
 use crate::config::{Config, WhenFull};
 use crate::cut::LastCut;
 use crate::events::{Events, are_warnings_wanted};
@@ -34,7 +36,7 @@ use crate::segment::state::{Capacity, Kind};
 use crate::sender::Sender;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
 use crate::tasks::Tasks;
-use crate::timer::{Alarm, Clock, Timer};
+use crate::timer::{Clock, Timer};
 use crate::user_code::UserCode;
 use crate::wake::WaitList;
 

@@ -24,11 +24,14 @@ use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::page::Pages;
 use crate::pool::Lease;
 use crate::segment::state::{Kind, State};
-use crate::sync::{Arc, spin_limit, spin_loop};
+use crate::spin;
+use crate::sync::Arc;
 use crate::volume::Volume;
 
 /// A receiver that finds the active segment growing lets it grow by this many messages before it cuts.
 const GATHERED: usize = 1024;
+/// Turns of a spin before it first looks whether that goes on.
+const GATHERING_PAUSE: usize = 8;
 
 /// The pool is told of payloads that are out of the channel once they come to this part of `max_bytes`.
 const RELEASED_PART: usize = 8;
@@ -349,20 +352,6 @@ impl Head {
     }
 }
 
-/// Looks again a few times before giving up; never on one core, where the other side could not run meanwhile.
-fn wait_briefly(mut done: impl FnMut() -> bool) -> bool {
-    if done() {
-        return true;
-    }
-    for _ in 0..spin_limit() {
-        spin_loop();
-        if done() {
-            return true;
-        }
-    }
-    false
-}
-
 /// Lets the active segment gather more messages while it grows, for a few microseconds at most.
 ///
 /// Cutting off two or three at a time costs both sides more than the messages themselves.
@@ -370,17 +359,10 @@ fn gather(known: usize, mut seen: State, mut load: impl FnMut() -> State) {
     if seen.messages() - known < 2 {
         return;
     }
-    let mut pause = 8;
-    while pause <= 2 * spin_limit() {
-        for _ in 0..pause {
-            spin_loop();
-        }
+    spin::look_seldom_until(GATHERING_PAUSE, || {
         let now = load();
-        if now.messages() <= seen.messages() || now.messages() - known >= GATHERED || !now.is_open() {
-            return;
-        }
+        let grown = now.messages() > seen.messages();
         seen = now;
-        // Each look takes the word's cache line away from the writers.
-        pause *= 2;
-    }
+        !grown || now.messages() - known >= GATHERED || !now.is_open()
+    });
 }

@@ -57,7 +57,11 @@
 //! `docs/metrics.md` of the repository lists every metric and event, with what to do about it.
 
 #![deny(unsafe_code)]
+// Models go without the timer, and so without what it alone calls.
+#![cfg_attr(any(turbostream_loom, turbostream_shuttle), allow(dead_code, unused_imports))]
 
+#[cfg_attr(any(turbostream_loom, turbostream_shuttle), path = "alarm_loom.rs")]
+mod alarm;
 mod batch;
 mod blocking;
 mod callback;
@@ -86,6 +90,7 @@ mod piece;
 mod pool;
 mod quick;
 mod reader;
+mod reason;
 mod receiver;
 mod recorder;
 #[cfg_attr(turbostream_loom, path = "reporter_loom.rs")]
@@ -96,6 +101,7 @@ mod sender;
 #[cfg(all(test, turbostream_shuttle))]
 mod shuttles;
 mod sink;
+mod spin;
 mod strategy;
 mod stream;
 #[allow(unsafe_code)]

@@ -1,6 +1,7 @@
 //! Whether it is worth to look again for a moment before waiting.
 
-use crate::sync::{AtomicU32, Ordering, spin_limit, spin_loop};
+use crate::spin;
+use crate::sync::{AtomicU32, Ordering};
 
 /// After a look that was not worth it, so many waits go by before one is looked through again; twice as many each time.
 const SKIPPED_AT_FIRST: u32 = 4;
@@ -8,6 +9,8 @@ const SKIPPED_AT_MOST: u32 = 1024;
 /// A look is worth it if at least so many messages came. Where they come one by one, each an answer to the last or
 /// at their own pace, two cores that look at each other are slower than one that runs both sides in turn.
 const WORTH: usize = 2;
+/// Turns of a spin before the first look.
+const FIRST_PAUSE: usize = 4;
 
 /// Remembers whether several messages came soon after there was none.
 #[derive(Default)]
@@ -22,7 +25,7 @@ impl Lull {
     /// Looks a few times, for a few microseconds at most, whether something has come; mostly not at all if that was not
     /// worth it the last time, and never on one core.
     pub(crate) fn ends(&self, come: impl Fn() -> bool) -> bool {
-        if spin_limit() == 0 {
+        if !spin::is_possible() {
             return false;
         }
         // ORDERING: Relaxed: hints, and no two receivers need the same.
@@ -34,7 +37,7 @@ impl Lull {
         let skipped = (2 * self.skipped.load(Ordering::Relaxed)).clamp(SKIPPED_AT_FIRST, SKIPPED_AT_MOST);
         self.skipped.store(skipped, Ordering::Relaxed);
         self.skip.store(skipped, Ordering::Relaxed);
-        look_for(come)
+        spin::look_seldom_until(FIRST_PAUSE, come)
     }
 
     /// So many messages were there when they were taken.
@@ -46,19 +49,4 @@ impl Lull {
             self.skip.store(0, Ordering::Relaxed);
         }
     }
-}
-
-fn look_for(come: impl Fn() -> bool) -> bool {
-    let mut pause = 4;
-    while pause <= 2 * spin_limit() {
-        for _ in 0..pause {
-            spin_loop();
-        }
-        if come() {
-            return true;
-        }
-        // Each look takes the cache line away from who may be writing it.
-        pause *= 2;
-    }
-    false
 }

@@ -12,6 +12,7 @@ mod handover;
 mod memory;
 mod reporting;
 mod waiting;
+mod watching;
 mod words;
 mod writing;
 

@@ -5,12 +5,12 @@ mod set;
 use std::ops::Deref;
 
 use self::set::Set;
+use crate::alarm::Alarm;
 use crate::segment::Segment;
 use crate::segment::state::Capacity;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, fence, spin_loop,
 };
-use crate::timer::Alarm;
 use crate::wake::WaitList;
 
 /// What a segment takes beside its payload and index: its header, its place in the order, and the allocator's.

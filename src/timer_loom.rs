@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::runtime::Handle;
 
+use crate::alarm::Alarm;
 use crate::channel::Core;
 use crate::sync::Arc;
 use crate::tasks::Tasks;
@@ -17,20 +18,6 @@ impl Clock {
     pub(crate) fn nanos(&self) -> u64 {
         1
     }
-}
-
-pub(crate) struct Alarm;
-
-impl Alarm {
-    pub(crate) fn new() -> Self {
-        Self
-    }
-    pub(crate) fn waiters(&self) {}
-    pub(crate) fn memory(&self) {}
-    pub(crate) fn is_memory_due(&self) -> bool {
-        false
-    }
-    pub(crate) fn notify(&self) {}
 }
 
 #[derive(Default)]

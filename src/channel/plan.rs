@@ -1,64 +1,22 @@
 //! The strategy of a channel, and what it comes to: limits that writers compare, and whether time matters.
 //!
-//! ```text
-//!  63..60   59..49       48         47..28     27..0
-//! ┌───────┬──────────┬────────────┬──────────┬─────────┐
-//! │ swaps │ sequence │counts bytes│ messages │  bytes  │   from what fill on writers ask the strategy
-//! └───────┴──────────┴────────────┴──────────┴─────────┘
-//! ```
-//!
-//! The limits hold for the segment whose sequence (low 11 bits) they bear. The first message of the next one sets
-//! those that the strategy named for a segment without messages; until then any message asks anew. Whoever sets them
-//! exchanges them for what they were before it asked, and *swaps* counts how often the strategy was swapped, so that
-//! what an old strategy said does not take the place of what a newer one says.
+//! The first message of a segment sets the limits that the strategy named for one without messages; until then any
+//! message asks anew. Whoever sets limits exchanges them for what they were before it asked.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Core;
+use super::limits::{Base, Fill, Limits};
 use super::switch::empty;
 use crate::segment::state::{Capacity, Kind};
 use crate::strategy::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
 use crate::user_code::UserCode;
 
-const BYTES_BITS: u32 = 28;
-const MESSAGES_SHIFT: u32 = BYTES_BITS;
-const COUNTS_BYTES: u64 = 1 << 48;
-const SEQUENCE_SHIFT: u32 = 49;
-const SWAPS_SHIFT: u32 = 60;
-const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
-const MESSAGES_MASK: u64 = (1 << 20) - 1;
-const SEQUENCE_MASK: u64 = (1 << (SWAPS_SHIFT - SEQUENCE_SHIFT)) - 1;
-const SWAPS_MASK: u64 = 0b1111 << SWAPS_SHIFT;
-
-/// How full the segment at a sequence is with a message that was just written.
-pub(super) struct Fill {
-    sequence: u64,
-    messages: usize,
-    bytes: usize,
-}
-
-impl Fill {
-    #[inline(always)]
-    pub(super) fn with(sequence: u64, (messages, bytes): (usize, usize)) -> Self {
-        Self { sequence, messages, bytes }
-    }
-}
-
-/// What an active segment is filled to where a strategy begins to count.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Base {
-    /// Messages before the last cut.
-    pub(super) messages: usize,
-    /// Reserved bytes before it, less what the messages behind it have more bytes than they reserved: a payload that
-    /// travels by reference takes less room in the segment than it has bytes.
-    pub(super) bytes: isize,
-}
-
 pub(super) struct Plan {
     capacity: Capacity,
-    /// Written by whoever asks the strategy, read by writers for every message.
+    /// [`Limits`], written by whoever asks the strategy, read by writers for every message.
     limits: AtomicU64,
     /// Those right after a switch, in a segment without a cut; the bits of its sequence are 0.
     first_limits: AtomicU64,
@@ -76,9 +34,9 @@ impl Plan {
         let (limits, timed) = first_answers(&strategies, &*strategy, capacity);
         Self {
             capacity,
-            // Of no segment that there will be soon, so that the first message sets those of its own.
-            limits: AtomicU64::new((first.wrapping_sub(1) & SEQUENCE_MASK) << SEQUENCE_SHIFT),
-            first_limits: AtomicU64::new(limits),
+            // So that the first message sets those of its own segment.
+            limits: AtomicU64::new(Limits::before(first).0),
+            first_limits: AtomicU64::new(limits.0),
             timed: AtomicBool::new(timed),
             strategy: RwLock::new(Arc::from(strategy)),
             strategies,
@@ -110,29 +68,26 @@ impl Plan {
     pub(super) fn is_due(&self, fill: Fill, attached: bool) -> bool {
         // Once, as they may change between two looks.
         let limits = self.load_limits();
-        (attached && limits & COUNTS_BYTES != 0)
-            || !are_limits_of(fill.sequence, limits)
-            || fill.messages as u64 >= limits >> MESSAGES_SHIFT & MESSAGES_MASK
-            || fill.bytes as u64 >= limits & BYTES_MASK
+        (attached && limits.count_bytes()) || limits.are_reached(fill)
     }
 
     #[inline(always)]
-    fn load_limits(&self) -> u64 {
+    fn load_limits(&self) -> Limits {
         // ORDERING: Relaxed: the limits only decide when the strategy is asked.
-        self.limits.load(Ordering::Relaxed)
+        Limits(self.limits.load(Ordering::Relaxed))
     }
 
     /// The limits for somebody who is about to look at the active segment, and to ask for new ones.
-    pub(super) fn limits_to_replace(&self) -> u64 {
+    pub(super) fn limits_to_replace(&self) -> Limits {
         // ORDERING: Acquire pairs with the Release in `exchange`: whoever replaces limits has seen of the segment what
         // they were made of.
-        self.limits.load(Ordering::Acquire)
+        Limits(self.limits.load(Ordering::Acquire))
     }
 
     /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before the active
     /// segment was looked at. False if they have changed meanwhile, maybe by somebody who has seen less of it.
-    pub(super) fn ask_limits(&self, seen: u64, sequence: u64, base: Base, active: &ActiveSegment) -> bool {
-        let limits = pack(self.capacity, base, ask(&self.strategies, &*self.strategy(), active));
+    pub(super) fn ask_limits(&self, seen: Limits, sequence: u64, base: Base, active: &ActiveSegment) -> bool {
+        let limits = Limits::on_top_of(base, ask(&self.strategies, &*self.strategy(), active), self.capacity);
         self.exchange(seen, sequence, limits)
     }
 
@@ -141,30 +96,29 @@ impl Plan {
     pub(super) fn begin(&self, sequence: u64) {
         // ORDERING: Relaxed: `swap` changes both under its lock; if it is halfway, they bear different counts of swaps,
         // and whoever writes next asks.
-        let (first, seen) = (self.first_limits.load(Ordering::Relaxed), self.load_limits());
-        if (first ^ seen) & SWAPS_MASK == 0 && !are_limits_of(sequence, seen) {
+        let (first, seen) = (Limits(self.first_limits.load(Ordering::Relaxed)), self.load_limits());
+        if first.has_swaps_of(seen) && !seen.are_of(sequence) {
             self.exchange(seen, sequence, first);
         }
     }
 
     /// Sets limits for the segment at `sequence`; false if they are no longer those that were `seen`.
-    fn exchange(&self, seen: u64, sequence: u64, limits: u64) -> bool {
-        let fill = limits & (COUNTS_BYTES | MESSAGES_MASK << MESSAGES_SHIFT | BYTES_MASK);
-        let new = seen & SWAPS_MASK | (sequence & SEQUENCE_MASK) << SEQUENCE_SHIFT | fill;
+    fn exchange(&self, seen: Limits, sequence: u64, limits: Limits) -> bool {
+        let new = limits.of(sequence, seen);
         // ORDERING: Release, see `limits_to_replace`.
-        self.limits.compare_exchange(seen, new, Ordering::Release, Ordering::Relaxed).is_ok()
+        self.limits.compare_exchange(seen.0, new.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// Puts another strategy in place; returns the old one.
     fn swap(&self, strategy: Arc<dyn SwitchStrategy>) -> Arc<dyn SwitchStrategy> {
         let (first, timed) = first_answers(&self.strategies, &*strategy, self.capacity);
         let mut current = self.strategy.write().unwrap_or_else(PoisonError::into_inner);
-        let swaps = (self.load_limits() & SWAPS_MASK).wrapping_add(1 << SWAPS_SHIFT);
+        let limits = self.load_limits().swapped();
         // ORDERING: Relaxed: see `Core::is_timed`, and `begin`.
         self.timed.store(timed, Ordering::Relaxed);
-        self.first_limits.store(swaps | first, Ordering::Relaxed);
+        self.first_limits.store(first.with_swaps_of(limits).0, Ordering::Relaxed);
         // To be asked at the next message. Under the lock: who sees these limits gets the new strategy.
-        self.limits.store(swaps, Ordering::Relaxed);
+        self.limits.store(limits.0, Ordering::Relaxed);
         std::mem::replace(&mut *current, strategy)
     }
 }
@@ -204,29 +158,14 @@ impl Core {
     }
 }
 
-/// Whether limits bear this sequence.
-#[inline(always)]
-fn are_limits_of(sequence: u64, limits: u64) -> bool {
-    (limits >> SEQUENCE_SHIFT ^ sequence) & SEQUENCE_MASK == 0
-}
-
 /// The limits right after a switch, and whether time alone can make the strategy switch.
-fn first_answers(code: &UserCode, strategy: &dyn SwitchStrategy, capacity: Capacity) -> (u64, bool) {
+fn first_answers(code: &UserCode, strategy: &dyn SwitchStrategy, capacity: Capacity) -> (Limits, bool) {
     let limits = ask(code, strategy, &empty(capacity));
     let next_check = code.call(|| strategy.next_check(&empty(capacity))).flatten();
-    (pack(capacity, Base::default(), limits), next_check.is_some())
+    (Limits::on_top_of(Base::default(), limits, capacity), next_check.is_some())
 }
 
 /// From what fill on a strategy wants to be asked.
 fn ask(code: &UserCode, strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
     code.call(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
-}
-
-/// Limits of what comes on top of `base`, as writers compare them with what a segment is filled to.
-fn pack(capacity: Capacity, base: Base, limits: SwitchLimits) -> u64 {
-    let messages = base.messages.saturating_add(limits.messages).min(capacity.messages);
-    let bytes = limits.bytes.min(isize::MAX as usize) as isize;
-    let bytes = base.bytes.saturating_add(bytes).clamp(0, capacity.bytes as isize);
-    let counts_bytes = if limits.bytes < SwitchLimits::NEVER.bytes { COUNTS_BYTES } else { 0 };
-    counts_bytes | (messages as u64) << MESSAGES_SHIFT | bytes as u64
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Core;
-use super::plan::Base;
+use super::limits::Base;
 use crate::events::Switched;
 use crate::head::Mark;
 use crate::segment::state::{Capacity, State};

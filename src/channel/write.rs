@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Core;
-use super::plan::Fill;
+use super::limits::Fill;
 use super::reserve::{Refusal, Reservation, Standing};
 use crate::payload::Payload;
 use crate::payload::sealed::Sealed;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Aftermath, Outlook, wait_briefly};
+use super::{Aftermath, Outlook};
 use crate::batch::Batch;
 use crate::channel::Core;
 use crate::config::ReadMode;
@@ -10,6 +10,7 @@ use crate::page::{Pages, SMALL_BELOW};
 use crate::piece::Pieces;
 use crate::pool::Lease;
 use crate::segment::{Claim, Content};
+use crate::spin;
 use crate::volume::Volume;
 
 /// Above this length a message is lent in Safe mode.
@@ -84,7 +85,7 @@ impl Current {
     /// Whether the next message can be taken; nothing if all were.
     pub(super) fn outlook(&mut self) -> Option<Outlook> {
         while self.claim.remaining() > 0 {
-            if self.claim.readable() == 0 && !wait_briefly(|| self.claim.look() > 0) {
+            if self.claim.readable() == 0 && !spin::look_until(|| self.claim.look() > 0) {
                 return Some(Outlook::Stalled);
             }
             if self.has_padding() {
@@ -182,7 +183,7 @@ impl Current {
 
     /// Whether all messages that are left are committed.
     pub(super) fn is_committed(&mut self) -> bool {
-        wait_briefly(|| self.claim.look() == self.claim.remaining())
+        spin::look_until(|| self.claim.look() == self.claim.remaining())
     }
 
     /// Whether taking all that is left would free no memory, as long as somebody refers to what was taken before.
