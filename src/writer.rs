@@ -192,7 +192,7 @@ impl Writer {
         let sent = match cx {
             Some(cx) => ready!(self.sender.poll_send(payload, cx)),
             None => match self.sender.attempt(payload, Standing::Newcomer) {
-                Err(Refusal::Full) if !self.sender.core().rejects_when_full() => return Poll::Pending,
+                Err(Refusal::Full) => return Poll::Pending,
                 result => result,
             },
         };

@@ -12,7 +12,7 @@ use futures::stream::FusedStream;
 use futures::{FutureExt, Sink, SinkExt, StreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::StreamReader;
-use turbostream::{Receiver, SendError, Sender, TimeWindow, TryRecvError};
+use turbostream::{Receiver, SendError, Sender, TimeWindow, TryRecvError, TrySendError};
 
 /// A channel that only a flush or a close switches.
 fn on_request() -> (Sender, Receiver) {
@@ -67,6 +67,10 @@ fn close_flushes_and_gives_up_this_handle_alone() {
         assert_eq!(check(&rx.try_recv().expect("flushed")), Some((0, 0)));
         let error = SinkExt::send(&mut tx, bytes(1)).await.expect_err("this handle is closed");
         assert!(matches!(error, SendError::Closed(p) if p == bytes(1)));
+        assert!(matches!(tx.send(bytes(1)).await, Err(SendError::Closed(_))));
+        assert!(matches!(tx.send_with(8, |_| 8).await, Err(SendError::Closed(_))));
+        assert!(matches!(tx.send_many([bytes(1)]).await, Err(SendError::Closed(_))));
+        assert!(matches!(tx.try_send(bytes(1)), Err(TrySendError::Closed(_))));
         SinkExt::close(&mut tx).await.expect("once more does nothing");
         drop(tx);
         assert!(!rx.is_closed(), "the other handle keeps it open");

@@ -8,7 +8,7 @@ use common::{advance, check, message, multi, paused, poll_once, settle};
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
-use turbostream::{Batch, Receiver, Sender, SwitchStrategy, TimeWindow};
+use turbostream::{Batch, ReadMode, Receiver, Sender, SwitchStrategy, TimeWindow};
 
 fn sixteens(strategy: impl SwitchStrategy) -> (Sender, Receiver) {
     turbostream::builder()
@@ -206,6 +206,39 @@ fn a_dropped_batch_drops_what_travelled_by_reference() {
             assert_eq!(std::sync::Arc::strong_count(&owner), 3 - taken);
             drop(messages);
             assert_eq!(std::sync::Arc::strong_count(&owner), 1, "leaked after {taken} were taken");
+        }
+    });
+}
+
+#[test]
+fn an_iterator_by_value_tells_how_many_are_left() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        // Padding, and a payload by reference, are passed over and counted as any other.
+        tx.send_many(["one", "two", "three"]).await.expect("open");
+        tx.send(vec![7; 40_000]).await.expect("open");
+        let mut messages = rx.recv_batch(10).await.expect("open").into_iter();
+        for left in (0..4).rev() {
+            assert!(messages.next().is_some());
+            assert_eq!((messages.len(), messages.size_hint()), (left, (left, Some(left))));
+        }
+        assert!(messages.next().is_none());
+    });
+}
+
+#[test]
+fn a_safe_batch_copies_what_is_small_and_lends_the_rest() {
+    paused(async {
+        for (mode, len, lends) in
+            [(ReadMode::Safe, 1023, false), (ReadMode::Safe, 1024, true), (ReadMode::ZeroCopy, 10, true)]
+        {
+            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            tx.send(vec![7; len]).await.expect("open");
+            let message = rx.recv_batch(1).await.expect("open").into_iter().next().expect("one");
+            drop(tx);
+            assert!(rx.recv().await.is_none());
+            let lent = rx.monitor().stats().lent_bytes > 0;
+            assert_eq!((message.len(), lent), (len, lends), "{mode:?}");
         }
     });
 }

@@ -2,10 +2,14 @@
 
 mod common;
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use common::{check, current, impatient, message, multi, poll_once, settle};
+use futures::FutureExt;
 use tokio::task::JoinSet;
 use turbostream::{MessageCount, ReadMode, Receiver, SendError, Sender, WhenFull};
 
@@ -54,6 +58,33 @@ fn it_is_woken_by_the_last_message_before_padding() {
             assert!(drained.is_finished(), "everything was handed out");
         });
     }
+}
+
+/// Nor does anybody else, where all before it was taken while it was written.
+#[test]
+fn it_is_woken_by_padding_behind_the_last_message() {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    current(async {
+        let (tx, rx) = by_hand(true);
+        send(&tx, 0..1);
+        let mut drained = Box::pin(tx.drained());
+        let woken = Arc::new(Woken::default());
+        let panics = tx.send_with(10, |_| {
+            let polled = drained.as_mut().poll(&mut Context::from_waker(&Waker::from(woken.clone())));
+            assert!(polled.is_pending(), "one is queued, and one is written");
+            take(&rx, 1);
+            std::panic::panic_any("on purpose")
+        });
+        assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
+        assert!(woken.0.load(Ordering::Relaxed), "everything was handed out");
+        drained.await.expect("all was handed out");
+    });
 }
 
 #[test]

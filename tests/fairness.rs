@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{current, multi, paused, settle};
@@ -67,7 +68,7 @@ async fn turns_beside(busy: tokio::task::JoinHandle<()>) -> usize {
 #[test]
 fn busy_tasks_let_others_of_their_thread_run() {
     current(async {
-        for way in 0..5 {
+        for way in 0..8 {
             let (tx, mut rx) = if way < 4 { filled() } else { turbostream::channel() };
             let busy = tokio::spawn(async move {
                 for _ in 0..MANY {
@@ -76,7 +77,10 @@ fn busy_tasks_let_others_of_their_thread_run() {
                         1 => assert_eq!(rx.recv_many(&mut Vec::new(), 1).await, 1),
                         2 => drop(rx.recv_batch(1).await.expect("open")),
                         3 => drop(futures::StreamExt::next(&mut rx).await.expect("open")),
-                        _ => tx.send(b"one of many").await.expect("open"),
+                        4 => tx.send(b"one of many").await.expect("open"),
+                        5 => tx.send_timeout(b"one of many", Duration::MAX).await.expect("open"),
+                        6 => tx.send_with(11, |to| to.len()).await.map_err(drop).expect("open"),
+                        _ => assert_eq!(tx.send_many([b"one of many"]).await.expect("open"), 1),
                     }
                 }
             });

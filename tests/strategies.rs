@@ -359,7 +359,10 @@ fn a_strategy_is_swapped_while_messages_are_in_flight() {
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         send(&tx, 7, 10);
         assert_eq!(drain(&rx), 10);
-        assert_eq!(tx.monitor().stats().switches.total(), 5);
+        send(&tx, 3, 10);
+        tx.set_strategy(MessageCount(3));
+        assert_eq!(drain(&rx), 3, "in whichever segment");
+        assert_eq!(tx.monitor().stats().switches.total(), 6);
     });
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use turbostream::{ActiveSegment, ByteCount, MessageCount, SwitchStrategy, TimeWindow, Weighted};
+use turbostream::{
+    ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
+};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -78,6 +80,47 @@ fn weights_and_threshold_can_be_set() {
     let half_time = Weighted::new(ms(10)).weights(1.0, 0.0).threshold(0.5);
     assert!(!half_time.should_switch(&active(99, ms(4))));
     assert!(half_time.should_switch(&active(1, ms(5))));
+}
+
+/// Earlier than needed would only cost; but that is what limits and checks are there to save.
+#[test]
+fn a_strategy_is_asked_no_earlier_than_it_has_to() {
+    struct Plain;
+    impl SwitchStrategy for Plain {
+        fn should_switch(&self, _: &ActiveSegment) -> bool {
+            false
+        }
+    }
+    let (none, every) = (SwitchLimits::NEVER, SwitchLimits::EVERY_MESSAGE);
+    let messages = |messages| SwitchLimits { messages, ..none };
+    let weighted = Weighted::new(ms(10));
+    type Row<'a> = (&'a dyn SwitchStrategy, usize, Duration, SwitchLimits, Option<Duration>);
+    let table: [Row<'_>; 12] = [
+        (&Plain, 1, ms(3), every, Some(ms(1))),
+        (&MessageCount(30), 1, ms(3), messages(30), None),
+        (&ByteCount(30), 1, ms(3), SwitchLimits { bytes: 30, ..none }, None),
+        (&TimeWindow(ms(10)), 1, ms(3), none, Some(ms(7))),
+        (&TimeWindow(ms(10)), 1, ms(11), every, Some(ms(0))),
+        // A full segment is due after 6.25 ms, and from then on there is a step each millisecond.
+        (&weighted, 0, ms(0), messages(100), Some(Duration::from_micros(6250))),
+        (&weighted, 50, ms(2), messages(100), Some(Duration::from_micros(4250))),
+        (&weighted, 50, ms(7), messages(89), Some(ms(1))),
+        (&weighted, 90, ms(7), messages(89), Some(Duration::from_micros(750))),
+        (&weighted, 50, Duration::from_micros(9500), every, Some(Duration::from_micros(500))),
+        // Of a longer window it is a sixteenth.
+        (&Weighted::new(ms(160)), 0, ms(120), messages(88), Some(ms(10))),
+        (&weighted, 50, ms(10), every, Some(ms(0))),
+    ];
+    for (at, (strategy, messages, elapsed, limits, check)) in table.into_iter().enumerate() {
+        let active = active(messages, elapsed);
+        assert_eq!(strategy.limits(&active), limits, "limits of row {at}");
+        let asked = strategy.next_check(&active);
+        let close = match (asked, check) {
+            (Some(asked), Some(check)) => asked.abs_diff(check) < Duration::from_micros(1),
+            (asked, check) => asked == check,
+        };
+        assert!(close, "check of row {at}: {asked:?}");
+    }
 }
 
 fn weight() -> impl Strategy<Value = f64> {
