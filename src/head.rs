@@ -195,27 +195,22 @@ impl Head {
         after.recycled += usize::from(lease.recycle_quietly());
     }
 
-    /// After a message was taken: leaves the current segment behind if that was its last.
+    /// After a message was taken, or came into sight: leaves the current segment behind if that was its last.
     fn took(&mut self, core: &Core, after: &mut Aftermath) {
-        if let Some(current) = &mut self.current {
-            current.skip_padding();
-        }
-        if self.is_caught_up() {
-            if let Some(current) = &mut self.current {
-                current.let_pieces_go();
-            }
-            self.leave_if_read(core, after);
+        let Some(current) = &mut self.current else { return };
+        current.skip_padding();
+        if current.remaining() == 0 {
+            current.let_pieces_go();
+            self.leave_if_sealed(core, after);
         }
     }
 
-    /// Leaves the current segment behind if all of it was taken and no more can come.
-    fn leave_if_read(&mut self, core: &Core, after: &mut Aftermath) {
-        if self.current.is_some() && self.is_caught_up() {
-            let state = core.pending().place(self.sequence).load();
-            if state.kind() == Kind::Sealed && state.messages() == self.known() {
-                self.take_in(core, state);
-                self.retire(core, after);
-            }
+    /// Leaves the current segment behind, all of which was taken, if no more can come.
+    fn leave_if_sealed(&mut self, core: &Core, after: &mut Aftermath) {
+        let state = core.pending().place(self.sequence).load();
+        if state.kind() == Kind::Sealed && state.messages() == self.known() {
+            self.take_in(core, state);
+            self.retire(core, after);
         }
     }
 
@@ -224,7 +219,7 @@ impl Head {
         if self.holds_rest(core) {
             let known = self.known();
             let _ = core.pending().place(self.sequence).seal(|seen| seen.messages() == known);
-            self.leave_if_read(core, after);
+            self.leave_if_sealed(core, after);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct ActiveSegment {
     /// Messages written to it since the last switch.
     pub messages: usize,
-    /// Their bytes.
+    /// Bytes of their payloads, those that travel by reference included.
     pub bytes: usize,
     /// Time since the last switch.
     pub elapsed: Duration,
