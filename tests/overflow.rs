@@ -115,6 +115,22 @@ fn of_a_segment_that_is_being_read_the_rest_is_dropped() {
     }
 }
 
+/// However much else is lent.
+#[test]
+fn the_last_segment_that_can_be_dropped_is() {
+    current(async {
+        let (tx, rx) = open(WhenFull::DropOldest);
+        send(&tx, 0..64);
+        let mut lent = Vec::new();
+        for _ in 0..3 {
+            lent.push(batch(&rx).await);
+        }
+        send(&tx, 64..65);
+        assert_eq!(conserved(&tx.monitor(), 65).dropped_messages, 16);
+        assert_eq!(numbers(&rx), [64]);
+    });
+}
+
 #[test]
 fn where_only_lent_memory_is_in_the_way_the_message_itself_is_dropped() {
     // What was in a segment before it was used again makes no difference.
@@ -184,6 +200,12 @@ fn payloads_by_reference_are_dropped_too_and_make_room() {
         let left: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
         assert_eq!(left.last().map(|m| check(m)), Some(Some((1, 49))));
         assert_eq!(tx.monitor().stats().referenced_bytes, 0);
+
+        // Where they lie in the active segment too.
+        let (tx, rx) = open(WhenFull::DropOldest);
+        (0..3).for_each(|number| tx.try_send(large(number)).expect("never full"));
+        assert_eq!(conserved(&tx.monitor(), 3).dropped_messages, 2);
+        assert_eq!(numbers(&rx), [2]);
 
         let (tx, _rx) = open(WhenFull::DropOldest);
         send(&tx, 0..64);

@@ -41,6 +41,9 @@ fn a_receiver_sleeps_while_a_writer_is_between_reservation_and_commit() {
             }
             let mut recv = Box::pin(rx.recv());
             assert!(poll_once(&mut recv).is_pending());
+            // Another finds that it is waited for already.
+            let other = rx.clone();
+            assert!(poll_once(&mut Box::pin(other.recv())).is_pending());
             goes_on.send(()).expect("the writer waits");
             assert_eq!(block_on(recv).as_deref(), Some(&[7][..]));
             writer.join().expect("the writer");
