@@ -92,6 +92,26 @@ fn max_bytes_must_hold_two_segments() {
         assert!(build(two).is_ok());
         let (field, min, _) = refused(build(two - 1), two - 1);
         assert_eq!((field, min), ("max_bytes", two));
+        // Where segments follow it, more of it makes them larger.
+        let build = |max_bytes| {
+            let messages = turbostream::builder().segment_messages(1_000_000);
+            messages.runtime(runtime.handle().clone()).max_bytes(max_bytes).build()
+        };
+        let (field, least, _) = refused(build(1), 1);
+        assert_eq!(field, "max_bytes");
+        assert!(build(least).is_ok(), "{least} is not enough");
+        let (_, min, _) = refused(build(least - 1), least - 1);
+        assert_eq!(min, least);
+    });
+}
+
+#[test]
+fn by_default_there_is_a_slot_for_each_32_bytes_of_a_segment() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let builder = turbostream::builder().runtime(runtime.handle().clone()).segment_bytes(4096);
+        let (tx, _rx) = builder.max_bytes(2 * (4096 + 128 * 8 + 128)).build().expect("room for two");
+        assert_eq!((0..).take_while(|_| tx.try_send("").is_ok()).count(), 2 * 128);
     });
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use bytes::{Bytes, BytesMut};
 use common::{advance, check, current_runtime, hash, message, ms, multi, paused, plain, settle};
 use tokio::task::JoinSet;
-use turbostream::{Builder, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError};
+use turbostream::{Builder, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError};
 
 const fn footprint(segment_bytes: usize, segment_messages: usize) -> usize {
     segment_bytes + 8 * segment_messages + 128
@@ -231,6 +231,46 @@ fn after_a_burst_the_pool_shrinks_and_idle_memory_goes_back() {
             assert_eq!((stats.sealed_bytes, stats.lent_bytes), (0, 0));
             tokio::time::sleep(ms(1000)).await;
             assert_eq!(held(&tx.monitor().stats()), 0, "at rest: {:?}", tx.monitor().stats());
+        }
+    });
+}
+
+/// Where nothing but memory is a reason for the timer to look: neither is a strategy timed, nor does anybody wait.
+#[test]
+fn idle_memory_goes_back_by_itself_and_not_early() {
+    paused(async {
+        let builder = twenty(ReadMode::ZeroCopy).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+        let (tx, rx) = builder.build().expect("valid");
+        for _ in 0..3 {
+            fill(&tx, 500);
+            let kept = drain(&rx).into_iter().next();
+            advance(ms(90)).await;
+            assert!(tx.monitor().stats().pooled_bytes > 15 * SEGMENT, "it may be needed again");
+            advance(ms(115)).await;
+            assert!(tx.monitor().stats().pooled_bytes <= 2 * SEGMENT);
+            tokio::time::sleep(ms(1000)).await;
+            assert_eq!(held(&tx.monitor().stats()), SEGMENT, "what is kept");
+            drop(kept);
+            tokio::time::sleep(ms(1000)).await;
+            assert_eq!(held(&tx.monitor().stats()), 0, "what was kept too");
+        }
+    });
+}
+
+#[test]
+fn a_channel_in_use_keeps_two_pooled_segments_and_no_surplus() {
+    paused(async {
+        let builder = twenty(ReadMode::Safe).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+        let (tx, rx) = builder.build().expect("valid");
+        fill(&tx, 500);
+        drain(&rx);
+        for round in 0..40 {
+            (0..3 * 64).for_each(|number| tx.try_send(message(0, number, 200)).expect("room"));
+            assert_eq!(drain(&rx).len(), 3 * 64);
+            advance(ms(25)).await;
+            let pooled = tx.monitor().stats().pooled_bytes / SEGMENT;
+            assert!(pooled >= 2, "{pooled} in round {round}");
+            assert!(round < 20 || pooled <= 10, "{pooled} in round {round}");
         }
     });
 }

@@ -186,11 +186,12 @@ fn reads_that_fail_are_counted() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         assert!(rx.recv_timeout(ms(5)).await.is_err());
+        assert!(rx.recv_timeout(ms(5)).await.is_err());
         tx.send("bad").await.expect("open");
         let callback = rx.on_message(|_| panic!("bad"));
         settle().await;
         let stats = tx.monitor().stats();
-        assert_eq!((stats.recv_timeouts, stats.callback_panics), (1, 1));
+        assert_eq!((stats.recv_timeouts, stats.callback_panics), (2, 1));
         assert_eq!(stats.background_tasks, 2, "the timer and the callback");
         drop(callback.unregister().await);
         settle().await;
@@ -220,6 +221,7 @@ fn each_switch_is_timed_and_each_segment_tells_how_long_it_was_queued() {
     paused(async {
         let builder = turbostream::builder().strategy(MessageCount(2)).on_demand(false);
         let (tx, rx) = builder.build().expect("valid");
+        advance(ms(30)).await;
         for _ in 0..6 {
             tx.send("abc").await.expect("open");
         }
@@ -507,5 +509,21 @@ fn what_is_being_written_is_not_reported() {
         sums.of("stalled").assert_is(&monitor);
         assert_eq!(sums.of("stalled").counter(Counter::AcceptedBytes), 4);
         assert_eq!(rx.len(), 2);
+    });
+}
+
+#[test]
+fn its_task_ends_with_the_channel_and_not_with_the_interval() {
+    paused(async {
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = alive();
+        let builder = turbostream::builder().recorder(Arc::new(Sums::default()));
+        let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        tx.send("abc").await.expect("open");
+        settle().await;
+        assert!(alive() > before);
+        drop((tx, rx));
+        settle().await;
+        assert_eq!(alive(), before);
     });
 }
