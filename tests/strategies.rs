@@ -298,6 +298,43 @@ fn an_idle_channel_makes_no_wakeups() {
     });
 }
 
+/// It serves no receiver, and next to nothing would take a segment each time.
+#[test]
+fn a_trickle_that_nobody_reads_takes_three_quarters_of_the_segments_and_then_fills_them() {
+    paused(async {
+        let one = 4096 + 8 * 64 + 128;
+        let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
+        let (tx, rx) = builder.strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
+        for _ in 0..200 {
+            tx.try_send("a").expect("room");
+            advance(ms(6)).await;
+        }
+        let stats = tx.monitor().stats();
+        assert_eq!(stats.switches.strategy, 15, "{stats:?}");
+        // With the backlog gone, what was put off is made up for.
+        assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(200).count(), 200);
+    });
+}
+
+/// Whoever is there takes what lies before a cut; what comes behind it while nobody waits is the strategy's again.
+#[test]
+fn a_message_behind_a_cut_is_switched_when_it_is_time() {
+    paused(async {
+        let builder = turbostream::builder().strategy(TimeWindow(ms(5)));
+        let (tx, rx) = builder.build().expect("valid");
+        let reader = tokio::spawn(async move { (rx.recv().await, rx) });
+        settle().await;
+        tx.try_send("taken at once").expect("room");
+        let (taken, _rx) = reader.await.expect("it ran");
+        assert_eq!(taken.as_deref(), Some(&b"taken at once"[..]));
+        tokio::time::sleep(ms(1000)).await;
+        tx.try_send("behind").expect("room");
+        assert_eq!(tx.monitor().stats().switches.strategy, 0);
+        advance(ms(10)).await;
+        assert_eq!(tx.monitor().stats().switches.strategy, 1);
+    });
+}
+
 #[test]
 fn a_switch_that_is_put_off_makes_no_wakeups() {
     paused(async {

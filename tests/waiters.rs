@@ -14,7 +14,7 @@ use common::{advance, check, current, message, ms, multi, paused, poll_once, set
 use futures::Sink;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use turbostream::{ReadMode, Receiver, SendError, Sender};
+use turbostream::{MessageCount, ReadMode, Receiver, SendError, Sender};
 
 /// Two segments of 16 messages each: senders wait nearly all the time.
 fn narrow(mode: ReadMode) -> (Sender, Receiver) {
@@ -230,6 +230,24 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
         first.await.expect("open");
         assert_eq!(check(&rx.recv().await.expect("open")), Some((2, 0)));
         assert_eq!(check(&rx.recv().await.expect("open")), Some((1, 0)));
+    });
+}
+
+/// Also where a segment was sealed, with fewer messages than receivers wait.
+#[test]
+fn nor_does_it_where_a_switch_is_what_they_wait_for() {
+    paused(async {
+        let builder = turbostream::builder().strategy(MessageCount(1)).on_demand(false);
+        let (tx, rx) = builder.build().expect("valid");
+        let receive = |rx: Receiver| async move { rx.recv().await };
+        let mut unpolled = Box::pin(receive(rx.clone()));
+        assert!(poll_once(&mut unpolled).is_pending());
+        let other = tokio::spawn(receive(rx));
+        settle().await;
+        tx.try_send("one for two").expect("room");
+        advance(ms(50)).await;
+        assert!(other.is_finished(), "a message is there, and a receiver");
+        assert_eq!(other.await.expect("it ran").as_deref(), Some(&b"one for two"[..]));
     });
 }
 
