@@ -61,7 +61,7 @@ use crate::wake::WaitList;
 pub fn channel() -> (Sender, Receiver) {
     match crate::builder().build() {
         Ok(ends) => ends,
-        Err(error) => panic!("turbostream::channel(): {error}; `builder().runtime(..)` takes a handle"),
+        Err(error) => panic!("turbostream::channel(): {error}"),
     }
 }
 

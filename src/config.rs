@@ -43,7 +43,8 @@ pub enum ReadMode {
 pub enum WhenFull {
     /// `send` waits for room, first come first served: the default.
     ///
-    /// That is about memory: as long as the segment that is being written has room for a message, anybody gets it.
+    /// They wait for memory, that is for another segment. Room in the segment that is being written is for whoever comes,
+    /// so a short message may pass a long one that waits.
     #[default]
     Wait,
     /// `send` returns [`SendError::Full`](crate::SendError::Full) at once.
@@ -241,8 +242,8 @@ impl Builder {
         self
     }
 
-    /// How long memory that is not needed stays pooled; 1 s by default. Two segments stay while the channel is
-    /// in use; a channel at rest gives those back too, after half as long again.
+    /// How long memory that is not needed stays pooled; 1 s by default. Two segments stay longer: while the channel is in
+    /// use, and at rest for half as long again.
     pub fn pool_idle(mut self, idle: Duration) -> Self {
         self.pool_idle = idle;
         self
@@ -277,7 +278,8 @@ impl Builder {
     ///
     /// [`BuildError::OutOfRange`] names the setting that cannot work and what would be accepted, given the others;
     /// [`BuildError::NoRuntime`] if called outside of a Tokio runtime without [`runtime`](Self::runtime);
-    /// [`BuildError::NoTime`] if that runtime has no time driver, and then Tokio's message for that is printed too.
+    /// [`BuildError::NoTime`] if that runtime has no time driver. Tokio tells that by a panic alone, which is caught: a panic
+    /// hook sees it, and where panics abort, the process ends.
     pub fn build(self) -> Result<(Sender, Receiver), BuildError> {
         let runtime =
             self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(BuildError::NoRuntime)?;
@@ -298,7 +300,7 @@ impl Builder {
             self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
         in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - one)?;
         let interval = usize::try_from(self.report_interval.as_millis()).unwrap_or(usize::MAX);
-        in_range("report_interval (ms)", interval, 1, usize::MAX)?;
+        in_range("report_interval", interval, 1, usize::MAX)?;
         Ok(Config {
             name: self.name,
             capacity,

@@ -92,7 +92,7 @@ macro_rules! payload_error {
 /// to be sent is inside.
 #[non_exhaustive]
 pub enum SendError<P> {
-    /// Every receiver is gone, or one of them closed the channel.
+    /// Every receiver is gone, or one of them closed the channel, or this handle was closed as a sink.
     Closed(P),
     /// No room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
     Full(P),
@@ -142,7 +142,7 @@ impl<P: Send + Sync + 'static> From<SendError<P>> for io::Error {
 pub enum TrySendError<P> {
     /// No segment that `max_bytes` allows has room at the moment.
     Full(P),
-    /// Every receiver is gone, or one of them closed the channel.
+    /// Every receiver is gone, or one of them closed the channel, or this handle was closed as a sink.
     Closed(P),
     /// The message is longer than `max_message_bytes`.
     TooLarge {
@@ -162,7 +162,7 @@ payload_error!(TrySendError { Full => "the channel is full", Closed => "the chan
 pub enum SendTimeoutError<P> {
     /// There was no room until the time was up.
     Timeout(P),
-    /// Every receiver is gone, or one of them closed the channel.
+    /// Every receiver is gone, or one of them closed the channel, or this handle was closed as a sink.
     Closed(P),
     /// No room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
     Full(P),

@@ -41,8 +41,8 @@
 //! senders wait ([`WhenFull`]), and [`Monitor::stats`] tells what for. What was copied out for you in
 //! [`ReadMode::Safe`] is yours: it counts no longer.
 //!
-//! Small copies share pages of 4 KiB, and slices taken one after the other share a reference count. An allocation of
-//! its own has a message of 1 to 32 KiB that Safe mode has to copy, and a slice that comes alone, as where each
+//! Small copies share pages of 4 KiB, and slices taken one after the other share a reference count. Two kinds of message
+//! cost an allocation each: one of 1 to 32 KiB that Safe mode has to copy, and a slice that comes alone, as where each
 //! message is waited for.
 //!
 //! # Cargo features

@@ -4,7 +4,8 @@ use crate::channel::Core;
 use crate::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::sync::Arc;
 
-/// Reads a channel's figures. Cheap to clone and to poll; keeps neither end of the channel open.
+/// Reads a channel's figures. Cheap to clone and to poll; keeps neither end of the channel open, only its figures and a
+/// task that sleeps.
 ///
 /// # Examples
 ///
@@ -100,7 +101,8 @@ pub struct Stats {
     pub active_messages: u64,
     /// Payload bytes of the queued messages in the active segment.
     pub active_message_bytes: u64,
-    /// How long a segment's first message was queued before a receiver came for it: a sample for each segment.
+    /// How long a segment's first message was queued before a receiver came for it, or it was dropped to make room: a sample
+    /// for each segment.
     pub queue_time: Histogram,
     /// Messages that were not accepted, each told to its sender by an error.
     pub refusals: Refusals,
@@ -185,7 +187,7 @@ impl Switches {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusals {
-    /// There was no room, and the sender did not want to wait or was not to.
+    /// There was no room, and the call or the channel ([`WhenFull::Reject`](crate::WhenFull::Reject)) does not wait.
     pub full: u64,
     /// The channel was closed.
     pub closed: u64,

@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 /// Bytes that can be sent as one message.
 ///
-/// Borrowed payloads (`&[u8]`, `&str`, …) and arrays are always copied. Owned ones (`Vec<u8>`, `String`, `Bytes`,
+/// Borrowed payloads (`&[u8]`, `&str`, …) and arrays are always copied: to the segment, or to an allocation of their own if
+/// they are longer than one. Owned ones (`Vec<u8>`, `String`, `Bytes`,
 /// `BytesMut`, an owned `Cow`, …), and `&Bytes`, are copied while small; from 32 KiB on, or when longer than a segment,
 /// they travel by reference count and are not copied.
 ///

@@ -28,7 +28,7 @@ use crate::wake::PollWaiter;
 ///
 /// Clones compete: each message goes to exactly one of them, and they take in that order. Dropping the last
 /// clone closes the channel and drops what was not read. Also a [`futures::Stream`](futures_core::Stream) of
-/// [`Bytes`], which may outlive the channel and the runtime.
+/// [`Bytes`]. What was received may outlive the channel and the runtime.
 pub struct Receiver {
     core: Arc<Core>,
     /// [`ReadMode::ZeroCopy`], else [`ReadMode::Safe`]; this handle's own.
@@ -116,7 +116,7 @@ impl Receiver {
     /// # Panics
     ///
     /// If the runtime that it is awaited in has no time driver (Tokio's `enable_time`), also where there is a message.
-    /// Outside of a runtime the one of the channel keeps the time: that has to have it, and not to shut down meanwhile.
+    /// Outside of a runtime the one of the channel keeps the time, and Tokio panics if that shuts down meanwhile.
     ///
     /// # Cancel safety
     ///

@@ -384,7 +384,7 @@ impl Segment {
 pub(crate) fn write_checked(bytes: &mut [u8], write: impl FnOnce(&mut [u8]) -> usize) -> usize {
     let max = bytes.len();
     let len = write(bytes);
-    assert!(len <= max, "a message of {len} bytes was said to be written where there is room for {max}");
+    assert!(len <= max, "`write` says to have written {len} bytes of the {max} that there is room for");
     len
 }
 

@@ -120,13 +120,13 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time, unless messages are dropped then; the others as for
-    /// [`send`](Self::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, where the channel has senders wait for it
+    /// ([`WhenFull::Wait`]); the others as for [`send`](Self::send).
     ///
     /// # Panics
     ///
     /// If there is no room, and the runtime that it is awaited in has no time driver (Tokio's `enable_time`). Outside of
-    /// a runtime the one of the channel keeps the time: that has to have it, and not to shut down meanwhile.
+    /// a runtime the one of the channel keeps the time, and Tokio panics if that shuts down meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -321,7 +321,7 @@ impl Sender {
         self.core.closing.until(|_| self.is_closed().then_some(())).await;
     }
 
-    /// Whether nothing more is accepted.
+    /// Whether nothing more is accepted: of anybody, or of this handle, if it was closed as a sink.
     pub fn is_closed(&self) -> bool {
         self.released || self.core.is_closed()
     }
@@ -389,7 +389,10 @@ impl Sender {
     }
 
     /// Switches now, and waits for nobody: what was accepted and no receiver saw yet can be read from here on, also on
-    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing where that is nothing.
+    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing if there is no such message, or if receivers
+    /// have so much to read before it that on demand they find it in time.
+    ///
+    /// Each switch takes a segment, however little is in it.
     ///
     /// # Examples
     ///
@@ -422,7 +425,7 @@ impl Sender {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    /// Messages that were accepted and neither handed out nor dropped.
+    /// Messages that were accepted and neither handed out nor dropped; one that is being written counts already.
     ///
     /// Locks the reading side and walks over the segments that hold them: for a look now and then, not for each message.
     pub fn len(&self) -> usize {
@@ -504,7 +507,8 @@ impl<P: Payload> Quick for SendOne<'_, P> {
 }
 
 impl Clone for Sender {
-    /// Another handle of the same channel. What a sink handle has parked stays with it.
+    /// Another handle of the same channel. What a sink handle has parked stays with it; the clone of one that was closed
+    /// (`SinkExt::close`) is closed as well.
     fn clone(&self) -> Self {
         let mut clone = Self::new(Arc::clone(&self.core));
         clone.released = self.released;

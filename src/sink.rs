@@ -16,8 +16,8 @@ use crate::sender::{KEPT, Sender, WakesNext};
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
 /// flushes and gives up this handle's claim on the channel.
 ///
-/// Each flush takes a segment, however little is in it, and `SinkExt::send` flushes: to send many messages, `feed`
-/// them, or use [`Sender::send`]. `start_send` without `poll_ready` before is refused as `Full` if a message already
+/// Each flush takes a segment, however little is in it, and `SinkExt::send` flushes, as does `forward` whenever its stream
+/// has nothing: to send many messages, `feed` them, or use [`Sender::send`]. `start_send` without `poll_ready` before is refused as `Full` if a message already
 /// waits inside.
 impl Sink<Bytes> for Sender {
     type Error = SendError<Bytes>;

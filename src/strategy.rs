@@ -41,7 +41,9 @@ impl SwitchLimits {
 /// A full segment is switched whatever the strategy says, and an empty one never. Implementing
 /// [`should_switch`](Self::should_switch) is enough; the two other methods save calls and wakeups.
 ///
-/// A strategy runs under no lock. If it panics, the panic is contained and counts as "no".
+/// A strategy sees figures, not messages: to switch at a certain message, send that and call
+/// [`Sender::switch`](crate::Sender::switch). It runs under no lock. If it panics, the panic is contained and counts as
+/// "no", unless panics abort the process.
 ///
 /// # Examples
 ///
@@ -61,7 +63,9 @@ impl SwitchLimits {
 /// # Ok::<(), turbostream::BuildError>(())
 /// ```
 pub trait SwitchStrategy: Send + Sync + 'static {
-    /// Whether to switch now. Asked when a limit is reached and when the timer looks.
+    /// Whether to switch now. Asked when a limit is reached and when the timer looks, by several threads at once if several
+    /// are there; and a yes may come too late, or be put off while receivers have a long backlog. So it should do nothing
+    /// but answer.
     fn should_switch(&self, active: &ActiveSegment) -> bool;
 
     /// The smallest fill at which [`should_switch`](Self::should_switch) could say yes between now and

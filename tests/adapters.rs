@@ -298,3 +298,25 @@ fn readers_and_vectored_writers_see_the_bytes_in_order() {
         assert!(got == messages.concat());
     });
 }
+
+/// Each takes a segment, but only as long as there are enough of them.
+#[test]
+fn flushes_of_small_messages_leave_room_for_more() {
+    paused(async {
+        let one = 4096 + 8 * 64 + 128;
+        let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
+        let (mut tx, rx) = builder.build().expect("valid");
+        let fits = (0..).take_while(|_| {
+            let sent = SinkExt::send(&mut tx, Bytes::from_static(b"a")).now_or_never();
+            sent.is_some_and(|sent| sent.is_ok())
+        });
+        assert_eq!(
+            fits.count(),
+            15 + 5 * 64,
+            "three quarters of the segments hold one each, and the rest is full"
+        );
+        assert_eq!(tx.monitor().stats().switches.requested, 15);
+        let received = std::iter::from_fn(|| rx.recv().now_or_never().flatten());
+        assert_eq!(received.count(), 15 + 5 * 64);
+    });
+}

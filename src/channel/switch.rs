@@ -137,8 +137,12 @@ impl Core {
         }
     }
 
-    /// Seals what is in the active segment.
+    /// Seals what is in the active segment, unless receivers have a backlog and may cut it themselves when they get there:
+    /// small messages that are each switched would fill the channel.
     pub(crate) fn switch(&self) {
+        if self.on_demand && self.is_backlogged() {
+            return;
+        }
         self.switch_place(self.pending.active(), SwitchCause::Requested);
     }
 
