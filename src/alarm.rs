@@ -30,7 +30,8 @@ impl Alarm {
         }
     }
 
-    /// To be called behind a SeqCst fence that came after somebody began to wait.
+    /// To be called behind a SeqCst fence that came after the change: somebody began to wait, or what others wait for is
+    /// there.
     pub(crate) fn waiters(&self) {
         let resigned = self.resigned.take_back();
         if self.waiters.raise() || resigned {

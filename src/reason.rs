@@ -52,7 +52,7 @@ pub(crate) fn watch(reason: &Reason, mut look: impl FnMut() -> Option<Duration>)
 pub(crate) struct Resignation(AtomicBool);
 
 impl Resignation {
-    /// By the task, before its look at who is there, which has a SeqCst fence in front.
+    /// By the task, before a SeqCst fence and its look at who is there.
     pub(crate) fn set(&self, resigned: bool) {
         // ORDERING: Relaxed before the fence, against that of `take_back`.
         self.0.store(resigned, Ordering::Relaxed);

@@ -261,10 +261,10 @@ impl Sender {
             Err(Refusal::Full) => {
                 if attempt.enlisted {
                     self.core.look_for_trouble();
-                }
-                if !attempt.first {
-                    // Those ahead pass their wakes on, unless they are not polled any more.
-                    self.core.timer().watch_waiters();
+                    if !attempt.first {
+                        // Those ahead pass their wakes on, unless they are not polled any more.
+                        self.core.timer().watch_waiters();
+                    }
                 }
                 None
             }

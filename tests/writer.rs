@@ -403,3 +403,76 @@ fn writers_tell_what_they_are() {
         SinkExt::close(&mut lines.into_inner()).await.expect("open");
     });
 }
+
+/// 4000 of them, each of `len` bytes.
+fn records(len: usize) -> Vec<u8> {
+    let mut input = Vec::new();
+    for number in 0..4000 {
+        let mut line = format!("{number} ").into_bytes();
+        line.resize(len - 1, b'x');
+        line.push(b'\n');
+        input.extend(line);
+    }
+    input
+}
+
+async fn write_many_at_once(when_full: WhenFull, record: usize) {
+    let (tx, rx) = on_request(when_full);
+    let mut lines = tx.into_delimited_writer(b'\n');
+    let mut input = records(record);
+    input.extend(b"rest");
+    let (mut at, mut writes, mut pending) = (0, 0, 0);
+    let mut got = Vec::new();
+    while at < input.len() {
+        writes += 1;
+        assert!(writes < 100_000);
+        let cut = (at + 13 * record + 5).min(input.len());
+        let mut writing = Box::pin(async { lines.write(&input[at..cut]).await });
+        match poll_once(&mut writing) {
+            std::task::Poll::Ready(Ok(taken)) => {
+                assert!(taken > 0);
+                at += taken;
+            }
+            std::task::Poll::Ready(Err(error)) => {
+                assert_eq!((when_full, error.kind()), (WhenFull::Reject, ErrorKind::StorageFull));
+                drop(writing);
+                got.push(rx.recv().await.expect("full of messages"));
+                got.extend(std::iter::from_fn(|| rx.try_recv().ok()));
+            }
+            std::task::Poll::Pending => {
+                // The budget of the task, or full.
+                pending += 1;
+                if when_full == WhenFull::Wait {
+                    got.push(rx.recv().await.expect("full of messages"));
+                    got.extend(std::iter::from_fn(|| rx.try_recv().ok()));
+                }
+                drop(writing);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    assert!(when_full == WhenFull::Wait || pending <= 2);
+    assert_eq!(lines.buffer(), b"rest");
+    lines.flush().await.expect("open");
+    got.extend(std::iter::from_fn(|| rx.try_recv().ok()));
+    let stats = rx.monitor().stats();
+    if matches!(when_full, WhenFull::Reject | WhenFull::Wait) {
+        assert_eq!(got.concat(), input[..input.len() - 4]);
+        assert_eq!(stats.dropped_messages, 0);
+    } else {
+        assert_eq!(got.len() as u64 + stats.dropped_messages, 4000, "{when_full:?} {record}");
+        assert!(stats.dropped_messages > 0);
+    }
+}
+
+/// Those behind its first are taken as far as there is room, and what is the matter then is told by the next write.
+#[test]
+fn further_records_of_a_write_meet_the_policy_at_the_next_write() {
+    paused(async {
+        for when_full in [WhenFull::Reject, WhenFull::Wait, WhenFull::DropNewest, WhenFull::DropOldest] {
+            for record in [10, 700, 3000] {
+                write_many_at_once(when_full, record).await;
+            }
+        }
+    });
+}

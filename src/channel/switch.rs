@@ -282,6 +282,9 @@ impl Core {
     }
 
     pub(crate) fn wake_passed_over(&self) {
+        // ORDERING: SeqCst fence behind `Resignation::set`, against the one in front of `take_back`. The one in `wake` would
+        // be too late: if nobody is seen passed over, it is not reached.
+        fence(Ordering::SeqCst);
         if self.are_readers_passed_over() {
             self.readers().wake(usize::MAX);
         }

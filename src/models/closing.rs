@@ -91,9 +91,11 @@ fn two_sinks_wait_and_one_gives_up() {
     explore("two_sinks_wait_and_one_gives_up", || {
         let (tx, rx) = full();
         let (mut waiting, mut leaving) = (tx.clone(), tx);
-        let other = thread::spawn(move || block_on(waiting.send(Bytes::from_static(b"3"))).unwrap());
+        // By its name, as a `Sender` has a `send` of its own.
+        let other =
+            thread::spawn(move || block_on(SinkExt::send(&mut waiting, Bytes::from_static(b"3"))).unwrap());
         let polled = {
-            let mut sending = pin!(leaving.send(Bytes::from_static(b"4")));
+            let mut sending = pin!(SinkExt::send(&mut leaving, Bytes::from_static(b"4")));
             sending.as_mut().poll(&mut Context::from_waker(&noop_waker()))
         };
         assert_eq!(rx.try_recv().unwrap(), "1");
