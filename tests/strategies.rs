@@ -96,6 +96,11 @@ fn a_byte_count_switches_at_once_and_only_then() {
             send(&tx, 1, 100);
             settle().await;
             assert_eq!(drain(&rx), 10);
+            // To the byte, whatever the message that brings it is.
+            send(&tx, 1, 999);
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            send(&tx, 1, 1);
+            assert_eq!(drain(&rx), 2);
         }
     });
 }
