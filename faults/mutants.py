@@ -261,6 +261,8 @@ def build():
         for mutant in state[kind]:
             mutant.pop("diff", None)
     (WORK / "built.json").write_text(json.dumps(state))
+    # Which tests reach what has to be found anew.
+    (WORK / "cover.json").unlink(missing_ok=True)
 
 
 class Watch:
