@@ -199,7 +199,7 @@ fn refusals_give_the_closure_back_uncalled() {
     paused(async {
         let (tx, rx) = narrow(WhenFull::Reject);
         // There would be room for it in the segment.
-        tx.try_send("opens a segment").expect("room");
+        tx.send("opens a segment").await.expect("room");
         assert_eq!(rx.try_recv().expect("it is there"), "opens a segment");
         let mut calls = 0;
         let mut write = |_: &mut [u8]| {
