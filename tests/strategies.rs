@@ -332,7 +332,8 @@ fn a_message_behind_a_cut_is_switched_when_it_is_time() {
         tx.try_send("taken at once").expect("room");
         let (taken, _rx) = reader.await.expect("it ran");
         assert_eq!(taken.as_deref(), Some(&b"taken at once"[..]));
-        tokio::time::sleep(ms(1000)).await;
+        // Between two looks of the timer at memory.
+        tokio::time::sleep(ms(1100)).await;
         tx.try_send("behind").expect("room");
         assert_eq!(tx.monitor().stats().switches.strategy, 0);
         advance(ms(10)).await;

@@ -233,21 +233,26 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
     });
 }
 
-/// Also where a segment was sealed, with fewer messages than receivers wait.
+/// Nothing else has the timer look: it has nothing to do any more when the message comes.
 #[test]
-fn nor_does_it_where_a_switch_is_what_they_wait_for() {
+fn nor_does_it_where_the_timer_sleeps() {
     paused(async {
-        let builder = turbostream::builder().strategy(MessageCount(1)).on_demand(false);
-        let (tx, rx) = builder.build().expect("valid");
-        let receive = |rx: Receiver| async move { rx.recv().await };
-        let mut unpolled = Box::pin(receive(rx.clone()));
-        assert!(poll_once(&mut unpolled).is_pending());
-        let other = tokio::spawn(receive(rx));
-        settle().await;
-        tx.try_send("one for two").expect("room");
-        advance(ms(50)).await;
-        assert!(other.is_finished(), "a message is there, and a receiver");
-        assert_eq!(other.await.expect("it ran").as_deref(), Some(&b"one for two"[..]));
+        for (on_demand, messages) in [(true, usize::MAX), (false, 1)] {
+            let builder = turbostream::builder().strategy(MessageCount(messages)).on_demand(on_demand);
+            let (tx, rx) = builder.build().expect("valid");
+            tx.try_send("long ago").expect("room");
+            assert!(rx.recv().await.is_some());
+            tokio::time::sleep(ms(60_000)).await;
+            let receive = |rx: Receiver| async move { rx.recv().await };
+            let mut unpolled = Box::pin(receive(rx.clone()));
+            assert!(poll_once(&mut unpolled).is_pending());
+            let other = tokio::spawn(receive(rx));
+            settle().await;
+            tx.try_send("one for two").expect("room");
+            advance(ms(50)).await;
+            assert!(other.is_finished(), "a message is there, and a receiver; on_demand {on_demand}");
+            assert_eq!(other.await.expect("it ran").as_deref(), Some(&b"one for two"[..]));
+        }
     });
 }
 
