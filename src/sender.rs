@@ -389,8 +389,7 @@ impl Sender {
     }
 
     /// Switches now, and waits for nobody: what was accepted and no receiver saw yet can be read from here on, also on
-    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing if there is no such message, or if receivers
-    /// have so much to read before it that on demand they find it in time.
+    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing if there is no such message.
     ///
     /// Each switch takes a segment, however little is in it.
     ///

@@ -16,9 +16,11 @@ use crate::sender::{KEPT, Sender, WakesNext};
 /// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
 /// flushes and gives up this handle's claim on the channel.
 ///
-/// Each flush takes a segment, however little is in it, and `SinkExt::send` flushes, as does `forward` whenever its stream
-/// has nothing: to send many messages, `feed` them, or use [`Sender::send`]. `start_send` without `poll_ready` before is refused as `Full` if a message already
-/// waits inside.
+/// Each flush takes a segment, however little is in it, unless receivers have so much to read before it that on demand they
+/// find it in time. `SinkExt::send` flushes, and so does `forward` whenever its stream has nothing: to send many messages,
+/// `feed` them, or use [`Sender::send`].
+///
+/// `start_send` without `poll_ready` before is refused as `Full` if a message already waits inside.
 impl Sink<Bytes> for Sender {
     type Error = SendError<Bytes>;
 
@@ -51,7 +53,7 @@ impl Sink<Bytes> for Sender {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         ready!(self.poll_parked(cx))?;
-        self.core().switch();
+        self.core().flush();
         Poll::Ready(Ok(()))
     }
 

@@ -284,7 +284,7 @@ impl AsyncWrite for Writer {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sender = &mut self.get_mut().sender;
         ready!(sender.poll_parked(cx))?;
-        sender.core().switch();
+        sender.core().flush();
         Poll::Ready(Ok(()))
     }
 

@@ -137,13 +137,17 @@ impl Core {
         }
     }
 
-    /// Seals what is in the active segment, unless receivers have a backlog and may cut it themselves when they get there:
-    /// small messages that are each switched would fill the channel.
+    /// Seals what is in the active segment.
     pub(crate) fn switch(&self) {
-        if self.on_demand && self.is_backlogged() {
-            return;
-        }
         self.switch_place(self.pending.active(), SwitchCause::Requested);
+    }
+
+    /// Seals it for a sink that is flushed, unless receivers have a backlog and may cut it themselves when they get there:
+    /// small messages that are each flushed would fill the channel.
+    pub(crate) fn flush(&self) {
+        if !(self.on_demand && self.is_backlogged()) {
+            self.switch();
+        }
     }
 
     /// Switches the place at `sequence` if it is full or the strategy says so.
