@@ -20,10 +20,6 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn unread(&self) {
         if self.unread.raise() {
             self.notify();

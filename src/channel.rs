@@ -140,7 +140,7 @@ struct Switching {
 
 impl Core {
     pub(crate) fn new(config: Config) -> Self {
-        let alarm = Arc::new(Alarm::new());
+        let alarm = Arc::<Alarm>::default();
         let segments = config.max_bytes / crate::pool::footprint(config.capacity);
         let plan = Plan::new(config.strategy, config.capacity, config.first_sequence);
         let tasks = Tasks::new();

@@ -190,7 +190,7 @@ impl Core {
     where
         F: FnOnce(&mut [u8]) -> usize,
     {
-        if write.is_none() || max_len > self.max_message_bytes || max_len > self.capacity.bytes {
+        if write.is_none() || max_len > self.max_message_bytes {
             return false;
         }
         self.note_in_place();

@@ -52,29 +52,6 @@ fn a_reason_is_raised_behind_a_fence_as_the_task_goes_to_sleep() {
     });
 }
 
-#[test]
-fn somebody_comes_as_the_task_resigns() {
-    explore_within(3, "somebody_comes_as_the_task_resigns", || {
-        let resigned = Arc::new(Resignation::default());
-        let waits = Arc::new(AtomicBool::new(false));
-        let coming = thread::spawn({
-            let (resigned, waits) = (Arc::clone(&resigned), Arc::clone(&waits));
-            move || {
-                waits.store(true, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                resigned.take_back()
-            }
-        });
-        resigned.set(true);
-        // As a wake of all who wait.
-        fence(Ordering::SeqCst);
-        let seen = waits.load(Ordering::Relaxed);
-        let notified = coming.join().unwrap();
-        assert!(seen || notified, "it waits as long as those whose wakes were in vain");
-        assert!(!notified || !resigned.is_set());
-    });
-}
-
 /// The task's loop, around a reason that two others raise. What it finds it takes, so that it looks on as long as there is
 /// something.
 fn nobody_is_missed(is_raised_first: bool) -> impl Fn() + Send + Sync + 'static {
