@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use turbostream::{Changes, ReadMode, Receiver, Sender};
+use turbostream::{ReadMode, Receiver, Sender, StatsDelta};
 
 const ROUNDS: usize = 40;
 const MESSAGES: usize = 500;
@@ -128,7 +128,7 @@ fn run(what: &str) {
     let mode = if what == "recv_safe" { ReadMode::Safe } else { ReadMode::ZeroCopy };
     let builder = turbostream::builder().read_mode(mode).max_bytes(64 << 20);
     let builder = match what.ends_with(RECORDED) {
-        true => builder.recorder(|changes: &Changes<'_>| _ = black_box(changes)),
+        true => builder.recorder(|changes: &StatsDelta<'_>| _ = black_box(changes)),
         false => builder,
     };
     let what = what.trim_end_matches(RECORDED);

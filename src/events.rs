@@ -13,7 +13,7 @@ use tracing::{Level, Span};
 pub(crate) use self::trouble::Trouble;
 
 use crate::channel::SwitchCause;
-use crate::monitor::{Drops, Refusals, Stats};
+use crate::monitor::{Drops, SendErrors, Stats};
 
 const TARGET: &str = "turbostream";
 
@@ -65,8 +65,8 @@ impl Events {
     }
 
     /// So many messages were refused since the last time.
-    fn refused(&self, refusals: Refusals) {
-        let Refusals { full, closed, too_large, timed_out } = refusals;
+    fn refused(&self, send_errors: SendErrors) {
+        let SendErrors { full, closed, too_large, timed_out } = send_errors;
         quietly(|| {
             let span = &self.0;
             tracing::warn!(target: TARGET, parent: span, full, timed_out, too_large, closed, "messages refused");

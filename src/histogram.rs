@@ -26,7 +26,7 @@ pub(crate) const QUEUE_BOUNDS: [Duration; BOUNDS] =
     bounds_in_micros([1_000, 10_000, 100_000, 1_000_000, 10_000_000]);
 
 /// How often something took how long, in [`Stats`](crate::Stats) since the channel was made, in
-/// [`Changes`](crate::Changes) since the last report.
+/// [`StatsDelta`](crate::StatsDelta) since the last report.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Histogram {
     bounds: [Duration; BOUNDS],

@@ -123,16 +123,16 @@ pub use channel::channel;
 pub use config::{Builder, ReadMode, WhenFull, builder};
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use histogram::{Bucket, Histogram};
-pub use many::{Rest, Unsent};
+pub use many::{Remaining, SendManyError};
 #[cfg(feature = "otel")]
 pub use metrics::OtelRecorder;
 #[cfg(feature = "prometheus")]
 pub use metrics::PrometheusRecorder;
-pub use monitor::{Drops, Monitor, Refusals, Stats, Switches};
+pub use monitor::{Drops, Monitor, SendErrors, Stats, Switches};
 pub use payload::Payload;
 pub use reader::Reader;
 pub use receiver::Receiver;
-pub use recorder::{Changes, Counter, Gauge, Recorder, Timing};
+pub use recorder::{Counter, Gauge, HistogramKind, Recorder, StatsDelta};
 pub use sender::Sender;
 pub use strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,

@@ -20,7 +20,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send), at the first payload that is refused. Inside is an [`Unsent`]: how many were
+    /// Those of [`send`](Self::send), at the first payload that is refused. Inside is an [`SendManyError`]: how many were
     /// accepted before, and all that were not.
     ///
     /// # Panics
@@ -44,11 +44,14 @@ impl Sender {
     /// let unsent = error.into_inner();
     /// assert_eq!(unsent.accepted, 1);
     /// assert_eq!(unsent.payload.len(), 5000);
-    /// assert_eq!(tx.send_many(unsent.rest).await?, 1); // goes on behind what was refused
+    /// assert_eq!(tx.send_many(unsent.remaining).await?, 1); // goes on behind what was refused
     /// # assert_eq!(rx.len(), 5);
     /// # Ok(()) }
     /// ```
-    pub async fn send_many<I>(&self, payloads: I) -> Result<usize, SendError<Unsent<I::Item, I::IntoIter>>>
+    pub async fn send_many<I>(
+        &self,
+        payloads: I,
+    ) -> Result<usize, SendError<SendManyError<I::Item, I::IntoIter>>>
     where
         I: IntoIterator,
         I::Item: Payload,
@@ -73,8 +76,8 @@ impl Sender {
                 }
                 Err(refusal) => {
                     let payload = taken.pop_front().expect("a refused payload is still here");
-                    let rest = Rest { taken, coming };
-                    return Err(self.refused(refusal, Unsent { accepted, payload, rest }));
+                    let remaining = Remaining { taken, coming };
+                    return Err(self.refused(refusal, SendManyError { accepted, payload, remaining }));
                 }
             }
         }
@@ -114,34 +117,34 @@ impl Sender {
 /// # }
 /// ```
 #[non_exhaustive]
-pub struct Unsent<P, I> {
+pub struct SendManyError<P, I> {
     /// How many messages were accepted before.
     pub accepted: usize,
     /// The payload that was refused.
     pub payload: P,
     /// Those that come behind it.
-    pub rest: Rest<P, I>,
+    pub remaining: Remaining<P, I>,
 }
 
-impl<P, I: Iterator<Item = P>> IntoIterator for Unsent<P, I> {
+impl<P, I: Iterator<Item = P>> IntoIterator for SendManyError<P, I> {
     type Item = P;
-    type IntoIter = Rest<P, I>;
+    type IntoIter = Remaining<P, I>;
 
-    fn into_iter(self) -> Rest<P, I> {
-        let mut all = self.rest;
+    fn into_iter(self) -> Remaining<P, I> {
+        let mut all = self.remaining;
         all.taken.push_front(self.payload);
         all
     }
 }
 
 /// The payloads behind one that was refused, in order.
-pub struct Rest<P, I> {
+pub struct Remaining<P, I> {
     /// Taken out of the iterator ahead.
     taken: VecDeque<P>,
     coming: Fuse<I>,
 }
 
-impl<P, I: Iterator<Item = P>> Iterator for Rest<P, I> {
+impl<P, I: Iterator<Item = P>> Iterator for Remaining<P, I> {
     type Item = P;
 
     fn next(&mut self) -> Option<P> {
@@ -155,16 +158,16 @@ impl<P, I: Iterator<Item = P>> Iterator for Rest<P, I> {
     }
 }
 
-impl<P, I: Iterator<Item = P>> FusedIterator for Rest<P, I> {}
+impl<P, I: Iterator<Item = P>> FusedIterator for Remaining<P, I> {}
 
-impl<P, I> fmt::Debug for Unsent<P, I> {
+impl<P, I> fmt::Debug for SendManyError<P, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsent").field("accepted", &self.accepted).finish_non_exhaustive()
+        f.debug_struct("SendManyError").field("accepted", &self.accepted).finish_non_exhaustive()
     }
 }
 
-impl<P, I> fmt::Debug for Rest<P, I> {
+impl<P, I> fmt::Debug for Remaining<P, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rest").finish_non_exhaustive()
+        f.debug_struct("Remaining").finish_non_exhaustive()
     }
 }

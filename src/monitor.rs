@@ -17,8 +17,8 @@ use crate::sync::Arc;
 /// tx.send("de").await?;
 /// rx.recv().await;
 /// let stats = monitor.stats();
-/// assert_eq!((stats.accepted_messages, stats.accepted_bytes), (2, 5));
-/// assert_eq!((stats.handed_out_messages, stats.queued_bytes), (1, 2));
+/// assert_eq!((stats.sent_messages, stats.sent_bytes), (2, 5));
+/// assert_eq!((stats.received_messages, stats.queued_bytes), (1, 2));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -46,11 +46,11 @@ impl Monitor {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    /// use turbostream::{Changes, Counter};
+    /// use turbostream::{StatsDelta, Counter};
     ///
     /// static ACCEPTED: AtomicU64 = AtomicU64::new(0);
-    /// let count = |changes: &Changes<'_>| {
-    ///     ACCEPTED.fetch_add(changes.counter(Counter::AcceptedMessages), Relaxed);
+    /// let count = |changes: &StatsDelta<'_>| {
+    ///     ACCEPTED.fetch_add(changes.counter(Counter::SentMessages), Relaxed);
     /// };
     /// let (tx, _rx) = turbostream::builder().recorder(count).build()?;
     /// tx.send("a").await?;
@@ -80,13 +80,13 @@ impl std::fmt::Debug for Monitor {
 #[non_exhaustive]
 pub struct Stats {
     /// Messages that became part of the channel.
-    pub accepted_messages: u64,
+    pub sent_messages: u64,
     /// Payload bytes of the accepted messages.
-    pub accepted_bytes: u64,
+    pub sent_bytes: u64,
     /// Messages that receivers got.
-    pub handed_out_messages: u64,
+    pub received_messages: u64,
     /// Payload bytes of the messages handed out.
-    pub handed_out_bytes: u64,
+    pub received_bytes: u64,
     /// Messages that were accepted and dropped: by policy, or because the last receiver was dropped.
     pub dropped_messages: u64,
     /// Payload bytes of the dropped messages.
@@ -105,7 +105,7 @@ pub struct Stats {
     /// for each segment.
     pub queue_time: Histogram,
     /// Messages that were not accepted, each told to its sender by an error.
-    pub refusals: Refusals,
+    pub send_errors: SendErrors,
     /// Receives for which nothing came in time.
     pub recv_timeouts: u64,
     /// Switches made, by cause.
@@ -186,7 +186,7 @@ impl Switches {
 /// Messages that were not accepted, by the error that their sender got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refusals {
+pub struct SendErrors {
     /// There was no room, and the call or the channel ([`WhenFull::Reject`](crate::WhenFull::Reject)) does not wait.
     pub full: u64,
     /// The channel was closed.
@@ -197,7 +197,7 @@ pub struct Refusals {
     pub timed_out: u64,
 }
 
-impl Refusals {
+impl SendErrors {
     /// Messages refused for any reason.
     pub fn total(&self) -> u64 {
         self.full + self.closed + self.too_large + self.timed_out

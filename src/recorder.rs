@@ -27,11 +27,11 @@ use crate::monitor::Stats;
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use turbostream::{Changes, Recorder};
+/// use turbostream::{StatsDelta, Recorder};
 ///
 /// struct Lines;
 /// impl Recorder for Lines {
-///     fn record(&self, changes: &Changes<'_>) {
+///     fn record(&self, changes: &StatsDelta<'_>) {
 ///         let channel = changes.channel().unwrap_or("?");
 ///         for (counter, increment) in changes.counters().filter(|(_, increment)| *increment > 0) {
 ///             println!("{channel}: {counter:?} +{increment}");
@@ -39,23 +39,23 @@ use crate::monitor::Stats;
 ///     }
 /// }
 /// let (tx, rx) = turbostream::builder().name("ingest").recorder(Lines).build()?;
-/// tx.send("abc").await?; // at the end: "ingest: AcceptedMessages +1", "ingest: AcceptedBytes +3", ...
+/// tx.send("abc").await?; // at the end: "ingest: SentMessages +1", "ingest: SentBytes +3", ...
 /// # drop(rx);
 /// # Ok(()) }
 /// ```
 pub trait Recorder: Send + Sync + 'static {
     /// Takes in what has changed in one channel. Called under no lock.
-    fn record(&self, changes: &Changes<'_>);
+    fn record(&self, changes: &StatsDelta<'_>);
 }
 
 impl<R: Recorder + ?Sized> Recorder for Arc<R> {
-    fn record(&self, changes: &Changes<'_>) {
+    fn record(&self, changes: &StatsDelta<'_>) {
         (**self).record(changes);
     }
 }
 
-impl<F: Fn(&Changes<'_>) + Send + Sync + 'static> Recorder for F {
-    fn record(&self, changes: &Changes<'_>) {
+impl<F: Fn(&StatsDelta<'_>) + Send + Sync + 'static> Recorder for F {
+    fn record(&self, changes: &StatsDelta<'_>) {
         self(changes);
     }
 }
@@ -84,21 +84,21 @@ figures! {
     /// A figure of [`Stats`] that only goes up.
     Counter: u64 {
         /// Messages that became part of the channel.
-        AcceptedMessages = stats => stats.accepted_messages,
+        SentMessages = stats => stats.sent_messages,
         /// Payload bytes of the accepted messages.
-        AcceptedBytes = stats => stats.accepted_bytes,
+        SentBytes = stats => stats.sent_bytes,
         /// Messages refused because there was no room.
-        RefusedFull = stats => stats.refusals.full,
+        RefusedFull = stats => stats.send_errors.full,
         /// Messages refused because the channel was closed.
-        RefusedClosed = stats => stats.refusals.closed,
+        RefusedClosed = stats => stats.send_errors.closed,
         /// Messages refused because they were too long.
-        RefusedTooLarge = stats => stats.refusals.too_large,
+        RefusedTooLarge = stats => stats.send_errors.too_large,
         /// Messages refused because there was no room in time.
-        RefusedTimedOut = stats => stats.refusals.timed_out,
+        RefusedTimedOut = stats => stats.send_errors.timed_out,
         /// Messages that receivers got.
-        HandedOutMessages = stats => stats.handed_out_messages,
+        ReceivedMessages = stats => stats.received_messages,
         /// Payload bytes of the messages handed out.
-        HandedOutBytes = stats => stats.handed_out_bytes,
+        ReceivedBytes = stats => stats.received_bytes,
         /// Receives for which nothing came in time.
         RecvTimeouts = stats => stats.recv_timeouts,
         /// Calls of a callback that panicked.
@@ -166,7 +166,7 @@ figures! {
 
 figures! {
     /// A [`Histogram`] of [`Stats`]: how long something took.
-    Timing: Histogram {
+    HistogramKind: Histogram {
         /// From the decision to switch until it was done; a switch on demand counts as 0 s.
         SwitchLatency = stats => stats.switch_latency,
         /// How long the first message of a segment was queued.
@@ -176,17 +176,17 @@ figures! {
 
 const COUNTERS: usize = Counter::ALL.len();
 const GAUGES: usize = Gauge::ALL.len();
-const TIMINGS: usize = Timing::ALL.len();
+const HISTOGRAMS: usize = HistogramKind::ALL.len();
 
 /// What has changed in a channel since it was last told of.
-pub struct Changes<'a> {
+pub struct StatsDelta<'a> {
     channel: Option<&'a str>,
     counters: [u64; COUNTERS],
     gauges: [i64; GAUGES],
-    timings: [Histogram; TIMINGS],
+    histograms: [Histogram; HISTOGRAMS],
 }
 
-impl<'a> Changes<'a> {
+impl<'a> StatsDelta<'a> {
     /// The name of the channel, if it was given one.
     pub fn channel(&self) -> Option<&'a str> {
         self.channel
@@ -202,9 +202,9 @@ impl<'a> Changes<'a> {
         self.gauges[gauge as usize]
     }
 
-    /// What was added to `timing` since the last report.
-    pub fn timing(&self, timing: Timing) -> &Histogram {
-        &self.timings[timing as usize]
+    /// What was added to the histogram of `kind` since the last report.
+    pub fn histogram(&self, kind: HistogramKind) -> &Histogram {
+        &self.histograms[kind as usize]
     }
 
     /// Every counter and by how much it went up, also those that did not.
@@ -217,24 +217,24 @@ impl<'a> Changes<'a> {
         Gauge::ALL.iter().map(|&gauge| (gauge, self.gauge(gauge)))
     }
 
-    /// Every timing and what was added to it, also those to which nothing was.
-    pub fn timings(&self) -> impl Iterator<Item = (Timing, &Histogram)> {
-        Timing::ALL.iter().map(|&timing| (timing, self.timing(timing)))
+    /// Every histogram and what was added to it, also those to which nothing was.
+    pub fn histograms(&self) -> impl Iterator<Item = (HistogramKind, &Histogram)> {
+        HistogramKind::ALL.iter().map(|&kind| (kind, self.histogram(kind)))
     }
 
     pub(crate) fn is_nothing(&self) -> bool {
         self.counters.iter().all(|&increment| increment == 0)
             && self.gauges.iter().all(|&change| change == 0)
-            && self.timings.iter().all(|timing| timing.count() == 0)
+            && self.histograms.iter().all(|histogram| histogram.count() == 0)
     }
 }
 
-impl fmt::Debug for Changes<'_> {
+impl fmt::Debug for StatsDelta<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
         map.entries(self.counters().filter(|(_, increment)| *increment != 0));
         map.entries(self.gauges().filter(|(_, change)| *change != 0));
-        map.entries(self.timings().filter(|(_, timing)| timing.count() != 0)).finish()
+        map.entries(self.histograms().filter(|(_, histogram)| histogram.count() != 0)).finish()
     }
 }
 
@@ -242,14 +242,14 @@ impl fmt::Debug for Changes<'_> {
 pub(crate) struct Reported {
     counters: [u64; COUNTERS],
     gauges: [u64; GAUGES],
-    timings: [Histogram; TIMINGS],
+    histograms: [Histogram; HISTOGRAMS],
     any: bool,
 }
 
 impl Reported {
     pub(crate) fn nothing() -> Self {
-        let timings = std::array::from_fn(|at| Timing::ALL[at].of(&Stats::new()));
-        Self { counters: [0; COUNTERS], gauges: [0; GAUGES], timings, any: false }
+        let histograms = std::array::from_fn(|at| HistogramKind::ALL[at].of(&Stats::new()));
+        Self { counters: [0; COUNTERS], gauges: [0; GAUGES], histograms, any: false }
     }
 
     /// What has changed by now; the first time also if that is nothing. If this is the `last`, gauges are zero.
@@ -260,7 +260,7 @@ impl Reported {
         channel: Option<&'a str>,
         stats: &Stats,
         last: bool,
-    ) -> Option<Changes<'a>> {
+    ) -> Option<StatsDelta<'a>> {
         let counters = std::array::from_fn(|at| {
             let (reported, now) = (&mut self.counters[at], Counter::ALL[at].of(stats));
             let increment = now.saturating_sub(*reported);
@@ -272,9 +272,10 @@ impl Reported {
             let before = std::mem::replace(&mut self.gauges[at], now);
             now.wrapping_sub(before) as i64
         });
-        let timings =
-            std::array::from_fn(|at| Timing::ALL[at].of(stats).changes_since(&mut self.timings[at]));
-        let changes = Changes { channel, counters, gauges, timings };
+        let histograms = std::array::from_fn(|at| {
+            HistogramKind::ALL[at].of(stats).changes_since(&mut self.histograms[at])
+        });
+        let changes = StatsDelta { channel, counters, gauges, histograms };
         let is_first = !std::mem::replace(&mut self.any, true);
         (is_first || !changes.is_nothing()).then_some(changes)
     }
@@ -285,7 +286,7 @@ mod tests {
     use super::*;
 
     fn stats(accepted: u64, queued: u64) -> Stats {
-        Stats { accepted_messages: accepted, queued_messages: queued, ..Stats::new() }
+        Stats { sent_messages: accepted, queued_messages: queued, ..Stats::new() }
     }
 
     #[test]
@@ -294,7 +295,7 @@ mod tests {
         let mut told = Vec::new();
         for accepted in [5, 3, 5, 9] {
             let changes = reported.update(None, &stats(accepted, 0), false);
-            told.push(changes.map(|changes| changes.counter(Counter::AcceptedMessages)));
+            told.push(changes.map(|changes| changes.counter(Counter::SentMessages)));
         }
         assert_eq!(told, [Some(5), None, None, Some(4)]);
     }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::channel::Core;
 use crate::combine::Combine;
-use crate::recorder::{Changes, Recorder, Reported};
+use crate::recorder::{Recorder, Reported, StatsDelta};
 use crate::sync::{Arc, Mutex, Notify};
 use crate::tasks::{Task, Tasks};
 use crate::user_code::UserCode;
@@ -73,7 +73,7 @@ impl Reporter {
     }
 
     /// Tells the recorder what `update` finds to have changed.
-    fn tell<'a>(&self, update: impl Fn(&mut Reported) -> Option<Changes<'a>>) {
+    fn tell<'a>(&self, update: impl Fn(&mut Reported) -> Option<StatsDelta<'a>>) {
         let Some(reporting) = &self.0 else { return };
         reporting.reports.run(|| {
             let changes = update(&mut reporting.reported.lock().unwrap_or_else(PoisonError::into_inner));

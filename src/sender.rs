@@ -355,7 +355,7 @@ impl Sender {
     ///     tx.send(format!("line {line}")).await?;
     /// }
     /// tx.drained().await?;
-    /// assert_eq!(tx.monitor().stats().handed_out_messages, 1000);
+    /// assert_eq!(tx.monitor().stats().received_messages, 1000);
     /// drop(tx);
     /// assert_eq!(reader.await?, 1000);
     /// # Ok(()) }

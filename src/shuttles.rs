@@ -138,7 +138,7 @@ fn assert_all_received(received: &[Vec<(u8, u8)>], senders: u8, messages: u8) {
 
 fn assert_at_rest(monitor: &crate::Monitor) {
     let stats = monitor.stats();
-    assert_eq!(stats.accepted_messages, stats.handed_out_messages + stats.dropped_messages);
+    assert_eq!(stats.sent_messages, stats.received_messages + stats.dropped_messages);
     assert_eq!((stats.queued_messages, stats.queued_bytes), (0, 0));
     assert_eq!((stats.waiting_senders, stats.waiting_receivers), (0, 0));
     assert_eq!(stats.memory_bytes(), 0, "{stats:?}");

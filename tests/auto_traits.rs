@@ -31,11 +31,11 @@ macro_rules! assert_all {
 assert_all!(HANDLES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, Batches<'static>, Reader, Writer, BlockingWriter);
 assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
-    ActiveSegment, Bucket, ByteCount, Changes<'static>, Counter, Drops, Gauge, Histogram, MessageCount, ReadMode,
-    Refusals, Stats, SwitchLimits, Switches, TimeWindow, Timing, Weighted, WhenFull);
+    ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Gauge, Histogram, MessageCount, ReadMode,
+    SendErrors, Stats, SwitchLimits, Switches, TimeWindow, HistogramKind, Weighted, WhenFull);
 assert_all!(ERRORS, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     BuildError, RecvTimeoutError, TryRecvError, SendError<Bytes>, SendTimeoutError<Bytes>, TrySendError<Bytes>,
-    Unsent<Bytes, iter::Empty<Bytes>>, Rest<Bytes, iter::Empty<Bytes>>);
+    SendManyError<Bytes, iter::Empty<Bytes>>, Remaining<Bytes, iter::Empty<Bytes>>);
 assert_all!(OF_FOREIGN_PARTS, (Send, Sync, Unpin): Builder);
 #[cfg(feature = "tracing-writer")]
 assert_all!(TRACING_WRITER, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe): TracingWriter);
@@ -70,13 +70,13 @@ macro_rules! assert_as_its_parameter {
     )+};
 }
 
-type UnsentPayload<P> = Unsent<P, iter::Empty<u8>>;
-type UnsentIterator<I> = Unsent<u8, I>;
-type RestPayload<P> = Rest<P, iter::Empty<u8>>;
-type RestIterator<I> = Rest<u8, I>;
+type SendManyErrorPayload<P> = SendManyError<P, iter::Empty<u8>>;
+type SendManyErrorIterator<I> = SendManyError<u8, I>;
+type RemainingPayload<P> = Remaining<P, iter::Empty<u8>>;
+type RemainingIterator<I> = Remaining<u8, I>;
 
 assert_as_its_parameter!(SendError, SendTimeoutError, TrySendError);
-assert_as_its_parameter!(UnsentPayload, UnsentIterator, RestPayload, RestIterator);
+assert_as_its_parameter!(SendManyErrorPayload, SendManyErrorIterator, RemainingPayload, RemainingIterator);
 
 /// The listing is of all features.
 #[cfg(all(feature = "prometheus", feature = "tracing-writer"))]

@@ -143,7 +143,7 @@ async fn cancelled_sends(large: bool) {
     assert_eq!(next, [COUNT; SENDERS as usize]);
     assert!(given_up.load(Ordering::Relaxed) > 0, "no send was ever cancelled");
     let stats = monitor.stats();
-    assert_eq!(stats.accepted_messages, u64::from(SENDERS * COUNT));
+    assert_eq!(stats.sent_messages, u64::from(SENDERS * COUNT));
     assert_eq!(stats.waiting_senders, 0);
 }
 
@@ -269,7 +269,7 @@ async fn abort_storm() {
         got.lock().expect("got").push(check(&m).expect("a named message"));
     }
     sent.lock().expect("sent").push((ROUNDS, 0));
-    settle_counts(&sent, &got, monitor.stats().accepted_messages);
+    settle_counts(&sent, &got, monitor.stats().sent_messages);
 }
 
 fn settle_counts(sent: &Mutex<Vec<(u32, u32)>>, got: &Mutex<Vec<(u32, u32)>>, accepted: u64) {

@@ -212,7 +212,7 @@ fn no_configuration_panics_or_hangs() {
             TestRunner::new(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() });
         let drawn = runner.run(&config(), |mut config| {
             runtime.block_on(async {
-                // Whoever follows the refusals gets a channel.
+                // Whoever follows the send_errors gets a channel.
                 let (tx, rx) = (0..6)
                     .find_map(|_| match build(&config) {
                         Ok(ends) => Some(ends),
@@ -223,7 +223,7 @@ fn no_configuration_panics_or_hangs() {
                             None
                         }
                     })
-                    .expect("the refusals lead nowhere");
+                    .expect("the send_errors lead nowhere");
                 let max_message = config.sizes[3];
                 if let Some(over) = max_message.map(|n| n.saturating_add(1)).filter(|&n| n <= 1 << 20) {
                     let refused = tx.try_send(vec![1; over]);

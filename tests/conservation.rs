@@ -154,8 +154,8 @@ async fn run(case: Case, way: usize) {
     let stats = monitor.stats();
     let bytes: usize = seen.iter().flat_map(|s| &s.lens).sum();
     let total = u64::from(case.senders * case.messages);
-    assert_eq!((stats.accepted_messages, stats.accepted_bytes as usize), (total, bytes), "{case:?}");
-    assert_eq!((stats.handed_out_messages, stats.handed_out_bytes as usize), (total, bytes), "{case:?}");
+    assert_eq!((stats.sent_messages, stats.sent_bytes as usize), (total, bytes), "{case:?}");
+    assert_eq!((stats.received_messages, stats.received_bytes as usize), (total, bytes), "{case:?}");
     assert_eq!((stats.queued_messages, stats.queued_bytes, stats.dropped_messages), (0, 0, 0), "{case:?}");
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use common::{advance, current, ms, multi, paused, plain, poll_once, settle};
 use futures::executor::block_on;
-use turbostream::{BuildError, Changes, Counter, Gauge, MessageCount, Monitor, Recorder, Timing, WhenFull};
+use turbostream::{
+    BuildError, Counter, Gauge, HistogramKind, MessageCount, Monitor, Recorder, StatsDelta, WhenFull,
+};
 
 /// Adds up what it is told, by channel.
 #[derive(Default)]
@@ -21,11 +23,11 @@ struct Sum {
     calls: usize,
     counters: HashMap<Counter, u64>,
     gauges: HashMap<Gauge, i64>,
-    timings: HashMap<Timing, (u64, Duration)>,
+    histograms: HashMap<HistogramKind, (u64, Duration)>,
 }
 
 impl Recorder for Sums {
-    fn record(&self, changes: &Changes<'_>) {
+    fn record(&self, changes: &StatsDelta<'_>) {
         let mut sums = self.0.lock().expect("no panic");
         let sum = sums.entry(changes.channel().unwrap_or_default().to_owned()).or_default();
         sum.calls += 1;
@@ -37,8 +39,8 @@ impl Recorder for Sums {
             *value += change;
             assert!(*value >= 0, "{gauge:?} is {value}");
         }
-        for (timing, histogram) in changes.timings() {
-            let (count, total) = sum.timings.entry(timing).or_default();
+        for (kind, histogram) in changes.histograms() {
+            let (count, total) = sum.histograms.entry(kind).or_default();
             *count += histogram.count();
             *total += histogram.sum();
         }
@@ -70,9 +72,9 @@ impl Sum {
         for gauge in Gauge::ALL {
             assert_eq!(self.gauge(*gauge), gauge.of(&stats) as i64, "{gauge:?}");
         }
-        for timing in Timing::ALL {
-            let histogram = timing.of(&stats);
-            assert_eq!(self.timings[timing], (histogram.count(), histogram.sum()), "{timing:?}");
+        for kind in HistogramKind::ALL {
+            let histogram = kind.of(&stats);
+            assert_eq!(self.histograms[kind], (histogram.count(), histogram.sum()), "{kind:?}");
         }
     }
 }
@@ -92,10 +94,10 @@ fn the_recorder_is_told_at_the_interval_and_only_of_changes() {
         assert_eq!(sums.of("paced").calls, 1, "the first report, of what is there from the start");
         tx.send("abc").await.expect("open");
         advance(ms(299)).await;
-        assert_eq!(sums.of("paced").counter(Counter::AcceptedMessages), 0);
+        assert_eq!(sums.of("paced").counter(Counter::SentMessages), 0);
         advance(ms(1)).await;
         let sum = sums.of("paced");
-        assert_eq!((sum.counter(Counter::AcceptedMessages), sum.counter(Counter::AcceptedBytes)), (1, 3));
+        assert_eq!((sum.counter(Counter::SentMessages), sum.counter(Counter::SentBytes)), (1, 3));
         assert_eq!((sum.gauge(Gauge::ActiveMessages), sum.gauge(Gauge::ActiveMessageBytes)), (1, 3));
         assert_eq!(rx.recv().await.as_deref(), Some(&b"abc"[..]));
         advance(Duration::from_secs(10)).await;
@@ -128,16 +130,12 @@ fn the_end_is_reported_and_takes_gauges_to_zero() {
             tx.send("abc").await.expect("open");
         }
         drop(tx);
-        assert_eq!(
-            sums.of("ended").counter(Counter::AcceptedMessages),
-            3,
-            "reported when the channel closed"
-        );
+        assert_eq!(sums.of("ended").counter(Counter::SentMessages), 3, "reported when the channel closed");
         assert_eq!(sums.of("ended").gauge(Gauge::QueuedMessages), 3);
         let kept = rx.recv().await.expect("accepted");
         drop(rx);
         let sum = sums.of("ended");
-        assert_eq!((sum.counter(Counter::HandedOutMessages), sum.counter(Counter::DroppedUnread)), (1, 2));
+        assert_eq!((sum.counter(Counter::ReceivedMessages), sum.counter(Counter::DroppedUnread)), (1, 2));
         for gauge in Gauge::ALL {
             assert_eq!(sum.gauge(*gauge), 0, "{gauge:?}");
         }
@@ -166,9 +164,9 @@ fn every_refusal_is_counted_by_its_reason() {
         rx.close();
         assert!(tx.send([7; 32]).await.is_err());
         assert!(tx.send_with(10, |_| 0).await.is_err());
-        let refusals = tx.monitor().stats().refusals;
-        let by_reason = (refusals.full, refusals.timed_out, refusals.too_large, refusals.closed);
-        assert_eq!((by_reason, refusals.total()), ((1, 1, 3, 2), 7));
+        let send_errors = tx.monitor().stats().send_errors;
+        let by_reason = (send_errors.full, send_errors.timed_out, send_errors.too_large, send_errors.closed);
+        assert_eq!((by_reason, send_errors.total()), ((1, 1, 3, 2), 7));
     });
 }
 
@@ -271,7 +269,7 @@ fn a_flush_waits_for_the_thread_that_reports() {
         let recorder = {
             let (told, go_on, sums) = (told.clone(), go_on.clone(), sums.clone());
             let first = AtomicBool::new(true);
-            move |changes: &Changes<'_>| {
+            move |changes: &StatsDelta<'_>| {
                 sums.record(changes);
                 if first.swap(false, Ordering::SeqCst) {
                     told.wait();
@@ -290,7 +288,7 @@ fn a_flush_waits_for_the_thread_that_reports() {
         let flushed = std::thread::spawn(move || monitor.flush());
         go_on.wait();
         flushed.join().expect("no panic");
-        assert_eq!(sums.of("slow").counter(Counter::AcceptedMessages), 1);
+        assert_eq!(sums.of("slow").counter(Counter::SentMessages), 1);
         slow.join().expect("no panic");
     });
 }
@@ -301,7 +299,7 @@ fn a_recorder_may_flush() {
         let runtime = common::current_runtime(false);
         let monitor = Arc::new(Mutex::new(None::<Monitor>));
         let of_recorder = Arc::clone(&monitor);
-        let recorder = move |_: &Changes<'_>| {
+        let recorder = move |_: &StatsDelta<'_>| {
             if let Some(monitor) = of_recorder.lock().expect("no panic").take() {
                 monitor.flush();
             }
@@ -322,7 +320,7 @@ fn a_recorder_that_panics_is_contained_and_counted() {
         let sums = Arc::new(Sums::default());
         let recorder = {
             let (panics, sums) = (panics.clone(), sums.clone());
-            move |changes: &Changes<'_>| {
+            move |changes: &StatsDelta<'_>| {
                 assert!(!panics.load(Ordering::Relaxed), "a recorder that fails");
                 sums.record(changes);
             }
@@ -334,7 +332,7 @@ fn a_recorder_that_panics_is_contained_and_counted() {
         panics.store(false, Ordering::Relaxed);
         tx.send("after").await.expect("open");
         tx.monitor().flush();
-        assert_eq!(sums.of("").counter(Counter::AcceptedMessages), 1, "the other was told when it panicked");
+        assert_eq!(sums.of("").counter(Counter::SentMessages), 1, "the other was told when it panicked");
         assert_eq!(sums.of("").counter(Counter::RecorderPanics), 1);
         assert_eq!(rx.recv().await.as_deref(), Some(&b"before"[..]));
     });
@@ -348,11 +346,11 @@ fn a_recorder_may_use_its_own_channel() {
         let own: Arc<Mutex<Option<turbostream::Sender>>> = Arc::default();
         let recorder = {
             let own = own.clone();
-            move |changes: &Changes<'_>| {
+            move |changes: &StatsDelta<'_>| {
                 let tx = own.lock().expect("no panic").clone();
                 if let Some(tx) = tx {
                     tx.monitor().flush();
-                    if changes.counter(Counter::AcceptedMessages) == 1 {
+                    if changes.counter(Counter::SentMessages) == 1 {
                         tx.try_send("of a report").expect("room");
                         tx.try_send("of a report").expect("room");
                     }
@@ -383,7 +381,7 @@ fn channels_keep_apart_in_one_recorder() {
             tx.monitor().flush();
             sums.of(name).assert_is(&tx.monitor());
         }
-        assert_eq!(sums.of("b").counter(Counter::AcceptedBytes), 10);
+        assert_eq!(sums.of("b").counter(Counter::SentBytes), 10);
     });
 }
 
@@ -423,8 +421,8 @@ fn figures_of_many_threads_add_up_to_the_monitor() {
         tokio::task::yield_now().await;
         monitor.flush();
         let stats = monitor.stats();
-        assert_eq!((stats.handed_out_bytes, stats.queued_messages), (received, 0));
-        assert_eq!(stats.accepted_messages, stats.handed_out_messages);
+        assert_eq!((stats.received_bytes, stats.queued_messages), (received, 0));
+        assert_eq!(stats.sent_messages, stats.received_messages);
         assert_eq!(stats.switch_latency.count(), stats.switches.total());
         let sum = sums.of("busy");
         for counter in Counter::ALL {
@@ -454,7 +452,7 @@ fn sending(sender: usize, tx: turbostream::Sender) -> impl FnOnce() + Send + 'st
 fn a_flush_waits_for_whoever_reports_at_the_moment() {
     struct Held(Barrier, AtomicBool, Sums);
     impl Recorder for Held {
-        fn record(&self, changes: &Changes<'_>) {
+        fn record(&self, changes: &StatsDelta<'_>) {
             if self.1.swap(false, Ordering::Relaxed) {
                 self.0.wait(); // it is called
                 self.0.wait(); // it may go on
@@ -478,7 +476,7 @@ fn a_flush_waits_for_whoever_reports_at_the_moment() {
             let (monitor, held) = (monitor.clone(), Arc::clone(&held));
             move || {
                 monitor.flush();
-                held.2.of("held").counter(Counter::AcceptedMessages)
+                held.2.of("held").counter(Counter::SentMessages)
             }
         });
         (0..1000).for_each(|_| std::thread::yield_now()); // time to return too early
@@ -499,7 +497,7 @@ fn what_is_being_written_is_not_reported() {
         let write = |buf: &mut [u8]| {
             monitor.flush();
             let sum = sums.of("stalled");
-            assert!(sum.counter(Counter::AcceptedBytes) <= 3, "{}", sum.counter(Counter::AcceptedBytes));
+            assert!(sum.counter(Counter::SentBytes) <= 3, "{}", sum.counter(Counter::SentBytes));
             buf[0] = 7;
             1
         };
@@ -507,7 +505,7 @@ fn what_is_being_written_is_not_reported() {
         assert!(poll_once(&mut send).is_ready());
         monitor.flush();
         sums.of("stalled").assert_is(&monitor);
-        assert_eq!(sums.of("stalled").counter(Counter::AcceptedBytes), 4);
+        assert_eq!(sums.of("stalled").counter(Counter::SentBytes), 4);
         assert_eq!(rx.len(), 2);
     });
 }

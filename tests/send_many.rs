@@ -14,9 +14,9 @@ use futures::FutureExt;
 use proptest::prelude::*;
 use static_assertions::assert_impl_all;
 use tokio::sync::Barrier;
-use turbostream::{ReadMode, Receiver, SendError, Sender, Unsent, WhenFull};
+use turbostream::{ReadMode, Receiver, SendError, SendManyError, Sender, WhenFull};
 
-assert_impl_all!(SendError<Unsent<Bytes, vec::IntoIter<Bytes>>>: Error, Send, Sync);
+assert_impl_all!(SendError<SendManyError<Bytes, vec::IntoIter<Bytes>>>: Error, Send, Sync);
 
 /// Two segments of eight messages.
 fn narrow(when_full: WhenFull) -> (Sender, Receiver) {
@@ -158,7 +158,7 @@ fn closed_while_it_waits_tells_what_was_accepted_and_gives_back_the_rest() {
         assert!(matches!(&error, SendError::Closed(unsent) if unsent.accepted == 16));
         let unsent = error.into_inner();
         assert_eq!(number(&unsent.payload), 16);
-        assert_eq!(unsent.rest.size_hint().1, Some(33));
+        assert_eq!(unsent.remaining.size_hint().1, Some(33));
         assert!(unsent.into_iter().map(|m| number(&m)).eq(16..50));
         assert!(drain(&rx).iter().map(|m| number(m)).eq(0..16));
     });
@@ -176,7 +176,7 @@ fn a_channel_that_rejects_says_how_much_it_took() {
         let unsent = error.into_inner();
         assert_eq!((unsent.accepted, number(&unsent.payload)), (16, 32));
         assert!(drain(&rx).iter().map(|m| number(m)).eq(16..32));
-        assert_eq!(tx.send_many(unsent.rest.take(3)).await.expect("room"), 3);
+        assert_eq!(tx.send_many(unsent.remaining.take(3)).await.expect("room"), 3);
         assert!(drain(&rx).iter().map(|m| number(m)).eq(33..36), "the refused one was left out");
     });
 }
@@ -192,8 +192,11 @@ fn a_message_that_is_too_large_ends_it_there() {
             panic!("{error:?}")
         };
         assert_eq!((unsent.accepted, unsent.payload.len()), (3, 1001));
-        assert!(format!("{unsent:?} {:?}", unsent.rest).starts_with("Unsent { accepted: 3, .. } Rest"));
-        assert_eq!(tx.send_many(unsent.rest).await.expect("open"), 2);
+        assert!(
+            format!("{unsent:?} {:?}", unsent.remaining)
+                .starts_with("SendManyError { accepted: 3, .. } Remaining")
+        );
+        assert_eq!(tx.send_many(unsent.remaining).await.expect("open"), 2);
         assert_eq!(drain(&rx).iter().map(Bytes::len).collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
     });
 }
@@ -270,7 +273,7 @@ proptest! {
                     number += lens.len() as u32;
                     assert_eq!(tx.send_many(&messages).await.expect("open"), lens.len());
                 }
-                tx.monitor().stats().accepted_messages
+                tx.monitor().stats().sent_messages
             });
             let mut received = Vec::new();
             while let Some(message) = rx.recv().await {

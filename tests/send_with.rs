@@ -64,7 +64,7 @@ fn what_is_written_arrives_and_what_is_not_does_not() {
                     assert!(tx.is_empty() && tx.queued_bytes() == 0);
                 }
             }
-            assert_eq!(tx.monitor().stats().handed_out_messages, 3 * 14);
+            assert_eq!(tx.monitor().stats().received_messages, 3 * 14);
         }
     });
 }
@@ -84,7 +84,7 @@ fn a_batch_has_no_gaps() {
             assert_eq!(batch.io_slices().iter().map(|slice| slice.len()).sum::<usize>(), 10);
             assert_eq!(batch.into_iter().collect::<Vec<_>>(), ["a", "|", "bc", "|", "", "|", "def", "|"]);
             let stats = tx.monitor().stats();
-            assert_eq!((stats.handed_out_messages, stats.handed_out_bytes), (8, 10));
+            assert_eq!((stats.received_messages, stats.received_bytes), (8, 10));
         }
     });
 }
@@ -141,7 +141,7 @@ fn a_panic_is_the_callers_and_readers_never_see_it() {
             drop(tx);
             assert_eq!(reader.await.expect("no panic"), ["1", "2", "3"]);
             let stats = monitor.stats();
-            assert_eq!((stats.accepted_messages, stats.accepted_bytes, stats.handed_out_messages), (3, 3, 3));
+            assert_eq!((stats.sent_messages, stats.sent_bytes, stats.received_messages), (3, 3, 3));
             assert_eq!((stats.memory_bytes(), stats.dropped_messages), (0, 0));
         }
     });
@@ -258,7 +258,7 @@ fn the_closure_runs_under_no_lock() {
             assert!(rx1.try_recv().is_err(), "this very message is next");
             tx1.try_send("behind").expect("open");
             tx1.switch();
-            assert_eq!(rx1.monitor().stats().handed_out_messages, 1);
+            assert_eq!(rx1.monitor().stats().received_messages, 1);
             writes(b"in place")(buf)
         };
         tx.send_with(8, write).await.map_err(|_| "refused").expect("open");
@@ -304,7 +304,7 @@ fn writers_of_every_kind_lose_nothing() {
             writers.join_all().await;
             let stats = monitor.stats();
             assert_eq!(
-                (stats.accepted_messages, stats.queued_bytes, stats.memory_bytes()),
+                (stats.sent_messages, stats.queued_bytes, stats.memory_bytes()),
                 (u64::from(3 * EACH), 0, 0)
             );
         }
@@ -350,7 +350,7 @@ proptest! {
             }
             assert_eq!(received, expected);
             let stats = rx.monitor().stats();
-            assert_eq!((stats.handed_out_messages, stats.handed_out_bytes), (expected.len() as u64, total as u64));
+            assert_eq!((stats.received_messages, stats.received_bytes), (expected.len() as u64, total as u64));
         });
     }
 }

@@ -1,7 +1,7 @@
 //! What was not done: messages that were refused, and reads that failed.
 
 use super::{Core, Refusal};
-use crate::monitor::Refusals;
+use crate::monitor::SendErrors;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Written by whoever gets an error, read for figures.
@@ -15,10 +15,10 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn refusals(&self) -> Refusals {
+    pub(super) fn send_errors(&self) -> SendErrors {
         // ORDERING: Relaxed: figures, here and below.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Refusals {
+        SendErrors {
             full: count(&self.full),
             closed: count(&self.closed),
             too_large: count(&self.too_large),

@@ -51,8 +51,8 @@ impl Core {
     pub(crate) fn settled_stats(&self) -> Stats {
         let mut stats = self.counts();
         let unsettled = self.count_queue(&mut stats, |number, state| self.is_settled(number, state));
-        stats.accepted_messages -= unsettled.messages;
-        stats.accepted_bytes -= unsettled.bytes;
+        stats.sent_messages -= unsettled.messages;
+        stats.sent_bytes -= unsettled.bytes;
         stats
     }
 
@@ -75,7 +75,7 @@ impl Core {
             // A cut is one exchange, after which all can be read and written: to time it would take longer.
             switch_latency: self.switching.latency.load().with_instant(on_demand),
             skipped_switches: self.switching.skipped.load(Ordering::Relaxed),
-            refusals: self.failures.refusals(),
+            send_errors: self.failures.send_errors(),
             recv_timeouts: self.failures.read_timeouts(),
             callback_panics: self.callbacks.panics(),
             recorder_panics: self.reporter.panics(),
@@ -143,15 +143,15 @@ impl Core {
     fn count_totals(&self, stats: &mut Stats, head: &Head) {
         let (handed_out, dropped) = (head.handed_out(), head.dropped());
         self.count_memory(stats, head.released());
-        (stats.handed_out_messages, stats.handed_out_bytes) = (handed_out.messages, handed_out.bytes);
+        (stats.received_messages, stats.received_bytes) = (handed_out.messages, handed_out.bytes);
         stats.queue_time = head.queue_time();
         let (newest_messages, newest_bytes) = self.dropped_newest.load();
         let oldest = head.dropped_oldest();
         stats.drops = Drops { newest: newest_messages, oldest, unread: dropped.messages - oldest };
         stats.dropped_messages = dropped.messages + newest_messages;
         stats.dropped_bytes = dropped.bytes + newest_bytes;
-        stats.accepted_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
-        stats.accepted_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
+        stats.sent_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
+        stats.sent_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
     }
 
     /// What is queued in a segment that is open or sealed, of which so much was `taken`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::channel::Core;
-use crate::monitor::{Drops, Refusals, Stats};
+use crate::monitor::{Drops, SendErrors, Stats};
 
 /// Between two looks, and so between two events of one kind. What lasts for less is no trouble.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const REMINDER: Duration = Duration::from_secs(10);
 pub(crate) struct Trouble {
     /// When to look again.
     due: Option<Instant>,
-    refusals: Refusals,
+    send_errors: SendErrors,
     drops: Drops,
     stalled: Lasting<u64>,
     held: Lasting<()>,
@@ -70,9 +70,9 @@ impl Trouble {
 
     /// Tells of what was refused or dropped since it was told of last; true if there was something.
     fn tell_counts(&mut self, core: &Core, stats: &Stats) -> bool {
-        let (before, now) = (std::mem::replace(&mut self.refusals, stats.refusals), stats.refusals);
+        let (before, now) = (std::mem::replace(&mut self.send_errors, stats.send_errors), stats.send_errors);
         if now != before {
-            core.events.refused(Refusals {
+            core.events.refused(SendErrors {
                 full: now.full.saturating_sub(before.full),
                 closed: now.closed.saturating_sub(before.closed),
                 too_large: now.too_large.saturating_sub(before.too_large),

@@ -7,14 +7,14 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
 
 use super::names::{Instrument, Names, Row};
-use crate::recorder::{self, Changes, Recorder};
+use crate::recorder::{self, Recorder, StatsDelta};
 
 /// One of each [`Row`].
 pub(super) struct Instruments {
     channel: &'static str,
     counters: Vec<Recorded<recorder::Counter, Counter<u64>>>,
     gauges: Vec<Recorded<recorder::Gauge, UpDownCounter<i64>>>,
-    timings: Vec<Recorded<recorder::Timing, Histogram<f64>>>,
+    histograms: Vec<Recorded<recorder::HistogramKind, Histogram<f64>>>,
 }
 
 /// Where a figure is recorded.
@@ -26,8 +26,8 @@ struct Recorded<F, I> {
 
 impl Instruments {
     pub(super) fn new(meter: &Meter, names: &Names) -> Self {
-        let bounds = |timing: recorder::Timing| {
-            let histogram = timing.of(&crate::Stats::new());
+        let bounds = |kind: recorder::HistogramKind| {
+            let histogram = kind.of(&crate::Stats::new());
             histogram.bounds().iter().map(std::time::Duration::as_secs_f64).collect()
         };
         Self {
@@ -46,19 +46,19 @@ impl Instruments {
                     .with_description(about.description)
                     .build()
             }),
-            timings: record(names.timings, names.instruments, |timing, about| {
+            histograms: record(names.histograms, names.instruments, |kind, about| {
                 meter
                     .f64_histogram(about.name)
                     .with_unit(about.unit)
                     .with_description(about.description)
-                    .with_boundaries(bounds(timing))
+                    .with_boundaries(bounds(kind))
                     .build()
             }),
         }
     }
 
     /// Also what has not changed, so that every series is there from the start.
-    fn record_counts(&self, changes: &Changes<'_>, channel: Option<&KeyValue>) {
+    fn record_counts(&self, changes: &StatsDelta<'_>, channel: Option<&KeyValue>) {
         for Recorded { figure, instrument, attribute } in &self.counters {
             instrument.add(changes.counter(*figure), &attributes(attribute.as_ref(), channel));
         }
@@ -69,13 +69,13 @@ impl Instruments {
 }
 
 impl Recorder for Instruments {
-    fn record(&self, changes: &Changes<'_>) {
+    fn record(&self, changes: &StatsDelta<'_>) {
         let name = |name: &str| KeyValue::new(self.channel, Arc::<str>::from(name));
         let channel = changes.channel().map(name);
         self.record_counts(changes, channel.as_ref());
-        for Recorded { figure, instrument, attribute } in &self.timings {
+        for Recorded { figure, instrument, attribute } in &self.histograms {
             let attributes = attributes(attribute.as_ref(), channel.as_ref());
-            for bucket in changes.timing(*figure).buckets() {
+            for bucket in changes.histogram(*figure).buckets() {
                 let mean = bucket.mean().as_secs_f64();
                 // The API takes them one by one only: each counts in its bucket, and together they have the right sum.
                 for _ in 0..bucket.count {
@@ -119,7 +119,7 @@ mod tests {
         let used: HashSet<_> =
             used.into_iter().chain(names.gauges.iter().map(|row| row.instrument)).collect();
         let used: HashSet<_> =
-            used.into_iter().chain(names.timings.iter().map(|row| row.instrument)).collect();
+            used.into_iter().chain(names.histograms.iter().map(|row| row.instrument)).collect();
         let described: HashSet<_> = names.instruments.iter().map(|about| about.name).collect();
         assert_eq!((used.len(), &used), (names.instruments.len(), &described));
         for counter in recorder::Counter::ALL {
@@ -128,8 +128,8 @@ mod tests {
         for gauge in recorder::Gauge::ALL {
             assert!(names.gauges.iter().any(|row| row.figure == *gauge), "{gauge:?}");
         }
-        for timing in recorder::Timing::ALL {
-            assert!(names.timings.iter().any(|row| row.figure == *timing), "{timing:?}");
+        for kind in recorder::HistogramKind::ALL {
+            assert!(names.histograms.iter().any(|row| row.figure == *kind), "{kind:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What each figure is called, by the conventions of OpenTelemetry and by those of Prometheus.
 
-use crate::recorder::{Counter, Gauge, Timing};
+use crate::recorder::{Counter, Gauge, HistogramKind};
 
 /// The names that figures are recorded under.
 pub(super) struct Names {
@@ -8,7 +8,7 @@ pub(super) struct Names {
     pub(super) channel: &'static str,
     pub(super) counters: &'static [Row<Counter>],
     pub(super) gauges: &'static [Row<Gauge>],
-    pub(super) timings: &'static [Row<Timing>],
+    pub(super) histograms: &'static [Row<HistogramKind>],
     pub(super) instruments: &'static [Instrument],
 }
 
@@ -52,14 +52,14 @@ const SIDE: &str = "turbostream.side";
 pub(super) const OTEL: Names = Names {
     channel: "turbostream.channel.name",
     counters: &[
-        to("turbostream.sent.messages", Counter::AcceptedMessages),
-        to("turbostream.sent.io", Counter::AcceptedBytes),
+        to("turbostream.sent.messages", Counter::SentMessages),
+        to("turbostream.sent.io", Counter::SentBytes),
         with("turbostream.send.errors", ERROR, "full", Counter::RefusedFull),
         with("turbostream.send.errors", ERROR, "closed", Counter::RefusedClosed),
         with("turbostream.send.errors", ERROR, "too_large", Counter::RefusedTooLarge),
         with("turbostream.send.errors", ERROR, "timeout", Counter::RefusedTimedOut),
-        to("turbostream.received.messages", Counter::HandedOutMessages),
-        to("turbostream.received.io", Counter::HandedOutBytes),
+        to("turbostream.received.messages", Counter::ReceivedMessages),
+        to("turbostream.received.io", Counter::ReceivedBytes),
         with("turbostream.receive.errors", ERROR, "timeout", Counter::RecvTimeouts),
         with("turbostream.receive.errors", ERROR, "callback_panic", Counter::CallbackPanics),
         with("turbostream.dropped.messages", DROP, "newest", Counter::DroppedNewest),
@@ -91,9 +91,9 @@ pub(super) const OTEL: Names = Names {
         with("turbostream.waiting", SIDE, "receivers", Gauge::WaitingReceivers),
         to("turbostream.tasks", Gauge::BackgroundTasks),
     ],
-    timings: &[
-        to("turbostream.switch.duration", Timing::SwitchLatency),
-        to("turbostream.queue.duration", Timing::QueueTime),
+    histograms: &[
+        to("turbostream.switch.duration", HistogramKind::SwitchLatency),
+        to("turbostream.queue.duration", HistogramKind::QueueTime),
     ],
     instruments: &[
         instrument("turbostream.sent.messages", "{message}", "Messages accepted"),
@@ -142,12 +142,12 @@ pub(super) const OTEL: Names = Names {
 pub(super) const PROMETHEUS: Names = Names {
     channel: "channel",
     counters: &[
-        with("TurboStream_write_counts", "result", "success", Counter::AcceptedMessages),
+        with("TurboStream_write_counts", "result", "success", Counter::SentMessages),
         with("TurboStream_write_counts", "result", "failure", Counter::RefusedFull),
         with("TurboStream_write_counts", "result", "failure", Counter::RefusedClosed),
         with("TurboStream_write_counts", "result", "failure", Counter::RefusedTooLarge),
         with("TurboStream_write_counts", "result", "failure", Counter::RefusedTimedOut),
-        to("TurboStream_write_sizes", Counter::AcceptedBytes),
+        to("TurboStream_write_sizes", Counter::SentBytes),
         to("TurboStream_write_errors", Counter::RefusedFull),
         to("TurboStream_write_errors", Counter::RefusedClosed),
         to("TurboStream_write_errors", Counter::RefusedTooLarge),
@@ -156,10 +156,10 @@ pub(super) const PROMETHEUS: Names = Names {
         with("TurboStream_write_refusal_counts", "reason", "closed", Counter::RefusedClosed),
         with("TurboStream_write_refusal_counts", "reason", "too_large", Counter::RefusedTooLarge),
         with("TurboStream_write_refusal_counts", "reason", "timeout", Counter::RefusedTimedOut),
-        with("TurboStream_read_counts", "result", "success", Counter::HandedOutMessages),
+        with("TurboStream_read_counts", "result", "success", Counter::ReceivedMessages),
         with("TurboStream_read_counts", "result", "failure", Counter::RecvTimeouts),
         with("TurboStream_read_counts", "result", "failure", Counter::CallbackPanics),
-        to("TurboStream_read_sizes", Counter::HandedOutBytes),
+        to("TurboStream_read_sizes", Counter::ReceivedBytes),
         to("TurboStream_read_errors", Counter::RecvTimeouts),
         to("TurboStream_read_errors", Counter::CallbackPanics),
         with("TurboStream_read_failure_counts", "reason", "timeout", Counter::RecvTimeouts),
@@ -198,9 +198,9 @@ pub(super) const PROMETHEUS: Names = Names {
         to("TurboStream_waiting_senders", Gauge::WaitingSenders),
         to("TurboStream_waiting_receivers", Gauge::WaitingReceivers),
     ],
-    timings: &[
-        to("TurboStream_switch_latency", Timing::SwitchLatency),
-        to("TurboStream_queue_time_seconds", Timing::QueueTime),
+    histograms: &[
+        to("TurboStream_switch_latency", HistogramKind::SwitchLatency),
+        to("TurboStream_queue_time_seconds", HistogramKind::QueueTime),
     ],
     instruments: &[
         instrument("TurboStream_write_counts", "", "Messages accepted (success) and refused (failure)"),

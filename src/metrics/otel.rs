@@ -7,7 +7,7 @@ use opentelemetry::{InstrumentationScope, global};
 
 use super::instruments::Instruments;
 use super::names::{Names, OTEL};
-use crate::recorder::{Changes, Recorder};
+use crate::recorder::{Recorder, StatsDelta};
 
 /// Records figures through the metrics API of OpenTelemetry, with its conventions for names and units.
 ///
@@ -54,7 +54,7 @@ impl Default for OtelRecorder {
 }
 
 impl Recorder for OtelRecorder {
-    fn record(&self, changes: &Changes<'_>) {
+    fn record(&self, changes: &StatsDelta<'_>) {
         self.0.record(changes);
     }
 }

@@ -11,7 +11,7 @@ use prometheus::{Registry, TextEncoder};
 use super::instruments::Instruments;
 use super::names::PROMETHEUS;
 use super::otel::instruments;
-use crate::recorder::{Changes, Recorder};
+use crate::recorder::{Recorder, StatsDelta};
 
 /// Keeps figures for Prometheus to scrape: in a registry of its own, or as part of one that is there.
 ///
@@ -107,7 +107,7 @@ impl Default for PrometheusRecorder {
 }
 
 impl Recorder for PrometheusRecorder {
-    fn record(&self, changes: &Changes<'_>) {
+    fn record(&self, changes: &StatsDelta<'_>) {
         self.instruments.record(changes);
     }
 }

@@ -96,9 +96,9 @@ fn full_by_policy(name: &str, when_full: crate::WhenFull) {
         messages.extend(drain(&rx));
         assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
         let stats = tx.monitor().stats();
-        assert_eq!((stats.accepted_messages, stats.queued_messages), (3, 0));
+        assert_eq!((stats.sent_messages, stats.queued_messages), (3, 0));
         assert_eq!(stats.dropped_messages as usize, 3 - messages.len());
-        assert_eq!(stats.handed_out_messages as usize, messages.len());
+        assert_eq!(stats.received_messages as usize, messages.len());
     });
 }
 
@@ -127,7 +127,7 @@ fn two_writers_drop_the_oldest() {
         writer.join().unwrap();
         let left = drain(&rx).len() as u64;
         let stats = tx.monitor().stats();
-        assert_eq!((stats.accepted_messages, stats.queued_messages), (4, 0));
+        assert_eq!((stats.sent_messages, stats.queued_messages), (4, 0));
         assert_eq!(stats.dropped_messages + left, 4);
     });
 }

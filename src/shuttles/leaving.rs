@@ -37,8 +37,8 @@ fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
     drained.join().unwrap();
     closed.join().unwrap();
     assert!(!reads_rest || received.len() == accepted, "{accepted} accepted, {received:?}");
-    assert_eq!(monitor.stats().accepted_messages as usize, accepted);
-    assert_eq!(monitor.stats().handed_out_messages as usize, received.len());
+    assert_eq!(monitor.stats().sent_messages as usize, accepted);
+    assert_eq!(monitor.stats().received_messages as usize, received.len());
     assert_at_rest(&monitor);
 }
 
@@ -116,8 +116,8 @@ fn drop_by_policy(when_full: WhenFull) {
     all.dedup();
     assert_eq!(all.len(), count, "a message twice");
     let stats = monitor.stats();
-    assert_eq!(stats.accepted_messages, 2 * u64::from(MESSAGES));
-    assert_eq!(stats.handed_out_messages, count as u64);
+    assert_eq!(stats.sent_messages, 2 * u64::from(MESSAGES));
+    assert_eq!(stats.received_messages, count as u64);
     drop(rx);
     assert_at_rest(&monitor);
 }

@@ -285,8 +285,8 @@ impl Machine {
         self.writing.take_if(|_| stats.waiting_senders == 0);
         self.reading.take_if(|_| stats.waiting_receivers == 0);
         let records = &self.records;
-        let figures = (stats.accepted_messages, stats.accepted_bytes, stats.queued_messages as usize);
-        assert_eq!(figures, (records.accepted, records.accepted_bytes, records.queued()));
+        let figures = (stats.sent_messages, stats.sent_bytes, stats.queued_messages as usize);
+        assert_eq!(figures, (records.accepted, records.sent_bytes, records.queued()));
         assert!(stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
         assert_eq!(stats.waiting_senders, usize::from(self.writing.is_some()));
         assert_eq!(stats.waiting_receivers, usize::from(self.reading.is_some()));

@@ -12,7 +12,7 @@ pub(crate) struct Records {
     /// The beginning of a record, at the writer.
     pub(crate) unfinished: Vec<u8>,
     pub(crate) accepted: u64,
-    pub(crate) accepted_bytes: u64,
+    pub(crate) sent_bytes: u64,
     /// So many messages of the queue can be read for certain.
     certain: usize,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Records {
 impl Records {
     pub(crate) fn push(&mut self, message: Vec<u8>) {
         self.accepted += 1;
-        self.accepted_bytes += message.len() as u64;
+        self.sent_bytes += message.len() as u64;
         self.queue.push_back(message);
     }
 

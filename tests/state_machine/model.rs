@@ -50,7 +50,7 @@ impl Volume {
         Self { messages: stats.dropped_messages, bytes: stats.dropped_bytes }
     }
     pub(crate) fn accepted(stats: &Stats) -> Self {
-        Self { messages: stats.accepted_messages, bytes: stats.accepted_bytes }
+        Self { messages: stats.sent_messages, bytes: stats.sent_bytes }
     }
 }
 
@@ -233,7 +233,7 @@ impl Model {
         let queued = self.queued();
         let figures = |messages, bytes| Volume { messages, bytes };
         assert_eq!(Volume::accepted(stats), self.accepted, "accepted");
-        assert_eq!(figures(stats.handed_out_messages, stats.handed_out_bytes), self.handed_out, "handed out");
+        assert_eq!(figures(stats.received_messages, stats.received_bytes), self.handed_out, "handed out");
         assert_eq!(Volume::dropped(stats), self.dropped, "dropped");
         assert_eq!(figures(stats.queued_messages, stats.queued_bytes), queued, "queued");
         assert!(stats.memory_bytes() <= stats.max_bytes, "{stats:?}");

@@ -61,7 +61,7 @@ async fn stream(
     progress: &Progress,
     findings: &mut Findings,
 ) -> Result<()> {
-    let before = monitor.stats().handed_out_messages;
+    let before = monitor.stats().received_messages;
     let runs = messages / SENDERS / RUN;
     for _ in 0..SENDERS {
         let tx = tx.clone();
@@ -90,7 +90,7 @@ async fn stream(
     let (received, bytes) = receiving.await.context("the receiver panicked")?;
     let sent = runs * RUN * SENDERS;
     findings.demand(
-        received == sent && bytes == 0 && monitor.stats().handed_out_messages - before == sent,
+        received == sent && bytes == 0 && monitor.stats().received_messages - before == sent,
         format!("{} of {} came by four senders", count(received), count(sent)),
     );
     Ok(())

@@ -101,7 +101,7 @@ fn kill(number: u64) -> Result<u64> {
     runtime.block_on(async {
         // Not all goes on for ever: the last receiver may have gone.
         for _ in 0..2000 {
-            if monitor.stats().accepted_messages >= enough {
+            if monitor.stats().sent_messages >= enough {
                 break;
             }
             tokio::task::yield_now().await;
@@ -145,13 +145,13 @@ fn judge(number: u64, survivors: Option<(Sender, Receiver)>, monitor: &Monitor, 
         stats = monitor.stats();
     }
     let (sent, received) = (done.sent.load(Relaxed), done.received.load(Relaxed));
-    ensure!(stats.accepted_messages == sent, "runtime {number}: {sent} sent, {stats:?}");
-    ensure!(stats.handed_out_messages == received, "runtime {number}: {received} received, {stats:?}");
-    let out = stats.handed_out_messages + stats.dropped_messages;
-    ensure!(stats.queued_messages == 0 && stats.accepted_messages == out, "runtime {number}: {stats:?}");
+    ensure!(stats.sent_messages == sent, "runtime {number}: {sent} sent, {stats:?}");
+    ensure!(stats.received_messages == received, "runtime {number}: {received} received, {stats:?}");
+    let out = stats.received_messages + stats.dropped_messages;
+    ensure!(stats.queued_messages == 0 && stats.sent_messages == out, "runtime {number}: {stats:?}");
     ensure!(stats.memory_bytes() == 0, "runtime {number}: {stats:?}");
     ensure!(done.torn.load(Relaxed) == 0, "torn messages of runtime {number}");
-    Ok(stats.accepted_messages)
+    Ok(stats.sent_messages)
 }
 
 fn spawn_all(runtime: &Runtime, random: u64, tx: &Sender, rx: &Receiver, done: &Arc<Done>) {

@@ -83,8 +83,8 @@ async fn watch(
         ticks.tick().await;
         samples.take(monitor);
         let stats = monitor.stats();
-        if stats.handed_out_messages != seen {
-            (seen, seen_at) = (stats.handed_out_messages, Instant::now());
+        if stats.received_messages != seen {
+            (seen, seen_at) = (stats.received_messages, Instant::now());
         }
         ensure!(seen_at.elapsed() < STALLED_AFTER, "nothing came for {STALLED_AFTER:?}: {stats:?}");
         let rate = seen as f64 / began.elapsed().as_secs_f64() / 1e6;
@@ -112,7 +112,7 @@ fn judge(sent: &Tally, received: &[Received], stats: &Stats, lasting: Duration, 
         came == *sent && (lost, doubled, torn, reordered) == (0, 0, 0, 0),
         format!("lost {lost}, doubled {doubled}, torn {torn}, reordered {reordered}; all the same ones"),
     );
-    let figures = (stats.accepted_messages, stats.handed_out_messages, stats.dropped_messages);
+    let figures = (stats.sent_messages, stats.received_messages, stats.dropped_messages);
     findings.demand(
         figures == (sent.messages(), sent.messages(), 0) && stats.queued_messages == 0,
         "the channel counts as many",
