@@ -1,0 +1,306 @@
+//! Opening, closing and dropping, from every side and in every order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crate::common::{check, current_runtime, message, ms, multi, multi_runtime, paused, plain, settle};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use turbostream::{
+    ReadMode, Receiver, SendError, SendTimeoutError, Sender, TimeWindow, TryRecvError, TrySendError, WhenFull,
+};
+
+fn narrow() -> (Sender, Receiver) {
+    turbostream::builder()
+        .segment_bytes(4096)
+        .segment_messages(16)
+        .max_bytes(32 << 10)
+        .build()
+        .expect("valid")
+}
+
+fn fill(tx: &Sender) -> u32 {
+    (0..).find(|&number| tx.try_send(message(0, number, 100)).is_err()).expect("full in the end")
+}
+
+#[test]
+fn the_last_sender_closes_after_what_was_accepted() {
+    paused(async {
+        let (tx, rx) = narrow();
+        let other = tx.clone();
+        let accepted = fill(&tx);
+        drop(tx);
+        assert!(!rx.is_closed(), "one sender is left");
+        drop(other);
+        assert!(rx.is_closed());
+        for number in 0..accepted {
+            assert_eq!(check(&rx.recv().await.expect("accepted before")), Some((0, number)));
+        }
+        assert_eq!(rx.recv().await, None);
+        assert_eq!(rx.recv().await, None, "and for ever");
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+        assert_eq!(rx.recv_many(&mut Vec::new(), 5).await, 0);
+        assert!(rx.recv_batch(5).await.is_none());
+    });
+}
+
+#[test]
+fn every_waiting_receiver_learns_of_the_end() {
+    multi(async {
+        let (tx, rx) = narrow();
+        let mut readers = JoinSet::new();
+        (0..10).for_each(|_| {
+            let rx = rx.clone();
+            readers.spawn(async move { rx.recv().await });
+        });
+        tx.send("one").await.expect("open");
+        drop(tx);
+        let got = readers.join_all().await;
+        assert_eq!(got.iter().filter(|m| m.is_some()).count(), 1);
+    });
+}
+
+#[test]
+fn a_receiver_closes_and_what_was_accepted_can_still_be_read() {
+    paused(async {
+        let (tx, rx) = narrow();
+        let accepted = fill(&tx);
+        let waiting = tokio::spawn({
+            let tx = tx.clone();
+            async move { tx.send("waits").await }
+        });
+        let told = tokio::spawn({
+            let tx = tx.clone();
+            async move { tx.closed().await }
+        });
+        settle().await;
+        assert!(!told.is_finished() && !tx.is_closed());
+        rx.close();
+        assert!(tx.is_closed() && rx.is_closed());
+        told.await.expect("closed() resolves");
+        assert!(matches!(waiting.await.expect("the sender"), Err(SendError::Closed("waits"))));
+        assert!(matches!(tx.try_send("late"), Err(TrySendError::Closed("late"))));
+        assert!(matches!(tx.send_timeout("late", ms(5)).await, Err(SendTimeoutError::Closed("late"))));
+        assert_eq!(rx.len(), accepted as usize);
+        for number in 0..accepted {
+            assert_eq!(check(&rx.recv().await.expect("accepted before")), Some((0, number)));
+        }
+        assert_eq!(rx.recv().await, None, "though a sender is there");
+        rx.close();
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+    });
+}
+
+#[test]
+fn the_last_receiver_releases_queued_memory_at_once() {
+    paused(async {
+        let (tx, rx) = narrow();
+        let other = rx.clone();
+        let monitor = tx.monitor();
+        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: by reference
+        tx.send(payload.clone()).await.expect("open");
+        assert!(!payload.is_unique());
+        let accepted = fill(&tx);
+        let waiting = tokio::spawn({
+            let tx = tx.clone();
+            async move { tx.send("waits").await }
+        });
+        settle().await;
+        drop(rx);
+        assert!(!tx.is_closed() && tx.len() == accepted as usize + 1, "one receiver is left");
+        drop(other);
+        assert!(tx.is_closed());
+        assert!(payload.is_unique(), "queued payloads are dropped");
+        let stats = monitor.stats();
+        let held = (stats.sealed_bytes, stats.lent_bytes, stats.referenced_bytes, stats.queued_messages);
+        assert_eq!(held, (0, 0, 0, 0), "{stats:?}");
+        assert!(stats.active_bytes + stats.pooled_bytes <= 2 * (4096 + 16 * 8 + 128), "{stats:?}");
+        assert_eq!(stats.sent_messages, stats.received_messages + stats.dropped_messages);
+        assert!(matches!(waiting.await.expect("the sender"), Err(SendError::Closed("waits"))));
+        tx.closed().await;
+    });
+}
+
+/// What lies behind a message that is being written cannot be dropped with the receiver: its writer does so.
+#[test]
+fn the_last_receiver_may_leave_while_a_message_is_written() {
+    paused(async {
+        let (tx, rx) = narrow();
+        tx.try_send("before").expect("room");
+        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: by reference
+        let mut rx = Some(rx);
+        let write = |buf: &mut [u8]| {
+            tx.try_send(payload.clone()).expect("room");
+            drop(rx.take());
+            assert!(tx.is_closed());
+            buf.len()
+        };
+        tx.send_with(10, write).await.map_err(|_| "refused").expect("it had its place");
+        assert!(payload.is_unique(), "queued payloads are dropped");
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.sent_messages, stats.dropped_messages, stats.queued_messages), (3, 3, 0));
+        assert_eq!((stats.sealed_bytes, stats.referenced_bytes), (0, 0), "{stats:?}");
+    });
+}
+
+#[test]
+fn closing_amid_writers_loses_nothing_that_was_accepted() {
+    multi(async {
+        for round in 0..200 {
+            let (tx, rx) = narrow();
+            let accepted = Arc::new(AtomicU32::new(0));
+            let mut writers = JoinSet::new();
+            for sender in 0..3 {
+                let (tx, accepted) = (tx.clone(), accepted.clone());
+                writers.spawn(async move {
+                    for number in 0.. {
+                        if tx.send(message(sender, number, 60)).await.is_err() {
+                            break;
+                        }
+                        accepted.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let mut received = 0;
+            while let Some(m) = rx.recv().await {
+                assert!(check(&m).is_some());
+                received += 1;
+                if received == round {
+                    rx.clone().close();
+                }
+                if round == 0 {
+                    rx.close();
+                }
+            }
+            writers.join_all().await;
+            assert_eq!(received, accepted.load(Ordering::Relaxed), "round {round}");
+        }
+    });
+}
+
+#[test]
+fn one_channel_spans_several_runtimes() {
+    plain(|| {
+        let (first, second) = (multi_runtime(), current_runtime(false));
+        let (tx, rx) = turbostream::builder()
+            .segment_bytes(4096)
+            .segment_messages(16)
+            .max_bytes(16 << 10)
+            .runtime(first.handle().clone())
+            .build()
+            .expect("valid");
+        let writing = first.spawn(async move {
+            for number in 0..3000 {
+                tx.send(message(0, number, 50)).await.expect("open");
+            }
+        });
+        let count = second.block_on(async {
+            let mut next = 0;
+            while let Some(m) = rx.recv().await {
+                assert_eq!(check(&m), Some((0, next)));
+                next += 1;
+            }
+            next
+        });
+        assert_eq!(count, 3000);
+        first.block_on(writing).expect("the writer");
+    });
+}
+
+#[test]
+fn plain_threads_use_the_tries() {
+    plain(|| {
+        let runtime = current_runtime(false); // never driven
+        let (tx, rx) = turbostream::builder()
+            .runtime(runtime.handle().clone())
+            .max_bytes(64 << 10)
+            .build()
+            .expect("valid");
+        let writing = thread::spawn(move || {
+            for number in 0..5000 {
+                while tx.try_send(message(0, number, 64)).is_err() {
+                    thread::yield_now();
+                }
+            }
+        });
+        let mut next = 0;
+        loop {
+            match rx.try_recv() {
+                Ok(m) => {
+                    assert_eq!(check(&m), Some((0, next)));
+                    next += 1;
+                }
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        assert_eq!(next, 5000);
+        writing.join().expect("the writer");
+    });
+}
+
+#[test]
+fn a_runtime_dropped_mid_flight_leaves_the_channel_working() {
+    plain(|| {
+        for round in 0..30 {
+            let runtime = multi_runtime();
+            let mode = if round % 2 == 0 { ReadMode::Safe } else { ReadMode::ZeroCopy };
+            let (tx, rx) = turbostream::builder()
+                .strategy(TimeWindow(Duration::from_millis(1)))
+                .max_bytes(64 << 10)
+                .read_mode(mode)
+                .runtime(runtime.handle().clone())
+                .build()
+                .expect("valid");
+            for sender in 0..3 {
+                let tx = tx.clone();
+                runtime.spawn(async move {
+                    for number in 0.. {
+                        tx.send(message(sender, number, 1500)).await.expect("open");
+                    }
+                });
+            }
+            let reader = rx.clone();
+            let kept = runtime.block_on(async move { reader.recv().await.expect("open") });
+            drop(runtime); // with writers waiting and the timer armed
+            while rx.try_recv().is_ok() {}
+            tx.try_send(message(9, round, 99)).expect("room again");
+            assert_eq!(check(&rx.try_recv().expect("on demand")), Some((9, round)));
+            let second = current_runtime(false);
+            second.block_on(async {
+                let (sent, got) = futures::join!(tx.send(message(9, round, 98)), rx.recv());
+                sent.expect("open");
+                assert_eq!(check(&got.expect("open")), Some((9, round)));
+            });
+            drop(tx);
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+            assert!(check(&kept).is_some());
+        }
+    });
+}
+
+#[test]
+fn reject_refuses_at_once_and_recovers() {
+    paused(async {
+        let (tx, rx) =
+            turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::Reject).build().expect("valid");
+        let before = Instant::now();
+        let mut accepted = 0;
+        let refused = loop {
+            match tx.send(message(0, accepted, 200)).await {
+                Ok(()) => accepted += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, SendError::Full(_)));
+        assert_eq!((before.elapsed(), tx.monitor().stats().waiting_senders), (Duration::ZERO, 0));
+        for number in 0..accepted {
+            assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
+        }
+        tx.send(refused.into_inner()).await.expect("room again");
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((0, accepted)));
+    });
+}

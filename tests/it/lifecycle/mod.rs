@@ -1,0 +1,3 @@
+mod lifecycle;
+mod handles;
+mod auto_traits;

@@ -1,0 +1,309 @@
+//! The hard ceiling on memory, and what Safe mode and ZeroCopy mode keep of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use bytes::{Bytes, BytesMut};
+use crate::common::{advance, check, current_runtime, hash, message, ms, multi, paused, plain, settle};
+use tokio::task::JoinSet;
+use turbostream::{Builder, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError};
+
+const fn footprint(segment_bytes: usize, segment_messages: usize) -> usize {
+    segment_bytes + 8 * segment_messages + 128
+}
+
+const SEGMENT: usize = footprint(16 << 10, 64);
+
+/// Segments of 16 KiB and 64 messages, 20 of them.
+fn twenty(mode: ReadMode) -> Builder {
+    turbostream::builder()
+        .segment_bytes(16 << 10)
+        .segment_messages(64)
+        .max_bytes(20 * SEGMENT)
+        .max_message_bytes(5 * SEGMENT)
+        .read_mode(mode)
+}
+
+fn held(stats: &Stats) -> usize {
+    stats.active_bytes + stats.sealed_bytes + stats.pooled_bytes + stats.lent_bytes + stats.referenced_bytes
+}
+
+/// Sends until the channel is full; how many were accepted.
+fn fill(tx: &Sender, len: usize) -> u32 {
+    for number in 0.. {
+        match tx.try_send(&message(0, number, len)[..]) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return number,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(number < 1_000_000, "accepts without end");
+    }
+    unreachable!("the loop has no end")
+}
+
+fn drain(rx: &Receiver) -> Vec<Bytes> {
+    std::iter::from_fn(|| rx.try_recv().ok()).collect()
+}
+
+/// Looks at the figures until told to stop; the most that was held.
+fn watch(monitor: Monitor, stop: Arc<AtomicBool>) -> thread::JoinHandle<usize> {
+    thread::spawn(move || {
+        let mut most = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let stats = monitor.stats();
+            assert!(held(&stats) <= stats.max_bytes, "over the ceiling: {stats:?}");
+            most = most.max(held(&stats));
+            thread::yield_now();
+        }
+        most
+    })
+}
+
+async fn under_load(mode: ReadMode) {
+    let (tx, rx) = twenty(mode).build().expect("valid");
+    let (monitor, stop) = (tx.monitor(), Arc::new(AtomicBool::new(false)));
+    let watching = watch(monitor.clone(), stop.clone());
+    let mut writers = JoinSet::new();
+    for sender in 0..4 {
+        let tx = tx.clone();
+        writers.spawn(async move {
+            for number in 0..1500 {
+                let h = hash(sender, number) as usize;
+                let bytes = message(
+                    sender,
+                    number,
+                    [0, 60, 900, 6000, 40_000, 5 * SEGMENT][h % 40 / 7] * (h % 8) / 7,
+                );
+                if h % 2 == 0 {
+                    tx.send(bytes).await.expect("open")
+                } else {
+                    tx.send(&bytes[..]).await.expect("open")
+                }
+            }
+        });
+    }
+    drop(tx);
+    let mut readers = JoinSet::new();
+    for _ in 0..2 {
+        let rx = rx.clone();
+        readers.spawn(async move {
+            let mut kept = std::collections::VecDeque::new();
+            while let Some(m) = rx.recv().await {
+                check(&m);
+                kept.push_back(m); // a few are kept, so that segments are lent for a while
+                if kept.len() > 5 {
+                    kept.pop_front();
+                }
+                if kept.iter().map(Bytes::len).sum::<usize>() > SEGMENT {
+                    kept.clear();
+                }
+            }
+        });
+    }
+    writers.join_all().await;
+    readers.join_all().await;
+    drop(rx);
+    stop.store(true, Ordering::Relaxed);
+    assert!(watching.join().expect("the watcher") > SEGMENT);
+    let stats = monitor.stats();
+    assert_eq!((stats.lent_bytes, stats.sealed_bytes, stats.referenced_bytes), (0, 0, 0), "{stats:?}");
+}
+
+#[test]
+fn max_bytes_is_never_exceeded_safe() {
+    multi(under_load(ReadMode::Safe));
+}
+
+#[test]
+fn max_bytes_is_never_exceeded_zero_copy() {
+    multi(under_load(ReadMode::ZeroCopy));
+}
+
+#[test]
+fn a_full_channel_holds_no_more_than_max_bytes_of_any_size() {
+    paused(async {
+        for len in [0, 1, 100, 1000, 9000, 16 << 10, 40_000] {
+            let (tx, rx) = twenty(ReadMode::Safe).build().expect("valid");
+            let accepted = fill(&tx, len);
+            let stats = tx.monitor().stats();
+            assert!(held(&stats) <= stats.max_bytes, "{len} bytes: {stats:?}");
+            assert!((accepted as usize) * (len + 8) <= stats.max_bytes, "{accepted} of {len} bytes");
+            let least = if len <= 16 << 10 { 18 * 64.min((16 << 10) / len.max(1)) } else { 5 };
+            assert!(accepted as usize >= least, "only {accepted} of {len} bytes");
+            assert_eq!(drain(&rx).len(), accepted as usize);
+        }
+    });
+}
+
+#[test]
+fn owned_payloads_by_reference_count_against_the_ceiling() {
+    paused(async {
+        let (tx, rx) = twenty(ReadMode::Safe).build().expect("valid");
+        let mut accepted = 0;
+        while tx.try_send(vec![1; 50_000]).is_ok() {
+            accepted += 1;
+            let stats = tx.monitor().stats();
+            assert!(
+                held(&stats) <= stats.max_bytes && stats.referenced_bytes >= accepted * 50_000,
+                "{stats:?}"
+            );
+        }
+        assert!((3..=6).contains(&accepted), "{accepted} of 50,000 bytes in {}", 20 * SEGMENT);
+        assert_eq!(drain(&rx).len(), accepted);
+        assert_eq!(tx.monitor().stats().referenced_bytes, 0, "handed out, it is the reader's");
+    });
+}
+
+#[test]
+fn lent_memory_comes_back_with_the_last_drop_on_another_thread() {
+    paused(async {
+        let (tx, rx) = twenty(ReadMode::ZeroCopy).build().expect("valid");
+        let accepted = fill(&tx, 500);
+        let kept = drain(&rx);
+        assert_eq!(kept.len(), accepted as usize);
+        let stats = tx.monitor().stats();
+        assert!(stats.lent_bytes > 18 * SEGMENT && held(&stats) <= stats.max_bytes, "{stats:?}");
+        let waiting = tokio::spawn({
+            let tx = tx.clone();
+            async move {
+                for number in 0..accepted {
+                    tx.send(message(1, number, 500)).await.expect("open");
+                }
+            }
+        });
+        settle().await;
+        assert!(!waiting.is_finished(), "lent memory is never taken back");
+        assert_eq!(tx.monitor().stats().waiting_senders, 1);
+        kept.iter().enumerate().for_each(|(n, m)| assert_eq!(check(m), Some((0, n as u32))));
+        thread::spawn(move || drop(kept)).join().expect("another thread");
+        for number in 0..accepted {
+            assert_eq!(check(&rx.recv().await.expect("open")), Some((1, number)));
+        }
+        waiting.await.expect("the sender");
+        assert_eq!(tx.monitor().stats().lent_bytes, 0);
+    });
+}
+
+#[test]
+fn lent_memory_outlives_the_channel_and_the_runtime() {
+    plain(|| {
+        for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+            let runtime = current_runtime(false);
+            let (monitor, kept, batch) = runtime.block_on(async {
+                let (tx, rx) = twenty(mode).build().expect("valid");
+                for number in 0..30 {
+                    tx.send(&message(0, number, 2000)[..]).await.expect("open");
+                }
+                let mut kept = Vec::new();
+                assert!(rx.recv_many(&mut kept, 1).await > 0);
+                (tx.monitor(), kept, rx.recv_batch(3).await.expect("open"))
+            });
+            drop(runtime);
+            assert!(monitor.stats().lent_bytes > 0);
+            assert_eq!(check(&kept[0]), Some((0, 0)));
+            assert_eq!(check(batch.get(0).expect("first")), Some((0, 1)));
+            let rest = thread::spawn(move || {
+                drop(kept);
+                batch.into_iter().last().expect("a message")
+            });
+            let rest = rest.join().expect("another thread");
+            assert!(check(&rest).is_some());
+            drop(rest);
+            assert_eq!(monitor.stats().lent_bytes, 0);
+        }
+    });
+}
+
+#[test]
+fn after_a_burst_the_pool_shrinks_and_idle_memory_goes_back() {
+    paused(async {
+        let (tx, rx) = twenty(ReadMode::Safe).pool_idle(ms(200)).build().expect("valid");
+        for _ in 0..3 {
+            let accepted = fill(&tx, 500);
+            assert!(held(&tx.monitor().stats()) > 18 * SEGMENT);
+            assert_eq!(drain(&rx).len(), accepted as usize);
+            advance(ms(205)).await;
+            let stats = tx.monitor().stats();
+            assert!(stats.pooled_bytes <= 2 * SEGMENT, "after pool_idle: {stats:?}");
+            assert_eq!((stats.sealed_bytes, stats.lent_bytes), (0, 0));
+            tokio::time::sleep(ms(1000)).await;
+            assert_eq!(held(&tx.monitor().stats()), 0, "at rest: {:?}", tx.monitor().stats());
+        }
+    });
+}
+
+/// Where nothing but memory is a reason for the timer to look: neither is a strategy timed, nor does anybody wait.
+#[test]
+fn idle_memory_goes_back_by_itself_and_not_early() {
+    paused(async {
+        let builder = twenty(ReadMode::ZeroCopy).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+        let (tx, rx) = builder.build().expect("valid");
+        for _ in 0..3 {
+            fill(&tx, 500);
+            let kept = drain(&rx).into_iter().next();
+            advance(ms(90)).await;
+            assert!(tx.monitor().stats().pooled_bytes > 15 * SEGMENT, "it may be needed again");
+            advance(ms(115)).await;
+            assert!(tx.monitor().stats().pooled_bytes <= 2 * SEGMENT);
+            tokio::time::sleep(ms(1000)).await;
+            assert_eq!(held(&tx.monitor().stats()), SEGMENT, "what is kept");
+            drop(kept);
+            tokio::time::sleep(ms(1000)).await;
+            assert_eq!(held(&tx.monitor().stats()), 0, "what was kept too");
+        }
+    });
+}
+
+#[test]
+fn a_channel_in_use_keeps_two_pooled_segments_and_no_surplus() {
+    paused(async {
+        let builder = twenty(ReadMode::Safe).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+        let (tx, rx) = builder.build().expect("valid");
+        fill(&tx, 500);
+        drain(&rx);
+        for round in 0..40 {
+            (0..3 * 64).for_each(|number| tx.try_send(message(0, number, 200)).expect("room"));
+            assert_eq!(drain(&rx).len(), 3 * 64);
+            advance(ms(25)).await;
+            let pooled = tx.monitor().stats().pooled_bytes / SEGMENT;
+            assert!(pooled >= 2, "{pooled} in round {round}");
+            assert!(round < 20 || pooled <= 10, "{pooled} in round {round}");
+        }
+    });
+}
+
+#[test]
+fn large_owned_payloads_are_not_copied() {
+    paused(async {
+        for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            for len in [32 << 10, 100_000, 1 << 20] {
+                let (vec, bytes) = (vec![1; len], Bytes::from(vec![2; len]));
+                let (text, buffer) = ("t".repeat(len), BytesMut::from(&vec![3; len][..]));
+                let expected = [
+                    vec.as_ptr().addr(),
+                    bytes.as_ptr().addr(),
+                    text.as_ptr().addr(),
+                    buffer.as_ptr().addr(),
+                ];
+                tx.send(vec).await.expect("open");
+                tx.send(bytes.clone()).await.expect("open");
+                tx.send(text).await.expect("open");
+                tx.send(buffer).await.expect("open");
+                for at in expected {
+                    let m = rx.recv().await.expect("open");
+                    assert_eq!((m.as_ptr().addr(), m.len()), (at, len), "{mode:?}");
+                }
+            }
+        }
+        // So is any owned payload larger than a segment.
+        let (tx, rx) =
+            turbostream::builder().segment_bytes(4096).segment_messages(64).build().expect("valid");
+        let owned = vec![5; 5000];
+        let at = owned.as_ptr().addr();
+        tx.send(owned).await.expect("open");
+        let batch = rx.recv_batch(1).await.expect("open");
+        assert_eq!(batch.get(0).map(|m| m.as_ptr().addr()), Some(at));
+    });
+}

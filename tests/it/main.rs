@@ -1,0 +1,14 @@
+//! The crate's behaviour through its public API, by topic.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod adapters;
+mod lifecycle;
+mod limits;
+mod recv;
+mod regressions;
+mod send;
+mod switch;
+mod telemetry;
+mod wait;

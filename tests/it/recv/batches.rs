@@ -1,0 +1,242 @@
+//! `Receiver::batches`, the stream of batches.
+
+use std::time::Duration;
+
+use crate::common::{advance, check, message, multi, paused, poll_once, settle};
+use futures::stream::FusedStream;
+use futures::{FutureExt, StreamExt};
+use tokio::task::JoinSet;
+use turbostream::{Batch, ReadMode, Receiver, Sender, SwitchStrategy, TimeWindow};
+
+fn sixteens(strategy: impl SwitchStrategy) -> (Sender, Receiver) {
+    turbostream::builder()
+        .segment_bytes(4096)
+        .segment_messages(16)
+        .max_bytes(256 << 10)
+        .strategy(strategy)
+        .build()
+        .expect("valid")
+}
+
+fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        tx.try_send(message(0, number, 40)).expect("room");
+    }
+}
+
+fn numbers(batch: &Batch) -> Vec<u32> {
+    batch.iter().map(|m| check(m).expect("named").1).collect()
+}
+
+fn hour() -> TimeWindow {
+    TimeWindow(Duration::from_secs(3600))
+}
+
+#[test]
+fn it_gives_everything_in_order_and_ends() {
+    paused(async {
+        let (tx, rx) = sixteens(hour());
+        send(&tx, 0..40);
+        drop(tx);
+        let mut batches = rx.batches(7);
+        let mut received = Vec::new();
+        while let Some(batch) = batches.next().await {
+            assert!((1..=7).contains(&batch.len()));
+            assert_eq!(batch.first_sequence(), received.len() as u64);
+            received.extend(numbers(&batch));
+        }
+        assert_eq!(received, (0..40).collect::<Vec<_>>());
+        assert!(batches.is_terminated());
+        assert!(batches.next().await.is_none(), "and for ever");
+        assert!(rx.recv().await.is_none());
+    });
+}
+
+#[test]
+fn a_limit_of_nothing_is_one() {
+    paused(async {
+        let (tx, rx) = sixteens(hour());
+        send(&tx, 0..3);
+        let sizes = rx.batches(0).take(3).map(|batch| batch.len());
+        assert_eq!(sizes.collect::<Vec<_>>().await, [1, 1, 1]);
+    });
+}
+
+#[test]
+fn it_waits_for_the_first_only_and_takes_nothing_when_dropped() {
+    paused(async {
+        let (tx, rx) = sixteens(hour());
+        let mut batches = rx.batches(10);
+        let mut next = Box::pin(batches.next());
+        assert!(poll_once(&mut next).is_pending());
+        send(&tx, 0..1);
+        drop(next); // after it was woken
+        send(&tx, 1..2);
+        assert_eq!(numbers(&batches.next().await.expect("open")), [0, 1]);
+        assert!(batches.next().now_or_never().is_none());
+        send(&tx, 2..3);
+        drop(batches);
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((0, 2)));
+        assert_eq!(tx.monitor().stats().waiting_receivers, 0);
+    });
+}
+
+#[test]
+fn the_handle_and_a_second_stream_go_on_beside_it() {
+    paused(async {
+        let (tx, rx) = sixteens(hour());
+        let (mut first, mut second) = (rx.batches(1), rx.batches(1));
+        let (a, b, c) = {
+            let three = async { tokio::join!(first.next(), second.next(), rx.recv()) };
+            let sending = async {
+                settle().await;
+                assert_eq!(tx.monitor().stats().waiting_receivers, 3);
+                send(&tx, 0..3);
+            };
+            tokio::join!(three, sending).0
+        };
+        let mut got = [numbers(&a.expect("open")), numbers(&b.expect("open"))].concat();
+        got.push(check(&c.expect("open")).expect("named").1);
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_dropped_stream_leaves_the_time_window_to_the_timer() {
+    paused(async {
+        let (tx, rx) = sixteens(TimeWindow(Duration::from_millis(20)));
+        let mut batches = rx.batches(10);
+        send(&tx, 0..1);
+        assert_eq!(numbers(&batches.next().await.expect("open")), [0]);
+        assert!(batches.next().now_or_never().is_none());
+        for _ in 0..10 {
+            advance(Duration::from_secs(1)).await; // until the timer sleeps
+        }
+        let before = tx.monitor().stats().switches.strategy;
+        send(&tx, 1..2); // wakes the stream, so the timer is not told
+        drop(batches);
+        advance(Duration::from_millis(25)).await;
+        assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((0, 1)));
+    });
+}
+
+#[test]
+fn so_does_a_dropped_receiver_that_was_polled_as_a_stream() {
+    paused(async {
+        let (tx, rx) = sixteens(TimeWindow(Duration::from_millis(20)));
+        let mut other = rx.clone();
+        send(&tx, 0..1);
+        assert!(other.next().await.is_some());
+        assert!(other.next().now_or_never().is_none());
+        for _ in 0..10 {
+            advance(Duration::from_secs(1)).await; // until the timer sleeps
+        }
+        let before = tx.monitor().stats().switches.strategy;
+        send(&tx, 1..2); // wakes the other, so the timer is not told
+        drop(other);
+        advance(Duration::from_millis(25)).await;
+        assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
+        assert_eq!(check(&rx.recv().await.expect("open")), Some((0, 1)));
+    });
+}
+
+#[test]
+fn a_busy_stream_lets_others_run() {
+    paused(async {
+        let (tx, rx) = sixteens(hour());
+        send(&tx, 0..600);
+        let other = tokio::spawn(async {});
+        let mut taken = 0;
+        let mut batches = rx.batches(1);
+        while !other.is_finished() {
+            taken += batches.next().await.expect("open").len();
+        }
+        assert!(taken < 600, "a unit of the budget for each");
+    });
+}
+
+#[test]
+fn competing_streams_get_each_message_once() {
+    multi(async {
+        let (tx, rx) = sixteens(hour());
+        let mut readers = JoinSet::new();
+        for limit in [1, 3, 100] {
+            let rx = rx.clone();
+            readers.spawn(async move {
+                let mut batches = rx.batches(limit);
+                let mut received = Vec::new();
+                while let Some(batch) = batches.next().await {
+                    received.extend(numbers(&batch));
+                }
+                assert!(received.is_sorted());
+                received
+            });
+        }
+        for number in 0..20_000 {
+            tx.send(message(0, number, 40)).await.expect("open");
+        }
+        drop(tx);
+        let mut received = readers.join_all().await.concat();
+        received.sort_unstable();
+        assert_eq!(received, (0..20_000).collect::<Vec<_>>());
+    });
+}
+
+/// The payload's owner is told, whether the batch was read or not.
+#[test]
+fn a_dropped_batch_drops_what_travelled_by_reference() {
+    paused(async {
+        let owner = std::sync::Arc::new(vec![7_u8; 40_000]);
+        struct Payload(std::sync::Arc<Vec<u8>>);
+        impl AsRef<[u8]> for Payload {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let payload = || bytes::Bytes::from_owner(Payload(owner.clone()));
+        let (tx, rx) = turbostream::channel();
+        for taken in 0..3 {
+            tx.send_many([payload(), payload()]).await.expect("open");
+            let mut messages = rx.recv_batch(2).await.expect("open").into_iter();
+            messages.by_ref().take(taken).for_each(drop);
+            assert_eq!(std::sync::Arc::strong_count(&owner), 3 - taken);
+            drop(messages);
+            assert_eq!(std::sync::Arc::strong_count(&owner), 1, "leaked after {taken} were taken");
+        }
+    });
+}
+
+#[test]
+fn an_iterator_by_value_tells_how_many_are_left() {
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        // Padding, and a payload by reference, are passed over and counted as any other.
+        tx.send_many(["one", "two", "three"]).await.expect("open");
+        tx.send(vec![7; 40_000]).await.expect("open");
+        let mut messages = rx.recv_batch(10).await.expect("open").into_iter();
+        for left in (0..4).rev() {
+            assert!(messages.next().is_some());
+            assert_eq!((messages.len(), messages.size_hint()), (left, (left, Some(left))));
+        }
+        assert!(messages.next().is_none());
+    });
+}
+
+#[test]
+fn a_safe_batch_copies_what_is_small_and_lends_the_rest() {
+    paused(async {
+        for (mode, len, lends) in
+            [(ReadMode::Safe, 1023, false), (ReadMode::Safe, 1024, true), (ReadMode::ZeroCopy, 10, true)]
+        {
+            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            tx.send(vec![7; len]).await.expect("open");
+            let message = rx.recv_batch(1).await.expect("open").into_iter().next().expect("one");
+            drop(tx);
+            assert!(rx.recv().await.is_none());
+            let lent = rx.monitor().stats().lent_bytes > 0;
+            assert_eq!((message.len(), lent), (len, lends), "{mode:?}");
+        }
+    });
+}

@@ -1,0 +1,4 @@
+mod reading;
+mod batches;
+mod blocking_recv;
+mod safe_mode;

@@ -1,0 +1,2 @@
+mod regressions;
+mod go_port_regressions;

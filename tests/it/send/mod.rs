@@ -1,0 +1,5 @@
+mod send_many;
+mod send_with;
+mod blocking_send;
+mod payloads;
+mod errors;

@@ -1,0 +1,3 @@
+mod strategies;
+mod strategy_rules;
+mod behind_the_cut;

@@ -1,0 +1,480 @@
+//! When a switch comes: every strategy's moment under a paused clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crate::common::{advance, ms, paused, settle};
+use futures::SinkExt;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use turbostream::{
+    ActiveSegment, ByteCount, MessageCount, Receiver, Sender, SwitchStrategy, TimeWindow, TryRecvError,
+    Weighted,
+};
+
+/// A channel that switches by strategy alone: 100 messages a segment, no switch on demand.
+fn by_strategy(strategy: impl SwitchStrategy) -> (Sender, Receiver) {
+    turbostream::builder()
+        .segment_bytes(64 << 10)
+        .segment_messages(100)
+        .strategy(strategy)
+        .on_demand(false)
+        .build()
+        .expect("a valid configuration")
+}
+
+fn send(tx: &Sender, count: usize, len: usize) {
+    for _ in 0..count {
+        tx.try_send(vec![7; len]).expect("room");
+    }
+}
+
+fn drain(rx: &Receiver) -> usize {
+    std::iter::from_fn(|| rx.try_recv().ok()).count()
+}
+
+fn drain_some(rx: &Receiver, count: usize) {
+    assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(count).count(), count);
+}
+
+/// Nothing can be read before `moment`, and everything just after it.
+async fn readable_at(rx: &Receiver, moment: Duration, count: usize) {
+    advance(moment - ms(5)).await;
+    assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "5 ms before {moment:?}");
+    advance(ms(10)).await;
+    assert_eq!(drain(rx), count, "5 ms after {moment:?}");
+}
+
+#[test]
+fn a_time_window_switches_at_its_end() {
+    paused(async {
+        for count in [1, 3, 99] {
+            let (tx, rx) = by_strategy(TimeWindow(ms(100)));
+            send(&tx, count, 10);
+            readable_at(&rx, ms(100), count).await;
+            assert_eq!(tx.monitor().stats().switches.strategy, 1);
+            // Its time counts from the last switch: what comes after a rest is due at once.
+            for rest in [1000, 150, 100_000] {
+                advance(ms(rest)).await;
+                send(&tx, count, 10);
+                advance(ms(2)).await;
+                assert_eq!(drain(&rx), count, "after a rest of {rest} ms");
+            }
+            assert_eq!(tx.monitor().stats().switches.total(), 4);
+        }
+    });
+}
+
+#[test]
+fn a_message_count_switches_at_once_and_only_then() {
+    paused(async {
+        let (tx, rx) = by_strategy(MessageCount(10));
+        for _ in 0..5 {
+            send(&tx, 9, 10);
+            advance(ms(60_000)).await;
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            send(&tx, 1, 10);
+            settle().await;
+            assert_eq!(drain(&rx), 10);
+        }
+        assert_eq!(tx.monitor().stats().switches.strategy, 5);
+    });
+}
+
+#[test]
+fn a_byte_count_switches_at_once_and_only_then() {
+    paused(async {
+        let (tx, rx) = by_strategy(ByteCount(1000));
+        for _ in 0..5 {
+            send(&tx, 9, 100);
+            advance(ms(60_000)).await;
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            send(&tx, 1, 100);
+            settle().await;
+            assert_eq!(drain(&rx), 10);
+            // To the byte, whatever the message that brings it is.
+            send(&tx, 1, 999);
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            send(&tx, 1, 1);
+            assert_eq!(drain(&rx), 2);
+        }
+    });
+}
+
+#[test]
+fn a_byte_count_counts_payloads_that_travel_by_reference() {
+    paused(async {
+        let (tx, rx) = by_strategy(ByteCount(100_000));
+        for _ in 0..3 {
+            send(&tx, 1, 90_000);
+            send(&tx, 9, 1024);
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            send(&tx, 1, 1024);
+            assert_eq!(drain(&rx), 11);
+        }
+    });
+}
+
+#[test]
+fn the_weighted_limit_falls_as_time_passes() {
+    paused(async {
+        // 0.4 * elapsed / 1 s + 0.6 * messages / 100 >= 0.85
+        for (messages, moment) in [(1, 1000), (70, 1000), (80, 925), (90, 775), (99, 640)] {
+            let (tx, rx) = by_strategy(Weighted::new(ms(1000)));
+            send(&tx, messages, 10);
+            readable_at(&rx, ms(moment), messages).await;
+        }
+        let (tx, rx) = by_strategy(Weighted::new(ms(1000)));
+        send(&tx, 80, 10);
+        advance(ms(800)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "0.32 + 0.48 is too little");
+        send(&tx, 9, 10);
+        advance(ms(1)).await;
+        assert_eq!(drain(&rx), 89, "0.32 + 0.534 is enough");
+    });
+}
+
+#[test]
+fn a_full_segment_switches_whatever_the_strategy() {
+    paused(async {
+        let (tx, rx) = by_strategy(TimeWindow(Duration::from_secs(3600)));
+        send(&tx, 100, 10);
+        send(&tx, 1, 10);
+        settle().await;
+        assert_eq!(drain(&rx), 100, "by messages");
+        send(&tx, 3, 30_000);
+        settle().await;
+        assert_eq!(drain(&rx), 3, "by bytes: the one before, and the two that fit");
+        assert_eq!(tx.monitor().stats().switches.full, 2);
+    });
+}
+
+/// Whatever fills the memory, a switch comes before a sender would wait for a reader that sees nothing.
+#[test]
+fn a_full_channel_switches_what_a_reader_could_take() {
+    for len in [100, 5000, 40_000, 100_000] {
+        paused(async move {
+            let (tx, rx) = turbostream::builder()
+                .segment_bytes(1 << 20)
+                .segment_messages(1024)
+                .max_bytes(5 << 19)
+                .strategy(MessageCount(usize::MAX))
+                .on_demand(false)
+                .build()
+                .expect("valid");
+            let writing = tokio::spawn(async move {
+                for _ in 0..1_000_000 / len {
+                    tx.send(vec![7; len]).await.expect("open");
+                }
+                tx.send(vec![8; 5 << 18]).await.expect("open");
+                tx.send(vec![8; 5 << 18]).await.expect("open");
+            });
+            let mut seen = 0;
+            while let Some(m) = rx.recv().await {
+                seen += m.len();
+            }
+            writing.await.expect("the writer");
+            assert_eq!(seen, 1_000_000 + 2 * (5 << 18), "{len}");
+        });
+    }
+}
+
+#[test]
+fn a_users_own_strategy_is_asked() {
+    struct Own(Arc<AtomicUsize>);
+    impl SwitchStrategy for Own {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            assert!((active.capacity_messages, active.capacity_bytes) == (100, 64 << 10));
+            active.elapsed >= ms(300) || active.messages >= 20 || active.bytes >= 5000
+        }
+    }
+    paused(async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        for (messages, len) in [(20, 10), (5, 1000), (17, 300)] {
+            let (tx, rx) = by_strategy(Own(asked.clone()));
+            send(&tx, messages, len);
+            advance(ms(20)).await;
+            assert_eq!(drain(&rx), messages, "{messages} messages of {len}");
+        }
+        let (tx, rx) = by_strategy(Own(asked.clone()));
+        send(&tx, 1, 10);
+        advance(ms(250)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        advance(ms(70)).await;
+        assert_eq!(drain(&rx), 1, "by time");
+        assert!(asked.load(Ordering::Relaxed) > 0);
+    });
+}
+
+#[test]
+fn a_panicking_strategy_leaves_the_channel_working() {
+    struct Bad;
+    impl SwitchStrategy for Bad {
+        fn should_switch(&self, _: &ActiveSegment) -> bool {
+            panic!("a bad strategy")
+        }
+    }
+    paused(async {
+        let (mut tx, rx) = by_strategy(Bad);
+        for round in 0..3 {
+            send(&tx, 250, 10);
+            advance(ms(50)).await;
+            SinkExt::flush(&mut tx).await.expect("open");
+            assert_eq!(drain(&rx), 250, "round {round}");
+        }
+        assert!(tx.monitor().stats().panics > 0);
+        drop(tx);
+        assert_eq!(rx.recv().await, None);
+    });
+}
+
+#[test]
+fn on_demand_serves_a_waiting_receiver_at_once() {
+    paused(async {
+        let (tx, rx) =
+            turbostream::builder().strategy(TimeWindow(Duration::from_secs(5))).build().expect("valid");
+        let before = Instant::now();
+        send(&tx, 1, 10);
+        assert_eq!(rx.recv().await, Some(Bytes::from(vec![7; 10])));
+        let waiting = tokio::spawn(async move { (rx.recv().await, rx) });
+        settle().await;
+        send(&tx, 1, 20);
+        let (got, rx) = waiting.await.expect("the receiver");
+        assert_eq!(got, Some(Bytes::from(vec![7; 20])));
+        send(&tx, 1, 30);
+        assert_eq!(rx.try_recv(), Ok(Bytes::from(vec![7; 30])), "a try is a demand too");
+        assert_eq!(Instant::now(), before, "nobody waited for the window");
+        let switches = tx.monitor().stats().switches;
+        assert_eq!((switches.on_demand, switches.total()), (3, 3));
+    });
+}
+
+#[test]
+fn without_on_demand_a_waiting_receiver_waits_for_the_strategy() {
+    paused(async {
+        let (mut tx, rx) = by_strategy(TimeWindow(ms(1000)));
+        let before = Instant::now();
+        send(&tx, 2, 10);
+        assert_eq!(rx.recv().await, Some(Bytes::from(vec![7; 10])));
+        assert!((ms(1000)..ms(1005)).contains(&before.elapsed()), "after {:?}", before.elapsed());
+        assert!(rx.recv().await.is_some());
+        let before = Instant::now();
+        send(&tx, 1, 10);
+        SinkExt::flush(&mut tx).await.expect("open");
+        assert!(rx.recv().await.is_some());
+        assert_eq!(before.elapsed(), Duration::ZERO, "a flush switches");
+        assert_eq!(tx.monitor().stats().switches.requested, 1);
+    });
+}
+
+#[test]
+fn an_idle_channel_makes_no_wakeups() {
+    struct Counting(Arc<AtomicUsize>);
+    impl SwitchStrategy for Counting {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            active.messages > 0 && active.elapsed >= ms(5)
+        }
+    }
+    paused(async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (own_tx, own_rx) = by_strategy(Counting(asked.clone()));
+        let (tx, rx) = by_strategy(TimeWindow(ms(5)));
+        let (demand_tx, demand_rx) = turbostream::channel();
+        for (tx, rx) in [(&own_tx, &own_rx), (&tx, &rx), (&demand_tx, &demand_rx)] {
+            send(tx, 10, 10);
+            advance(ms(50)).await;
+            assert_eq!(drain(rx), 10);
+        }
+        let waiting = tokio::spawn(async move { demand_rx.recv().await });
+        tokio::time::sleep(Duration::from_secs(60)).await; // the pool has shrunk by now
+        let (parks, asks) = (Handle::current().metrics().worker_park_count(0), asked.load(Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+        let parks = Handle::current().metrics().worker_park_count(0) - parks;
+        assert!(parks < 50, "{parks} wakeups in an idle day");
+        assert_eq!(asked.load(Ordering::Relaxed), asks, "the strategy of an idle channel was asked");
+        drop(demand_tx);
+        assert_eq!(waiting.await.expect("the receiver"), None);
+    });
+}
+
+/// It serves no receiver, and next to nothing would take a segment each time.
+#[test]
+fn a_trickle_that_nobody_reads_takes_three_quarters_of_the_segments_and_then_fills_them() {
+    paused(async {
+        let one = 4096 + 8 * 64 + 128;
+        let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
+        let (tx, rx) = builder.strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
+        for _ in 0..200 {
+            tx.try_send("a").expect("room");
+            advance(ms(6)).await;
+        }
+        let stats = tx.monitor().stats();
+        assert_eq!(stats.switches.strategy, 15, "{stats:?}");
+        // With the backlog gone, what was put off is made up for.
+        assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(200).count(), 200);
+    });
+}
+
+/// Whoever is there takes what lies before a cut; what comes behind it while nobody waits is the strategy's again.
+#[test]
+fn a_message_behind_a_cut_is_switched_when_it_is_time() {
+    paused(async {
+        let builder = turbostream::builder().strategy(TimeWindow(ms(5)));
+        let (tx, rx) = builder.build().expect("valid");
+        let reader = tokio::spawn(async move { (rx.recv().await, rx) });
+        settle().await;
+        tx.try_send("taken at once").expect("room");
+        let (taken, _rx) = reader.await.expect("it ran");
+        assert_eq!(taken.as_deref(), Some(&b"taken at once"[..]));
+        // Between two looks of the timer at memory.
+        tokio::time::sleep(ms(1100)).await;
+        tx.try_send("behind").expect("room");
+        assert_eq!(tx.monitor().stats().switches.strategy, 0);
+        advance(ms(10)).await;
+        assert_eq!(tx.monitor().stats().switches.strategy, 1);
+    });
+}
+
+#[test]
+fn a_switch_that_is_put_off_makes_no_wakeups() {
+    paused(async {
+        let (tx, rx) = turbostream::builder()
+            .segment_bytes(4096)
+            .segment_messages(4)
+            .max_bytes(40 << 10)
+            .strategy(TimeWindow(ms(5)))
+            .on_demand(false)
+            .build()
+            .expect("a valid configuration");
+        while tx.try_send([7; 100]).is_ok() {}
+        let queued = tx.len();
+        drain_some(&rx, 4);
+        tx.try_send([7; 100]).expect("room");
+        settle().await;
+        let parks = Handle::current().metrics().worker_park_count(0);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let parks = Handle::current().metrics().worker_park_count(0) - parks;
+        assert!(parks < 50, "{parks} wakeups while nobody reads");
+        drain_some(&rx, queued - 4);
+        advance(ms(10)).await;
+        assert_eq!(drain(&rx), 1);
+    });
+}
+
+#[test]
+fn a_strategy_is_swapped_while_messages_are_in_flight() {
+    paused(async {
+        let (tx, rx) = by_strategy(MessageCount(1000));
+        send(&tx, 7, 10);
+        advance(ms(60_000)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        tx.set_strategy(MessageCount(7));
+        assert_eq!(drain(&rx), 7, "what is there is reason enough");
+        send(&tx, 6, 10);
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        send(&tx, 1, 10);
+        assert_eq!(drain(&rx), 7, "the limits are the new ones");
+
+        // From no schedule to one, with messages that wait and without; and to a shorter one.
+        send(&tx, 1, 10);
+        tx.set_strategy(TimeWindow(ms(100_000)));
+        advance(ms(30_000)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        tx.set_strategy(TimeWindow(ms(30_010)));
+        readable_at(&rx, ms(10), 1).await;
+        tx.set_strategy(MessageCount(1000));
+        tx.set_strategy(TimeWindow(ms(50)));
+        advance(ms(50)).await;
+        send(&tx, 3, 10);
+        advance(ms(2)).await;
+        assert_eq!(drain(&rx), 3);
+
+        // And back: time alone is no reason any more.
+        send(&tx, 3, 10);
+        tx.set_strategy(ByteCount(100));
+        advance(ms(60_000)).await;
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        send(&tx, 7, 10);
+        assert_eq!(drain(&rx), 10);
+        send(&tx, 3, 10);
+        tx.set_strategy(MessageCount(3));
+        assert_eq!(drain(&rx), 3, "in whichever segment");
+        assert_eq!(tx.monitor().stats().switches.total(), 6);
+    });
+}
+
+/// Strategies that look at the channel they are asked for, and panic when they are dropped.
+#[test]
+fn swapped_strategies_run_and_are_dropped_under_no_lock() {
+    struct Nested(Sender);
+    impl SwitchStrategy for Nested {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            if active.messages == 2 {
+                self.0.set_strategy(MessageCount(4));
+            }
+            false
+        }
+        fn limits(&self, active: &ActiveSegment) -> turbostream::SwitchLimits {
+            assert!(self.0.len() >= active.messages);
+            turbostream::SwitchLimits::EVERY_MESSAGE
+        }
+    }
+    impl Drop for Nested {
+        fn drop(&mut self) {
+            assert!(self.0.is_empty(), "messages are queued: a strategy that panics in its drop");
+        }
+    }
+    paused(async {
+        let (tx, rx) = by_strategy(MessageCount(1000));
+        tx.set_strategy(Nested(tx.clone()));
+        send(&tx, 3, 10);
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "it is swapped by now, for four");
+        send(&tx, 1, 10);
+        assert_eq!(drain(&rx), 4);
+        drop(tx);
+        assert_eq!(rx.recv().await, None, "the strategy's own sender went with it");
+    });
+}
+
+#[test]
+fn strategies_are_swapped_while_writers_write() {
+    crate::common::multi(async {
+        let (tx, rx) = by_strategy(MessageCount(50));
+        let mut writers = tokio::task::JoinSet::new();
+        for sender in 0..3 {
+            let tx = tx.clone();
+            writers.spawn(async move {
+                for number in 0..20_000 {
+                    tx.send(crate::common::message(sender, number, 20)).await.expect("open");
+                }
+            });
+        }
+        let reading = tokio::spawn(async move {
+            let mut next = [0; 3];
+            while next.iter().sum::<u32>() < 60_001 {
+                let m = rx.recv().await.expect("open");
+                let (sender, number) = crate::common::check(&m).expect("named");
+                assert_eq!(next[sender as usize], number);
+                next[sender as usize] += 1;
+            }
+            next
+        });
+        for round in 0..2000 {
+            match round % 3 {
+                0 => tx.set_strategy(TimeWindow(Duration::from_micros(200))),
+                1 => tx.set_strategy(MessageCount(round % 90 + 1)),
+                _ => tx.set_strategy(Weighted::new(ms(1))),
+            }
+            tokio::task::yield_now().await;
+        }
+        // Whatever the last swaps raced with, the next one counts: nothing else would make the last message readable.
+        writers.join_all().await;
+        tx.set_strategy(MessageCount(1));
+        tx.send(crate::common::message(0, 20_000, 20)).await.expect("open");
+        assert_eq!(reading.await.expect("the reader"), [20_001, 20_000, 20_000]);
+    });
+}

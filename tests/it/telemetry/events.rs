@@ -1,0 +1,270 @@
+//! What an operator gets to see. Alone in its binary, one test at a time: tests that run beside would decide who hears of
+//! an event.
+#![cfg(feature = "tracing")]
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::time::Duration;
+
+use crate::common::{advance, current_runtime, ms, plain, poll_once, settle};
+use futures::executor::block_on;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use turbostream::{MessageCount, ReadMode, WhenFull};
+
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Keeps the events of the crate as text, each with the names of its span.
+#[derive(Clone)]
+struct Seen {
+    level: Level,
+    spans: Arc<Mutex<Vec<String>>>,
+    events: Arc<Mutex<Vec<(Level, String)>>>,
+    panics: bool,
+}
+
+impl Seen {
+    fn new(level: Level) -> Self {
+        Self { level, spans: Arc::default(), events: Arc::default(), panics: false }
+    }
+
+    fn events(&self) -> Vec<(Level, String)> {
+        self.events.lock().expect("no panic").clone()
+    }
+
+    fn count(&self, level: Level, text: &str) -> usize {
+        self.events().iter().filter(|(of, event)| *of == level && event.contains(text)).count()
+    }
+
+    /// Runs `body` with a paused clock, and with this listening.
+    fn listen(&self, body: impl Future<Output = ()>) {
+        let runtime = current_runtime(true);
+        tracing::subscriber::with_default(self.clone(), || runtime.block_on(body));
+    }
+}
+
+/// Fields as text.
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0 += &format!("{}={value:?} ", field.name());
+    }
+}
+
+impl Subscriber for Seen {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "turbostream" && *metadata.level() <= self.level
+    }
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut text = Text::default();
+        span.record(&mut text);
+        let mut spans = self.spans.lock().expect("no panic");
+        spans.push(format!("{} {}", span.metadata().name(), text.0));
+        Id::from_u64(spans.len() as u64)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        assert!(!self.panics, "a subscriber that fails");
+        let mut text = Text::default();
+        if let Some(span) = event.parent() {
+            text.0 += &self.spans.lock().expect("no panic")[span.into_u64() as usize - 1];
+        }
+        event.record(&mut text);
+        self.events.lock().expect("no panic").push((*event.metadata().level(), text.0));
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn each_panic_of_a_callback_is_an_error() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen::new(Level::ERROR);
+        seen.listen(async {
+            let (tx, rx) = turbostream::channel();
+            rx.on_message(|message| assert_eq!(message, "good", "a bad message"));
+            for message in ["bad", "good", "bad"] {
+                tx.send(message).await.expect("open");
+            }
+            settle().await;
+        });
+        assert_eq!(seen.count(Level::ERROR, "panicked"), 2);
+    });
+}
+
+#[test]
+fn switches_are_traced_in_the_span_of_their_channel() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen::new(Level::TRACE);
+        seen.listen(async {
+            let builder = turbostream::builder().name("ingest").strategy(MessageCount(2));
+            let (tx, rx) = builder.build().expect("valid");
+            tx.send("1").await.expect("open");
+            assert_eq!(rx.recv().await.as_deref(), Some(&b"1"[..]));
+            tx.send("2").await.expect("open");
+            tx.send("3").await.expect("open");
+        });
+        let span = "channel name=\"ingest\" message=switched";
+        let expected = [
+            format!("{span} cause=OnDemand segment=0 messages=1 "),
+            format!("{span} cause=Strategy segment=0 messages=2 "),
+        ];
+        let events: Vec<_> = seen.events().into_iter().map(|(_, event)| event).collect();
+        assert_eq!(events[..2], expected);
+    });
+}
+
+#[test]
+fn messages_refused_and_dropped_are_told_of_once_in_a_while() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen::new(Level::WARN);
+        seen.listen(async {
+            let (tx, rx) = turbostream::builder().name("full").max_message_bytes(10).build().expect("valid");
+            for _ in 0..1000 {
+                assert!(tx.try_send("much too long").is_err());
+            }
+            settle().await;
+            assert!(tx.try_send("much too long").is_err());
+            settle().await;
+            assert_eq!(seen.count(Level::WARN, "messages refused"), 1);
+            advance(Duration::from_secs(1)).await;
+            assert_eq!(seen.count(Level::WARN, "messages refused full=0 timed_out=0 too_large=1000"), 1);
+            assert_eq!(
+                seen.count(Level::WARN, "messages refused full=0 timed_out=0 too_large=1 closed=0"),
+                1
+            );
+            for _ in 0..7 {
+                tx.send("short").await.expect("open");
+            }
+            drop(rx);
+            advance(Duration::from_secs(2)).await;
+            assert_eq!(seen.count(Level::WARN, "messages dropped newest=0 oldest=0 unread=7"), 1);
+            advance(Duration::from_secs(100)).await;
+            assert_eq!(seen.events().len(), 3, "{:?}", seen.events());
+        });
+        assert!(seen.events().iter().all(|(_, event)| event.starts_with("channel name=\"full\"")));
+    });
+}
+
+#[test]
+fn drops_by_policy_are_told_of() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen::new(Level::WARN);
+        seen.listen(async {
+            for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
+                let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(3 * 208);
+                let (tx, _rx) = builder.when_full(when_full).build().expect("valid");
+                for _ in 0..20 {
+                    tx.send([7; 32]).await.expect("open");
+                }
+                advance(Duration::from_secs(2)).await;
+            }
+        });
+        assert_eq!(seen.count(Level::WARN, "messages dropped newest=14 oldest=0 unread=0"), 1);
+        assert_eq!(seen.count(Level::WARN, "messages dropped newest=0 oldest=14 unread=0"), 1);
+    });
+}
+
+#[test]
+fn memory_that_readers_hold_while_senders_wait_is_told_of() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen::new(Level::WARN);
+        seen.listen(async {
+            let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
+            let (tx, rx) = builder.read_mode(ReadMode::ZeroCopy).build().expect("valid");
+            let mut held = Vec::new();
+            for _ in 0..4 {
+                tx.send([7; 32]).await.expect("open");
+                held.push(rx.recv().await);
+            }
+            let mut send = Box::pin(tx.send([7; 32]));
+            assert!(poll_once(&mut send).is_pending());
+            advance(ms(900)).await;
+            assert_eq!(seen.count(Level::WARN, "readers hold"), 0, "not for a moment");
+            advance(ms(1200)).await;
+            assert_eq!(
+                seen.count(Level::WARN, "lent_bytes=416 sealed_bytes=0 max_bytes=416 waiting_senders=1"),
+                1
+            );
+            advance(Duration::from_secs(5)).await;
+            assert_eq!(seen.count(Level::WARN, "readers hold"), 1, "and not all the time");
+            held.clear();
+            send.await.expect("there is room");
+            advance(Duration::from_secs(100)).await;
+            assert_eq!(seen.count(Level::WARN, "readers hold"), 1);
+        });
+    });
+}
+
+#[test]
+fn a_stalled_writer_is_told_of() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen::new(Level::WARN);
+        seen.listen(async {
+            let (tx, rx) = turbostream::channel();
+            let ((stalls, stalled), (goes_on, go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+            tx.send("before").await.expect("open");
+            let writer = std::thread::spawn({
+                let tx = tx.clone();
+                move || {
+                    let write = |_: &mut [u8]| {
+                        stalls.send(()).expect("somebody waits");
+                        go_on.recv().expect("somebody tells");
+                        1
+                    };
+                    block_on(tx.send_with(10, write)).map_err(drop).expect("open");
+                }
+            });
+            stalled.recv().expect("the writer stalls");
+            tx.send("behind").await.expect("open");
+            assert_eq!(rx.recv().await.as_deref(), Some(&b"before"[..]));
+            let mut recv = Box::pin(rx.recv());
+            assert!(poll_once(&mut recv).is_pending());
+            advance(Duration::from_secs(1)).await;
+            advance(Duration::from_secs(1)).await;
+            assert_eq!(seen.count(Level::WARN, "stalled between reserving and committing"), 1);
+            assert_eq!(seen.count(Level::WARN, "sequence=1 "), 1);
+            goes_on.send(()).expect("the writer waits");
+            writer.join().expect("the writer"); // first: while a receiver waits, the clock runs ahead
+            assert_eq!(recv.await.map(|message| message.len()), Some(1));
+            advance(Duration::from_secs(100)).await;
+            assert_eq!(seen.events().len(), 1, "{:?}", seen.events());
+        });
+    });
+}
+
+#[test]
+fn a_subscriber_that_panics_is_contained() {
+    let _alone = alone();
+    plain(|| {
+        let seen = Seen { panics: true, ..Seen::new(Level::TRACE) };
+        seen.listen(async {
+            let builder = turbostream::builder().strategy(MessageCount(2)).max_message_bytes(10);
+            let (tx, rx) = builder.build().expect("valid");
+            assert!(tx.try_send("much too long").is_err());
+            for _ in 0..6 {
+                tx.send("abc").await.expect("open");
+            }
+            advance(Duration::from_secs(2)).await;
+            for _ in 0..6 {
+                assert_eq!(rx.recv().await.as_deref(), Some(&b"abc"[..]));
+            }
+        });
+        assert_eq!(seen.events().len(), 0);
+    });
+}

@@ -1,0 +1,3 @@
+mod events;
+mod recorder;
+mod prometheus_text;

@@ -1,0 +1,131 @@
+//! What Prometheus gets to read.
+#![cfg(feature = "prometheus")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::common::{current, multi};
+use turbostream::{MessageCount, PrometheusRecorder};
+
+/// The samples of a text, by name and labels.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (series, value) = line.rsplit_once(' ').expect("a sample");
+        (series.to_owned(), value.parse().expect("a value"))
+    };
+    lines.map(sample).collect()
+}
+
+/// The thirteen names with their kinds, character for character.
+const METRICS: [(&str, &str); 13] = [
+    ("TurboStream_write_counts_total", "counter"),
+    ("TurboStream_write_sizes_total", "counter"),
+    ("TurboStream_write_errors_total", "counter"),
+    ("TurboStream_read_counts_total", "counter"),
+    ("TurboStream_read_sizes_total", "counter"),
+    ("TurboStream_read_errors_total", "counter"),
+    ("TurboStream_switch_counts_total", "counter"),
+    ("TurboStream_switch_latency", "histogram"),
+    ("TurboStream_skip_switch_counts_total", "counter"),
+    ("TurboStream_async_workers", "gauge"),
+    ("TurboStream_pool_alloc_total", "counter"),
+    ("TurboStream_active_channel_data_counts", "gauge"),
+    ("TurboStream_active_channel_data_sizes", "gauge"),
+];
+
+#[test]
+fn names_kinds_labels_and_values_are_exact() {
+    current(async {
+        let recorder = Arc::new(PrometheusRecorder::new());
+        let builder = turbostream::builder().name("a").strategy(MessageCount(2)).on_demand(false);
+        let (tx, rx) = builder.max_message_bytes(10).recorder(recorder.clone()).build().expect("valid");
+        for _ in 0..5 {
+            tx.send("four").await.expect("open");
+        }
+        rx.recv().await.expect("accepted");
+        assert!(tx.send("much too long").await.is_err());
+        assert!(rx.recv_many(&mut Vec::new(), 9).await > 0);
+        assert!(rx.recv_timeout(Duration::from_millis(1)).await.is_err());
+        tx.monitor().flush();
+        let text = recorder.render().expect("text");
+        for (name, kind) in METRICS {
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} in {text}");
+        }
+        let samples = samples(&text);
+        for (series, value) in [
+            (r#"TurboStream_write_counts_total{channel="a",result="success"}"#, 5.0),
+            (r#"TurboStream_write_counts_total{channel="a",result="failure"}"#, 1.0),
+            (r#"TurboStream_write_sizes_total{channel="a"}"#, 20.0),
+            (r#"TurboStream_write_errors_total{channel="a"}"#, 1.0),
+            (r#"TurboStream_read_counts_total{channel="a",result="success"}"#, 4.0),
+            (r#"TurboStream_read_counts_total{channel="a",result="failure"}"#, 1.0),
+            (r#"TurboStream_read_sizes_total{channel="a"}"#, 16.0),
+            (r#"TurboStream_read_errors_total{channel="a"}"#, 1.0),
+            (r#"TurboStream_switch_counts_total{channel="a"}"#, 2.0),
+            (r#"TurboStream_switch_latency_count{channel="a"}"#, 2.0),
+            (r#"TurboStream_switch_latency_bucket{channel="a",le="+Inf"}"#, 2.0),
+            (r#"TurboStream_active_channel_data_counts{channel="a"}"#, 1.0),
+            (r#"TurboStream_active_channel_data_sizes{channel="a"}"#, 4.0),
+            (r#"TurboStream_pool_alloc_total{channel="a"}"#, 3.0),
+            (r#"TurboStream_async_workers{channel="a"}"#, 2.0),
+            (r#"TurboStream_queued_data_sizes{channel="a"}"#, 4.0),
+            (r#"TurboStream_write_refusal_counts_total{channel="a",reason="too_large"}"#, 1.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series} in {text}");
+        }
+        for bound in ["0.001", "0.005", "0.01", "0.05", "0.1"] {
+            let series = format!("TurboStream_switch_latency_bucket{{channel=\"a\",le=\"{bound}\"}}");
+            assert!(samples.contains_key(&series), "{series} in {text}");
+        }
+        assert!(!text.contains("otel_scope"), "{text}");
+    });
+}
+
+#[test]
+fn a_registry_that_is_there_gathers_the_channels_too() {
+    current(async {
+        let registry = prometheus::Registry::new();
+        let other = prometheus::IntCounter::new("other_total", "of somebody else").expect("valid");
+        registry.register(Box::new(other)).expect("new");
+        let recorder = PrometheusRecorder::in_registry(&registry).expect("new");
+        let (tx, _rx) = turbostream::builder().recorder(recorder).build().expect("valid");
+        tx.send("abc").await.expect("open");
+        tx.monitor().flush();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+        let samples = samples(&text);
+        assert_eq!(samples["other_total"], 0.0);
+        assert_eq!(samples[r#"TurboStream_write_counts_total{result="success"}"#], 1.0);
+        assert!(PrometheusRecorder::in_registry(&registry).is_err(), "one is there");
+    });
+}
+
+#[test]
+fn gauges_of_a_channel_that_ended_are_zero_and_its_counts_stay() {
+    multi(async {
+        let recorder = Arc::new(PrometheusRecorder::new());
+        for _ in 0..3 {
+            let builder = turbostream::builder().name("same").recorder(recorder.clone());
+            let (tx, rx) = builder.build().expect("valid");
+            for _ in 0..1000 {
+                tx.send("abc").await.expect("open");
+            }
+            drop(tx);
+            while rx.recv().await.is_some() {}
+            drop(rx);
+        }
+        // A task of the channel may be the last to let go of it, on another thread.
+        while samples(&recorder.render().expect("text"))[r#"TurboStream_async_workers{channel="same"}"#] > 0.0
+        {
+            tokio::task::yield_now().await;
+        }
+        let samples = samples(&recorder.render().expect("text"));
+        assert_eq!(samples[r#"TurboStream_read_counts_total{channel="same",result="success"}"#], 3000.0);
+        assert_eq!(samples[r#"TurboStream_read_sizes_total{channel="same"}"#], 9000.0);
+        for state in ["active", "sealed", "lent", "pooled", "referenced"] {
+            let series = format!("TurboStream_memory_bytes{{channel=\"same\",state=\"{state}\"}}");
+            assert_eq!(samples[&series], 0.0, "{series}");
+        }
+    });
+}

@@ -1,0 +1,290 @@
+//! Futures dropped at any await point lose no message and no wakeup; a cancelled send never happened.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use crate::common::{check, current, impatient, message, ms, multi, paused};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::task::yield_now;
+use turbostream::{ReadMode, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+
+/// Two segments of 16 messages each: senders wait nearly all the time.
+fn narrow(mode: ReadMode) -> (Sender, Receiver) {
+    turbostream::builder()
+        .segment_bytes(4096)
+        .segment_messages(16)
+        .max_bytes(9 << 10)
+        .read_mode(mode)
+        .build()
+        .expect("a valid configuration")
+}
+
+fn len_of(number: u32) -> usize {
+    16 + number as usize * 37 % 400
+}
+
+async fn write(tx: Sender, count: u32) {
+    for number in 0..count {
+        tx.send(message(0, number, len_of(number))).await.expect("open");
+        if number % 29 == 0 {
+            yield_now().await;
+        }
+    }
+}
+
+/// One read of one of three ways, given up after `patience` polls; `false` when the channel ended.
+async fn read_once(rx: &Receiver, way: usize, patience: usize, into: &mut Vec<Bytes>) -> bool {
+    match way {
+        0 => match impatient(patience, rx.recv()).await {
+            Some(Some(m)) => into.push(m),
+            Some(None) => return false,
+            None => yield_now().await,
+        },
+        1 => {
+            let mut many = Vec::new();
+            match impatient(patience, rx.recv_many(&mut many, 5)).await {
+                Some(0) => return false,
+                Some(n) => assert_eq!(n, many.len()),
+                None => {
+                    assert!(many.is_empty(), "a cancelled recv_many took messages");
+                    yield_now().await;
+                }
+            }
+            into.append(&mut many);
+        }
+        _ => match impatient(patience, rx.recv_batch(7)).await {
+            Some(Some(batch)) => into.extend(batch),
+            Some(None) => return false,
+            None => yield_now().await,
+        },
+    }
+    true
+}
+
+async fn every_kth_poll() {
+    const COUNT: u32 = 1500;
+    for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+        for way in 0..3 {
+            for patience in 1..=3 {
+                let (tx, rx) = narrow(mode);
+                let writer = tokio::spawn(write(tx, COUNT));
+                let (mut next, mut got) = (0, Vec::new());
+                while read_once(&rx, way, patience, &mut got).await {
+                    for m in got.drain(..) {
+                        assert_eq!(check(&m), Some((0, next)), "{mode:?} way {way}, patience {patience}");
+                        next += 1;
+                    }
+                }
+                assert_eq!(next, COUNT, "{mode:?} way {way}, patience {patience}");
+                writer.await.expect("the writer");
+            }
+        }
+    }
+}
+
+#[test]
+fn receives_dropped_at_every_kth_poll_multi() {
+    multi(every_kth_poll());
+}
+
+#[test]
+fn receives_dropped_at_every_kth_poll_current() {
+    current(every_kth_poll());
+}
+
+/// Sends until accepted, giving each try up after some polls; counts the tries given up.
+async fn stubborn_send(tx: &Sender, bytes: &[u8], patience: impl Fn() -> usize) -> u64 {
+    let mut given_up = 0;
+    loop {
+        match impatient(patience(), tx.send(bytes)).await {
+            Some(sent) => {
+                sent.expect("open");
+                return given_up;
+            }
+            None => given_up += 1,
+        }
+        yield_now().await;
+    }
+}
+
+async fn cancelled_sends(large: bool) {
+    const SENDERS: u32 = 3;
+    const COUNT: u32 = 400;
+    let (tx, rx) = narrow(ReadMode::Safe);
+    let monitor = tx.monitor();
+    let given_up = Arc::new(AtomicU64::new(0));
+    for sender in 0..SENDERS {
+        let (tx, given_up) = (tx.clone(), given_up.clone());
+        tokio::spawn(async move {
+            let rng = Mutex::new(StdRng::seed_from_u64(u64::from(sender)));
+            for number in 0..COUNT {
+                let len = if large { 1000 + 3 * len_of(number) } else { len_of(number) };
+                let bytes = message(sender, number, len);
+                let patience = || rng.lock().expect("rng").random_range(1..4);
+                given_up.fetch_add(stubborn_send(&tx, &bytes, patience).await, Ordering::Relaxed);
+            }
+        });
+    }
+    drop(tx);
+    let mut next = [0; SENDERS as usize];
+    while let Some(m) = rx.recv().await {
+        let (sender, number) = check(&m).expect("a named message");
+        assert_eq!(number, next[sender as usize], "sender {sender}");
+        next[sender as usize] += 1;
+        if number % 3 == 0 {
+            yield_now().await;
+        }
+    }
+    assert_eq!(next, [COUNT; SENDERS as usize]);
+    assert!(given_up.load(Ordering::Relaxed) > 0, "no send was ever cancelled");
+    let stats = monitor.stats();
+    assert_eq!(stats.sent_messages, u64::from(SENDERS * COUNT));
+    assert_eq!(stats.waiting_senders, 0);
+}
+
+#[test]
+fn cancelled_sends_never_happened_multi() {
+    multi(cancelled_sends(false));
+}
+
+#[test]
+fn cancelled_sends_never_happened_current() {
+    current(cancelled_sends(true));
+}
+
+#[test]
+fn timeouts_give_back_and_lose_nothing() {
+    paused(async {
+        const COUNT: u32 = 300;
+        let (tx, rx) = narrow(ReadMode::Safe);
+        let writer = tokio::spawn(async move {
+            let mut timeouts = 0;
+            for number in 0..COUNT {
+                let mut bytes = message(0, number, len_of(number));
+                while let Err(error) = tx.send_timeout(bytes, ms(2)).await {
+                    assert!(matches!(error, SendTimeoutError::Timeout(_)));
+                    bytes = error.into_inner();
+                    timeouts += 1;
+                }
+            }
+            timeouts
+        });
+        let (mut next, mut empty) = (0, 0);
+        loop {
+            match rx.recv_timeout(ms(3)).await {
+                Ok(m) => {
+                    assert_eq!(check(&m), Some((0, next)));
+                    next += 1;
+                }
+                Err(RecvTimeoutError::Timeout) => empty += 1,
+                Err(_) => break,
+            }
+            if next % 7 == 0 {
+                tokio::time::sleep(ms(11)).await;
+            }
+        }
+        assert_eq!(next, COUNT);
+        assert!(writer.await.expect("the writer") > 0, "no send ever timed out");
+        assert_eq!(empty, 0, "the sender was always ahead");
+    });
+}
+
+async fn select_storm() {
+    const COUNT: u32 = 4000;
+    let (tx, rx) = narrow(ReadMode::ZeroCopy);
+    let other = rx.clone();
+    let writer = tokio::spawn(write(tx, COUNT));
+    let mut next = 0;
+    loop {
+        let got = tokio::select! {
+            m = rx.recv() => m,
+            m = other.recv() => m,
+            m = impatient(1, rx.recv_batch(1)) => match m {
+                Some(batch) => batch.and_then(|b| b.into_iter().next()),
+                None => continue,
+            },
+            () = yield_now() => continue,
+        };
+        let Some(m) = got else { break };
+        assert_eq!(check(&m), Some((0, next)));
+        next += 1;
+    }
+    assert_eq!(next, COUNT);
+    writer.await.expect("the writer");
+}
+
+#[test]
+fn select_storm_loses_nothing_multi() {
+    multi(select_storm());
+}
+
+#[test]
+fn select_storm_loses_nothing_current() {
+    current(select_storm());
+}
+
+/// Tasks that note every accepted and every received number before their next await.
+async fn abort_storm() {
+    const ROUNDS: u32 = 100;
+    let (tx, rx) = narrow(ReadMode::Safe);
+    let monitor = tx.monitor();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut tasks = VecDeque::new();
+    for round in 0..ROUNDS {
+        let (tx, sent) = (tx.clone(), sent.clone());
+        tasks.push_back(tokio::spawn(async move {
+            for number in 0.. {
+                tx.send(message(round, number, len_of(number))).await.expect("open");
+                sent.lock().expect("sent").push((round, number));
+            }
+        }));
+        let (rx, got) = (rx.clone(), got.clone());
+        tasks.push_back(tokio::spawn(async move {
+            while let Some(m) = rx.recv().await {
+                got.lock().expect("got").push(check(&m).expect("a named message"));
+            }
+        }));
+        for _ in 0..rng.random_range(0..5) {
+            yield_now().await;
+        }
+        while tasks.len() > 6 {
+            let victim = rng.random_range(0..tasks.len());
+            tasks.swap_remove_back(victim).expect("a task").abort();
+        }
+    }
+    for task in tasks {
+        task.abort();
+        assert!(task.await.is_err());
+    }
+    // Those left over see the rest, and nobody is stuck.
+    tokio::spawn(async move { tx.send(message(ROUNDS, 0, 16)).await.expect("open") });
+    while let Some(m) = rx.recv().await {
+        got.lock().expect("got").push(check(&m).expect("a named message"));
+    }
+    sent.lock().expect("sent").push((ROUNDS, 0));
+    settle_counts(&sent, &got, monitor.stats().sent_messages);
+}
+
+fn settle_counts(sent: &Mutex<Vec<(u32, u32)>>, got: &Mutex<Vec<(u32, u32)>>, accepted: u64) {
+    let mut sent = sent.lock().expect("sent");
+    let mut got = got.lock().expect("got");
+    sent.sort_unstable();
+    got.sort_unstable();
+    assert_eq!(accepted, sent.len() as u64);
+    assert!(*sent == *got, "{} sent, {} received", sent.len(), got.len());
+}
+
+#[test]
+fn abort_storm_loses_nothing_multi() {
+    multi(abort_storm());
+}
+
+#[test]
+fn abort_storm_loses_nothing_current() {
+    current(abort_storm());
+}

@@ -1,0 +1,261 @@
+//! Nobody is left out: clones, other tasks of the same thread, and code that the channel calls back into.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crate::common::{current, multi, paused, settle};
+use tokio::task::{JoinSet, yield_now};
+use turbostream::{ActiveSegment, MessageCount, Monitor, ReadMode, Receiver, Sender, SwitchStrategy};
+
+const MANY: usize = 40_000;
+
+fn filled() -> (Sender, Receiver) {
+    let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+    (0..MANY).for_each(|_| tx.try_send(b"one of many").expect("room"));
+    (tx, rx)
+}
+
+async fn every_clone_is_served() {
+    let (tx, rx) = filled();
+    drop(tx);
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let rx = rx.clone();
+        readers.spawn(async move {
+            let mut count = 0;
+            while rx.recv().await.is_some() {
+                count += 1;
+            }
+            count
+        });
+    }
+    let counts = readers.join_all().await;
+    assert_eq!(counts.iter().sum::<usize>(), MANY);
+    if tokio::runtime::Handle::current().metrics().num_workers() == 1 {
+        assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+    }
+}
+
+#[test]
+fn every_ready_clone_is_served_current() {
+    current(every_clone_is_served());
+}
+
+#[test]
+fn every_ready_clone_is_served_multi() {
+    multi(every_clone_is_served());
+}
+
+/// How often another task of this thread gets its turn until `busy` ends.
+async fn turns_beside(busy: tokio::task::JoinHandle<()>) -> usize {
+    let mut turns = 0;
+    while !busy.is_finished() {
+        yield_now().await;
+        turns += 1;
+    }
+    busy.await.expect("the busy task");
+    turns
+}
+
+/// A task that is always ready yields now and then, whichever way it reads or writes.
+#[test]
+fn busy_tasks_let_others_of_their_thread_run() {
+    current(async {
+        for way in 0..8 {
+            let (tx, mut rx) = if way < 4 { filled() } else { turbostream::channel() };
+            let busy = tokio::spawn(async move {
+                for _ in 0..MANY {
+                    match way {
+                        0 => drop(rx.recv().await.expect("open")),
+                        1 => assert_eq!(rx.recv_many(&mut Vec::new(), 1).await, 1),
+                        2 => drop(rx.recv_batch(1).await.expect("open")),
+                        3 => drop(futures::StreamExt::next(&mut rx).await.expect("open")),
+                        4 => tx.send(b"one of many").await.expect("open"),
+                        5 => tx.send_timeout(b"one of many", Duration::MAX).await.expect("open"),
+                        6 => tx.send_with(11, |to| to.len()).await.map_err(drop).expect("open"),
+                        _ => assert_eq!(tx.send_many([b"one of many"]).await.expect("open"), 1),
+                    }
+                }
+            });
+            let turns = turns_beside(busy).await;
+            assert!(turns > 5, "way {way}: {turns} turns beside {MANY} messages");
+        }
+    });
+}
+
+/// The first message of a handle pays for itself: a task may have many handles, each for a few messages.
+#[test]
+fn a_task_busy_with_one_channel_after_another_lets_others_of_its_thread_run() {
+    current(async {
+        for sends in [true, false] {
+            let mut filled = vec![];
+            for _ in 0..if sends { 0 } else { 1000 } {
+                let (tx, rx) = turbostream::channel();
+                tx.try_send("one of many").expect("room");
+                filled.push((tx, rx));
+            }
+            let busy = tokio::spawn(async move {
+                for _ in 0..if sends { 1000 } else { 0 } {
+                    let (tx, _rx) = turbostream::channel();
+                    tx.send("one of many").await.expect("open");
+                }
+                for (_tx, rx) in filled {
+                    assert_eq!(rx.recv().await.as_deref(), Some(&b"one of many"[..]));
+                }
+            });
+            let turns = turns_beside(busy).await;
+            assert!(turns > 5, "{turns} turns beside 1000 channels");
+        }
+    });
+}
+
+/// Also where they are sent by runs.
+#[test]
+fn a_task_that_fills_one_channel_after_another_by_runs_lets_others_run() {
+    current(async {
+        let busy = tokio::spawn(async {
+            for _ in 0..1000 {
+                let (tx, _rx) = turbostream::channel();
+                tx.send_many(["one of many"]).await.expect("open");
+            }
+        });
+        let turns = turns_beside(busy).await;
+        assert!(turns > 5, "{turns} turns beside 1000 channels");
+    });
+}
+
+/// What a waker, a payload's drop or a strategy may do: anything, for no lock is held.
+struct Meddler {
+    tx: Sender,
+    rx: Receiver,
+    monitor: Monitor,
+    calls: AtomicUsize,
+}
+
+impl Meddler {
+    fn new(tx: &Sender, rx: &Receiver) -> Self {
+        Self { tx: tx.clone(), rx: rx.clone(), monitor: tx.monitor(), calls: AtomicUsize::new(0) }
+    }
+
+    fn meddle(&self) {
+        if self.calls.fetch_add(1, Ordering::Relaxed) < 20 {
+            let _ = self.tx.try_send("meddled");
+            let _ = self.rx.try_recv();
+            assert!(self.tx.len() + self.rx.len() <= 2 * 64 && self.monitor.stats().max_bytes > 0);
+            drop((self.tx.clone(), self.rx.clone()));
+        }
+    }
+}
+
+impl Wake for Meddler {
+    fn wake(self: Arc<Self>) {
+        self.meddle();
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_channel() {
+    paused(async {
+        let (tx, rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
+        let meddler = Arc::new(Meddler::new(&tx, &rx));
+        let waker = Waker::from(meddler.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut waiting = pin!(rx.recv());
+        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        tx.try_send("wakes").expect("room");
+        assert!(meddler.calls.load(Ordering::Relaxed) > 0);
+        while tx.try_send("more").is_ok() {}
+        let mut closing = pin!(tx.closed());
+        assert!(closing.as_mut().poll(&mut cx).is_pending());
+        rx.close();
+        assert!(closing.as_mut().poll(&mut cx).is_ready());
+        while rx.try_recv().is_ok() {}
+    });
+}
+
+#[test]
+fn a_panicking_waker_is_contained() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a bad waker")
+        }
+    }
+    paused(async {
+        let (tx, rx) = turbostream::channel();
+        let waker = Waker::from(Arc::new(Panics));
+        let mut waiting = Box::pin(rx.recv());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let other = tokio::spawn({
+            let rx = rx.clone();
+            async move { rx.recv().await }
+        });
+        settle().await;
+        tx.try_send("first").expect("room");
+        drop(waiting);
+        tx.try_send("second").expect("room");
+        assert!(other.await.expect("the other receiver").is_some());
+        assert!(rx.recv().await.is_some());
+    });
+}
+
+#[test]
+fn the_drop_of_a_payload_may_use_the_channel() {
+    struct Owner(Arc<Meddler>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &[5; 40_000]
+        }
+    }
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.0.meddle();
+        }
+    }
+    paused(async {
+        let (other_tx, other_rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
+        for closing in 0..3 {
+            let (tx, rx) = turbostream::channel();
+            let of_itself = Meddler { tx: other_tx.clone(), rx: other_rx.clone(), ..Meddler::new(&tx, &rx) };
+            let meddler = Arc::new(Meddler { monitor: tx.monitor(), ..of_itself });
+            for _ in 0..3 {
+                tx.try_send(Bytes::from_owner(Owner(meddler.clone()))).expect("room");
+            }
+            match closing {
+                0 => drop(rx), // discards what is queued
+                1 => drop((tx, rx)),
+                _ => (0..3).for_each(|_| drop(rx.try_recv().expect("sent"))),
+            }
+            assert_eq!(meddler.calls.load(Ordering::Relaxed), 3, "case {closing}");
+        }
+    });
+}
+
+#[test]
+fn a_strategy_may_use_the_channel() {
+    struct Own(Arc<OnceLock<Meddler>>);
+    impl SwitchStrategy for Own {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            self.0.get().inspect(|meddler| meddler.meddle());
+            active.messages >= 3
+        }
+    }
+    paused(async {
+        let own = Arc::new(OnceLock::new());
+        let (tx, rx) =
+            turbostream::builder().strategy(Own(own.clone())).on_demand(false).build().expect("valid");
+        assert!(own.set(Meddler::new(&tx, &rx)).is_ok());
+        for _ in 0..30 {
+            tx.try_send("asks").expect("room");
+        }
+        settle().await;
+        assert!(own.get().expect("set").calls.load(Ordering::Relaxed) >= 20);
+        assert!(rx.try_recv().is_ok());
+        tx.set_strategy(MessageCount(1)); // else the channel owns itself
+    });
+}
