@@ -1,7 +1,7 @@
 //! A fast, bounded, double-buffered Tokio channel of byte messages.
 //!
 //! Many tasks [`send`](Sender::send) byte messages; they are copied one after the other into the **active** segment,
-//! a block of memory for thousands of them. A switch seals it and puts a pooled one in its place; receivers read the
+//! a block of memory for thousands of them. A switch seals it and puts a pooled one in its slot; receivers read the
 //! sealed side in the order in which messages were accepted, as [`Bytes`](bytes::Bytes) one by one or as a [`Batch`].
 //! A stream of small messages needs next to no allocations, and memory never exceeds `max_bytes`.
 //!
@@ -57,91 +57,48 @@
 //! `docs/metrics.md` of the repository lists every metric and event, with what to do about it.
 
 #![deny(unsafe_code)]
-// Models go without the timer, and so without what it alone calls.
-#![cfg_attr(any(turbostream_loom, turbostream_shuttle), allow(dead_code, unused_imports))]
-
-#[cfg_attr(any(turbostream_loom, turbostream_shuttle), path = "alarm_loom.rs")]
-mod alarm;
-mod batch;
-mod blocking;
-mod callback;
+mod adapter;
+mod builder;
 mod channel;
-mod combine;
-mod config;
-mod cut;
 mod error;
-#[cfg_attr(any(not(feature = "tracing"), turbostream_loom), path = "events_off.rs")]
-mod events;
-mod head;
-mod histogram;
-mod in_place;
-mod lull;
-mod many;
-#[cfg(feature = "otel")]
-mod metrics;
-#[cfg(all(test, turbostream_loom))]
-mod models;
 mod monitor;
-mod pace;
-mod page;
-mod payload;
-mod pending;
-mod piece;
-mod pool;
-mod quick;
-mod reader;
-mod reason;
+mod queue;
 mod receiver;
-mod recorder;
-#[cfg_attr(turbostream_loom, path = "reporter_loom.rs")]
-mod reporter;
-#[allow(unsafe_code)]
-mod segment;
 mod sender;
-#[cfg(all(test, turbostream_shuttle))]
-mod shuttles;
-mod sink;
-mod spin;
-mod strategy;
-mod stream;
 #[allow(unsafe_code)]
 mod sync;
-mod tasks;
-#[cfg_attr(any(turbostream_loom, turbostream_shuttle), path = "timer_loom.rs")]
-mod timer;
-#[cfg(feature = "tracing-writer")]
-mod tracing_writer;
-mod user_code;
-mod volume;
-mod wake;
-mod weak;
-mod writer;
+mod telemetry;
+#[cfg(all(test, any(turbostream_loom, turbostream_shuttle)))]
+mod tests;
+mod wait;
 
-pub use batch::{Batch, BatchIter};
-pub use callback::Callback;
-pub use channel::channel;
-pub use config::{Builder, ReadMode, WhenFull, builder};
-pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
-pub use histogram::{Bucket, Histogram};
-pub use many::{Remaining, SendManyError};
-#[cfg(feature = "otel")]
-pub use metrics::OtelRecorder;
-#[cfg(feature = "prometheus")]
-pub use metrics::PrometheusRecorder;
-pub use monitor::{Drops, Monitor, SendErrors, Stats, Switches};
-pub use payload::Payload;
-pub use reader::Reader;
-pub use receiver::Receiver;
-pub use recorder::{Counter, Gauge, HistogramKind, Recorder, StatsDelta};
-pub use sender::Sender;
-pub use strategy::{
+pub use adapter::callback::Callback;
+pub use adapter::reader::Reader;
+pub use adapter::stream::Batches;
+#[cfg(feature = "tracing-writer")]
+pub use adapter::tracing_writer::{TracingWriter, WorkerGuard, WriteReport};
+pub use adapter::writer::{BlockingWriter, Writer};
+pub use builder::{Builder, builder, channel};
+pub use channel::config::WhenFull;
+pub use channel::payload::Payload;
+pub use channel::strategy::{
     ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
-pub use stream::Batches;
-#[cfg(feature = "tracing-writer")]
-pub use tracing_writer::{TracingWriter, WorkerGuard, WriteReport};
-pub use weak::WeakSender;
-pub use writer::{BlockingWriter, Writer};
+pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use monitor::Monitor;
+pub use queue::ReadMode;
+pub use receiver::Receiver;
+pub use receiver::batch::{Batch, BatchIter};
+pub use sender::Sender;
+pub use sender::send_many::{Remaining, SendManyError};
+pub use sender::weak::WeakSender;
+pub use telemetry::histogram::{Bucket, Histogram};
+#[cfg(feature = "otel")]
+pub use telemetry::metrics::OtelRecorder;
+#[cfg(feature = "prometheus")]
+pub use telemetry::metrics::PrometheusRecorder;
+pub use telemetry::recorder::{Counter, Gauge, HistogramKind, Recorder, StatsDelta};
+pub use telemetry::stats::{Drops, SendErrors, Stats, Switches};
 
 /// The README's code compiles and runs.
 #[cfg(doctest)]

@@ -2,34 +2,35 @@
 
 use tokio::task::coop;
 
-use super::{Core, SwitchCause};
-use crate::head::{Mark, Passed};
+use super::Core;
+use crate::queue::head::{DrainOutcome, Position};
+use crate::telemetry::stats::SwitchCause;
 
 impl Core {
     /// Switches, and waits for what was accepted before.
-    pub(crate) async fn drained(&self) -> Passed {
-        let mark = self.mark();
-        self.switch_place(mark.sequence, SwitchCause::Requested);
+    pub(crate) async fn drained(&self) -> DrainOutcome {
+        let target = self.written_position();
+        self.switch_slot(target.sequence, SwitchCause::Requested);
         coop::consume_budget().await;
-        self.drainers.until(|attempt| self.has_passed(mark, attempt.enlisted)).await
+        self.drainers.wait_until(|state| self.drain_outcome(target, state.registered)).await
     }
 
     /// Behind everything that is accepted by now.
-    pub(super) fn mark(&self) -> Mark {
-        let sequence = self.pending.active();
-        // A place that was left meanwhile may say anything: the head is beyond it, whatever number comes with it.
-        Mark { sequence, messages: self.pending.place(sequence).load().messages_written() }
+    pub(super) fn written_position(&self) -> Position {
+        let sequence = self.queue.ring.active();
+        // A slot that was left meanwhile may say anything: the head is beyond it, whatever number comes with it.
+        Position { sequence, messages: self.queue.ring.slot(sequence).load().messages_written() }
     }
 
-    /// What became of the messages before `mark`. Nothing if some are left; then, if `enlisted`, whoever takes the last
+    /// What became of the messages before `mark`. Nothing if some are left; then, if `registered`, whoever takes the last
     /// of them is sure to wake all drainers.
-    fn has_passed(&self, mark: Mark, enlisted: bool) -> Option<Passed> {
-        self.visit(|head, after| {
-            let passed = head.passed(self, mark, after);
-            if passed.is_none() && enlisted {
-                head.watch(mark);
+    fn drain_outcome(&self, target: Position, registered: bool) -> Option<DrainOutcome> {
+        self.with_head(|head, effects| {
+            let outcome = head.drain_outcome(&self.queue, target, effects);
+            if outcome.is_none() && registered {
+                head.set_drain_target(target);
             }
-            passed
+            outcome
         })
     }
 
@@ -37,6 +38,6 @@ impl Core {
     /// before it, and receivers do not come for it.
     pub(super) fn abandoned(&self) {
         // Tells drainers too, should their mark be passed by that: it is at the head, under its lock.
-        self.leave_what_was_read();
+        self.retire_drained_segments();
     }
 }

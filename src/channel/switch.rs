@@ -1,162 +1,72 @@
-//! Switching: who seals the active segment, when, and who is told.
+//! Switches: when the active segment is sealed, for what cause, and which receivers are woken.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Core;
-use super::limits::Base;
-use crate::events::Switched;
-use crate::head::Mark;
-use crate::segment::state::{Capacity, State};
-use crate::strategy::ActiveSegment;
+use super::strategy::limits::CutOffset;
+use super::strategy::{ActiveSegment, SwitchStrategy};
+use crate::queue::SwitchTimer;
+use crate::queue::segment::slot_state::Phase;
 use crate::sync::{Ordering, fence};
+use crate::telemetry::stats::SwitchCause;
 
-/// How often the timer asks a strategy at most.
+/// The shortest interval at which the background task asks a strategy.
 const SHORTEST_CHECK: Duration = Duration::from_micros(100);
 
-/// Why a switch was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SwitchCause {
-    Full,
-    Strategy,
-    OnDemand,
-    Requested,
-    Close,
-}
-
-/// How far a channel has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
-    written: Mark,
-    read: Mark,
-}
-
-/// What sealing came to.
-struct SealOutcome {
-    /// There was something to read that was not cut off before.
-    switched: Option<Switched>,
-    /// For how many receivers there is something to do.
-    receivers: usize,
-}
-
-/// A switch that was made, for as long as whoever made it is not done.
-pub(super) struct Underway<'a> {
-    core: &'a Core,
-    /// When it was decided, by the clock.
-    decided: u64,
-}
-
-impl Drop for Underway<'_> {
-    fn drop(&mut self) {
-        self.core.switching.latency.record(self.core.nanos_since(self.decided));
-    }
-}
-
 impl Core {
-    /// Seals the place at `sequence` if it is open and not empty.
-    ///
-    /// A segment that holds nothing but what a receiver has cut off counts as empty: it is sealed only if it is full, or
-    /// the last one, and that is not a switch.
-    fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
-        let empty_too = matches!(cause, SwitchCause::Full | SwitchCause::Close);
-        let state = self.pending.place(sequence).seal(|seen| empty_too || !seen.is_cut())?;
-        self.pending.advance(sequence);
-        if state.is_cut() {
-            // A receiver that sleeps for more has to move on to the next segment.
-            return Some(SealOutcome { switched: None, receivers: 1 });
-        }
-        self.note_switch(cause, state);
-        let messages = state.messages().saturating_sub(self.switching.cut.get(sequence).messages);
-        Some(SealOutcome {
-            switched: Some(Switched { cause, sequence, messages }),
-            receivers: messages.max(1),
-        })
-    }
-
-    /// A switch by the receiver at the head, who has taken all there was before: what is in the active segment by
-    /// now is what a sealed one would hold, and the segment goes on behind it. Returns Open, or Sealed if somebody
-    /// else has switched meanwhile.
-    pub(crate) fn cut(&self, sequence: u64) -> State {
-        let place = self.pending.place(sequence);
-        if let Some(number) = place.load().segment() {
-            self.switching.cut.prepare(self.pool.segment(number).extra_bytes());
-        }
-        let state = place.cut();
-        if state.is_open() {
-            self.note_switch(SwitchCause::OnDemand, state);
-        }
-        state
-    }
-
-    fn note_switch(&self, cause: SwitchCause, state: State) {
-        let now = self.clock.nanos();
-        if let Some(segment) = state.segment() {
-            self.pool.segment(segment).set_sealed_at(now);
-        }
-        // ORDERING: Relaxed: a time that moves by whole switches, and figures.
-        self.switching.switched_at.store(now, Ordering::Relaxed);
-        self.switching.switches[cause as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Seals the active segment, for that cause, and wakes receivers.
-    pub(super) fn switch_place(&self, sequence: u64, cause: SwitchCause) {
+    pub(super) fn switch_slot(&self, sequence: u64, cause: SwitchCause) {
         drop(self.begin_switch(sequence, cause));
     }
 
-    /// A switch by somebody in a turn at the head, where nobody is to be woken; returns what is to be told of after it.
-    pub(crate) fn switch_in_turn(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
-        let decided = self.clock.nanos();
-        let switched = self.seal(sequence, cause)?.switched?;
-        drop(Underway { core: self, decided });
-        Some(switched)
-    }
-
     /// A switch by a writer that is to write on: the switch takes until it drops what is returned.
-    pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<Underway<'_>> {
-        let decided = self.clock.nanos();
-        let sealed = self.seal(sequence, cause)?;
-        self.wake_readers(sealed.receivers);
+    pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<SwitchTimer<'_>> {
+        let decided_at = self.queue.clock().nanos();
+        let sealed = self.queue.seal(sequence, cause)?;
+        self.wake_receivers(sealed.receivers);
         let switched = sealed.switched?;
-        let underway = Underway { core: self, decided };
+        let timer = self.queue.switch_timer(decided_at);
         self.events.switched(switched);
-        Some(underway)
+        Some(timer)
     }
 
     /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
-    fn wake_readers(&self, at_most: usize) {
-        if self.readers().wake(at_most) > at_most {
-            self.timer.watch_waiters();
+    fn wake_receivers(&self, at_most: usize) {
+        if self.receivers_waiting().wake(at_most) > at_most {
+            self.background.watch_waiters();
         }
     }
 
     /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
-    pub(super) fn announce(&self) {
-        match self.readers().wake(1) {
-            0 if self.is_timed() => self.timer.watch_unread(),
+    pub(super) fn wake_one_or_arm_timer(&self) {
+        match self.receivers_waiting().wake(1) {
+            0 if self.is_timed() => self.background.watch_unread(),
             0 | 1 => {}
-            _ => self.timer.watch_waiters(),
+            _ => self.background.watch_waiters(),
         }
     }
 
     /// Seals what is in the active segment.
     pub(crate) fn switch(&self) {
-        self.switch_place(self.pending.active(), SwitchCause::Requested);
+        self.switch_slot(self.queue.ring.active(), SwitchCause::Requested);
     }
 
     /// Seals it for a sink that is flushed, unless receivers have a backlog and may cut it themselves when they get there:
     /// small messages that are each flushed would fill the channel.
     pub(crate) fn flush(&self) {
-        if !(self.on_demand && self.is_backlogged()) {
+        if !(self.queue.on_demand() && self.queue.is_backlogged()) {
             self.switch();
         }
     }
 
-    /// Switches the place at `sequence` if it is full or the strategy says so.
+    /// Switches the slot at `sequence` if it is full or the strategy says so.
     ///
     /// False if there were messages to switch, and no reason was found.
     pub(super) fn consider_switch(&self, sequence: u64) -> bool {
-        let state = self.pending.place(sequence).load();
-        if state.is_open() && !state.has_room(0, self.capacity) {
-            self.switch_place(sequence, SwitchCause::Full);
+        let state = self.queue.ring.slot(sequence).load();
+        if state.is_open() && !state.has_room(0, self.queue.capacity()) {
+            self.switch_slot(sequence, SwitchCause::Full);
             return true;
         }
         match self.strategy_wants_switch(sequence) {
@@ -164,40 +74,33 @@ impl Core {
             Some(false) => return false,
             Some(true) => {}
         }
-        if self.is_backlogged() {
-            // ORDERING: Relaxed with a SeqCst fence, against the one in `settle`: either the receiver that
+        if self.queue.is_backlogged() {
+            // ORDERING: Relaxed with a SeqCst fence, against the one in `apply_effects`: either the receiver that
             // shortens the backlog sees the flag, or it is seen here that the backlog is short.
-            self.switching.deferred.store(true, Ordering::Relaxed);
+            self.deferral.deferred.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if self.is_backlogged() {
+            if self.queue.is_backlogged() {
                 return false;
             }
         }
-        self.switch_place(sequence, SwitchCause::Strategy);
+        self.switch_slot(sequence, SwitchCause::Strategy);
         true
     }
 
-    /// Asks the strategy about the place at `sequence`; if it does not want a switch, also from what fill on it wants to
+    /// Asks the strategy about the slot at `sequence`; if it does not want a switch, also from what fill on it wants to
     /// be asked again. Nothing if there is nothing to switch.
     fn strategy_wants_switch(&self, sequence: u64) -> Option<bool> {
         loop {
-            // First: what others have written meanwhile must not be missing in the limits that take the place of theirs.
-            let limits = self.plan.limits_to_replace();
+            // First: what others have written meanwhile must not be missing in the limits that take the slot of theirs.
+            let limits = self.strategy.limits_to_replace();
             let (active, base) = self.active_segment_and_base(sequence)?;
-            if self.plan.should_switch(&active) {
+            if self.strategy.should_switch(&active) {
                 return Some(true);
             }
-            if self.plan.ask_limits(limits, sequence, base, &active) {
+            if self.strategy.ask_limits(limits, sequence, base, &active) {
                 return Some(false);
             }
         }
-    }
-
-    /// Sealed segments take three quarters of the memory: sealing another before it is full would serve no
-    /// receiver sooner, and let a few messages take the place of many.
-    pub(super) fn is_backlogged(&self) -> bool {
-        let segments = (self.pool.max_bytes() / self.pool.footprint()) as u64;
-        self.pending.backlog() * 4 >= segments * 3
     }
 
     /// What a strategy sees: what came since the last switch. Nothing if that is nothing.
@@ -205,54 +108,55 @@ impl Core {
         self.active_segment_and_base(sequence).map(|(active, _)| active)
     }
 
-    fn active_segment_and_base(&self, sequence: u64) -> Option<(ActiveSegment, Base)> {
-        let state = self.pending.place(sequence).load();
-        if !state.is_open() || state.is_cut() {
+    fn active_segment_and_base(&self, sequence: u64) -> Option<(ActiveSegment, CutOffset)> {
+        let state = self.queue.ring.slot(sequence).load();
+        if !state.is_open() || state.is_fully_consumed() {
             return None;
         }
-        let cut = self.switching.cut.get(sequence);
-        let extra_bytes =
-            self.pool.segment(state.segment()?).extra_bytes().wrapping_sub(cut.extra_bytes) as isize;
+        let cut = self.queue.last_cut(sequence);
+        let payload_delta =
+            self.queue.segment(state.segment()?).payload_delta().wrapping_sub(cut.payload_delta) as isize;
         let active = ActiveSegment {
             messages: state.messages().saturating_sub(cut.messages),
             // A writer between its reservation and its commit can make the sum come out low for a moment.
-            bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(extra_bytes),
+            bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(payload_delta),
             ..self.empty_segment()
         };
-        Some((active, Base { messages: cut.messages, bytes: cut.bytes as isize - extra_bytes }))
+        Some((active, CutOffset { messages: cut.messages, bytes: cut.bytes as isize - payload_delta }))
     }
 
     /// An active segment without messages, at this time.
     fn empty_segment(&self) -> ActiveSegment {
-        // ORDERING: Relaxed: see `note_switch`.
-        let passed = self.clock.nanos().saturating_sub(self.switching.switched_at.load(Ordering::Relaxed));
-        ActiveSegment { elapsed: Duration::from_nanos(passed), ..empty(self.capacity) }
+        ActiveSegment {
+            elapsed: self.queue.since_switch(),
+            ..ActiveSegment::empty(self.queue.capacity())
+        }
     }
 
     /// The timer's look at the active segment: switches if it is time to, or tells when to look again.
-    pub(crate) fn look_at_active(&self) -> Option<Duration> {
+    pub(crate) fn check_active(&self) -> Option<Duration> {
         if !self.is_timed() {
             return None;
         }
-        if !self.consider_switch(self.pending.active()) {
+        if !self.consider_switch(self.queue.ring.active()) {
             // ORDERING: Relaxed: a figure.
-            self.switching.skipped.fetch_add(1, Ordering::Relaxed);
+            self.deferral.skipped.fetch_add(1, Ordering::Relaxed);
         }
         // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that.
         // It may also be raised though the switch was made after all: then nobody has read since, and whoever does
         // lowers it.
-        if self.switching.deferred.load(Ordering::Relaxed) {
+        if self.deferral.deferred.load(Ordering::Relaxed) {
             return None;
         }
-        self.active_segment(self.pending.active()).and_then(|active| self.next_check(&active))
+        self.active_segment(self.queue.ring.active()).and_then(|active| self.next_check(&active))
     }
 
     /// Once the backlog is shorter: makes the switch that was put off, or has the timer look after what is there.
     #[cold]
     pub(super) fn resume_switching(&self) {
-        self.consider_switch(self.pending.active());
-        if self.is_timed() && self.active_segment(self.pending.active()).is_some() {
-            self.timer.watch_unread();
+        self.consider_switch(self.queue.ring.active());
+        if self.is_timed() && self.active_segment(self.queue.ring.active()).is_some() {
+            self.background.watch_unread();
         }
     }
 
@@ -262,49 +166,63 @@ impl Core {
     }
 
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        self.plan.next_check(active).map(|delay| delay.max(SHORTEST_CHECK))
+        self.strategy.next_check(active).map(|delay| delay.max(SHORTEST_CHECK))
     }
 
     /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken
     /// does not poll its future any more.
-    pub(crate) fn is_anybody_passed_over(&self) -> bool {
-        self.are_readers_passed_over() || self.are_senders_passed_over()
+    pub(crate) fn has_stuck_waiters(&self) -> bool {
+        self.has_stuck_receivers() || self.has_stuck_senders()
     }
 
-    pub(super) fn are_readers_passed_over(&self) -> bool {
-        self.readers().waiting() > 1 && (self.pending.backlog() > 0 || self.lock_head().left(self) > 0)
+    pub(super) fn has_stuck_receivers(&self) -> bool {
+        self.receivers_waiting().waiting() > 1 && (self.queue.ring.backlog() > 0 || self.lock_head().left(&self.queue) > 0)
     }
 
-    pub(super) fn are_senders_passed_over(&self) -> bool {
-        self.pool.space.waiting() > 1 && self.has_room()
+    pub(super) fn has_stuck_senders(&self) -> bool {
+        self.queue.pool.room_waiters.waiting() > 1 && self.has_room()
     }
 
-    /// How far writers and receivers have come.
-    pub(crate) fn progress(&self) -> Progress {
-        let written = self.mark();
-        Progress { written, read: self.lock_head().position() }
-    }
-
-    pub(crate) fn wake_passed_over(&self) {
-        // ORDERING: SeqCst fence behind `Resignation::set`, against the one in front of `take_back`. The one in `wake` would
+    pub(crate) fn wake_stuck_waiters(&self) {
+        // ORDERING: SeqCst fence behind `BackoffFlag::set`, against the one in front of `reset`. The one in `wake` would
         // be too late: if nobody is seen passed over, it is not reached.
         fence(Ordering::SeqCst);
-        if self.are_readers_passed_over() {
-            self.readers().wake(usize::MAX);
+        if self.has_stuck_receivers() {
+            self.receivers_waiting().wake(usize::MAX);
         }
-        if self.are_senders_passed_over() {
-            self.pool.space.wake(usize::MAX);
+        if self.has_stuck_senders() {
+            self.queue.pool.room_waiters.wake(usize::MAX);
         }
     }
-}
 
-/// An active segment without messages.
-pub(super) fn empty(capacity: Capacity) -> ActiveSegment {
-    ActiveSegment {
-        messages: 0,
-        bytes: 0,
-        elapsed: Duration::ZERO,
-        capacity_messages: capacity.messages,
-        capacity_bytes: capacity.bytes,
+    /// Replaces the strategy.
+    pub(crate) fn set_strategy(&self, strategy: Box<dyn SwitchStrategy>) {
+        let old = self.strategy.swap(Arc::from(strategy));
+        self.strategy.drop_swapped(old);
+        let sequence = self.publish_strategy();
+        self.consider_switch(sequence);
+        if self.is_timed() && self.active_segment(sequence).is_some() {
+            self.background.watch_unread();
+        }
+        // The background task may sleep for as long as the old strategy asked for.
+        self.background.signal().notify();
+    }
+
+    /// Returns the sequence of the active ring slot. A sender that reserves in it later sees the new strategy.
+    fn publish_strategy(&self) -> u64 {
+        loop {
+            let sequence = self.queue.ring.active();
+            let state = self.queue.ring.slot(sequence).fence_rmw();
+            match state.phase() {
+                Phase::Sealed => self.queue.ring.advance(sequence),
+                Phase::Ready if !state.is_ready_for(sequence) => {}
+                Phase::Open | Phase::Ready | Phase::Closed => return sequence,
+            }
+        }
+    }
+
+    /// Whether the background task has to watch unread messages, for a caller that knows of one.
+    pub(super) fn is_timed(&self) -> bool {
+        self.strategy.is_timed()
     }
 }

@@ -1,0 +1,365 @@
+//! The writing end as an `AsyncWrite`, and as a `Write` for plain threads.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::task::coop;
+
+use crate::channel::payload::Payload;
+use crate::channel::source::{EXTERNAL_MIN_BYTES, PayloadSource, Source};
+use crate::channel::{QueuePosition, Refusal};
+use crate::error::SendError;
+use crate::sender::Sender;
+use crate::wait::blocking;
+
+impl Sender {
+    /// This handle as an [`AsyncWrite`]: each write that is not empty is one message.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::io::AsyncWriteExt;
+    /// let (tx, rx) = turbostream::channel();
+    /// let mut writer = tx.into_writer();
+    /// writer.write_all(b"one message").await?;
+    /// writer.write_all(b"and another").await?;
+    /// writer.shutdown().await?; // gives up the handle, here the last one
+    /// assert_eq!(rx.recv().await.unwrap(), "one message");
+    /// assert_eq!(rx.recv().await.unwrap(), "and another");
+    /// assert_eq!(rx.recv().await, None);
+    /// # Ok(()) }
+    /// ```
+    pub fn into_writer(self) -> Writer {
+        Writer { sender: self, delimiter: None, record: Vec::new() }
+    }
+
+    /// This handle as an [`AsyncWrite`]: each record that ends with `delimiter` is one message, the delimiter included,
+    /// however the bytes are cut up into writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::io::AsyncWriteExt;
+    /// let (tx, rx) = turbostream::channel();
+    /// let mut input: &[u8] = b"first line\nsecond line\nno end of line";
+    /// let mut lines = tx.into_delimited_writer(b'\n');
+    /// tokio::io::copy(&mut input, &mut lines).await?;
+    /// lines.shutdown().await?; // sends the unfinished last line
+    /// assert_eq!(rx.recv().await.unwrap(), "first line\n");
+    /// assert_eq!(rx.recv().await.unwrap(), "second line\n");
+    /// assert_eq!(rx.recv().await.unwrap(), "no end of line");
+    /// # Ok(()) }
+    /// ```
+    pub fn into_delimited_writer(self, delimiter: u8) -> Writer {
+        Writer { sender: self, delimiter: Some(delimiter), record: Vec::new() }
+    }
+}
+
+/// A [`Sender`] as an [`AsyncWrite`]; made by [`Sender::into_writer`] and [`Sender::into_delimited_writer`].
+///
+/// **Write.** Bytes that a write has taken are in the channel, but for the beginning of a record whose delimiter did not
+/// come yet: that is kept here, up to `max_message_bytes`, and is not part of `max_bytes`. A write waits while the
+/// channel is full; where messages are dropped then ([`WhenFull`](crate::WhenFull)), it succeeds. An empty write is no
+/// message.
+///
+/// **Flush** makes receivers see all messages, and waits for nobody to read them. It does not cut a record short:
+/// `tokio::io::copy` flushes whenever its reader is slow.
+///
+/// **Shutdown** sends an unfinished record as it is, flushes, and gives up this handle's claim on the channel. Merely
+/// dropping the writer drops the unfinished record.
+///
+/// # Errors
+///
+/// A write that fails has taken nothing. Inside of the [`io::Error`] is a `SendError<()>`:
+///
+/// - `BrokenPipe`: every receiver is gone, or one closed the channel, or this writer was shut down.
+/// - `InvalidInput`: the message is longer than `max_message_bytes`. What came of a record before stays in the
+///   [`buffer`](Self::buffer), so that writing on fails again, until it is [taken](Self::take_buffer) from there.
+/// - `StorageFull`: there is no room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
+///
+/// # Cancel safety
+///
+/// A `write` or `write_buf` that is dropped before it returned has taken nothing; a `write_all` may have taken a part, as
+/// always. The writer keeps its slot among those who wait for room: drop it where it is not used any more.
+///
+/// # Examples
+///
+/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), which may put several frames into one
+/// write:
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures::SinkExt;
+/// use tokio_util::codec::{FramedWrite, LinesCodec};
+/// let (tx, rx) = turbostream::channel();
+/// let mut lines = FramedWrite::new(tx.into_delimited_writer(b'\n'), LinesCodec::new());
+/// lines.send("a line").await?;
+/// assert_eq!(rx.recv().await.unwrap(), "a line\n");
+/// # Ok(()) }
+/// ```
+pub struct Writer {
+    sender: Sender,
+    /// What ends a record; without one each write is a message.
+    delimiter: Option<u8>,
+    /// The beginning of a record whose end did not come yet.
+    record: Vec<u8>,
+}
+
+impl Writer {
+    /// The handle that is written to.
+    pub fn get_ref(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// The beginning of a record whose delimiter was not written yet.
+    pub fn buffer(&self) -> &[u8] {
+        &self.record
+    }
+
+    /// Takes the [`buffer`](Self::buffer), the beginning of an unfinished record: the next write begins a new one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::io::AsyncWriteExt;
+    /// let (tx, rx) = turbostream::builder().max_message_bytes(10).build()?;
+    /// let mut lines = tx.into_delimited_writer(b'\n');
+    /// lines.write_all(b"much ").await?;
+    /// assert!(lines.write_all(b"too long\n").await.is_err());
+    /// assert_eq!(lines.take_buffer(), b"much ");
+    /// lines.write_all(b"short\n").await?;
+    /// assert_eq!(rx.recv().await.unwrap(), "short\n");
+    /// # Ok(()) }
+    /// ```
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        mem::take(&mut self.record)
+    }
+
+    /// Gives the handle back. An unfinished record is dropped: see [`take_buffer`](Self::take_buffer).
+    pub fn into_inner(mut self) -> Sender {
+        self.sender.stop_waiting();
+        self.sender
+    }
+
+    /// This writer as a [`Write`](io::Write) for plain threads and `spawn_blocking`, with its unfinished record.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::Write;
+    /// let (tx, rx) = turbostream::channel();
+    /// let mut lines = tx.into_delimited_writer(b'\n').into_blocking();
+    /// let thread = std::thread::spawn(move || {
+    ///     writeln!(lines, "line {} in {} writes", 1, 5)?;
+    ///     lines.write_all(b"unfinished")?;
+    ///     lines.finish()
+    /// });
+    /// assert_eq!(rx.recv().await.unwrap(), "line 1 in 5 writes\n");
+    /// assert_eq!(rx.recv().await.unwrap(), "unfinished");
+    /// thread.join().unwrap()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn into_blocking(self) -> BlockingWriter {
+        BlockingWriter { writer: self }
+    }
+
+    /// Whether a write may go on: nothing of the sink is pending_item, the channel is open, and the task has budget left.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.sender.poll_pending_item(cx))?;
+        if self.sender.is_closed() {
+            return Poll::Ready(Err(SendError::Closed(()).into()));
+        }
+        if self.sender.budget.is_due() {
+            ready!(coop::poll_proceed(cx)).made_progress();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends one message: with a context it waits for room, without one it is `SegmentRing` where there is none.
+    fn poll_message<P: Payload>(
+        &mut self,
+        source: &mut PayloadSource<P>,
+        cx: Option<&mut Context<'_>>,
+    ) -> Poll<Result<(), Refusal>> {
+        let sent = match cx {
+            Some(cx) => ready!(self.sender.poll_send(source, cx)),
+            None => match self.sender.push(source, QueuePosition::Barging) {
+                Err(Refusal::Full) => return Poll::Pending,
+                result => result,
+            },
+        };
+        if sent.is_ok() {
+            self.sender.budget.tick();
+        }
+        Poll::Ready(sent)
+    }
+
+    /// Takes as many records of `bytes` as it can without waiting for more than the first.
+    fn poll_records(
+        &mut self,
+        bytes: &[u8],
+        delimiter: u8,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Refusal>> {
+        let mut taken = ready!(self.poll_record(bytes, delimiter, Some(cx)))?;
+        while taken < bytes.len() && !self.sender.budget.is_due() {
+            match self.poll_record(&bytes[taken..], delimiter, None) {
+                Poll::Ready(Ok(len)) => taken += len,
+                // What was taken has to be told; the next write meets the reason again.
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Takes what there is of one record: sends it if this is its end, keeps it otherwise.
+    fn poll_record(
+        &mut self,
+        bytes: &[u8],
+        delimiter: u8,
+        cx: Option<&mut Context<'_>>,
+    ) -> Poll<Result<usize, Refusal>> {
+        let end = position(delimiter, bytes).map(|at| at + 1);
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        let (len, max) = (self.record.len() + part.len(), self.sender.core().max_message_bytes());
+        if len > max {
+            return Poll::Ready(Err(Refusal::TooLarge { len, max }));
+        }
+        if end.is_none() {
+            self.record.extend_from_slice(part);
+        } else if self.record.is_empty() {
+            ready!(self.poll_message(&mut PayloadSource(part), cx))?;
+        } else {
+            let before = self.record.len();
+            self.record.extend_from_slice(part);
+            let sent = self.poll_buffer(cx);
+            if !matches!(sent, Poll::Ready(Ok(()))) {
+                self.record.truncate(before);
+            }
+            ready!(sent)?;
+        }
+        Poll::Ready(Ok(part.len()))
+    }
+
+    /// Sends what is in the buffer, and leaves it there if that fails.
+    fn poll_buffer(&mut self, cx: Option<&mut Context<'_>>) -> Poll<Result<(), Refusal>> {
+        let mut record = mem::take(&mut self.record);
+        if record.len() >= EXTERNAL_MIN_BYTES {
+            let mut source = PayloadSource(record);
+            let sent = self.poll_message(&mut source, cx);
+            // Empty if it was sent.
+            self.record = source.into_input();
+            return sent;
+        }
+        let sent = self.poll_message(&mut PayloadSource(&record[..]), cx);
+        if matches!(sent, Poll::Ready(Ok(()))) {
+            record.clear();
+        }
+        self.record = record;
+        sent
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(this.poll_ready(cx))?;
+        let taken = match this.delimiter {
+            Some(delimiter) => ready!(this.poll_records(bytes, delimiter, cx)),
+            None => ready!(this.poll_message(&mut PayloadSource(bytes), Some(cx))).map(|()| bytes.len()),
+        };
+        Poll::Ready(taken.map_err(|refusal| this.sender.refused(refusal, ()).into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sender = &mut self.get_mut().sender;
+        ready!(sender.poll_pending_item(cx))?;
+        sender.core().flush();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.sender.poll_pending_item(cx))?;
+        if !self.record.is_empty() {
+            let sent = ready!(self.poll_buffer(Some(cx)));
+            sent.map_err(|refusal| self.sender.refused(refusal, ()))?;
+        }
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.sender.release();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("sender", &self.sender)
+            .field("delimiter", &self.delimiter)
+            .field("buffered", &self.record.len())
+            .finish()
+    }
+}
+
+/// A [`Sender`] as an [`io::Write`] for plain threads and for `spawn_blocking`; made by [`Writer::into_blocking`].
+///
+/// Writes, flushes and errors are those of [`Writer`]; where that waits, this blocks its thread. As
+/// there is no shutdown in [`io::Write`], [`finish`](Self::finish) is to be called at the end where a record may be
+/// unfinished.
+///
+/// # Panics
+///
+/// A write, a flush and `finish`, where [`blocking_send`](Sender::blocking_send) does.
+#[derive(Debug)]
+pub struct BlockingWriter {
+    writer: Writer,
+}
+
+impl BlockingWriter {
+    /// Gives the writer for async code back, with its unfinished record.
+    pub fn into_inner(self) -> Writer {
+        self.writer
+    }
+
+    /// Sends an unfinished record as it is, flushes, and gives up this handle's claim on the channel, as
+    /// `shutdown` does for a [`Writer`].
+    ///
+    /// # Errors
+    ///
+    /// Those of a write; the record is still in the [`buffer`](Writer::buffer) then.
+    #[track_caller]
+    pub fn finish(&mut self) -> io::Result<()> {
+        blocking::on("BlockingWriter::finish", poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)))
+    }
+}
+
+impl io::Write for BlockingWriter {
+    #[track_caller]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        blocking::on("BlockingWriter::write", poll_fn(|cx| Pin::new(&mut self.writer).poll_write(cx, bytes)))
+    }
+
+    #[track_caller]
+    fn flush(&mut self) -> io::Result<()> {
+        blocking::on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
+    }
+}
+
+/// Where `byte` is. Looks at some bytes at once before it looks at each: most are not it.
+fn position(byte: u8, bytes: &[u8]) -> Option<usize> {
+    const STRIDE: usize = 64;
+    let chunk = bytes.chunks(STRIDE).position(|chunk| chunk.contains(&byte))?;
+    let start = chunk * STRIDE;
+    bytes[start..].iter().position(|&other| other == byte).map(|at| start + at)
+}

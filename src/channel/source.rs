@@ -1,0 +1,151 @@
+//! What a sender writes as one message: a payload, or a closure that writes in place.
+
+use bytes::Bytes;
+
+use super::Core;
+use super::payload::Payload;
+use super::payload::sealed::Sealed as _;
+use super::reserve::Reservation;
+use crate::queue::segment::slot_state::{Capacity, EntrySlot};
+use crate::queue::segment::write_checked;
+
+/// An owned payload of this length is external: it travels by reference count.
+pub(crate) const EXTERNAL_MIN_BYTES: usize = 32 << 10;
+
+/// The source of one message. A refused source keeps its input.
+pub(crate) trait Source {
+    /// What the caller passed in, and gets back if the message is refused.
+    type Input;
+
+    /// Whether the message may turn out shorter than its reservation, or be abandoned.
+    const IN_PLACE: bool;
+
+    /// Returns how many bytes to reserve.
+    fn max_len(&self) -> usize;
+
+    /// Whether the message travels by reference count.
+    fn is_external(&self, capacity: Capacity) -> bool;
+
+    /// Whether an external payload is made without a copy or a call of user code.
+    fn moves(&self) -> bool;
+
+    /// Writes the message into its entry and commits it.
+    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot);
+
+    /// Makes the external payload.
+    fn take_external(&mut self) -> Bytes;
+
+    /// Drops an owned payload, as the message is dropped by policy. This may run user code.
+    fn discard(&mut self);
+
+    fn into_input(self) -> Self::Input;
+}
+
+/// A payload: copied into the segment, or moved if it is external.
+pub(crate) struct PayloadSource<P>(pub(crate) P);
+
+impl<P: Payload> Source for PayloadSource<P> {
+    type Input = P;
+
+    const IN_PLACE: bool = false;
+
+    #[inline(always)]
+    fn max_len(&self) -> usize {
+        self.0.as_slice().len()
+    }
+
+    #[inline(always)]
+    fn is_external(&self, capacity: Capacity) -> bool {
+        is_external(&self.0, capacity)
+    }
+
+    #[inline(always)]
+    fn moves(&self) -> bool {
+        self.0.is_owned()
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot) {
+        core.write_copy(sequence, slot, self.0.as_slice());
+    }
+
+    fn take_external(&mut self) -> Bytes {
+        self.0.take_bytes()
+    }
+
+    fn discard(&mut self) {
+        if self.0.is_owned() {
+            drop(self.0.take_bytes());
+        }
+    }
+
+    fn into_input(self) -> P {
+        self.0
+    }
+}
+
+/// Whether a payload travels by reference count.
+#[inline(always)]
+pub(crate) fn is_external<P: Payload>(payload: &P, capacity: Capacity) -> bool {
+    let len = payload.as_slice().len();
+    (payload.is_owned() && len >= EXTERNAL_MIN_BYTES) || len > capacity.bytes
+}
+
+/// A closure that writes a message of at most `max_len` bytes where it will lie.
+pub(crate) struct ClosureSource<F> {
+    max_len: usize,
+    /// Present until it is called.
+    write: Option<F>,
+}
+
+impl<F: FnOnce(&mut [u8]) -> usize> ClosureSource<F> {
+    #[inline(always)]
+    pub(crate) fn new(max_len: usize, write: F) -> Self {
+        Self { max_len, write: Some(write) }
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> F {
+        self.write.take().expect("the closure is called once")
+    }
+}
+
+impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
+    type Input = F;
+
+    const IN_PLACE: bool = true;
+
+    #[inline(always)]
+    fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    #[inline(always)]
+    fn is_external(&self, capacity: Capacity) -> bool {
+        self.max_len > capacity.bytes
+    }
+
+    #[inline(always)]
+    fn moves(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot) {
+        // A panic of the closure drops the reservation, which commits padding.
+        Reservation::new(core, sequence, slot, 0).write_in_place(self.take());
+    }
+
+    fn take_external(&mut self) -> Bytes {
+        let mut bytes = vec![0; self.max_len];
+        let len = write_checked(&mut bytes, self.take());
+        bytes.truncate(len);
+        bytes.take_bytes()
+    }
+
+    fn discard(&mut self) {}
+
+    fn into_input(mut self) -> F {
+        self.take()
+    }
+}

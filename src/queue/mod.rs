@@ -1,0 +1,258 @@
+//! The data structure of a channel: segments in their order, the memory that they are made of, and the head that reads
+//! them.
+//!
+//! ```text
+//!                              ┌───────── cut ────────┐
+//! reserve, write, commit ─▶ active ─seal─▶ sealed, by sequence ─▶ Head ─▶ Bytes / Batch
+//!                              ▲                                             │
+//!                              └─ open ◀── Pool ◀── last Bytes dropped ◀─────┘
+//! ```
+//!
+//! [`SegmentRing`](ring::SegmentRing) holds the order: one packed word per ring slot, in which a sender reserves an entry.
+//! [`Pool`](pool::Pool) holds the segments and bounds their memory. [`Head`](head::Head) is the state of the reading side.
+//! [`Queue`] binds them: it seals and cuts the active segment. Nothing here waits, and nothing here runs code of the user.
+
+pub(crate) mod cut;
+pub(crate) mod head;
+pub(crate) mod pool;
+pub(crate) mod ring;
+#[allow(unsafe_code)]
+pub(crate) mod segment;
+
+use std::time::Duration;
+
+use self::cut::{Cut, LastCut};
+use self::pool::Pool;
+use self::ring::SegmentRing;
+use self::segment::Segment;
+use self::segment::slot_state::{Capacity, SlotState};
+use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
+use crate::telemetry::events::Switched;
+use crate::telemetry::histogram::{Histogram, SWITCH_BOUNDS, SharedHistogram};
+use crate::telemetry::stats::SwitchCause;
+use crate::wait::clock::Clock;
+use crate::wait::task_signal::TaskSignal;
+
+/// How messages are handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Copies small messages out, so that keeping one never pins its segment: the default.
+    ///
+    /// A message below 1 KiB is copied to a page of 4 KiB that it shares with others. From 1 KiB to 32 KiB it is
+    /// lent while the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of
+    /// `max_bytes`, and copied otherwise. Above 32 KiB it is always lent.
+    #[default]
+    Safe,
+    /// Lends every message: a slice of its segment, which is not reused before the last slice is dropped.
+    ZeroCopy,
+}
+
+/// The segments of a channel: which one is active, which are sealed, and which are free.
+pub(crate) struct Queue {
+    pub(crate) ring: SegmentRing,
+    pub(crate) pool: Arc<Pool>,
+    capacity: Capacity,
+    on_demand: bool,
+    lend_ttl: Duration,
+    clock: Clock,
+    switching: CachePadded<Switching>,
+}
+
+/// Written by the thread that switches.
+struct Switching {
+    /// When the last switch was made, by the clock.
+    switched_at: AtomicU64,
+    last_cut: LastCut,
+    /// The number of switches for each [`SwitchCause`].
+    counts: [AtomicU64; SwitchCause::COUNT],
+    /// The duration of switches, without cuts.
+    latency: SharedHistogram,
+}
+
+/// What sealing a segment did.
+pub(crate) struct SealOutcome {
+    /// The switch, unless all messages of the segment had been cut.
+    pub(crate) switched: Option<Switched>,
+    /// How many waiting receivers have something to do now.
+    pub(crate) receivers: usize,
+}
+
+/// Measures a switch from its decision until it is dropped.
+pub(crate) struct SwitchTimer<'a> {
+    queue: &'a Queue,
+    /// When the switch was decided, by the clock.
+    decided_at: u64,
+}
+
+impl Drop for SwitchTimer<'_> {
+    fn drop(&mut self) {
+        self.queue.switching.latency.record(self.queue.clock.nanos_since(self.decided_at));
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(
+        capacity: Capacity,
+        max_bytes: usize,
+        first_sequence: u64,
+        on_demand: bool,
+        lend_ttl: Duration,
+        signal: Arc<TaskSignal>,
+    ) -> Self {
+        let segments = max_bytes / pool::footprint(capacity);
+        Self {
+            ring: SegmentRing::new(segments, first_sequence),
+            pool: Arc::new(Pool::new(capacity, max_bytes, signal)),
+            capacity,
+            on_demand,
+            lend_ttl,
+            clock: Clock::start(),
+            switching: CachePadded(Switching {
+                switched_at: AtomicU64::new(1),
+                last_cut: LastCut::default(),
+                counts: Default::default(),
+                latency: SharedHistogram::new(SWITCH_BOUNDS),
+            }),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// Whether a receiver may cut the active segment.
+    pub(crate) fn on_demand(&self) -> bool {
+        self.on_demand
+    }
+
+    #[inline(always)]
+    pub(crate) fn segment(&self, number: usize) -> &Segment {
+        self.pool.segment(number)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Opens the ring slot at `sequence` with a segment from the pool; returns whether this thread opened it.
+    ///
+    /// If another sender was faster, the segment returns to the pool.
+    pub(crate) fn open(&self, sequence: u64, number: usize) -> bool {
+        self.segment(number).set_opened_at(self.clock.nanos());
+        let opened = self.ring.slot(sequence).open(sequence, number);
+        if !opened {
+            self.pool.give_back(number);
+        }
+        opened
+    }
+
+    /// Seals the ring slot at `sequence` if it is open and not empty.
+    ///
+    /// A segment all messages of which were cut counts as empty: it is sealed only if it is full, or the last one, and
+    /// that is not a switch.
+    pub(crate) fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
+        let even_if_consumed = matches!(cause, SwitchCause::Full | SwitchCause::Close);
+        let state =
+            self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;
+        self.ring.advance(sequence);
+        if state.is_fully_consumed() {
+            // A receiver that sleeps at this slot has to move on to the next one.
+            return Some(SealOutcome { switched: None, receivers: 1 });
+        }
+        self.note_switch(cause, state);
+        let messages = state.messages().saturating_sub(self.last_cut(sequence).messages);
+        Some(SealOutcome {
+            switched: Some(Switched { cause, sequence, messages }),
+            receivers: messages.max(1),
+        })
+    }
+
+    /// Seals as [`seal`](Self::seal) does for a thread that has locked the head, and wakes no receiver.
+    pub(crate) fn seal_under_lock(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
+        let decided_at = self.clock.nanos();
+        let switched = self.seal(sequence, cause)?.switched?;
+        drop(self.switch_timer(decided_at));
+        Some(switched)
+    }
+
+    /// Cuts the active segment, for the receiver at the head, which has taken everything before.
+    ///
+    /// What the segment holds by now becomes readable, as if it were sealed, and the segment stays open for more.
+    /// Returns Open, or Sealed if another thread has sealed it meanwhile.
+    pub(crate) fn cut(&self, sequence: u64) -> SlotState {
+        let slot = self.ring.slot(sequence);
+        if let Some(number) = slot.load().segment() {
+            self.switching.last_cut.prepare(self.segment(number).payload_delta());
+        }
+        let state = slot.cut();
+        if state.is_open() {
+            self.note_switch(SwitchCause::OnDemand, state);
+        }
+        state
+    }
+
+    fn note_switch(&self, cause: SwitchCause, state: SlotState) {
+        let now = self.clock.nanos();
+        if let Some(number) = state.segment() {
+            self.segment(number).set_sealed_at(now);
+        }
+        // ORDERING: Relaxed: statistics, and a time that strategies read without an order.
+        self.switching.switched_at.store(now, Ordering::Relaxed);
+        self.switching.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records the first message after a cut, or of a segment: its index and its offset.
+    pub(crate) fn note_cut(&self, sequence: u64, start: (usize, usize)) {
+        self.switching.last_cut.put(sequence, start);
+    }
+
+    /// Returns what was cut off the segment at `sequence`.
+    pub(crate) fn last_cut(&self, sequence: u64) -> Cut {
+        self.switching.last_cut.get(sequence)
+    }
+
+    /// Starts to measure a switch that was decided at that time.
+    pub(crate) fn switch_timer(&self, decided_at: u64) -> SwitchTimer<'_> {
+        SwitchTimer { queue: self, decided_at }
+    }
+
+    /// Returns the time since the last switch.
+    pub(crate) fn since_switch(&self) -> Duration {
+        // ORDERING: Relaxed: see `note_switch`.
+        let switched_at = self.switching.switched_at.load(Ordering::Relaxed);
+        Duration::from_nanos(self.clock.nanos_since(switched_at))
+    }
+
+    /// Returns how many switches were made for `cause`.
+    pub(crate) fn switches_for(&self, cause: SwitchCause) -> u64 {
+        // ORDERING: Relaxed: statistic only.
+        self.switching.counts[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns how many switches were made for any cause.
+    pub(crate) fn switches(&self) -> u64 {
+        // ORDERING: Relaxed: statistic only.
+        self.switching.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn switch_latency(&self) -> Histogram {
+        self.switching.latency.load()
+    }
+
+    /// Whether sealed segments take three quarters of the memory.
+    ///
+    /// To seal another one before it is full would serve no receiver sooner, and let a few messages take the memory of
+    /// many.
+    pub(crate) fn is_backlogged(&self) -> bool {
+        let segments = (self.pool.max_bytes() / self.pool.footprint()) as u64;
+        self.ring.backlog() * 4 >= segments * 3
+    }
+
+    /// Whether Safe mode may lend from this segment; see [`ReadMode::Safe`].
+    pub(crate) fn may_lend(&self, segment: &Segment) -> bool {
+        let lent = self.pool.lent_segments() * self.pool.footprint();
+        lent < self.pool.max_bytes() / 2
+            && u128::from(self.clock.nanos_since(segment.sealed_at())) < self.lend_ttl.as_nanos()
+    }
+}

@@ -1,0 +1,89 @@
+//! Numbers of segments, each one in it or not.
+//!
+//! They are taken in turn, so that the one put in longest ago comes about first. A number is one bit, which is a token
+//! of its own: whoever stops halfway holds up nobody, and there is no link that could be stale.
+
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+/// See the module.
+pub(super) struct IdBitset {
+    words: Box<[AtomicU64]>,
+    /// Where to look first. A hint.
+    next: AtomicUsize,
+}
+
+impl IdBitset {
+    pub(super) fn new(count: usize, full: bool) -> Self {
+        let bits = |word: usize| match count - word * 64 {
+            _ if !full => 0,
+            64.. => u64::MAX,
+            rest => (1 << rest) - 1,
+        };
+        let words = (0..count.div_ceil(64)).map(|word| AtomicU64::new(bits(word))).collect();
+        Self { words, next: AtomicUsize::new(0) }
+    }
+
+    /// Takes a number out; nothing if none was seen. One that is put in meanwhile may be missed.
+    pub(super) fn take(&self) -> Option<usize> {
+        // ORDERING: Relaxed: a hint.
+        let start = self.next.load(Ordering::Relaxed);
+        let behind = u64::MAX << (start % 64);
+        (0..=self.words.len()).find_map(|step| {
+            let word = (start / 64 + step) % self.words.len();
+            let searched = match step {
+                0 => behind,
+                _ if step == self.words.len() => !behind,
+                _ => u64::MAX,
+            };
+            self.take_from(word, searched)
+        })
+    }
+
+    fn take_from(&self, word: usize, searched: u64) -> Option<usize> {
+        // ORDERING: Relaxed to guess; the exchange decides.
+        let mut seen = self.words[word].load(Ordering::Relaxed);
+        while seen & searched != 0 {
+            let at = (seen & searched).trailing_zeros() as usize;
+            // ORDERING: Acquire pairs with the Release of `put`: whatever was done to the segment before. Exchanges in
+            // between continue its release sequence.
+            seen = self.words[word].fetch_and(!(1 << at), Ordering::Acquire);
+            if seen & (1 << at) != 0 {
+                let number = word * 64 + at;
+                // ORDERING: Relaxed: a hint.
+                self.next.store((number + 1) % (self.words.len() * 64), Ordering::Relaxed);
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    pub(super) fn put(&self, number: usize) {
+        // ORDERING: Release pairs with the Acquire of `take_from`.
+        let before = self.words[number / 64].fetch_or(1 << (number % 64), Ordering::Release);
+        debug_assert!(before & (1 << (number % 64)) == 0, "put in twice");
+    }
+}
+
+#[cfg(all(test, not(turbostream_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_in_turn_and_each_once() {
+        for count in [1, 2, 63, 64, 65, 200] {
+            let set = IdBitset::new(count, true);
+            assert_eq!(
+                (0..count).map(|_| set.take()).collect::<Option<Vec<_>>>(),
+                Some((0..count).collect())
+            );
+            assert_eq!(set.take(), None);
+            // From where it left off, whatever order they came back in.
+            (0..count).rev().for_each(|number| set.put(number));
+            let first = set.take().unwrap();
+            set.put(first);
+            let rest: Vec<_> = std::iter::from_fn(|| set.take()).collect();
+            assert_eq!((rest.len(), rest.last()), (count, Some(&first)));
+        }
+        assert_eq!(IdBitset::new(70, false).take(), None);
+    }
+}

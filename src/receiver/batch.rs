@@ -1,0 +1,147 @@
+//! Many messages at once, as they lie in their segment.
+
+use std::fmt;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use crate::queue::ReadMode;
+use crate::queue::head::TakenRange;
+use crate::queue::head::chunk::ChunkCache;
+use crate::queue::head::copy_arena::{CopyArena, SMALL_BELOW};
+use crate::queue::pool::SegmentRef;
+use crate::queue::segment::{Content, ReadRange};
+
+/// Messages of one segment, in order, gap-free, and read where they lie.
+///
+/// The segment is not reused before the batch is dropped: until then its memory counts as lent. Iterating by
+/// reference costs no reference count and no copy; iterating by value gives each message as [`Bytes`]: in
+/// [`ReadMode::Safe`] copied out below 1 KiB, otherwise a slice of the segment.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::io::Write;
+/// let (tx, rx) = turbostream::channel();
+/// tx.send("one\n").await?;
+/// tx.send("two\n").await?;
+/// let batch = rx.recv_batch(1024).await.unwrap();
+/// assert_eq!((batch.len(), batch.payload_bytes(), batch.first_sequence()), (2, 8, 0));
+/// let mut file = Vec::new();
+/// file.write_vectored(&batch.io_slices())?;
+/// assert_eq!(file, b"one\ntwo\n");
+/// # Ok(()) }
+/// ```
+pub struct Batch {
+    range: ReadRange<SegmentRef>,
+    first_sequence: u64,
+    payload_bytes: usize,
+    mode: ReadMode,
+}
+
+impl Batch {
+    pub(crate) fn new(taken: TakenRange, mode: ReadMode) -> Self {
+        let TakenRange { range, first_sequence, payload_bytes } = taken;
+        Self { range, first_sequence, payload_bytes, mode }
+    }
+
+    /// How many messages there are, at least one.
+    pub fn len(&self) -> usize {
+        self.range.remaining()
+    }
+
+    /// Whether there are no messages in it: always false.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sequence of the first message; the others follow without a gap.
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
+    }
+
+    /// The length of all messages together.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// The message at `index`, or `None` past the last.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        (index < self.len()).then(|| match self.range.get(index) {
+            Content::Inline(bytes) | Content::External(bytes) => bytes,
+            Content::Abandoned => &[],
+        })
+    }
+
+    /// All messages, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + DoubleEndedIterator + Clone {
+        (0..self.len()).map(|index| self.get(index).unwrap_or_default())
+    }
+
+    /// All messages for a vectored write. Mind that a writer may take only so many slices at once (1024 on Linux).
+    pub fn io_slices(&self) -> Vec<IoSlice<'_>> {
+        self.iter().map(IoSlice::new).collect()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("len", &self.len())
+            .field("first_sequence", &self.first_sequence)
+            .field("payload_bytes", &self.payload_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Bytes;
+    type IntoIter = BatchIter;
+
+    fn into_iter(self) -> BatchIter {
+        BatchIter { range: self.range, chunks: ChunkCache::default(), arena: CopyArena::default(), mode: self.mode }
+    }
+}
+
+/// The messages of a [`Batch`] by value.
+pub struct BatchIter {
+    range: ReadRange<SegmentRef>,
+    chunks: ChunkCache,
+    arena: CopyArena,
+    mode: ReadMode,
+}
+
+impl Iterator for BatchIter {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.range.remaining() == 0 {
+            return None;
+        }
+        if let Some(payload) = self.range.take_external() {
+            return Some(payload);
+        }
+        let (offset, len) = self.range.inline_next().expect("batches hold no padding");
+        let message = if self.mode == ReadMode::Safe && len < SMALL_BELOW {
+            self.chunks.copy(&self.range, offset, len, &mut self.arena)
+        } else {
+            self.chunks.lend(&self.range, offset, len)
+        };
+        self.range.advance();
+        Some(message)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.range.remaining(), Some(self.range.remaining()))
+    }
+}
+
+impl ExactSizeIterator for BatchIter {}
+
+impl fmt::Debug for BatchIter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchIter").field("remaining", &self.range.remaining()).finish_non_exhaustive()
+    }
+}

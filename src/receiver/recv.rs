@@ -1,0 +1,197 @@
+//! How a receiver takes messages: its futures, and how it waits.
+
+use std::future::poll_fn;
+use std::mem;
+use std::pin::pin;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::task::coop;
+
+use super::Receiver;
+use super::batch::Batch;
+use crate::channel::Core;
+use crate::queue::Queue;
+use crate::queue::head::{Effects, Head};
+use crate::sync::MutexGuard;
+use crate::wait::fast_path::{FastPath, FastThenWait, SlowPath};
+use crate::wait::wait_list::PollWaiter;
+
+/// The future of [`Receiver::recv`].
+pub(super) struct RecvOperation<'a>(&'a Receiver);
+
+impl<'a> RecvOperation<'a> {
+    #[inline(always)]
+    pub(super) fn start(receiver: &'a Receiver) -> impl Future<Output = Option<Bytes>> + use<'a> {
+        FastThenWait::new(Self(receiver), |Self(receiver)| {
+            receiver.wait(|registered| receiver.poll_take(registered))
+        })
+    }
+}
+
+impl FastPath for RecvOperation<'_> {
+    type Output = Option<Bytes>;
+
+    #[inline(always)]
+    fn try_fast(&mut self) -> Poll<Self::Output> {
+        if self.0.budget.is_due() {
+            return Poll::Pending;
+        }
+        match self.0.core.take_fast(self.0.read_mode()) {
+            Some(message) => {
+                self.0.budget.tick();
+                Poll::Ready(Some(message))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn try_slow(self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self> {
+        if self.0.budget.poll_consume(cx).is_pending() {
+            return SlowPath::Yield(self);
+        }
+        if self.0.expects_message() {
+            if let Poll::Ready(received) = self.0.poll_take(false) {
+                return SlowPath::Done(received);
+            }
+        }
+        SlowPath::Wait(self)
+    }
+}
+
+/// Hands unread messages back to the background task when a waiting receiver is dropped.
+struct StopWaitingOnDrop<'a>(&'a Core);
+
+impl Drop for StopWaitingOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stopped_waiting();
+    }
+}
+
+impl Receiver {
+    /// Takes the next message. If there is none and this receiver is `registered`, the next one's sender wakes a receiver.
+    #[inline]
+    pub(super) fn poll_take(&self, registered: bool) -> Poll<Option<Bytes>> {
+        let mode = self.read_mode();
+        self.core.poll_with_head(registered, |queue, head, effects| head.take(queue, mode, effects))
+    }
+
+    /// Takes the next message if that needs no more than a slice, and this handle has no registration to give up.
+    pub(super) fn poll_fast(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let budget = ready!(coop::poll_proceed(cx));
+        if self.own_waiter().is_registered() {
+            return Poll::Ready(None);
+        }
+        let message = self.core.take_fast(self.read_mode());
+        if message.is_some() {
+            budget.made_progress();
+        }
+        Poll::Ready(message)
+    }
+
+    /// Takes the next message if that needs no more than a slice.
+    pub(crate) fn take_at_hand(&self) -> Option<Bytes> {
+        self.core.take_fast(self.read_mode())
+    }
+
+    /// Polls for up to `limit` messages, with a registration that the caller owns: see
+    /// [`deregister`](Self::deregister).
+    pub(crate) fn poll_batch(
+        &self,
+        limit: usize,
+        waiter: &mut PollWaiter,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Batch>> {
+        let mode = self.read_mode();
+        self.poll_wait(waiter, cx, |queue, head, effects| {
+            Batch::new(head.take_range(queue, limit.max(1), effects), mode)
+        })
+    }
+
+    /// Polls for up to `limit` messages, with the registration of this handle.
+    pub(crate) fn poll_own_batch(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        self.with_own_waiter(|waiter| self.poll_batch(limit, waiter, cx))
+    }
+
+    /// Polls with the registration of this handle. The latest poll owns it.
+    pub(super) fn with_own_waiter<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
+        // Taken out of its lock, as polling runs code of the caller's waker.
+        let mut waiter = mem::take(&mut *self.own_waiter());
+        let polled = poll(&mut waiter);
+        mem::swap(&mut waiter, &mut self.own_waiter());
+        waiter.deregister(self.core.receivers_waiting());
+        polled
+    }
+
+    fn own_waiter(&self) -> MutexGuard<'_, PollWaiter> {
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up the registration of this handle, which is not polled any more.
+    pub(crate) fn deregister_own_waiter(&self) {
+        let mut waiter = mem::take(&mut *self.own_waiter());
+        self.deregister(&mut waiter);
+    }
+
+    /// Gives up a registration that is not polled any more, and hands unread messages back to the background task.
+    pub(crate) fn deregister(&self, waiter: &mut PollWaiter) {
+        if waiter.deregister(self.core.receivers_waiting()) {
+            self.core.stopped_waiting();
+        }
+    }
+
+    /// Polls once for what `take` takes, and registers if there is nothing.
+    pub(super) fn poll_wait<T>(
+        &self,
+        waiter: &mut PollWaiter,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
+    ) -> Poll<Option<T>> {
+        let attempt = poll_fn(|cx| {
+            self.core.receivers_waiting().poll_wait(waiter, cx, |state| {
+                ready_value(self.core.poll_with_head(state.registered, &mut take))
+            })
+        });
+        // The caller's waker may panic.
+        let waiting = StopWaitingOnDrop(&self.core);
+        let polled = pin!(coop::cooperative(attempt)).poll(cx);
+        mem::forget(waiting);
+        polled
+    }
+
+    /// Calls `poll` once if a message is expected soon, and then waits.
+    pub(super) async fn spin_then_wait<T>(
+        &self,
+        mut poll: impl FnMut(bool) -> Poll<Option<T>>,
+    ) -> Option<T> {
+        if self.expects_message() {
+            if let Poll::Ready(received) = poll(false) {
+                return received;
+            }
+        }
+        self.wait(poll).await
+    }
+
+    /// Whether a message is there, or arrives during a spin.
+    fn expects_message(&self) -> bool {
+        !self.core.seems_empty() || self.core.spin_for_message()
+    }
+
+    /// Waits as a registered receiver until `poll` is ready.
+    #[cold]
+    pub(super) async fn wait<T>(&self, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
+        let waiting = StopWaitingOnDrop(&self.core);
+        let received =
+            self.core.receivers_waiting().wait_until(|state| ready_value(poll(state.registered))).await;
+        mem::forget(waiting);
+        received
+    }
+}
+
+fn ready_value<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}

@@ -1,0 +1,41 @@
+//! Atomics, locks, cells and `Notify` for the whole crate.
+//!
+//! All code that the checkers run imports these names from here and from nowhere else. Under
+//! `--cfg turbostream_loom` the same code runs on loom's model of them, and under `--cfg turbostream_shuttle` on
+//! shuttle's.
+
+#[cfg(not(turbostream_loom))]
+mod cell;
+#[cfg(turbostream_loom)]
+#[path = "loom.rs"]
+mod imp;
+#[cfg(turbostream_shuttle)]
+#[path = "shuttle.rs"]
+mod imp;
+#[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
+#[path = "std.rs"]
+mod imp;
+/// Stands in for Tokio's `Notify`, which neither checker can observe.
+#[cfg(any(turbostream_loom, turbostream_shuttle))]
+mod notify;
+
+#[cfg(not(turbostream_loom))]
+pub(crate) use cell::*;
+pub(crate) use imp::*;
+#[cfg(any(turbostream_loom, turbostream_shuttle))]
+pub(crate) use notify::*;
+
+/// Keeps a value alone on its cache lines, so that writes to it do not evict its neighbours from other cores.
+///
+/// Two lines of 64 bytes: some processors fetch them in pairs, and others have lines of 128.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CachePadded<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for CachePadded<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

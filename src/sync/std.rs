@@ -1,0 +1,34 @@
+//! The names of [`sync`](super), from the standard library and Tokio.
+
+pub(crate) use std::hint::spin_loop;
+pub(crate) use std::sync::{Arc, Weak};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
+pub(crate) use tokio::sync::Notify;
+pub(crate) use tokio::sync::futures::OwnedNotified;
+
+pub(crate) fn downgrade<T>(arc: &Arc<T>) -> Weak<T> {
+    Arc::downgrade(arc)
+}
+
+pub(crate) fn notified_owned(notify: &Arc<Notify>) -> OwnedNotified {
+    Arc::clone(notify).notified_owned()
+}
+
+/// Returns how many iterations a thread spins before it sleeps: 0 on one core, where the other side cannot run.
+pub(crate) fn spin_limit() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() > 1 => 64,
+        _ => 0,
+    })
+}
+
+/// Allocates `count` zero words from pages that the system provides zeroed and untouched.
+pub(crate) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
+    const { assert!(align_of::<AtomicU64>() == align_of::<u64>()) };
+    let words = Box::into_raw(vec![0_u64; count].into_boxed_slice());
+    // SAFETY: `AtomicU64` has the size, the alignment (asserted above) and the bit validity of `u64`, and this
+    // function alone owns the box.
+    unsafe { Box::from_raw(words as *mut [AtomicU64]) }
+}

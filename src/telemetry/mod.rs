@@ -1,0 +1,12 @@
+//! What a channel counts and reports: statistics, recorders, metrics and events.
+
+pub(crate) mod catch_panic;
+mod coalescer;
+pub(crate) mod events;
+pub(crate) mod histogram;
+#[cfg(feature = "otel")]
+pub(crate) mod metrics;
+pub(crate) mod recorder;
+pub(crate) mod reporter;
+pub(crate) mod stats;
+pub(crate) mod task_count;

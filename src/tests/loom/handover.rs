@@ -1,0 +1,230 @@
+//! What one thread hands over to another, each where a single pair of accesses does.
+
+use super::*;
+use crate::sync::{AccessLog, spins};
+
+/// A channel whose messages travel by reference: there is room for two of them and a segment.
+fn external() -> (Sender, Receiver) {
+    open(small(2).segment_messages(4).segment_bytes(200).max_bytes(1000))
+}
+
+fn payload() -> Bytes {
+    Bytes::from(vec![7; 300])
+}
+
+#[test]
+fn a_segment_that_two_threads_have_read_is_written_again() {
+    explore("a_segment_that_two_threads_have_read_is_written_again", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        send(&tx, "2");
+        let (one, two) = (block_on(rx.recv_batch(1)).unwrap(), block_on(rx.recv_batch(1)).unwrap());
+        send(&tx, "3");
+        send(&tx, "4");
+        let first = thread::spawn(move || assert_eq!(one.get(0).unwrap(), b"1"));
+        let second = thread::spawn(move || assert_eq!(two.get(0).unwrap(), b"2"));
+        // Without waiting: who is woken is told of everything by that.
+        let accepted = tx.try_send("5").is_ok();
+        first.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(drain(&rx).len(), 2 + usize::from(accepted));
+    });
+}
+
+#[test]
+fn a_segment_is_freed_while_its_number_is_taken() {
+    explore("a_segment_is_freed_while_its_number_is_taken", || {
+        let three = small(3).segment_messages(1).max_bytes(3 * 200);
+        let (tx, rx) = open(three.read_mode(ReadMode::ZeroCopy));
+        ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
+        let lent = block_on(rx.recv_batch(1)).unwrap();
+        assert_eq!(rx.try_recv().unwrap(), "2");
+        tx.core().pool().trim(0);
+        // There are bytes for another, so that only its number says that the first is free, which is looked for first.
+        drop(lent);
+        let freeing = tx.clone();
+        let timer = thread::spawn(move || freeing.core().pool().trim(0));
+        make_way();
+        send(&tx, "4");
+        timer.join().unwrap();
+        assert_eq!(drain(&rx), ["3", "4"]);
+    });
+}
+
+#[test]
+fn who_gets_the_bytes_of_a_segment_finds_its_number() {
+    explore("who_gets_the_bytes_of_a_segment_finds_its_number", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        send(&tx, "1");
+        send(&tx, "2");
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        let before = spins();
+        let trimming = tx.clone();
+        let timer = thread::spawn(move || trimming.core().pool().trim(0));
+        // There may be no room, while what is pooled is on its way out.
+        let accepted = tx.try_send("3").is_ok();
+        timer.join().unwrap();
+        assert_eq!(spins(), before, "a writer waits for another thread to run");
+        assert_eq!(drain(&rx).len(), 1 + usize::from(accepted));
+    });
+}
+
+/// Three segments, and four slots: the fifth message comes to the slot of the first.
+fn ring() -> (Sender, Receiver) {
+    open(small(3).segment_messages(1).max_bytes(3 * 200))
+}
+
+#[test]
+fn a_segment_comes_back_as_the_pool_is_closed() {
+    explore("a_segment_comes_back_as_the_pool_is_closed", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        let lent = block_on(rx.recv_batch(1)).unwrap();
+        let elsewhere = thread::spawn(move || drop(lent));
+        tx.core().pool().close();
+        elsewhere.join().unwrap();
+        assert_eq!(tx.core().pool().used_bytes(), 0, "nobody frees it");
+    });
+}
+
+#[test]
+fn a_writer_comes_as_the_ring_has_gone_round() {
+    explore_within(1, "a_writer_comes_as_the_ring_has_gone_round", || {
+        let (tx, rx) = ring();
+        ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
+        let (tx1, tx2) = (tx.clone(), tx);
+        let late = thread::spawn(move || tx1.try_send("late").is_ok());
+        let mut messages = vec![rx.try_recv().unwrap()];
+        let other = thread::spawn(move || tx2.try_send("4").is_ok());
+        let accepted = other.join().unwrap();
+        assert!(late.join().unwrap() != accepted, "there was room for one");
+        messages.extend(drain(&rx));
+        assert_eq!(messages, ["1", "2", "3", if accepted { "4" } else { "late" }]);
+    });
+}
+
+#[test]
+fn whoever_sees_the_channel_closed_finds_its_end() {
+    explore("whoever_sees_the_channel_closed_finds_its_end", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let closing = thread::spawn(move || drop(tx));
+        if rx.is_closed() {
+            assert_eq!(rx.try_recv(), Err(crate::TryRecvError::Closed));
+        }
+        closing.join().unwrap();
+    });
+}
+
+#[test]
+fn the_end_comes_after_all_that_senders_did() {
+    explore_within(1, "the_end_comes_after_all_that_senders_did", || {
+        let (tx, rx) = open(small(2));
+        let done = Arc::new(AccessLog::for_messages(1));
+        let (tx1, done1) = (tx.clone(), Arc::clone(&done));
+        let first = thread::spawn(move || {
+            done1.writing(0, || ());
+            drop(tx1);
+        });
+        let second = thread::spawn(move || drop(tx));
+        make_way();
+        if rx.try_recv() == Err(crate::TryRecvError::Closed) {
+            done.reading(0, || ());
+        }
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn the_refusal_comes_after_all_that_receivers_did() {
+    explore_within(1, "the_refusal_comes_after_all_that_receivers_did", || {
+        let (tx, rx) = open(small(2));
+        let done = Arc::new(AccessLog::for_messages(1));
+        let (rx1, done1) = (rx.clone(), Arc::clone(&done));
+        let first = thread::spawn(move || {
+            done1.writing(0, || ());
+            drop(rx1);
+        });
+        let second = thread::spawn(move || drop(rx));
+        make_way();
+        if tx.try_send("late").is_err() {
+            done.reading(0, || ());
+        }
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_waits_for_payloads_to_leave() {
+    explore_within(1, "a_sender_waits_for_payloads_to_leave", || {
+        let (tx, rx) = external();
+        tx.try_send(payload()).unwrap();
+        tx.try_send(payload()).unwrap();
+        let reader = thread::spawn(move || {
+            for _ in 0..2 {
+                assert_eq!(rx.try_recv().unwrap().len(), 300);
+            }
+            rx
+        });
+        // Beside a segment there is room for it and for neither of the others.
+        block_on(tx.send(Bytes::from(vec![7; 500]))).unwrap();
+        assert_eq!(drain(&reader.join().unwrap()).len(), 1);
+    });
+}
+
+#[test]
+fn a_switch_is_put_off_while_the_backlog_gets_shorter() {
+    explore("a_switch_is_put_off_while_the_backlog_gets_shorter", || {
+        let each = small(4).strategy(crate::MessageCount(1)).on_demand(false);
+        let (tx, rx) = open_as_it_is(each.read_mode(ReadMode::ZeroCopy));
+        for message in ["1", "2", "3"] {
+            send(&tx, message);
+        }
+        // What is lent goes back later, and with it whatever that would wake.
+        let reader = thread::spawn(move || (block_on(rx.recv_batch(1)).unwrap(), rx));
+        send(&tx, "4");
+        let (_lent, _rx) = reader.join().unwrap();
+        assert_eq!(tx.monitor().stats().switches.strategy, 4, "nobody makes the switch");
+    });
+}
+
+#[test]
+fn what_was_cut_off_is_not_counted_again() {
+    explore("what_was_cut_off_is_not_counted_again", || {
+        let (tx, rx) = open_as_it_is(
+            small(2)
+                .segment_messages(4)
+                .segment_bytes(200)
+                .max_bytes(1000)
+                .strategy(crate::ByteCount(500))
+                .read_mode(ReadMode::ZeroCopy),
+        );
+        tx.try_send(payload()).unwrap();
+        let reader = thread::spawn(move || {
+            assert_eq!(rx.try_recv().unwrap().len(), 300);
+            rx
+        });
+        tx.try_send(payload()).unwrap();
+        let _rx = reader.join().unwrap();
+        let switches = tx.monitor().stats().switches;
+        assert!(switches.on_demand + switches.strategy <= 1, "300 bytes behind the cut: {switches:?}");
+    });
+}
+
+#[test]
+fn a_strategy_that_watches_time_is_set_while_a_writer_switches() {
+    explore("a_strategy_that_watches_time_is_set_while_a_writer_switches", || {
+        let (tx, rx) = open(small(3).on_demand(false));
+        send(&tx, "1");
+        let setting = tx.clone();
+        let setter = thread::spawn(move || {
+            setting.set_strategy(crate::TimeWindow(std::time::Duration::from_secs(1)));
+        });
+        tx.core().switch();
+        send(&tx, "2");
+        setter.join().unwrap();
+        assert!(tx.core().timer().was_told_of_unread(), "nobody looks when it is time");
+        drop(rx);
+    });
+}

@@ -1,0 +1,203 @@
+//! Where segments go, what is dropped, and who leaves last.
+
+use super::*;
+
+#[test]
+fn last_bytes_dropped_against_the_channel() {
+    explore("last_bytes_dropped_against_the_channel", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "lent");
+        send(&tx, "too");
+        // Batches and not `Bytes`, whose reference count loom does not see.
+        let (one, two) = (block_on(rx.recv_batch(1)).unwrap(), block_on(rx.recv_batch(1)).unwrap());
+        let elsewhere = thread::spawn(move || {
+            assert_eq!(one.get(0).unwrap(), b"lent");
+            drop(one);
+        });
+        let monitor = tx.monitor();
+        drop(rx);
+        drop(tx);
+        assert_eq!(two.get(0).unwrap(), b"too");
+        drop(two);
+        elsewhere.join().unwrap();
+        assert_eq!(monitor.stats().memory_bytes(), 0, "{:?}", monitor.stats());
+    });
+}
+
+#[test]
+fn last_bytes_dropped_against_a_writer_who_needs_the_segment() {
+    explore("last_bytes_dropped_against_a_writer_who_needs_the_segment", || {
+        let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
+        send(&tx, "1");
+        let lent = block_on(rx.recv_batch(1)).unwrap();
+        send(&tx, "2");
+        let elsewhere = thread::spawn(move || drop(lent));
+        block_on(tx.send("3")).unwrap();
+        elsewhere.join().unwrap();
+        assert_fifo(&drain(&rx), &[&["2", "3"]]);
+    });
+}
+
+#[test]
+fn the_last_receiver_leaves_while_a_writer_is_at_it() {
+    explore("the_last_receiver_leaves_while_a_writer_is_at_it", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        let writer = thread::spawn(move || {
+            let accepted = tx.try_send("1").is_ok();
+            (tx, accepted)
+        });
+        drop(rx);
+        let (tx, accepted) = writer.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+        assert_eq!((stats.dropped_messages, stats.queued_messages), (u64::from(accepted), 0));
+        drop(tx);
+    });
+}
+
+#[test]
+fn a_rest_is_given_up_while_a_writer_and_a_receiver_go_on() {
+    explore_within(1, "a_rest_is_given_up_while_a_writer_and_a_receiver_go_on", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let resting = tx.clone();
+        send(&tx, "1");
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        let timer = thread::spawn(move || resting.core().release_idle_memory());
+        let writer = thread::spawn(move || send(&tx, "2"));
+        assert_eq!(block_on(rx.recv()).unwrap(), "2");
+        timer.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(block_on(rx.recv()), None);
+    });
+}
+
+#[test]
+fn the_backlog_is_never_less_than_nothing() {
+    explore("the_backlog_is_never_less_than_nothing", || {
+        let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
+        let looking = tx.clone();
+        let looker = thread::spawn(move || assert!(looking.core().ring().backlog() < 4));
+        send(&tx, "1");
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        looker.join().unwrap();
+    });
+}
+
+fn full_by_policy(name: &str, when_full: crate::WhenFull) {
+    explore(name, move || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
+        send(&tx, "1");
+        send(&tx, "2");
+        let writing = tx.clone();
+        let writer = thread::spawn(move || send(&writing, "3"));
+        let mut messages: Vec<_> = rx.try_recv().into_iter().collect();
+        writer.join().unwrap();
+        messages.extend(drain(&rx));
+        assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.sent_messages, stats.queued_messages), (3, 0));
+        assert_eq!(stats.dropped_messages as usize, 3 - messages.len());
+        assert_eq!(stats.received_messages as usize, messages.len());
+    });
+}
+
+#[test]
+fn the_oldest_is_dropped_while_a_receiver_takes_it() {
+    full_by_policy("the_oldest_is_dropped_while_a_receiver_takes_it", crate::WhenFull::DropOldest);
+}
+
+#[test]
+fn the_newest_is_dropped_while_a_receiver_makes_room() {
+    full_by_policy("the_newest_is_dropped_while_a_receiver_makes_room", crate::WhenFull::DropNewest);
+}
+
+#[test]
+fn two_writers_drop_the_oldest() {
+    explore_within(1, "two_writers_drop_the_oldest", || {
+        let (tx, rx) =
+            open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
+        send(&tx, "0");
+        let writing = tx.clone();
+        let writer = thread::spawn(move || {
+            send(&writing, "a1");
+            send(&writing, "a2");
+        });
+        send(&tx, "b1");
+        writer.join().unwrap();
+        let left = drain(&rx).len() as u64;
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.sent_messages, stats.queued_messages), (4, 0));
+        assert_eq!(stats.dropped_messages + left, 4);
+    });
+}
+
+#[test]
+fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
+    explore("the_pool_is_trimmed_while_a_sender_looks_for_room", || {
+        let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
+        send(&tx, "1");
+        let lent = block_on(rx.recv_batch(1)).unwrap();
+        send(&tx, "2");
+        drop(block_on(rx.recv_batch(1)).unwrap());
+        let trimming = tx.clone();
+        let timer = thread::spawn(move || trimming.core().pool().trim(0));
+        block_on(tx.send("3")).unwrap();
+        timer.join().unwrap();
+        drop(lent);
+    });
+}
+
+#[test]
+fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
+    explore("a_weak_sender_is_upgraded_while_the_last_one_leaves", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let weak = tx.downgrade();
+        let leaving = thread::spawn(move || drop(tx));
+        let upgraded = weak.upgrade();
+        leaving.join().unwrap();
+        let sent = upgraded.is_some();
+        if let Some(tx) = upgraded {
+            send(&tx, "1");
+        }
+        assert!(weak.upgrade().is_none(), "the last one has left");
+        assert_eq!(drain(&rx).len(), usize::from(sent));
+        assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
+    });
+}
+
+#[test]
+fn the_last_receiver_leaves_while_a_run_is_written() {
+    explore("the_last_receiver_leaves_while_a_run_is_written", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let monitor = tx.monitor();
+        let writer = thread::spawn(move || {
+            let accepted = match block_on(tx.send_many(["1", "2"])) {
+                Ok(accepted) => accepted,
+                Err(error) => error.into_inner().accepted,
+            };
+            (tx, accepted as u64)
+        });
+        drop(rx);
+        let (tx, accepted) = writer.join().unwrap();
+        let stats = monitor.stats();
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+        assert_eq!((stats.dropped_messages, stats.queued_messages), (accepted, 0));
+        drop(tx);
+    });
+}
+
+#[test]
+fn two_payloads_by_reference_find_one_place() {
+    explore_within(1, "two_payloads_by_reference_find_one_place", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 200).max_message_bytes(100));
+        send(&tx, "1");
+        let large = || Bytes::from(vec![7; 100]);
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || tx1.try_send(large()).is_ok());
+        let accepted = usize::from(tx.try_send(large()).is_ok()) + usize::from(other.join().unwrap());
+        let stats = tx.monitor().stats();
+        assert_eq!(stats.external_bytes, 100 * accepted, "{stats:?}");
+        assert_eq!(drain(&rx).len(), 1 + accepted);
+    });
+}

@@ -1,0 +1,6 @@
+//! What checkers run: loom models, and end-to-end runs under shuttle.
+
+#[cfg(turbostream_loom)]
+mod loom;
+#[cfg(turbostream_shuttle)]
+mod shuttle;

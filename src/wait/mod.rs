@@ -1,0 +1,10 @@
+//! Everything about waiting: for an event, for time, and for a moment without sleeping.
+
+pub(crate) mod blocking;
+pub(crate) mod clock;
+pub(crate) mod coop;
+pub(crate) mod fast_path;
+pub(crate) mod spin;
+pub(crate) mod task_signal;
+pub(crate) mod timeout;
+pub(crate) mod wait_list;
