@@ -2,6 +2,6 @@
 
 mod batches;
 mod blocking_recv;
-mod reading;
+mod recv_methods;
 mod safe_mode;
 mod wakeups;
