@@ -1,27 +1,30 @@
-//! Helpers shared by the test binaries: watchdogs, runtimes and messages that check themselves.
+//! Helpers shared by the test binaries: watchdogs, runtimes and messages with verifiable contents.
 #![allow(dead_code, reason = "every test binary uses a part of this module")]
 
 use std::future::Future;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+use turbostream::Sender;
 
-/// How long a test body may run before it counts as stuck. Real time, also under a paused clock.
+/// Limit after which a running test body counts as stuck. Real time, also under a paused clock.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// How many times as much as in the gate is to be done, where a test can do more: `TURBOSTREAM_EFFORT`.
+/// Multiplier for the amount of work of scalable tests, from `TURBOSTREAM_EFFORT`; 1 in the gate.
 pub(crate) fn effort() -> usize {
     std::env::var("TURBOSTREAM_EFFORT").map_or(1, |times| times.parse().expect("a number"))
 }
 
-/// What a fuzz target has gathered, one input after the other.
+/// Yields the stored inputs of a fuzz target in file order.
 pub(crate) fn corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut files: Vec<_> =
@@ -33,23 +36,22 @@ pub(crate) fn corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// How many times as long a test may take before it counts as stuck, where the machine or a checker makes it slow:
-/// `TURBOSTREAM_PATIENCE`.
-fn patience() -> u32 {
+/// Multiplier for the watchdog limit on slow machines or under a checker, from `TURBOSTREAM_PATIENCE`.
+fn limit_factor() -> u32 {
     std::env::var("TURBOSTREAM_PATIENCE").map_or(1, |times| times.parse().expect("a number"))
 }
 
-/// Runs `body` on a thread of its own; fails, rather than hangs, when it does not end.
+/// Runs `body` on its own thread; panics instead of hanging if it does not end.
 pub(crate) fn plain(body: impl FnOnce() + Send + 'static) {
     plain_within(LIMIT, body);
 }
 
-/// The same for a body that may take longer.
+/// Runs `body` like `plain`, with its own limit.
 pub(crate) fn plain_within(limit: Duration, body: impl FnOnce() + Send + 'static) {
-    let limit = limit * patience();
+    let limit = limit * limit_factor();
     let (alive, ended) = mpsc::channel::<()>();
     let worker = thread::spawn(move || {
-        let _alive = alive; // dropped at the end of the body, also by a panic
+        let _alive = alive; // dropped when the body returns or panics
         body();
     });
     if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
@@ -60,12 +62,12 @@ pub(crate) fn plain_within(limit: Duration, body: impl FnOnce() + Send + 'static
     }
 }
 
-/// A multi-thread runtime of two workers.
+/// Builds a multi-thread runtime with two workers.
 pub(crate) fn multi_runtime() -> Runtime {
     RuntimeBuilder::new_multi_thread().worker_threads(2).enable_all().build().expect("a multi-thread runtime")
 }
 
-/// A current-thread runtime, its clock paused or not.
+/// Builds a current-thread runtime, optionally with a paused clock.
 pub(crate) fn current_runtime(paused: bool) -> Runtime {
     RuntimeBuilder::new_current_thread()
         .enable_all()
@@ -93,7 +95,7 @@ pub(crate) fn paused(body: impl Future<Output = ()> + Send + 'static) {
     plain(move || current_runtime(true).block_on(body));
 }
 
-/// Forgets `value` without dropping it. It stays in reach, so that a leak checker tells what is lost besides.
+/// Leaks `value` without dropping it. It stays reachable, so a leak checker reports only other leaks.
 pub(crate) fn leak<T>(value: T) {
     static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     LEAKED.lock().expect("pushing does not panic").push(Box::into_raw(Box::new(value)).expose_provenance());
@@ -106,7 +108,7 @@ pub(crate) async fn settle() {
     }
 }
 
-/// Moves a paused clock and lets the tasks that this wakes run.
+/// Advances a paused clock and runs the tasks that this wakes.
 pub(crate) async fn advance(by: Duration) {
     settle().await;
     tokio::time::advance(by).await;
@@ -117,7 +119,7 @@ pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Bytes at the head of a message that name its sender, its number and its length.
+/// Length of the message header: sender, number and length.
 pub(crate) const HEADER: usize = 16;
 
 fn mix(mut x: u64) -> u64 {
@@ -126,12 +128,12 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A deterministic pseudo-random number for message `number` of `sender`.
+/// Returns a deterministic pseudo-random value for message `number` of `sender`.
 pub(crate) fn hash(sender: u32, number: u32) -> u64 {
     mix((u64::from(sender) << 32 | u64::from(number)).wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
-/// A message of `len` bytes whose every byte follows from its sender, number and length.
+/// Builds a message of `len` bytes, each determined by its sender, number and length.
 pub(crate) fn message(sender: u32, number: u32, len: usize) -> Vec<u8> {
     if len < HEADER {
         return vec![0xa5 ^ len as u8; len];
@@ -149,7 +151,7 @@ pub(crate) fn message(sender: u32, number: u32, len: usize) -> Vec<u8> {
     out
 }
 
-/// Checks every byte of a message. `Some((sender, number))`, or `None` for one too short to say.
+/// Checks every byte of a message. Returns `(sender, number)`, or `None` if it is too short for a header.
 pub(crate) fn check(bytes: &[u8]) -> Option<(u32, u32)> {
     if bytes.len() < HEADER {
         assert_eq!(bytes, message(0, 0, bytes.len()), "torn short message");
@@ -170,7 +172,29 @@ pub(crate) fn poll_once<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F:
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Polls a future and gives it up, dropped, after `patience` polls that found it not ready.
+/// Counts how often its waker is woken.
+#[derive(Default)]
+pub(crate) struct WakeCounter(AtomicUsize);
+
+impl Wake for WakeCounter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl WakeCounter {
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
+        let counter = Arc::new(Self::default());
+        (Arc::clone(&counter), Waker::from(counter))
+    }
+
+    /// Returns the number of wakes since the last call.
+    pub(crate) fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Polls a future and completes with `None` after `patience` polls that returned `Pending`.
 pub(crate) struct Impatient<F> {
     inner: Pin<Box<F>>,
     patience: usize,
@@ -190,4 +214,21 @@ impl<F: Future> Future for Impatient<F> {
         self.patience = self.patience.saturating_sub(1);
         if self.patience == 0 { Poll::Ready(None) } else { Poll::Pending }
     }
+}
+
+/// Returns a closure for `send_with` that writes `bytes`.
+pub(crate) fn write_bytes(bytes: &[u8]) -> impl FnOnce(&mut [u8]) -> usize {
+    move |buf| {
+        buf[..bytes.len()].copy_from_slice(bytes);
+        bytes.len()
+    }
+}
+
+/// Sends with a closure that panics. Returns whether the panic reached the caller.
+pub(crate) async fn send_with_panicking(tx: &Sender, max_len: usize) -> bool {
+    let write = |buf: &mut [u8]| -> usize {
+        buf.fill(0xee);
+        resume_unwind(Box::new("boom"))
+    };
+    AssertUnwindSafe(tx.send_with(max_len, write)).catch_unwind().await.is_err()
 }

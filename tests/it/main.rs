@@ -6,6 +6,7 @@ mod common;
 mod adapters;
 mod lifecycle;
 mod limits;
+mod panics;
 mod recv;
 mod regressions;
 mod send;

@@ -1,5 +1,5 @@
-//! What each public type and each future is to whoever moves it to another thread, shares it, or catches a panic around
-//! it. All of it is part of the API, though nobody wrote it down there: a field that is added can take it away.
+//! Auto traits of public types and futures: `Send`, `Sync`, `Unpin` and unwind safety. They are part of the API without
+//! being written in a signature, and a new field can remove them.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -8,15 +8,15 @@ use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use crate::common::{LIMIT, current_runtime, multi};
+use bytes::Bytes;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use turbostream::*;
 
 /// Asserts that each of the types implements all of the traits, and lists them by name.
 macro_rules! assert_all {
     ($list:ident, $traits:tt: $($type:ty),+ $(,)?) => {
-        #[allow(dead_code, reason = "looked at where all features are on")]
+        #[allow(dead_code, reason = "read only with all features")]
         const $list: &[&str] = &[$(stringify!($type)),+];
         $(assert_all!(@ $type: $traits);)+
     };
@@ -33,7 +33,7 @@ assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
 assert_all!(ERRORS, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     BuildError, RecvTimeoutError, TryRecvError, SendError<Bytes>, SendTimeoutError<Bytes>, TrySendError<Bytes>,
     SendManyError<Bytes, iter::Empty<Bytes>>, Remaining<Bytes, iter::Empty<Bytes>>);
-assert_all!(OF_FOREIGN_PARTS, (Send, Sync, Unpin): Builder);
+assert_all!(WITH_USER_CODE, (Send, Sync, Unpin): Builder);
 #[cfg(feature = "tracing-writer")]
 assert_all!(TRACING_WRITER, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe): TracingWriter);
 #[cfg(feature = "tracing-writer")]
@@ -43,9 +43,9 @@ assert_all!(OTEL, (Send, Sync, Unpin): OtelRecorder);
 #[cfg(feature = "prometheus")]
 assert_all!(PROMETHEUS, (Send, Sync, Unpin): PrometheusRecorder);
 
-// A strategy and a recorder of the user's, which nothing is known of.
+// Holds a user strategy and recorder, whose unwind safety is unknown.
 assert_not_impl_any!(Builder: UnwindSafe, RefUnwindSafe);
-// An `io::Error`, of which the same is true.
+// Holds an `io::Error`, whose unwind safety is unknown too.
 #[cfg(feature = "tracing-writer")]
 assert_not_impl_any!(WriteReport: UnwindSafe, RefUnwindSafe);
 
@@ -53,7 +53,7 @@ assert_obj_safe!(SwitchStrategy, Recorder);
 assert_impl_all!(dyn SwitchStrategy: Send, Sync);
 assert_impl_all!(dyn Recorder: Send, Sync);
 
-/// Asserts that each of the types is what its parameter is, and no more.
+/// Asserts that each type has exactly the auto traits of its parameter.
 macro_rules! assert_as_its_parameter {
     ($($type:ident),+) => {$(
         assert_impl_all!($type<Cell<u8>>: Send, Unpin, UnwindSafe);
@@ -75,23 +75,23 @@ type RemainingIterator<I> = Remaining<u8, I>;
 assert_as_its_parameter!(SendError, SendTimeoutError, TrySendError);
 assert_as_its_parameter!(SendManyErrorPayload, SendManyErrorIterator, RemainingPayload, RemainingIterator);
 
-/// The listing is of all features.
+/// The public API listing covers all features.
 #[cfg(all(feature = "prometheus", feature = "tracing-writer"))]
 mod completeness {
     use super::*;
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_types_asserted_here_are_all_there_are() {
+    fn asserted_types_cover_the_public_api() {
         let asserted =
-            [HANDLES, VALUES, ERRORS, OF_FOREIGN_PARTS, TRACING_WRITER, TRACING_WORKER, OTEL, PROMETHEUS];
+            [HANDLES, VALUES, ERRORS, WITH_USER_CODE, TRACING_WRITER, TRACING_WORKER, OTEL, PROMETHEUS];
         let asserted: BTreeSet<_> = asserted.concat().into_iter().map(identifier).collect();
         let listing = include_str!("../../../docs/public-api.txt");
         let listed: BTreeSet<_> = listing.lines().filter_map(defined_type).map(identifier).collect();
         assert_eq!(asserted, listed);
     }
 
-    /// What follows the crate's name in a line of the listing that defines a type.
+    /// Returns the path after the crate name, if the line of the listing defines a type.
     fn defined_type(line: &str) -> Option<&str> {
         let item = line.trim_start_matches("#[non_exhaustive] ").trim_start_matches("pub ");
         let (_, path) =
@@ -99,13 +99,13 @@ mod completeness {
         path.strip_prefix("turbostream::")
     }
 
-    /// What comes before generics or fields.
+    /// Returns the name before generics or fields.
     fn identifier(type_: &str) -> &str {
         type_.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default()
     }
 }
 
-/// Does not compile if the value is what it says: then both of the implementations apply, and neither is chosen.
+/// Fails to compile if the value implements the trait: both implementations apply then, which is ambiguous.
 macro_rules! assert_is_not {
     ($trait:path: $value:expr) => {{
         trait IsOrNot<Answer> {
@@ -118,32 +118,33 @@ macro_rules! assert_is_not {
     }};
 }
 
-/// A future that can be moved and shared, but not while it is polled: it may be in a list of those who wait.
+/// Asserts `Send + Sync` and not `Unpin`: a pending future may be linked into a wait list.
 macro_rules! assert_future {
     ($value:expr) => {{
         let future = $value;
         assert_is_not!(Unpin: future);
-        thread_safe(future)
+        send_sync(future)
     }};
 }
 
-fn thread_safe<F: Future + Send + Sync>(future: F) -> F {
+/// Asserts `Send + Sync`.
+fn send_sync<F: Future + Send + Sync>(future: F) -> F {
     future
 }
 
-/// The same that can also be moved then: what waits is in a box.
-fn movable<F: Future + Send + Sync + Unpin>(future: F) -> F {
+/// Asserts `Send + Sync + Unpin`: the waiting part of these futures is boxed.
+fn send_sync_unpin<F: Future + Send + Sync + Unpin>(future: F) -> F {
     future
 }
 
 #[test]
-fn futures_can_be_moved_and_shared_and_not_while_they_wait() {
+fn futures_are_send_and_sync_and_unpin_only_when_boxed() {
     multi(async {
         let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
-        assert!(movable(tx.send(&b"1"[..])).await.is_ok());
+        assert!(send_sync_unpin(tx.send(&b"1"[..])).await.is_ok());
         assert!(assert_future!(tx.send_timeout(String::from("2"), LIMIT)).await.is_ok());
         assert_eq!(assert_future!(tx.send_many([vec![3], vec![4]])).await.ok(), Some(2));
-        assert!(movable(tx.send_with(8, |buf| buf.len())).await.is_ok());
+        assert!(send_sync_unpin(tx.send_with(8, |buf| buf.len())).await.is_ok());
 
         let mut many = Vec::new();
         assert_eq!(assert_future!(rx.recv()).await.as_deref(), Some(&b"1"[..]));
@@ -162,7 +163,7 @@ fn futures_can_be_moved_and_shared_and_not_while_they_wait() {
 
 #[cfg(feature = "tracing-writer")]
 #[test]
-fn the_shutdown_of_a_tracing_writer_can_be_moved_and_shared() {
+fn tracing_writer_shutdown_future_is_send_and_sync() {
     multi(async {
         let (_writer, guard) = turbostream::builder().tracing_writer(std::io::sink()).expect("valid");
         assert!(assert_future!(guard.shutdown()).await.is_complete());
@@ -170,7 +171,7 @@ fn the_shutdown_of_a_tracing_writer_can_be_moved_and_shared() {
 }
 
 #[test]
-fn futures_of_what_stays_on_its_thread_stay_there_too() {
+fn futures_of_thread_bound_payloads_are_not_send_or_sync() {
     current_runtime(false).block_on(async {
         let (tx, rx) = turbostream::channel();
         let count = Rc::new(Cell::new(0_u8));
@@ -185,20 +186,20 @@ fn futures_of_what_stays_on_its_thread_stay_there_too() {
         assert_is_not!(Send: sending);
         assert!(sending.await.is_ok());
 
-        // A `Cell` can be moved and not shared.
+        // A `Cell` is `Send` and not `Sync`.
         let cell = Cell::new(3);
         let sending = tx.send_with(8, move |_| cell.get());
         assert_is_not!(Sync: sending);
-        assert!(sendable(sending).await.is_ok());
+        assert!(assert_send(sending).await.is_ok());
         assert_eq!((rx.len(), count.get()), (4, 2));
     });
 }
 
-fn sendable<F: Future + Send>(future: F) -> F {
+fn assert_send<F: Future + Send>(future: F) -> F {
     future
 }
 
-/// Functions that do not know what they send: their futures can be moved and shared if it can.
+/// Generic senders: their futures are `Send + Sync` if the payload is.
 mod generic {
     use super::*;
 
@@ -232,7 +233,7 @@ mod generic {
 }
 
 #[test]
-fn futures_of_generic_code_can_be_moved_and_shared() {
+fn generic_futures_are_send_and_sync_when_their_payloads_are() {
     multi(async {
         let (tx, rx) = turbostream::channel();
         generic::send(&tx, "1").await;
@@ -244,14 +245,14 @@ fn futures_of_generic_code_can_be_moved_and_shared() {
 }
 
 #[test]
-fn handles_can_be_used_on_both_sides_of_a_caught_panic() {
+fn handles_are_usable_across_catch_unwind() {
     multi(async {
         let (tx, rx) = turbostream::channel();
         assert_eq!(tx.send_many(["1", "2", "3"]).await.ok(), Some(3));
         let caught = catch_unwind(|| {
             let batch = rx.try_recv().expect("three were sent");
             tx.try_send("4").expect("there is room");
-            panic!("{batch:?} is lost with what was on the stack");
+            panic!("{batch:?} is dropped by the unwinding");
         });
         assert!(caught.is_err());
         assert_eq!(rx.try_recv().as_deref(), Ok(&b"2"[..]));

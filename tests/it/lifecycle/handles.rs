@@ -1,4 +1,4 @@
-//! What a sender can do beside sending: switch, be compared, and be held weakly.
+//! Sender operations other than sending: switch, comparison and weak senders.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -10,7 +10,7 @@ use turbostream::{ReadMode, TryRecvError, WeakSender};
 assert_impl_all!(WeakSender: Send, Sync, Unpin, Clone, std::fmt::Debug);
 
 #[test]
-fn a_switch_makes_everything_readable_and_nothing_else() {
+fn switch_makes_all_sent_messages_readable() {
     paused(async {
         let (tx, rx) = turbostream::builder().on_demand(false).build().expect("valid");
         let monitor = tx.monitor();
@@ -20,7 +20,7 @@ fn a_switch_makes_everything_readable_and_nothing_else() {
         assert!(poll_once(&mut waiting).is_pending());
         tx.send("1").await.expect("open");
         tx.send("2").await.expect("open");
-        assert!(poll_once(&mut waiting).is_pending(), "nothing asked for a switch yet");
+        assert!(poll_once(&mut waiting).is_pending(), "no switch was requested yet");
         tx.switch();
         assert_eq!(waiting.await.as_deref(), Some(&b"1"[..]));
         assert_eq!(rx.try_recv().as_deref(), Ok(&b"2"[..]));
@@ -34,7 +34,7 @@ fn a_switch_makes_everything_readable_and_nothing_else() {
 }
 
 #[test]
-fn a_switch_puts_what_follows_into_another_segment() {
+fn switch_puts_later_messages_into_a_new_segment() {
     paused(async {
         let (tx, rx) = turbostream::builder().on_demand(false).build().expect("valid");
         for round in ["one", "two"] {
@@ -51,25 +51,25 @@ fn a_switch_puts_what_follows_into_another_segment() {
 }
 
 #[test]
-fn senders_of_one_channel_know_each_other() {
+fn same_channel_compares_senders_by_channel() {
     paused(async {
         let (tx, _rx) = turbostream::channel();
         let (other, _rx2) = turbostream::channel();
-        let upgraded = tx.downgrade().upgrade().expect("there is one");
+        let upgraded = tx.downgrade().upgrade().expect("the sender exists");
         assert!(tx.same_channel(&tx) && tx.same_channel(&tx.clone()) && upgraded.same_channel(&tx));
         assert!(!tx.same_channel(&other) && !other.same_channel(&upgraded));
     });
 }
 
 #[test]
-fn a_weak_sender_holds_nothing_open_and_opens_nothing() {
+fn weak_sender_neither_keeps_open_nor_reopens_the_channel() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let weak = tx.downgrade();
         let monitor = rx.monitor();
-        let again = weak.clone().upgrade().expect("there is one");
+        let again = weak.clone().upgrade().expect("the sender exists");
         drop(tx);
-        again.send("through the second").await.expect("it holds the channel open");
+        again.send("through the second").await.expect("the upgraded sender keeps the channel open");
         assert!(!rx.is_closed());
         drop(again);
         assert!(rx.is_closed() && weak.upgrade().is_none());
@@ -83,19 +83,19 @@ fn a_weak_sender_holds_nothing_open_and_opens_nothing() {
 }
 
 #[test]
-fn a_sender_upgraded_after_a_close_is_closed() {
+fn sender_upgraded_after_close_is_closed() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let weak = tx.downgrade();
         rx.close();
-        let again = weak.upgrade().expect("the sender is still there");
+        let again = weak.upgrade().expect("the sender exists");
         assert!(again.is_closed() && again.send("late").await.is_err());
         again.closed().await;
     });
 }
 
 #[test]
-fn a_sink_that_was_closed_counts_as_gone() {
+fn closed_sink_no_longer_counts_as_a_sender() {
     paused(async {
         let (mut tx, rx) = turbostream::channel();
         let weak = tx.downgrade();
@@ -105,9 +105,9 @@ fn a_sink_that_was_closed_counts_as_gone() {
     });
 }
 
-/// Upgrades against the drop of the last sender: either it sends, or the channel is closed; never both or neither.
+/// Races an upgrade with the drop of the last sender: it sends or finds the channel closed, never both or neither.
 #[test]
-fn an_upgrade_either_sends_or_finds_the_channel_closed() {
+fn upgrade_racing_the_last_drop_sends_or_finds_the_channel_closed() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
@@ -115,7 +115,7 @@ fn an_upgrade_either_sends_or_finds_the_channel_closed() {
             let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
             let weak = tx.downgrade();
             let start = Arc::new(Barrier::new(2));
-            let leaving = {
+            let dropping = {
                 let start = Arc::clone(&start);
                 thread::spawn(move || {
                     start.wait();
@@ -123,8 +123,11 @@ fn an_upgrade_either_sends_or_finds_the_channel_closed() {
                 })
             };
             start.wait();
-            let sent = weak.upgrade().map(|tx| tx.try_send("1").expect("this one holds it open")).is_some();
-            leaving.join().expect("no panic");
+            let sent = weak
+                .upgrade()
+                .map(|tx| tx.try_send("1").expect("the upgraded sender keeps the channel open"))
+                .is_some();
+            dropping.join().expect("no panic");
             assert!(weak.upgrade().is_none());
             assert_eq!(rx.try_recv().is_ok(), sent);
             assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
@@ -132,8 +135,8 @@ fn an_upgrade_either_sends_or_finds_the_channel_closed() {
     });
 }
 
-/// Whoever awaits them inside of an async function of its own moves them in memory, which takes longer than sending a
-/// small message does if they are large.
+/// A caller that awaits a future inside its own async function moves it in memory. For a large future that takes longer
+/// than sending a small message.
 #[tokio::test]
 async fn futures_are_small() {
     let (tx, rx) = turbostream::channel();

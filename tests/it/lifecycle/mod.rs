@@ -1,3 +1,5 @@
-mod lifecycle;
-mod handles;
+//! Lifecycle: handles, closing, dropping, and auto traits of handles and futures.
+
 mod auto_traits;
+mod close;
+mod handles;

@@ -1,10 +1,10 @@
-//! No configuration panics, hangs or is silently clamped; every refusal names field, value and range.
+//! No configuration panics, hangs or is silently clamped; every build error names field, value and range.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{current_runtime, ms, multi_runtime, plain};
+use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tokio::runtime::Runtime;
@@ -25,15 +25,15 @@ fn set(builder: Builder, field: &str, value: usize) -> Builder {
     }
 }
 
-/// Builds with one size set, all others left alone.
+/// Builds with one size set and defaults otherwise.
 fn build_with(runtime: &Runtime, field: &str, value: usize) -> Built {
     set(turbostream::builder().runtime(runtime.handle().clone()), field, value).build()
 }
 
 const SIZES: [&str; 4] = ["segment_bytes", "segment_messages", "max_bytes", "max_message_bytes"];
 
-/// The range of a refusal, after checking that the refusal says what it must.
-fn refused(built: Built, expected: usize) -> (&'static str, usize, usize) {
+/// Returns field and range of an expected `OutOfRange` error, after checking its text.
+fn out_of_range(built: Built, expected: usize) -> (&'static str, usize, usize) {
     let error = built.err().unwrap_or_else(|| panic!("{expected} was accepted"));
     let BuildError::OutOfRange { field, value, min, max } = error else {
         panic!("not a range: {error:?}");
@@ -47,27 +47,28 @@ fn refused(built: Built, expected: usize) -> (&'static str, usize, usize) {
 }
 
 #[test]
-fn every_size_has_a_range_and_tells_it() {
+fn out_of_range_size_error_names_field_value_and_range() {
     plain(|| {
         let runtime = current_runtime(false);
         for name in SIZES {
             for outside in [0, usize::MAX] {
                 if name == "max_message_bytes" && outside == 0 && build_with(&runtime, name, 0).is_ok() {
-                    continue; // a channel of empty messages alone
+                    continue; // valid: a channel for empty messages only
                 }
-                let (field, min, max) = refused(build_with(&runtime, name, outside), outside);
+                let (field, min, max) = out_of_range(build_with(&runtime, name, outside), outside);
                 assert!(field == name && min <= max, "{field} {min}..={max} for {name}");
                 for bound in [min, max] {
-                    // Another field may have to follow, as `max_bytes` a large segment.
-                    let other =
-                        build_with(&runtime, name, bound).err().map(|error| refused(Err(error), bound).0);
-                    assert!(other != Some(name), "{name} {bound} was refused");
+                    // Another field may be out of range then, as `max_bytes` for a large segment.
+                    let other = build_with(&runtime, name, bound)
+                        .err()
+                        .map(|error| out_of_range(Err(error), bound).0);
+                    assert!(other != Some(name), "{name} {bound} was rejected");
                 }
                 if min > 0 {
-                    assert_eq!(refused(build_with(&runtime, name, min - 1), min - 1).0, name);
+                    assert_eq!(out_of_range(build_with(&runtime, name, min - 1), min - 1).0, name);
                 }
                 if max < usize::MAX {
-                    assert_eq!(refused(build_with(&runtime, name, max + 1), max + 1).0, name);
+                    assert_eq!(out_of_range(build_with(&runtime, name, max + 1), max + 1).0, name);
                 }
             }
         }
@@ -88,23 +89,23 @@ fn max_bytes_must_hold_two_segments() {
         };
         let two = 2 * (4096 + 16 * 8 + 128);
         assert!(build(two).is_ok());
-        let (field, min, _) = refused(build(two - 1), two - 1);
+        let (field, min, _) = out_of_range(build(two - 1), two - 1);
         assert_eq!((field, min), ("max_bytes", two));
-        // Where segments follow it, more of it makes them larger.
+        // Default segments grow with `max_bytes`.
         let build = |max_bytes| {
             let messages = turbostream::builder().segment_messages(1_000_000);
             messages.runtime(runtime.handle().clone()).max_bytes(max_bytes).build()
         };
-        let (field, least, _) = refused(build(1), 1);
+        let (field, least, _) = out_of_range(build(1), 1);
         assert_eq!(field, "max_bytes");
         assert!(build(least).is_ok(), "{least} is not enough");
-        let (_, min, _) = refused(build(least - 1), least - 1);
+        let (_, min, _) = out_of_range(build(least - 1), least - 1);
         assert_eq!(min, least);
     });
 }
 
 #[test]
-fn by_default_there_is_a_slot_for_each_32_bytes_of_a_segment() {
+fn default_segment_has_one_entry_per_32_bytes() {
     plain(|| {
         let runtime = current_runtime(false);
         let builder = turbostream::builder().runtime(runtime.handle().clone()).segment_bytes(4096);
@@ -114,7 +115,7 @@ fn by_default_there_is_a_slot_for_each_32_bytes_of_a_segment() {
 }
 
 #[test]
-fn a_small_max_bytes_alone_shrinks_the_default_segments() {
+fn small_max_bytes_shrinks_the_default_segments() {
     plain(|| {
         let runtime = current_runtime(false);
         for max_bytes in [16 << 10, 64 << 10, 1 << 20] {
@@ -128,7 +129,7 @@ fn a_small_max_bytes_alone_shrinks_the_default_segments() {
 
 #[derive(Clone, Debug)]
 struct Config {
-    /// In the order of `SIZES`.
+    /// Values in the order of `SIZES`.
     sizes: [Option<usize>; 4],
     strategy: (usize, usize),
     flags: (bool, bool, bool),
@@ -181,8 +182,8 @@ fn build(config: &Config) -> Built {
         .build()
 }
 
-/// Moves an empty message, a small one and the largest (if it is no burden) through a fresh channel.
-async fn moves_messages(tx: Sender, rx: Receiver, max_message: Option<usize>) {
+/// Passes an empty, a small and the largest message (at most 1 MiB) through a fresh channel.
+async fn pass_messages(tx: Sender, rx: Receiver, max_message: Option<usize>) {
     let max = max_message.unwrap_or(1).min(1 << 20);
     let lens = [0, 1.min(max), max];
     let write = async move {
@@ -210,24 +211,24 @@ fn no_configuration_panics_or_hangs() {
             TestRunner::new(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() });
         let drawn = runner.run(&config(), |mut config| {
             runtime.block_on(async {
-                // Whoever follows the send_errors gets a channel.
+                // Following the ranges of the build errors leads to a valid configuration.
                 let (tx, rx) = (0..6)
                     .find_map(|_| match build(&config) {
                         Ok(ends) => Some(ends),
-                        refusal => {
-                            let (field, min, max) = refused(refusal, 0);
+                        failed => {
+                            let (field, min, max) = out_of_range(failed, 0);
                             let at = SIZES.iter().position(|name| *name == field).expect("a known field");
                             config.sizes[at] = Some(config.sizes[at].unwrap_or(min).clamp(min, max));
                             None
                         }
                     })
-                    .expect("the send_errors lead nowhere");
+                    .expect("a valid configuration after six corrections");
                 let max_message = config.sizes[3];
                 if let Some(over) = max_message.map(|n| n.saturating_add(1)).filter(|&n| n <= 1 << 20) {
-                    let refused = tx.try_send(vec![1; over]);
-                    prop_assert!(matches!(refused, Err(TrySendError::TooLarge { .. })), "{refused:?}");
+                    let result = tx.try_send(vec![1; over]);
+                    prop_assert!(matches!(result, Err(TrySendError::TooLarge { .. })), "{result:?}");
                 }
-                let moved = moves_messages(tx, rx, max_message);
+                let moved = pass_messages(tx, rx, max_message);
                 let moved = tokio::time::timeout(Duration::from_secs(20), moved).await;
                 prop_assert!(moved.is_ok(), "a message is stuck");
                 Ok(())
@@ -238,7 +239,7 @@ fn no_configuration_panics_or_hangs() {
 }
 
 #[test]
-fn channel_outside_a_runtime_says_what_to_do() {
+fn channel_outside_a_runtime_panics_with_advice() {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(turbostream::channel()))).expect_err("no runtime here");
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).expect("a text");
@@ -246,14 +247,14 @@ fn channel_outside_a_runtime_says_what_to_do() {
 }
 
 #[test]
-fn build_outside_a_runtime_is_an_error() {
+fn build_outside_a_runtime_returns_no_runtime() {
     let error = turbostream::builder().build().expect_err("no runtime here");
     assert_eq!(error, BuildError::NoRuntime);
     assert!(error.to_string().contains("runtime("), "{error}");
 }
 
 #[test]
-fn a_runtime_without_time_is_an_error() {
+fn runtime_without_time_driver_returns_no_time() {
     plain(|| {
         let timeless = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let timed = current_runtime(false);
@@ -262,7 +263,7 @@ fn a_runtime_without_time_is_an_error() {
             assert_eq!(error, BuildError::NoTime);
             assert!(error.to_string().contains("enable_time"), "{error}");
             let named = turbostream::builder().runtime(timed.handle().clone()).build();
-            assert!(named.is_ok(), "the other one has");
+            assert!(named.is_ok(), "the given runtime has a time driver");
         });
         let named = turbostream::builder().runtime(timeless.handle().clone()).build();
         assert_eq!(named.err(), Some(BuildError::NoTime));
@@ -270,7 +271,7 @@ fn a_runtime_without_time_is_an_error() {
 }
 
 #[test]
-fn a_given_runtime_serves_a_plain_thread() {
+fn given_runtime_drives_the_timer_for_plain_threads() {
     plain(|| {
         let runtime = multi_runtime();
         let (tx, rx) = turbostream::builder()

@@ -1,10 +1,10 @@
-//! What is dropped when the channel is full, what is not, and that all of it is counted.
+//! Drop policies of a full channel: which messages are dropped, and that each is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use crate::common::{check, current, leak, message, ms, multi, paused, poll_once};
+use bytes::Bytes;
 use futures::SinkExt;
 use tokio::task::JoinSet;
 use turbostream::{Batch, Builder, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, WhenFull};
@@ -13,7 +13,7 @@ const MESSAGES: usize = 16;
 const SEGMENT: usize = 4096 + 8 * MESSAGES + 128;
 
 /// Four segments of 16 messages.
-fn four(when_full: WhenFull) -> Builder {
+fn four_segments(when_full: WhenFull) -> Builder {
     turbostream::builder()
         .segment_bytes(4096)
         .segment_messages(MESSAGES)
@@ -24,7 +24,7 @@ fn four(when_full: WhenFull) -> Builder {
 }
 
 fn open(when_full: WhenFull) -> (Sender, Receiver) {
-    four(when_full).build().expect("valid")
+    four_segments(when_full).build().expect("valid")
 }
 
 fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
@@ -34,12 +34,12 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
 }
 
 fn numbers(rx: &Receiver) -> Vec<u32> {
-    std::iter::from_fn(|| rx.try_recv().ok()).map(|m| check(&m).expect("named").1).collect()
+    std::iter::from_fn(|| rx.try_recv().ok()).map(|m| check(&m).expect("a message header").1).collect()
 }
 
 async fn batch(rx: &Receiver) -> (u64, Vec<u32>, Batch) {
     let batch = rx.recv_batch(100).await.expect("open");
-    (batch.first_sequence(), batch.iter().map(|m| check(m).expect("named").1).collect(), batch)
+    (batch.first_sequence(), batch.iter().map(|m| check(m).expect("a message header").1).collect(), batch)
 }
 
 fn conserved(monitor: &Monitor, sent: u64) -> Stats {
@@ -52,7 +52,7 @@ fn conserved(monitor: &Monitor, sent: u64) -> Stats {
 }
 
 #[test]
-fn drop_newest_keeps_what_came_first() {
+fn drop_newest_keeps_the_earliest_messages() {
     current(async {
         let (tx, rx) = open(WhenFull::DropNewest);
         send(&tx, 0..100);
@@ -71,7 +71,7 @@ fn drop_newest_keeps_what_came_first() {
 }
 
 #[test]
-fn drop_oldest_keeps_what_came_last_and_shows_the_gap() {
+fn drop_oldest_keeps_the_latest_messages_and_shows_the_sequence_gap() {
     current(async {
         let (tx, rx) = open(WhenFull::DropOldest);
         send(&tx, 0..64);
@@ -83,7 +83,7 @@ fn drop_oldest_keeps_what_came_last_and_shows_the_gap() {
         assert_eq!((first, taken), (16, (16..32).collect()));
         send(&tx, 65..1000);
         let (first, taken, _) = batch(&rx).await;
-        assert_eq!((first, taken), (944, (944..960).collect()), "960..1000 are in the segments behind");
+        assert_eq!((first, taken), (944, (944..960).collect()), "960..1000 are in later segments");
         assert_eq!(numbers(&rx), (960..1000).collect::<Vec<_>>());
         let stats = conserved(&tx.monitor(), 1000);
         assert_eq!((stats.dropped_messages, stats.received_messages), (928, 72));
@@ -91,7 +91,7 @@ fn drop_oldest_keeps_what_came_last_and_shows_the_gap() {
 }
 
 #[test]
-fn of_a_segment_that_is_being_read_the_rest_is_dropped() {
+fn drop_oldest_drops_unread_messages_of_a_partly_read_segment() {
     for keep in [false, true] {
         current(async move {
             let (tx, rx) = open(WhenFull::DropOldest);
@@ -100,7 +100,7 @@ fn of_a_segment_that_is_being_read_the_rest_is_dropped() {
             let kept = keep.then_some(taken);
             send(&tx, 64..65);
             let stats = conserved(&tx.monitor(), 65);
-            // What is lent stays, so that the one behind it has to go as well.
+            // A lent segment frees nothing, so the next segment is dropped as well.
             assert_eq!(stats.dropped_messages, if keep { 29 } else { 13 });
             assert_eq!(stats.lent_bytes, if keep { SEGMENT } else { 0 });
             let (first, taken, _) = batch(&rx).await;
@@ -113,9 +113,9 @@ fn of_a_segment_that_is_being_read_the_rest_is_dropped() {
     }
 }
 
-/// However much else is lent.
+/// Holds however many other segments are lent.
 #[test]
-fn the_last_segment_that_can_be_dropped_is() {
+fn drop_oldest_drops_the_last_segment_that_is_not_lent() {
     current(async {
         let (tx, rx) = open(WhenFull::DropOldest);
         send(&tx, 0..64);
@@ -130,8 +130,8 @@ fn the_last_segment_that_can_be_dropped_is() {
 }
 
 #[test]
-fn where_only_lent_memory_is_in_the_way_the_message_itself_is_dropped() {
-    // What was in a segment before it was used again makes no difference.
+fn drop_oldest_drops_the_new_message_when_all_memory_is_lent() {
+    // The previous contents of a reused segment make no difference.
     for shortened_before in [0, 64] {
         current(async move {
             let (tx, rx) = open(WhenFull::DropOldest);
@@ -150,14 +150,14 @@ fn where_only_lent_memory_is_in_the_way_the_message_itself_is_dropped() {
             assert_eq!(
                 (stats.dropped_messages, stats.queued_messages),
                 (6, 6),
-                "the six in the lent segment stay"
+                "the six messages of the lent segment stay"
             );
             drop(lent.pop());
             send(&tx, 70..71);
             assert_eq!(
                 conserved(&tx.monitor(), shortened_before + 71).dropped_messages,
                 6,
-                "there is room, and nothing else is dropped"
+                "there is room: nothing more is dropped"
             );
             assert_eq!(numbers(&rx), [58, 59, 60, 61, 62, 63, 70]);
             assert_eq!(check(part.get(9).expect("ten")), Some((0, 57)));
@@ -165,9 +165,9 @@ fn where_only_lent_memory_is_in_the_way_the_message_itself_is_dropped() {
     }
 }
 
-/// A segment that was sealed after all of it was read is left behind by the next receiver: room that need not be made.
+/// A segment sealed after it was drained is retired first; that frees room without a drop.
 #[test]
-fn nothing_is_dropped_while_anything_else_makes_room() {
+fn drop_policy_drops_nothing_while_memory_can_be_freed() {
     for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
         current(async move {
             let (tx, rx) = open(when_full);
@@ -177,16 +177,16 @@ fn nothing_is_dropped_while_anything_else_makes_room() {
             send(&tx, 64..80);
             assert_eq!(conserved(&tx.monitor(), 80).dropped_messages, 0, "{when_full:?}");
             assert_eq!(numbers(&rx).len(), 64);
-            // Pooled segments make room for a payload by reference.
+            // Freeing pooled segments makes room for an external payload.
             tx.try_send(vec![8; 2 * SEGMENT]).expect("never full");
             assert_eq!(conserved(&tx.monitor(), 81).dropped_messages, 0, "{when_full:?}");
-            assert_eq!(rx.try_recv().expect("it is there").len(), 2 * SEGMENT);
+            assert_eq!(rx.try_recv().expect("a queued message").len(), 2 * SEGMENT);
         });
     }
 }
 
 #[test]
-fn payloads_by_reference_are_dropped_too_and_make_room() {
+fn dropped_external_payloads_free_their_memory() {
     current(async {
         let (tx, rx) = open(WhenFull::DropOldest);
         let large = |number| message(1, number, 5000);
@@ -195,11 +195,11 @@ fn payloads_by_reference_are_dropped_too_and_make_room() {
             let stats = conserved(&tx.monitor(), u64::from(number) + 1);
             assert!(stats.queued_messages > 0, "the newest is never dropped: {stats:?}");
         }
-        let left: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
-        assert_eq!(left.last().map(|m| check(m)), Some(Some((1, 49))));
+        let queued: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
+        assert_eq!(queued.last().map(|m| check(m)), Some(Some((1, 49))));
         assert_eq!(tx.monitor().stats().referenced_bytes, 0);
 
-        // Where they lie in the active segment too.
+        // External payloads in the active segment are dropped too.
         let (tx, rx) = open(WhenFull::DropOldest);
         (0..3).for_each(|number| tx.try_send(large(number)).expect("never full"));
         assert_eq!(conserved(&tx.monitor(), 3).dropped_messages, 2);
@@ -223,7 +223,7 @@ fn payloads_by_reference_are_dropped_too_and_make_room() {
 }
 
 #[test]
-fn no_way_to_send_waits_or_is_refused() {
+fn drop_policy_makes_every_send_succeed_without_waiting() {
     for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
         paused(async move {
             let (mut tx, rx) = open(when_full);
@@ -239,7 +239,7 @@ fn no_way_to_send_waits_or_is_refused() {
             assert_eq!(tx.monitor().stats().waiting_senders, 0);
             let stats = conserved(&tx.monitor(), 500);
             assert_eq!(stats.queued_messages, if when_full == WhenFull::DropNewest { 64 } else { 52 });
-            tx.send(vec![7; 3 * SEGMENT]).await.expect_err("too large, whatever is dropped");
+            tx.send(vec![7; 3 * SEGMENT]).await.expect_err("too large for any drop to help");
             rx.close();
             tx.send(vec![7; 100]).await.expect_err("closed");
             assert!(tx.try_send(vec![7; 100]).is_err());
@@ -249,11 +249,11 @@ fn no_way_to_send_waits_or_is_refused() {
     }
 }
 
-/// A receiver that waits for a switch by somebody else keeps waiting at the place that is read next.
+/// A receiver that waits for a switch stays registered when the head moves past dropped segments.
 #[test]
-fn a_waiting_receiver_is_not_forgotten_when_the_head_moves() {
+fn waiting_receiver_is_woken_after_drops_move_the_head() {
     current(async {
-        let (mut tx, rx) = four(WhenFull::DropOldest).on_demand(false).build().expect("valid");
+        let (mut tx, rx) = four_segments(WhenFull::DropOldest).on_demand(false).build().expect("valid");
         let mut first = Box::pin({
             let rx = rx.clone();
             async move { rx.recv().await }
@@ -268,16 +268,16 @@ fn a_waiting_receiver_is_not_forgotten_when_the_head_moves() {
     });
 }
 
-/// The payload's own code runs in its drop: under no lock, and its panic stays inside.
+/// The payload's `Drop` runs without a lock, and its panic is contained.
 #[test]
-fn dropped_payloads_may_look_at_the_channel_and_panic() {
-    struct Nosy(Monitor, Arc<AtomicUsize>);
-    impl AsRef<[u8]> for Nosy {
+fn dropped_payloads_may_read_stats_and_panic() {
+    struct ReadsStatsOnDrop(Monitor, Arc<AtomicUsize>);
+    impl AsRef<[u8]> for ReadsStatsOnDrop {
         fn as_ref(&self) -> &[u8] {
             &[7; 40_000]
         }
     }
-    impl Drop for Nosy {
+    impl Drop for ReadsStatsOnDrop {
         fn drop(&mut self) {
             self.1.fetch_add(1, Ordering::Relaxed);
             assert!(self.0.stats().sent_messages % 5 != 0, "a payload that panics in its drop");
@@ -289,7 +289,8 @@ fn dropped_payloads_may_look_at_the_channel_and_panic() {
             let (tx, rx) =
                 turbostream::builder().max_bytes(1 << 20).when_full(when_full).build().expect("valid");
             for _ in 0..100 {
-                tx.try_send(Bytes::from_owner(Nosy(tx.monitor(), dropped.clone()))).expect("never full");
+                tx.try_send(Bytes::from_owner(ReadsStatsOnDrop(tx.monitor(), dropped.clone())))
+                    .expect("never full");
             }
             let stats = conserved(&tx.monitor(), 100);
             assert_eq!(stats.dropped_messages, dropped.load(Ordering::Relaxed) as u64);
@@ -317,23 +318,23 @@ async fn under_load(when_full: WhenFull) {
     }
     drop(tx);
     let mut readers = JoinSet::new();
-    for way in 0..2 {
+    for method in 0..2 {
         let rx = rx.clone();
         readers.spawn(async move {
             let (mut got, mut next) = (0, [0; 3]);
-            let mut see = |m: &[u8]| {
-                let (sender, number) = check(m).expect("named");
+            let mut verify = |m: &[u8]| {
+                let (sender, number) = check(m).expect("a message header");
                 assert!(number >= next[sender as usize], "sender {sender} went back to {number}");
                 next[sender as usize] = number + 1;
                 got += 1;
             };
-            if way == 0 {
+            if method == 0 {
                 while let Some(m) = rx.recv().await {
-                    see(&m);
+                    verify(&m);
                 }
             } else {
                 while let Some(batch) = rx.recv_batch(7).await {
-                    batch.iter().for_each(&mut see);
+                    batch.iter().for_each(&mut verify);
                 }
             }
             got
@@ -347,14 +348,14 @@ async fn under_load(when_full: WhenFull) {
 }
 
 #[test]
-fn writers_and_readers_agree_on_what_was_dropped() {
+fn concurrent_sends_and_reads_account_for_every_drop() {
     multi(under_load(WhenFull::DropNewest));
     multi(under_load(WhenFull::DropOldest));
     current(under_load(WhenFull::DropOldest));
 }
 
 #[test]
-fn what_is_sent_in_bulk_or_in_place_is_dropped_alike() {
+fn drop_policy_applies_to_send_many_and_send_with() {
     current(async {
         for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
             let (tx, rx) = open(when_full);

@@ -1,11 +1,11 @@
-//! The hard ceiling on memory, and what Safe mode and ZeroCopy mode keep of it.
+//! The memory bound `max_bytes` in both read modes, and when memory is reclaimed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bytes::{Bytes, BytesMut};
 use crate::common::{advance, check, current_runtime, hash, message, ms, multi, paused, plain, settle};
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 use turbostream::{Builder, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError};
 
@@ -16,7 +16,7 @@ const fn footprint(segment_bytes: usize, segment_messages: usize) -> usize {
 const SEGMENT: usize = footprint(16 << 10, 64);
 
 /// Segments of 16 KiB and 64 messages, 20 of them.
-fn twenty(mode: ReadMode) -> Builder {
+fn twenty_segments(mode: ReadMode) -> Builder {
     turbostream::builder()
         .segment_bytes(16 << 10)
         .segment_messages(64)
@@ -29,7 +29,7 @@ fn held(stats: &Stats) -> usize {
     stats.active_bytes + stats.sealed_bytes + stats.pooled_bytes + stats.lent_bytes + stats.referenced_bytes
 }
 
-/// Sends until the channel is full; how many were accepted.
+/// Sends until the channel is full. Returns how many messages were accepted.
 fn fill(tx: &Sender, len: usize) -> u32 {
     for number in 0.. {
         match tx.try_send(&message(0, number, len)[..]) {
@@ -37,7 +37,7 @@ fn fill(tx: &Sender, len: usize) -> u32 {
             Err(TrySendError::Full(_)) => return number,
             Err(error) => panic!("{error}"),
         }
-        assert!(number < 1_000_000, "accepts without end");
+        assert!(number < 1_000_000, "accepts without limit");
     }
     unreachable!("the loop has no end")
 }
@@ -46,13 +46,13 @@ fn drain(rx: &Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
-/// Looks at the figures until told to stop; the most that was held.
+/// Polls the statistics until `stop` is set. Returns the most memory held.
 fn watch(monitor: Monitor, stop: Arc<AtomicBool>) -> thread::JoinHandle<usize> {
     thread::spawn(move || {
         let mut most = 0;
         while !stop.load(Ordering::Relaxed) {
             let stats = monitor.stats();
-            assert!(held(&stats) <= stats.max_bytes, "over the ceiling: {stats:?}");
+            assert!(held(&stats) <= stats.max_bytes, "over max_bytes: {stats:?}");
             most = most.max(held(&stats));
             thread::yield_now();
         }
@@ -61,7 +61,7 @@ fn watch(monitor: Monitor, stop: Arc<AtomicBool>) -> thread::JoinHandle<usize> {
 }
 
 async fn under_load(mode: ReadMode) {
-    let (tx, rx) = twenty(mode).build().expect("valid");
+    let (tx, rx) = twenty_segments(mode).build().expect("valid");
     let (monitor, stop) = (tx.monitor(), Arc::new(AtomicBool::new(false)));
     let watching = watch(monitor.clone(), stop.clone());
     let mut writers = JoinSet::new();
@@ -91,7 +91,7 @@ async fn under_load(mode: ReadMode) {
             let mut kept = std::collections::VecDeque::new();
             while let Some(m) = rx.recv().await {
                 check(&m);
-                kept.push_back(m); // a few are kept, so that segments are lent for a while
+                kept.push_back(m); // keeps a few, so segments stay lent for a while
                 if kept.len() > 5 {
                     kept.pop_front();
                 }
@@ -111,20 +111,20 @@ async fn under_load(mode: ReadMode) {
 }
 
 #[test]
-fn max_bytes_is_never_exceeded_safe() {
+fn max_bytes_is_never_exceeded_in_safe_mode() {
     multi(under_load(ReadMode::Safe));
 }
 
 #[test]
-fn max_bytes_is_never_exceeded_zero_copy() {
+fn max_bytes_is_never_exceeded_in_zero_copy_mode() {
     multi(under_load(ReadMode::ZeroCopy));
 }
 
 #[test]
-fn a_full_channel_holds_no_more_than_max_bytes_of_any_size() {
+fn full_channel_stays_within_max_bytes_for_every_message_size() {
     paused(async {
         for len in [0, 1, 100, 1000, 9000, 16 << 10, 40_000] {
-            let (tx, rx) = twenty(ReadMode::Safe).build().expect("valid");
+            let (tx, rx) = twenty_segments(ReadMode::Safe).build().expect("valid");
             let accepted = fill(&tx, len);
             let stats = tx.monitor().stats();
             assert!(held(&stats) <= stats.max_bytes, "{len} bytes: {stats:?}");
@@ -137,9 +137,9 @@ fn a_full_channel_holds_no_more_than_max_bytes_of_any_size() {
 }
 
 #[test]
-fn owned_payloads_by_reference_count_against_the_ceiling() {
+fn external_payloads_count_against_max_bytes() {
     paused(async {
-        let (tx, rx) = twenty(ReadMode::Safe).build().expect("valid");
+        let (tx, rx) = twenty_segments(ReadMode::Safe).build().expect("valid");
         let mut accepted = 0;
         while tx.try_send(vec![1; 50_000]).is_ok() {
             accepted += 1;
@@ -151,14 +151,14 @@ fn owned_payloads_by_reference_count_against_the_ceiling() {
         }
         assert!((3..=6).contains(&accepted), "{accepted} of 50,000 bytes in {}", 20 * SEGMENT);
         assert_eq!(drain(&rx).len(), accepted);
-        assert_eq!(tx.monitor().stats().referenced_bytes, 0, "handed out, it is the reader's");
+        assert_eq!(tx.monitor().stats().referenced_bytes, 0, "a received payload belongs to the receiver");
     });
 }
 
 #[test]
-fn lent_memory_comes_back_with_the_last_drop_on_another_thread() {
+fn lent_memory_is_reclaimed_by_the_last_drop_on_another_thread() {
     paused(async {
-        let (tx, rx) = twenty(ReadMode::ZeroCopy).build().expect("valid");
+        let (tx, rx) = twenty_segments(ReadMode::ZeroCopy).build().expect("valid");
         let accepted = fill(&tx, 500);
         let kept = drain(&rx);
         assert_eq!(kept.len(), accepted as usize);
@@ -173,7 +173,7 @@ fn lent_memory_comes_back_with_the_last_drop_on_another_thread() {
             }
         });
         settle().await;
-        assert!(!waiting.is_finished(), "lent memory is never taken back");
+        assert!(!waiting.is_finished(), "lent memory is not reclaimed");
         assert_eq!(tx.monitor().stats().waiting_senders, 1);
         kept.iter().enumerate().for_each(|(n, m)| assert_eq!(check(m), Some((0, n as u32))));
         thread::spawn(move || drop(kept)).join().expect("another thread");
@@ -191,7 +191,7 @@ fn lent_memory_outlives_the_channel_and_the_runtime() {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let runtime = current_runtime(false);
             let (monitor, kept, batch) = runtime.block_on(async {
-                let (tx, rx) = twenty(mode).build().expect("valid");
+                let (tx, rx) = twenty_segments(mode).build().expect("valid");
                 for number in 0..30 {
                     tx.send(&message(0, number, 2000)[..]).await.expect("open");
                 }
@@ -216,9 +216,9 @@ fn lent_memory_outlives_the_channel_and_the_runtime() {
 }
 
 #[test]
-fn after_a_burst_the_pool_shrinks_and_idle_memory_goes_back() {
+fn pool_shrinks_and_idle_memory_is_freed_after_a_burst() {
     paused(async {
-        let (tx, rx) = twenty(ReadMode::Safe).pool_idle(ms(200)).build().expect("valid");
+        let (tx, rx) = twenty_segments(ReadMode::Safe).pool_idle(ms(200)).build().expect("valid");
         for _ in 0..3 {
             let accepted = fill(&tx, 500);
             assert!(held(&tx.monitor().stats()) > 18 * SEGMENT);
@@ -233,32 +233,33 @@ fn after_a_burst_the_pool_shrinks_and_idle_memory_goes_back() {
     });
 }
 
-/// Where nothing but memory is a reason for the timer to look: neither is a strategy timed, nor does anybody wait.
+/// Idle memory alone schedules the background task: no strategy is timed and no task waits.
 #[test]
-fn idle_memory_goes_back_by_itself_and_not_early() {
+fn idle_memory_is_freed_after_pool_idle_and_not_before() {
     paused(async {
-        let builder = twenty(ReadMode::ZeroCopy).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+        let builder =
+            twenty_segments(ReadMode::ZeroCopy).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
         let (tx, rx) = builder.build().expect("valid");
         for _ in 0..3 {
             fill(&tx, 500);
             let kept = drain(&rx).into_iter().next();
             advance(ms(90)).await;
-            assert!(tx.monitor().stats().pooled_bytes > 15 * SEGMENT, "it may be needed again");
+            assert!(tx.monitor().stats().pooled_bytes > 15 * SEGMENT, "kept for reuse before pool_idle");
             advance(ms(115)).await;
             assert!(tx.monitor().stats().pooled_bytes <= 2 * SEGMENT);
             tokio::time::sleep(ms(1000)).await;
-            assert_eq!(held(&tx.monitor().stats()), SEGMENT, "what is kept");
+            assert_eq!(held(&tx.monitor().stats()), SEGMENT, "only the lent segment");
             drop(kept);
             tokio::time::sleep(ms(1000)).await;
-            assert_eq!(held(&tx.monitor().stats()), 0, "what was kept too");
+            assert_eq!(held(&tx.monitor().stats()), 0, "the lent segment too");
         }
     });
 }
 
 #[test]
-fn a_channel_in_use_keeps_two_pooled_segments_and_no_surplus() {
+fn busy_channel_keeps_two_pooled_segments_and_frees_the_surplus() {
     paused(async {
-        let builder = twenty(ReadMode::Safe).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+        let builder = twenty_segments(ReadMode::Safe).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
         let (tx, rx) = builder.build().expect("valid");
         fill(&tx, 500);
         drain(&rx);
@@ -297,7 +298,7 @@ fn large_owned_payloads_are_not_copied() {
                 }
             }
         }
-        // So is any owned payload larger than a segment.
+        // Any owned payload larger than a segment is not copied either.
         let (tx, rx) =
             turbostream::builder().segment_bytes(4096).segment_messages(64).build().expect("valid");
         let owned = vec![5; 5000];

@@ -1,5 +1,6 @@
-mod memory;
-mod drop_policy;
+//! Limits: configuration ranges, the memory bound, drop policies and segment retirement.
+
 mod config;
-mod left_behind;
-mod hostile;
+mod drop_policy;
+mod memory;
+mod segment_retirement;

@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
 use turbostream::{Batch, ReadMode, Receiver, Sender, SwitchStrategy, TimeWindow};
 
-fn sixteens(strategy: impl SwitchStrategy) -> (Sender, Receiver) {
+fn segments_of_16(strategy: impl SwitchStrategy) -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(4096)
         .segment_messages(16)
@@ -25,17 +25,17 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
 }
 
 fn numbers(batch: &Batch) -> Vec<u32> {
-    batch.iter().map(|m| check(m).expect("named").1).collect()
+    batch.iter().map(|m| check(m).expect("a message header").1).collect()
 }
 
-fn hour() -> TimeWindow {
+fn one_hour() -> TimeWindow {
     TimeWindow(Duration::from_secs(3600))
 }
 
 #[test]
-fn it_gives_everything_in_order_and_ends() {
+fn batches_yields_all_messages_in_order_and_ends() {
     paused(async {
-        let (tx, rx) = sixteens(hour());
+        let (tx, rx) = segments_of_16(one_hour());
         send(&tx, 0..40);
         drop(tx);
         let mut batches = rx.batches(7);
@@ -47,15 +47,15 @@ fn it_gives_everything_in_order_and_ends() {
         }
         assert_eq!(received, (0..40).collect::<Vec<_>>());
         assert!(batches.is_terminated());
-        assert!(batches.next().await.is_none(), "and for ever");
+        assert!(batches.next().await.is_none(), "the stream stays terminated");
         assert!(rx.recv().await.is_none());
     });
 }
 
 #[test]
-fn a_limit_of_nothing_is_one() {
+fn batches_treats_a_limit_of_zero_as_one() {
     paused(async {
-        let (tx, rx) = sixteens(hour());
+        let (tx, rx) = segments_of_16(one_hour());
         send(&tx, 0..3);
         let sizes = rx.batches(0).take(3).map(|batch| batch.len());
         assert_eq!(sizes.collect::<Vec<_>>().await, [1, 1, 1]);
@@ -63,9 +63,9 @@ fn a_limit_of_nothing_is_one() {
 }
 
 #[test]
-fn it_waits_for_the_first_only_and_takes_nothing_when_dropped() {
+fn batches_waits_for_the_first_message_only_and_is_cancel_safe() {
     paused(async {
-        let (tx, rx) = sixteens(hour());
+        let (tx, rx) = segments_of_16(one_hour());
         let mut batches = rx.batches(10);
         let mut next = Box::pin(batches.next());
         assert!(poll_once(&mut next).is_pending());
@@ -82,9 +82,9 @@ fn it_waits_for_the_first_only_and_takes_nothing_when_dropped() {
 }
 
 #[test]
-fn the_handle_and_a_second_stream_go_on_beside_it() {
+fn batches_coexists_with_its_receiver_and_a_second_stream() {
     paused(async {
-        let (tx, rx) = sixteens(hour());
+        let (tx, rx) = segments_of_16(one_hour());
         let (mut first, mut second) = (rx.batches(1), rx.batches(1));
         let (a, b, c) = {
             let three = async { tokio::join!(first.next(), second.next(), rx.recv()) };
@@ -96,25 +96,25 @@ fn the_handle_and_a_second_stream_go_on_beside_it() {
             tokio::join!(three, sending).0
         };
         let mut got = [numbers(&a.expect("open")), numbers(&b.expect("open"))].concat();
-        got.push(check(&c.expect("open")).expect("named").1);
+        got.push(check(&c.expect("open")).expect("a message header").1);
         got.sort_unstable();
         assert_eq!(got, [0, 1, 2]);
     });
 }
 
 #[test]
-fn a_dropped_stream_leaves_the_time_window_to_the_timer() {
+fn dropping_a_woken_batches_stream_arms_the_strategy_timer() {
     paused(async {
-        let (tx, rx) = sixteens(TimeWindow(Duration::from_millis(20)));
+        let (tx, rx) = segments_of_16(TimeWindow(Duration::from_millis(20)));
         let mut batches = rx.batches(10);
         send(&tx, 0..1);
         assert_eq!(numbers(&batches.next().await.expect("open")), [0]);
         assert!(batches.next().now_or_never().is_none());
         for _ in 0..10 {
-            advance(Duration::from_secs(1)).await; // until the timer sleeps
+            advance(Duration::from_secs(1)).await; // until the background task sleeps
         }
         let before = tx.monitor().stats().switches.strategy;
-        send(&tx, 1..2); // wakes the stream, so the timer is not told
+        send(&tx, 1..2); // wakes the stream, so the timer is not armed
         drop(batches);
         advance(Duration::from_millis(25)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
@@ -123,18 +123,18 @@ fn a_dropped_stream_leaves_the_time_window_to_the_timer() {
 }
 
 #[test]
-fn so_does_a_dropped_receiver_that_was_polled_as_a_stream() {
+fn dropping_a_woken_receiver_stream_arms_the_strategy_timer() {
     paused(async {
-        let (tx, rx) = sixteens(TimeWindow(Duration::from_millis(20)));
+        let (tx, rx) = segments_of_16(TimeWindow(Duration::from_millis(20)));
         let mut other = rx.clone();
         send(&tx, 0..1);
         assert!(other.next().await.is_some());
         assert!(other.next().now_or_never().is_none());
         for _ in 0..10 {
-            advance(Duration::from_secs(1)).await; // until the timer sleeps
+            advance(Duration::from_secs(1)).await; // until the background task sleeps
         }
         let before = tx.monitor().stats().switches.strategy;
-        send(&tx, 1..2); // wakes the other, so the timer is not told
+        send(&tx, 1..2); // wakes the other receiver, so the timer is not armed
         drop(other);
         advance(Duration::from_millis(25)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
@@ -143,9 +143,9 @@ fn so_does_a_dropped_receiver_that_was_polled_as_a_stream() {
 }
 
 #[test]
-fn a_busy_stream_lets_others_run() {
+fn busy_batches_stream_yields_to_other_tasks() {
     paused(async {
-        let (tx, rx) = sixteens(hour());
+        let (tx, rx) = segments_of_16(one_hour());
         send(&tx, 0..600);
         let other = tokio::spawn(async {});
         let mut taken = 0;
@@ -153,14 +153,14 @@ fn a_busy_stream_lets_others_run() {
         while !other.is_finished() {
             taken += batches.next().await.expect("open").len();
         }
-        assert!(taken < 600, "a unit of the budget for each");
+        assert!(taken < 600, "each batch consumes one unit of the cooperative budget");
     });
 }
 
 #[test]
-fn competing_streams_get_each_message_once() {
+fn competing_batches_streams_get_each_message_once() {
     multi(async {
-        let (tx, rx) = sixteens(hour());
+        let (tx, rx) = segments_of_16(one_hour());
         let mut readers = JoinSet::new();
         for limit in [1, 3, 100] {
             let rx = rx.clone();
@@ -184,9 +184,9 @@ fn competing_streams_get_each_message_once() {
     });
 }
 
-/// The payload's owner is told, whether the batch was read or not.
+/// Dropping a batch drops external payloads, whether they were iterated or not.
 #[test]
-fn a_dropped_batch_drops_what_travelled_by_reference() {
+fn dropped_batch_drops_its_external_payloads() {
     paused(async {
         let owner = std::sync::Arc::new(vec![7_u8; 40_000]);
         struct Payload(std::sync::Arc<Vec<u8>>);
@@ -209,10 +209,10 @@ fn a_dropped_batch_drops_what_travelled_by_reference() {
 }
 
 #[test]
-fn an_iterator_by_value_tells_how_many_are_left() {
+fn batch_into_iter_reports_its_remaining_length() {
     paused(async {
         let (tx, rx) = turbostream::channel();
-        // Padding, and a payload by reference, are passed over and counted as any other.
+        // Padding is skipped, and an external payload counts like any other message.
         tx.send_many(["one", "two", "three"]).await.expect("open");
         tx.send(vec![7; 40_000]).await.expect("open");
         let mut messages = rx.recv_batch(10).await.expect("open").into_iter();
@@ -225,7 +225,7 @@ fn an_iterator_by_value_tells_how_many_are_left() {
 }
 
 #[test]
-fn a_safe_batch_copies_what_is_small_and_lends_the_rest() {
+fn safe_mode_batch_copies_small_messages_and_lends_large_ones() {
     paused(async {
         for (mode, len, lends) in
             [(ReadMode::Safe, 1023, false), (ReadMode::Safe, 1024, true), (ReadMode::ZeroCopy, 10, true)]

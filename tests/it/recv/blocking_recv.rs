@@ -1,24 +1,24 @@
-//! Threads that block for messages, and where they may.
+//! `Receiver::blocking_recv`: waiting, close, and the contexts in which it may be called.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{check, current_runtime, message, multi, multi_runtime, plain};
+use bytes::Bytes;
 use futures::executor;
 use tokio::task::{block_in_place, spawn_blocking};
 use turbostream::{Receiver, Sender, TimeWindow};
 
-/// A channel whose runtime nobody drives.
+/// A channel whose runtime is never driven.
 fn undriven() -> (Sender, Receiver) {
     let runtime = current_runtime(false);
     turbostream::builder().max_bytes(64 << 10).runtime(runtime.handle().clone()).build().expect("valid")
 }
 
 #[test]
-fn a_plain_thread_gets_every_message_in_order_and_the_end() {
+fn blocking_recv_gets_every_message_in_order_and_the_end() {
     plain(|| {
         let (tx, rx) = undriven();
         let reading = thread::spawn(move || {
@@ -27,7 +27,7 @@ fn a_plain_thread_gets_every_message_in_order_and_the_end() {
                 assert_eq!(check(&m), Some((0, next)));
                 next += 1;
             }
-            assert_eq!(rx.blocking_recv(), None, "and for ever");
+            assert_eq!(rx.blocking_recv(), None, "the channel stays closed");
             next
         });
         executor::block_on(async {
@@ -41,15 +41,15 @@ fn a_plain_thread_gets_every_message_in_order_and_the_end() {
 }
 
 #[test]
-fn a_blocked_thread_is_woken_by_a_message_and_by_the_end() {
+fn blocking_recv_is_woken_by_a_message_and_by_close() {
     plain(|| {
         let (tx, rx) = undriven();
-        let asked = Arc::new(Barrier::new(2));
+        let first_received = Arc::new(Barrier::new(2));
         let reading = thread::spawn({
-            let asked = asked.clone();
+            let first_received = first_received.clone();
             move || {
                 let first = rx.blocking_recv();
-                asked.wait();
+                first_received.wait();
                 (first, rx.blocking_recv())
             }
         });
@@ -60,7 +60,7 @@ fn a_blocked_thread_is_woken_by_a_message_and_by_the_end() {
         };
         wait_for_reader();
         tx.try_send("wakes").expect("room");
-        asked.wait();
+        first_received.wait();
         wait_for_reader();
         drop(tx);
         assert_eq!(reading.join().expect("the reader"), (Some(Bytes::from_static(b"wakes")), None));
@@ -68,15 +68,15 @@ fn a_blocked_thread_is_woken_by_a_message_and_by_the_end() {
 }
 
 #[test]
-fn it_works_beside_a_runtime_but_not_in_one() {
+fn blocking_recv_panics_in_a_task_and_works_on_other_threads() {
     multi(async {
         let (tx, rx) = turbostream::channel();
         (0..3).for_each(|_| tx.try_send("there").expect("room"));
         let rx = Arc::new(rx);
-        let refused = catch_unwind(AssertUnwindSafe(|| rx.blocking_recv())).expect_err("in a task");
-        let text = refused.downcast::<String>().expect("a message");
+        let panic = catch_unwind(AssertUnwindSafe(|| rx.blocking_recv())).expect_err("in a task");
+        let text = panic.downcast::<String>().expect("a message");
         assert!(text.contains("Receiver::blocking_recv"), "{text}");
-        assert_eq!(rx.len(), 3, "nothing was taken");
+        assert_eq!(rx.len(), 3, "no message was taken");
 
         assert_eq!(block_in_place(|| rx.blocking_recv()).expect("open"), "there");
         let moved = rx.clone();
@@ -94,7 +94,7 @@ fn it_works_beside_a_runtime_but_not_in_one() {
 }
 
 #[test]
-fn block_on_of_either_runtime_refuses_it() {
+fn blocking_recv_panics_inside_block_on() {
     plain(|| {
         for runtime in [multi_runtime(), current_runtime(false)] {
             let (tx, rx) = undriven();
@@ -107,7 +107,7 @@ fn block_on_of_either_runtime_refuses_it() {
 }
 
 #[test]
-fn what_is_sealed_by_time_alone_reaches_a_blocked_thread() {
+fn blocking_recv_gets_messages_sealed_by_the_time_window() {
     multi(async {
         let (tx, rx) = turbostream::builder()
             .strategy(TimeWindow(Duration::from_millis(1)))

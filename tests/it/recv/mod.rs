@@ -1,4 +1,7 @@
-mod reading;
+//! Receiving: receive methods, batches, blocking receives, read modes and wakeups.
+
 mod batches;
 mod blocking_recv;
+mod recv_methods;
 mod safe_mode;
+mod wakeups;

@@ -1,4 +1,4 @@
-//! Sending from plain threads: waits, errors, and where it must not be called.
+//! `Sender::blocking_send`: waiting, errors, and the contexts in which it may be called.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use crate::common::{check, current_runtime, message, multi, multi_runtime, pause
 use turbostream::{ReadMode, Receiver, SendError, Sender, WhenFull};
 
 /// Two segments of four messages.
-fn narrow(when_full: WhenFull) -> (Sender, Receiver) {
+fn two_segments(when_full: WhenFull) -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(1024)
         .segment_messages(4)
@@ -19,17 +19,17 @@ fn narrow(when_full: WhenFull) -> (Sender, Receiver) {
         .expect("valid")
 }
 
-fn text(panic: &(dyn Any + Send)) -> &str {
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
         .map_or_else(|| *panic.downcast_ref::<&str>().expect("a text"), String::as_str)
 }
 
 #[test]
-fn threads_send_while_a_task_reads() {
+fn blocking_send_from_threads_delivers_to_a_task_in_order() {
     multi(async {
         const EACH: u32 = 2000;
-        let (tx, rx) = narrow(WhenFull::Wait);
+        let (tx, rx) = two_segments(WhenFull::Wait);
         let writers: Vec<_> = (0..3)
             .map(|writer| {
                 let tx = tx.clone();
@@ -43,7 +43,7 @@ fn threads_send_while_a_task_reads() {
         drop(tx);
         let mut next = [0; 3];
         while let Some(received) = rx.recv().await {
-            let (writer, number) = check(&received).expect("long enough to say");
+            let (writer, number) = check(&received).expect("a message header");
             assert_eq!(number, next[writer as usize]);
             next[writer as usize] += 1;
         }
@@ -53,14 +53,14 @@ fn threads_send_while_a_task_reads() {
 }
 
 #[test]
-fn a_thread_that_waits_for_room_goes_on_when_there_is_some_or_gets_its_payload_back() {
+fn blocking_send_waits_for_room_and_returns_payload_on_close() {
     plain(|| {
         let runtime = current_runtime(false);
         let context = runtime.enter();
-        let (tx, rx) = narrow(WhenFull::Wait);
+        let (tx, rx) = two_segments(WhenFull::Wait);
         drop(context);
         while tx.try_send("").is_ok() {}
-        let waits = |n: usize| {
+        let wait_for_senders = |n: usize| {
             while rx.monitor().stats().waiting_senders < n {
                 thread::yield_now()
             }
@@ -69,29 +69,29 @@ fn a_thread_that_waits_for_room_goes_on_when_there_is_some_or_gets_its_payload_b
             let tx = tx.clone();
             thread::spawn(move || tx.blocking_send("after a wait"))
         };
-        waits(1);
+        wait_for_senders(1);
         let queued = rx.len();
         for _ in 0..queued {
             assert_eq!(rx.try_recv().as_deref(), Ok(&b""[..]));
         }
-        waiting.join().expect("no panic").expect("there was room");
+        waiting.join().expect("no panic").expect("room after the reads");
         assert_eq!(rx.try_recv().as_deref(), Ok(&b"after a wait"[..]));
 
         while tx.try_send("").is_ok() {}
         let waiting = thread::spawn(move || tx.blocking_send(String::from("never")));
-        waits(1);
+        wait_for_senders(1);
         rx.close();
-        let error = waiting.join().expect("no panic").expect_err("closed meanwhile");
+        let error = waiting.join().expect("no panic").expect_err("closed while waiting");
         assert!(matches!(error, SendError::Closed(payload) if payload == "never"));
     });
 }
 
 #[test]
-fn refusals_give_the_payload_back() {
+fn blocking_send_errors_return_the_payload() {
     plain(|| {
         let runtime = current_runtime(false);
         let context = runtime.enter();
-        let (tx, _rx) = narrow(WhenFull::Reject);
+        let (tx, _rx) = two_segments(WhenFull::Reject);
         drop(context);
         let error = tx.blocking_send(vec![1; 10_000]).expect_err("too large");
         assert!(matches!(error, SendError::TooLarge { payload, len: 10_000, .. } if payload.len() == 10_000));
@@ -101,7 +101,7 @@ fn refusals_give_the_payload_back() {
 }
 
 #[test]
-fn threads_for_blocking_work_and_threads_that_only_know_a_runtime_may_block() {
+fn blocking_send_works_on_blocking_threads_and_in_entered_runtimes() {
     plain(|| {
         let runtime = multi_runtime();
         let (tx, rx) = runtime.block_on(async { turbostream::channel() });
@@ -116,21 +116,21 @@ fn threads_for_blocking_work_and_threads_that_only_know_a_runtime_may_block() {
         tx.blocking_send("3").expect("open");
         drop(context);
         drop(runtime);
-        tx.blocking_send("4").expect("open, and needs no runtime");
+        tx.blocking_send("4").expect("open; no runtime is needed");
         let all: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
         assert_eq!(all, ["1", "2", "3", "4"]);
     });
 }
 
 #[test]
-fn a_thread_that_runs_tasks_must_not_block() {
+fn blocking_send_panics_inside_a_task() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let panic = catch_unwind(AssertUnwindSafe(|| tx.blocking_send("no"))).expect_err("in a task");
-        let text = text(&*panic);
+        let text = panic_text(&*panic);
         assert!(text.contains("Sender::blocking_send") && text.contains("spawn_blocking"), "{text}");
         assert!(rx.is_empty(), "nothing was sent");
-        tx.send("goes on").await.expect("open");
-        assert_eq!(rx.recv().await.as_deref(), Some(&b"goes on"[..]));
+        tx.send("after the panic").await.expect("open");
+        assert_eq!(rx.recv().await.as_deref(), Some(&b"after the panic"[..]));
     });
 }

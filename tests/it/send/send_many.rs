@@ -1,13 +1,12 @@
-//! Many messages at once: in order, contiguous, and what became of each told exactly.
+//! `Sender::send_many`: order, contiguity, and exact accounting of sent and unsent messages.
 
 use std::error::Error;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec;
 
-use bytes::Bytes;
 use crate::common::{check, impatient, message, multi, paused, poll_once, settle};
+use bytes::Bytes;
 use futures::FutureExt;
 use proptest::prelude::*;
 use static_assertions::assert_impl_all;
@@ -17,7 +16,7 @@ use turbostream::{ReadMode, Receiver, SendError, SendManyError, Sender, WhenFull
 assert_impl_all!(SendError<SendManyError<Bytes, vec::IntoIter<Bytes>>>: Error, Send, Sync);
 
 /// Two segments of eight messages.
-fn narrow(when_full: WhenFull) -> (Sender, Receiver) {
+fn two_segments(when_full: WhenFull) -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(1024)
         .segment_messages(8)
@@ -38,24 +37,24 @@ fn numbers(range: std::ops::Range<u32>) -> impl Iterator<Item = Vec<u8>> {
 }
 
 fn number(message: &[u8]) -> u32 {
-    check(message).expect("long enough to say").1
+    check(message).expect("a message header").1
 }
 
 #[test]
-fn everything_arrives_in_order_and_is_counted() {
+fn send_many_delivers_all_messages_in_order_and_counts_them() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         assert_eq!(tx.send_many(numbers(0..1000)).await.expect("open"), 1000);
         assert_eq!((tx.len(), tx.queued_bytes()), (1000, 16_000));
-        assert_eq!(tx.send_many(Vec::<Bytes>::new()).await.expect("nothing to refuse"), 0);
+        assert_eq!(tx.send_many(Vec::<Bytes>::new()).await.expect("an empty send succeeds"), 0);
         assert!(drain(&rx).iter().map(|m| number(m)).eq(0..1000));
         drop(rx);
-        assert_eq!(tx.send_many(Vec::<Bytes>::new()).await.expect("nothing to refuse"), 0);
+        assert_eq!(tx.send_many(Vec::<Bytes>::new()).await.expect("an empty send succeeds"), 0);
     });
 }
 
 #[test]
-fn empty_and_large_messages_keep_their_places() {
+fn send_many_keeps_the_order_of_empty_and_large_messages() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let lens = [0, 5, 40_000, 0, 0, 300_000, 7, 100, 32 << 10, 1];
@@ -69,7 +68,7 @@ fn empty_and_large_messages_keep_their_places() {
 }
 
 #[test]
-fn a_run_is_one_reservation_and_nothing_comes_in_between() {
+fn send_many_reservation_is_contiguous_among_concurrent_senders() {
     multi(async {
         const ROUNDS: usize = 200;
         let (tx, rx) = turbostream::channel();
@@ -79,35 +78,35 @@ fn a_run_is_one_reservation_and_nothing_comes_in_between() {
             tokio::spawn(async move {
                 start.wait().await;
                 for round in 0..ROUNDS as u32 {
-                    let run = (0..8).map(|at| message(writer, round * 8 + at, 20));
-                    assert_eq!(tx.send_many(run).await.expect("open"), 8);
+                    let eight = (0..8).map(|at| message(writer, round * 8 + at, 20));
+                    assert_eq!(tx.send_many(eight).await.expect("open"), 8);
                 }
             })
         });
         futures::future::join_all(writers).await.into_iter().for_each(|ended| ended.expect("no panic"));
-        // Segments hold a multiple of eight messages, so that no run is divided by a switch.
-        let all: Vec<_> = drain(&rx).iter().map(|m| check(m).expect("long enough to say")).collect();
+        // Segments hold a multiple of eight messages, so no switch splits a reservation.
+        let all: Vec<_> = drain(&rx).iter().map(|m| check(m).expect("a message header")).collect();
         assert_eq!(all.len(), 3 * ROUNDS * 8);
-        for run in all.chunks(8) {
-            let (writer, first) = run[0];
+        for eight in all.chunks(8) {
+            let (writer, first) = eight[0];
             assert!(
-                first % 8 == 0 && run.iter().copied().eq((first..first + 8).map(|n| (writer, n))),
-                "{run:?}"
+                first % 8 == 0 && eight.iter().copied().eq((first..first + 8).map(|n| (writer, n))),
+                "{eight:?}"
             );
         }
     });
 }
 
 #[test]
-fn a_full_channel_makes_it_wait_and_a_reader_lets_it_go_on() {
+fn send_many_waits_when_full_and_resumes_after_reads() {
     paused(async {
-        let (tx, rx) = narrow(WhenFull::Wait);
+        let (tx, rx) = two_segments(WhenFull::Wait);
         let mut sending = Box::pin(tx.send_many(numbers(0..50)));
         assert!(poll_once(&mut sending).is_pending());
         let mut expected = 0;
         let sent = loop {
             let messages = drain(&rx);
-            assert!(!messages.is_empty() && messages.len() <= 16, "as much as there is room for");
+            assert!(!messages.is_empty() && messages.len() <= 16, "at most the capacity");
             for message in messages {
                 assert_eq!(number(&message), expected);
                 expected += 1;
@@ -124,21 +123,21 @@ fn a_full_channel_makes_it_wait_and_a_reader_lets_it_go_on() {
 }
 
 #[test]
-fn a_cancelled_one_has_sent_a_prefix_and_passes_its_wake_on() {
+fn cancelled_send_many_has_sent_a_prefix_and_forwards_its_wake() {
     paused(async {
-        let (tx, rx) = narrow(WhenFull::Wait);
-        let taken = AtomicUsize::new(0);
+        let (tx, rx) = two_segments(WhenFull::Wait);
+        let pulled = AtomicUsize::new(0);
         let payloads = numbers(0..50).inspect(|_| {
-            taken.fetch_add(1, Ordering::Relaxed);
+            pulled.fetch_add(1, Ordering::Relaxed);
         });
-        assert!(impatient(1, tx.send_many(payloads)).await.is_none(), "it waits for room");
-        assert_eq!((tx.len(), taken.load(Ordering::Relaxed) > 16), (16, true));
+        assert!(impatient(1, tx.send_many(payloads)).await.is_none(), "waits for room");
+        assert_eq!((tx.len(), pulled.load(Ordering::Relaxed) > 16), (16, true));
         let other = tokio::spawn({
             let tx = tx.clone();
-            async move { tx.send_many(numbers(16..20)).await.map_err(|_| "refused") }
+            async move { tx.send_many(numbers(16..20)).await.map_err(|_| "send failed") }
         });
         settle().await;
-        // Not kept: they would pin the memory that is waited for.
+        // Received messages are dropped at once: kept ones would pin the memory that the sender waits for.
         assert!(drain(&rx).iter().map(|m| number(m)).eq(0..16));
         assert_eq!(other.await.expect("no panic"), Ok(4));
         assert!(drain(&rx).iter().map(|m| number(m)).eq(16..20));
@@ -146,9 +145,9 @@ fn a_cancelled_one_has_sent_a_prefix_and_passes_its_wake_on() {
 }
 
 #[test]
-fn closed_while_it_waits_tells_what_was_accepted_and_gives_back_the_rest() {
+fn send_many_returns_unsent_payloads_when_closed_while_waiting() {
     paused(async {
-        let (tx, rx) = narrow(WhenFull::Wait);
+        let (tx, rx) = two_segments(WhenFull::Wait);
         let mut sending = Box::pin(tx.send_many(numbers(0..50)));
         assert!(poll_once(&mut sending).is_pending());
         rx.close();
@@ -163,9 +162,9 @@ fn closed_while_it_waits_tells_what_was_accepted_and_gives_back_the_rest() {
 }
 
 #[test]
-fn a_channel_that_rejects_says_how_much_it_took() {
+fn send_many_returns_unsent_payloads_when_rejected() {
     paused(async {
-        let (tx, rx) = narrow(WhenFull::Reject);
+        let (tx, rx) = two_segments(WhenFull::Reject);
         let error = tx.send_many(numbers(0..50)).await.expect_err("full");
         let SendError::Full(unsent) = error else { panic!("{error:?}") };
         assert_eq!((unsent.accepted, number(&unsent.payload)), (16, 16));
@@ -175,14 +174,14 @@ fn a_channel_that_rejects_says_how_much_it_took() {
         assert_eq!((unsent.accepted, number(&unsent.payload)), (16, 32));
         assert!(drain(&rx).iter().map(|m| number(m)).eq(16..32));
         assert_eq!(tx.send_many(unsent.remaining.take(3)).await.expect("room"), 3);
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(33..36), "the refused one was left out");
+        assert!(drain(&rx).iter().map(|m| number(m)).eq(33..36), "the rejected message was skipped");
     });
 }
 
 #[test]
-fn a_message_that_is_too_large_ends_it_there() {
+fn send_many_stops_at_a_message_that_is_too_large() {
     paused(async {
-        let (tx, rx) = narrow(WhenFull::Wait);
+        let (tx, rx) = two_segments(WhenFull::Wait);
         let at = |n: usize| if n == 3 { vec![0; 1001] } else { vec![n as u8; n] };
         let error = tx.send_many((0..6).map(at)).await.expect_err("too large");
         assert!(error.to_string().contains("1001") && error.to_string().contains("1000"), "{error}");
@@ -200,26 +199,14 @@ fn a_message_that_is_too_large_ends_it_there() {
 }
 
 #[test]
-fn an_iterator_that_panics_leaves_what_was_accepted() {
+fn send_many_future_is_send_and_yields_when_busy() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
-        let bomb = numbers(0..100).inspect(|m| assert!(number(m) < 70, "boom"));
-        assert!(AssertUnwindSafe(tx.send_many(bomb)).catch_unwind().await.is_err());
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(0..64), "two runs of 32");
-        assert_eq!(tx.send_many(["goes", "on"]).await.expect("open"), 2);
-        assert_eq!(drain(&rx), ["goes", "on"]);
-    });
-}
-
-#[test]
-fn its_future_is_send_and_a_busy_one_yields() {
-    paused(async {
-        fn is_send<T: Send>(future: T) -> T {
+        fn assert_send<T: Send>(future: T) -> T {
             future
         }
         let (tx, rx) = turbostream::builder().max_bytes(64 << 20).build().expect("valid");
         let mut polls = 0;
-        let mut sending = Box::pin(is_send(tx.send_many((0..100_000).map(|_| [7; 4]))));
+        let mut sending = Box::pin(assert_send(tx.send_many((0..100_000).map(|_| [7; 4]))));
         std::future::poll_fn(|cx| {
             polls += 1;
             sending.as_mut().poll(cx)
@@ -232,7 +219,7 @@ fn its_future_is_send_and_a_busy_one_yields() {
 }
 
 #[test]
-fn a_waiting_receiver_is_woken_once_for_a_run() {
+fn waiting_receiver_gets_one_reservation_as_one_batch() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let reader = tokio::spawn(async move {
@@ -248,9 +235,9 @@ fn a_waiting_receiver_is_woken_once_for_a_run() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Lengths, segments and calls of any size: all in order and whole, and the figures agree.
+    /// Calls, lengths and segments of any size deliver all messages intact and in order; statistics agree.
     #[test]
-    fn any_mixture_arrives(
+    fn send_many_delivers_any_mixture_of_lengths(
         calls in prop::collection::vec(prop::collection::vec(0usize..900, 0..60), 1..6),
         segment_messages in 1usize..40,
         segment_bytes in 64usize..2048,
@@ -287,12 +274,12 @@ proptest! {
 }
 
 #[test]
-fn a_segment_is_filled_to_its_last_byte() {
+fn send_many_fills_a_segment_to_its_last_byte() {
     paused(async {
         let one = 64 + 2 * 8 + 128;
         let segments = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * one);
         let (tx, _rx) = segments.build().expect("valid");
         let sent = tx.send_many([[1; 32]; 4]).now_or_never();
-        assert_eq!(sent.expect("two segments have room for them").map_err(drop), Ok(4));
+        assert_eq!(sent.expect("room in two segments").map_err(drop), Ok(4));
     });
 }

@@ -1,5 +1,5 @@
-//! What an operator gets to see. Alone in its binary, one test at a time: tests that run beside would decide who hears of
-//! an event.
+//! Tracing events and their rate limits. These tests run one at a time, because subscribers share the global state of
+//! `tracing`.
 #![cfg(feature = "tracing")]
 
 use std::fmt::Debug;
@@ -13,23 +13,22 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use turbostream::{MessageCount, ReadMode, WhenFull};
 
-/// One test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+static SERIAL: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn run_alone() -> MutexGuard<'static, ()> {
+    SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Keeps the events of the crate as text, each with the names of its span.
+/// A subscriber that records the events of the crate as text, each with its span.
 #[derive(Clone)]
-struct Seen {
+struct EventLog {
     level: Level,
     spans: Arc<Mutex<Vec<String>>>,
     events: Arc<Mutex<Vec<(Level, String)>>>,
     panics: bool,
 }
 
-impl Seen {
+impl EventLog {
     fn new(level: Level) -> Self {
         Self { level, spans: Arc::default(), events: Arc::default(), panics: false }
     }
@@ -42,14 +41,14 @@ impl Seen {
         self.events().iter().filter(|(of, event)| *of == level && event.contains(text)).count()
     }
 
-    /// Runs `body` with a paused clock, and with this listening.
-    fn listen(&self, body: impl Future<Output = ()>) {
+    /// Runs `body` with a paused clock and this subscriber.
+    fn record_during(&self, body: impl Future<Output = ()>) {
         let runtime = current_runtime(true);
         tracing::subscriber::with_default(self.clone(), || runtime.block_on(body));
     }
 }
 
-/// Fields as text.
+/// Formats fields as text.
 #[derive(Default)]
 struct Text(String);
 
@@ -59,7 +58,7 @@ impl Visit for Text {
     }
 }
 
-impl Subscriber for Seen {
+impl Subscriber for EventLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "turbostream" && *metadata.level() <= self.level
     }
@@ -73,7 +72,7 @@ impl Subscriber for Seen {
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn event(&self, event: &Event<'_>) {
-        assert!(!self.panics, "a subscriber that fails");
+        assert!(!self.panics, "on purpose");
         let mut text = Text::default();
         if let Some(span) = event.parent() {
             text.0 += &self.spans.lock().expect("no panic")[span.into_u64() as usize - 1];
@@ -86,11 +85,11 @@ impl Subscriber for Seen {
 }
 
 #[test]
-fn each_panic_of_a_callback_is_an_error() {
-    let _alone = alone();
+fn callback_panic_is_logged_as_an_error() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen::new(Level::ERROR);
-        seen.listen(async {
+        let log = EventLog::new(Level::ERROR);
+        log.record_during(async {
             let (tx, rx) = turbostream::channel();
             rx.on_message(|message| assert_eq!(message, "good", "a bad message"));
             for message in ["bad", "good", "bad"] {
@@ -98,16 +97,16 @@ fn each_panic_of_a_callback_is_an_error() {
             }
             settle().await;
         });
-        assert_eq!(seen.count(Level::ERROR, "panicked"), 2);
+        assert_eq!(log.count(Level::ERROR, "panicked"), 2);
     });
 }
 
 #[test]
-fn switches_are_traced_in_the_span_of_their_channel() {
-    let _alone = alone();
+fn switch_events_carry_the_span_of_their_channel() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen::new(Level::TRACE);
-        seen.listen(async {
+        let log = EventLog::new(Level::TRACE);
+        log.record_during(async {
             let builder = turbostream::builder().name("ingest").strategy(MessageCount(2));
             let (tx, rx) = builder.build().expect("valid");
             tx.send("1").await.expect("open");
@@ -120,17 +119,17 @@ fn switches_are_traced_in_the_span_of_their_channel() {
             format!("{span} cause=OnDemand segment=0 messages=1 "),
             format!("{span} cause=Strategy segment=0 messages=2 "),
         ];
-        let events: Vec<_> = seen.events().into_iter().map(|(_, event)| event).collect();
+        let events: Vec<_> = log.events().into_iter().map(|(_, event)| event).collect();
         assert_eq!(events[..2], expected);
     });
 }
 
 #[test]
-fn messages_refused_and_dropped_are_told_of_once_in_a_while() {
-    let _alone = alone();
+fn rejected_and_unread_messages_are_logged_at_a_limited_rate() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen::new(Level::WARN);
-        seen.listen(async {
+        let log = EventLog::new(Level::WARN);
+        log.record_during(async {
             let (tx, rx) = turbostream::builder().name("full").max_message_bytes(10).build().expect("valid");
             for _ in 0..1000 {
                 assert!(tx.try_send("much too long").is_err());
@@ -138,32 +137,29 @@ fn messages_refused_and_dropped_are_told_of_once_in_a_while() {
             settle().await;
             assert!(tx.try_send("much too long").is_err());
             settle().await;
-            assert_eq!(seen.count(Level::WARN, "messages refused"), 1);
+            assert_eq!(log.count(Level::WARN, "messages refused"), 1);
             advance(Duration::from_secs(1)).await;
-            assert_eq!(seen.count(Level::WARN, "messages refused full=0 timed_out=0 too_large=1000"), 1);
-            assert_eq!(
-                seen.count(Level::WARN, "messages refused full=0 timed_out=0 too_large=1 closed=0"),
-                1
-            );
+            assert_eq!(log.count(Level::WARN, "messages refused full=0 timed_out=0 too_large=1000"), 1);
+            assert_eq!(log.count(Level::WARN, "messages refused full=0 timed_out=0 too_large=1 closed=0"), 1);
             for _ in 0..7 {
                 tx.send("short").await.expect("open");
             }
             drop(rx);
             advance(Duration::from_secs(2)).await;
-            assert_eq!(seen.count(Level::WARN, "messages dropped newest=0 oldest=0 unread=7"), 1);
+            assert_eq!(log.count(Level::WARN, "messages dropped newest=0 oldest=0 unread=7"), 1);
             advance(Duration::from_secs(100)).await;
-            assert_eq!(seen.events().len(), 3, "{:?}", seen.events());
+            assert_eq!(log.events().len(), 3, "{:?}", log.events());
         });
-        assert!(seen.events().iter().all(|(_, event)| event.starts_with("channel name=\"full\"")));
+        assert!(log.events().iter().all(|(_, event)| event.starts_with("channel name=\"full\"")));
     });
 }
 
 #[test]
-fn drops_by_policy_are_told_of() {
-    let _alone = alone();
+fn policy_drops_are_logged() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen::new(Level::WARN);
-        seen.listen(async {
+        let log = EventLog::new(Level::WARN);
+        log.record_during(async {
             for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
                 let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(3 * 208);
                 let (tx, _rx) = builder.when_full(when_full).build().expect("valid");
@@ -173,17 +169,17 @@ fn drops_by_policy_are_told_of() {
                 advance(Duration::from_secs(2)).await;
             }
         });
-        assert_eq!(seen.count(Level::WARN, "messages dropped newest=14 oldest=0 unread=0"), 1);
-        assert_eq!(seen.count(Level::WARN, "messages dropped newest=0 oldest=14 unread=0"), 1);
+        assert_eq!(log.count(Level::WARN, "messages dropped newest=14 oldest=0 unread=0"), 1);
+        assert_eq!(log.count(Level::WARN, "messages dropped newest=0 oldest=14 unread=0"), 1);
     });
 }
 
 #[test]
-fn memory_that_readers_hold_while_senders_wait_is_told_of() {
-    let _alone = alone();
+fn lent_memory_is_logged_while_senders_wait() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen::new(Level::WARN);
-        seen.listen(async {
+        let log = EventLog::new(Level::WARN);
+        log.record_during(async {
             let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
             let (tx, rx) = builder.read_mode(ReadMode::ZeroCopy).build().expect("valid");
             let mut held = Vec::new();
@@ -194,66 +190,66 @@ fn memory_that_readers_hold_while_senders_wait_is_told_of() {
             let mut send = Box::pin(tx.send([7; 32]));
             assert!(poll_once(&mut send).is_pending());
             advance(ms(900)).await;
-            assert_eq!(seen.count(Level::WARN, "readers hold"), 0, "not for a moment");
+            assert_eq!(log.count(Level::WARN, "readers hold"), 0, "not for a short wait");
             advance(ms(1200)).await;
             assert_eq!(
-                seen.count(Level::WARN, "lent_bytes=416 sealed_bytes=0 max_bytes=416 waiting_senders=1"),
+                log.count(Level::WARN, "lent_bytes=416 sealed_bytes=0 max_bytes=416 waiting_senders=1"),
                 1
             );
             advance(Duration::from_secs(5)).await;
-            assert_eq!(seen.count(Level::WARN, "readers hold"), 1, "and not all the time");
+            assert_eq!(log.count(Level::WARN, "readers hold"), 1, "logged once per wait");
             held.clear();
-            send.await.expect("there is room");
+            send.await.expect("room after the drop");
             advance(Duration::from_secs(100)).await;
-            assert_eq!(seen.count(Level::WARN, "readers hold"), 1);
+            assert_eq!(log.count(Level::WARN, "readers hold"), 1);
         });
     });
 }
 
 #[test]
-fn a_stalled_writer_is_told_of() {
-    let _alone = alone();
+fn stalled_writer_is_logged() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen::new(Level::WARN);
-        seen.listen(async {
+        let log = EventLog::new(Level::WARN);
+        log.record_during(async {
             let (tx, rx) = turbostream::channel();
-            let ((stalls, stalled), (goes_on, go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+            let ((stall_tx, stall_rx), (resume_tx, resume_rx)) = (mpsc::channel(), mpsc::channel::<()>());
             tx.send("before").await.expect("open");
             let writer = std::thread::spawn({
                 let tx = tx.clone();
                 move || {
                     let write = |_: &mut [u8]| {
-                        stalls.send(()).expect("somebody waits");
-                        go_on.recv().expect("somebody tells");
+                        stall_tx.send(()).expect("the test waits");
+                        resume_rx.recv().expect("the test resumes it");
                         1
                     };
                     block_on(tx.send_with(10, write)).map_err(drop).expect("open");
                 }
             });
-            stalled.recv().expect("the writer stalls");
-            tx.send("behind").await.expect("open");
+            stall_rx.recv().expect("the writer stalls");
+            tx.send("after").await.expect("open");
             assert_eq!(rx.recv().await.as_deref(), Some(&b"before"[..]));
             let mut recv = Box::pin(rx.recv());
             assert!(poll_once(&mut recv).is_pending());
             advance(Duration::from_secs(1)).await;
             advance(Duration::from_secs(1)).await;
-            assert_eq!(seen.count(Level::WARN, "stalled between reserving and committing"), 1);
-            assert_eq!(seen.count(Level::WARN, "sequence=1 "), 1);
-            goes_on.send(()).expect("the writer waits");
-            writer.join().expect("the writer"); // first: while a receiver waits, the clock runs ahead
+            assert_eq!(log.count(Level::WARN, "stalled between reserving and committing"), 1);
+            assert_eq!(log.count(Level::WARN, "sequence=1 "), 1);
+            resume_tx.send(()).expect("the writer waits");
+            writer.join().expect("the writer"); // joined first: the paused clock advances while a receiver waits
             assert_eq!(recv.await.map(|message| message.len()), Some(1));
             advance(Duration::from_secs(100)).await;
-            assert_eq!(seen.events().len(), 1, "{:?}", seen.events());
+            assert_eq!(log.events().len(), 1, "{:?}", log.events());
         });
     });
 }
 
 #[test]
-fn a_subscriber_that_panics_is_contained() {
-    let _alone = alone();
+fn subscriber_panic_is_contained() {
+    let _serial = run_alone();
     plain(|| {
-        let seen = Seen { panics: true, ..Seen::new(Level::TRACE) };
-        seen.listen(async {
+        let log = EventLog { panics: true, ..EventLog::new(Level::TRACE) };
+        log.record_during(async {
             let builder = turbostream::builder().strategy(MessageCount(2)).max_message_bytes(10);
             let (tx, rx) = builder.build().expect("valid");
             assert!(tx.try_send("much too long").is_err());
@@ -265,6 +261,6 @@ fn a_subscriber_that_panics_is_contained() {
                 assert_eq!(rx.recv().await.as_deref(), Some(&b"abc"[..]));
             }
         });
-        assert_eq!(seen.events().len(), 0);
+        assert_eq!(log.events().len(), 0);
     });
 }

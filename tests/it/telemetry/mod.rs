@@ -1,3 +1,5 @@
+//! Telemetry: tracing events, recorders and the Prometheus text.
+
 mod events;
-mod recorder;
 mod prometheus_text;
+mod recorder;

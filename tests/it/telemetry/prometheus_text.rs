@@ -1,4 +1,4 @@
-//! What Prometheus gets to read.
+//! The Prometheus text output: names, types, labels and values.
 #![cfg(feature = "prometheus")]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::common::{current, multi};
 use turbostream::{MessageCount, PrometheusRecorder};
 
-/// The samples of a text, by name and labels.
+/// Parses the samples of a text by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {
@@ -18,7 +18,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     lines.map(sample).collect()
 }
 
-/// The thirteen names with their kinds, character for character.
+/// The exact names and types of the thirteen metrics.
 const METRICS: [(&str, &str); 13] = [
     ("TurboStream_write_counts_total", "counter"),
     ("TurboStream_write_sizes_total", "counter"),
@@ -36,7 +36,7 @@ const METRICS: [(&str, &str); 13] = [
 ];
 
 #[test]
-fn names_kinds_labels_and_values_are_exact() {
+fn metric_names_types_labels_and_values_are_exact() {
     current(async {
         let recorder = Arc::new(PrometheusRecorder::new());
         let builder = turbostream::builder().name("a").strategy(MessageCount(2)).on_demand(false);
@@ -84,10 +84,10 @@ fn names_kinds_labels_and_values_are_exact() {
 }
 
 #[test]
-fn a_registry_that_is_there_gathers_the_channels_too() {
+fn existing_registry_gathers_channel_metrics() {
     current(async {
         let registry = prometheus::Registry::new();
-        let other = prometheus::IntCounter::new("other_total", "of somebody else").expect("valid");
+        let other = prometheus::IntCounter::new("other_total", "of another library").expect("valid");
         registry.register(Box::new(other)).expect("new");
         let recorder = PrometheusRecorder::in_registry(&registry).expect("new");
         let (tx, _rx) = turbostream::builder().recorder(recorder).build().expect("valid");
@@ -97,12 +97,12 @@ fn a_registry_that_is_there_gathers_the_channels_too() {
         let samples = samples(&text);
         assert_eq!(samples["other_total"], 0.0);
         assert_eq!(samples[r#"TurboStream_write_counts_total{result="success"}"#], 1.0);
-        assert!(PrometheusRecorder::in_registry(&registry).is_err(), "one is there");
+        assert!(PrometheusRecorder::in_registry(&registry).is_err(), "one is registered already");
     });
 }
 
 #[test]
-fn gauges_of_a_channel_that_ended_are_zero_and_its_counts_stay() {
+fn gauges_are_zero_and_counters_persist_after_the_channel_ends() {
     multi(async {
         let recorder = Arc::new(PrometheusRecorder::new());
         for _ in 0..3 {
@@ -115,7 +115,7 @@ fn gauges_of_a_channel_that_ended_are_zero_and_its_counts_stay() {
             while rx.recv().await.is_some() {}
             drop(rx);
         }
-        // A task of the channel may be the last to let go of it, on another thread.
+        // A background task on another thread may drop the last reference to the channel.
         while samples(&recorder.render().expect("text"))[r#"TurboStream_async_workers{channel="same"}"#] > 0.0
         {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! What a recorder is told: all that happens, once, in increments.
+//! Recorders receive every statistic exactly once, as increments.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use turbostream::{
     BuildError, Counter, Gauge, HistogramKind, MessageCount, Monitor, Recorder, StatsDelta, WhenFull,
 };
 
-/// Adds up what it is told, by channel.
+/// Adds up the reported increments by channel.
 #[derive(Default)]
 struct Sums(Mutex<HashMap<String, Sum>>);
 
@@ -25,19 +25,19 @@ struct Sum {
 }
 
 impl Recorder for Sums {
-    fn record(&self, changes: &StatsDelta<'_>) {
+    fn record(&self, delta: &StatsDelta<'_>) {
         let mut sums = self.0.lock().expect("no panic");
-        let sum = sums.entry(changes.channel().unwrap_or_default().to_owned()).or_default();
+        let sum = sums.entry(delta.channel().unwrap_or_default().to_owned()).or_default();
         sum.calls += 1;
-        for (counter, increment) in changes.counters() {
+        for (counter, increment) in delta.counters() {
             *sum.counters.entry(counter).or_default() += increment;
         }
-        for (gauge, change) in changes.gauges() {
+        for (gauge, change) in delta.gauges() {
             let value = sum.gauges.entry(gauge).or_default();
             *value += change;
             assert!(*value >= 0, "{gauge:?} is {value}");
         }
-        for (kind, histogram) in changes.histograms() {
+        for (kind, histogram) in delta.histograms() {
             let (count, total) = sum.histograms.entry(kind).or_default();
             *count += histogram.count();
             *total += histogram.sum();
@@ -60,7 +60,7 @@ impl Sum {
         self.gauges.get(&gauge).copied().unwrap_or_default()
     }
 
-    /// Everything that was told adds up to what the monitor says, which is at rest.
+    /// Asserts that the reported increments add up to the statistics of an idle channel.
     #[track_caller]
     fn assert_is(&self, monitor: &Monitor) {
         let stats = monitor.stats();
@@ -83,13 +83,13 @@ fn recorded(name: &str) -> (turbostream::Builder, Arc<Sums>) {
 }
 
 #[test]
-fn the_recorder_is_told_at_the_interval_and_only_of_changes() {
+fn recorder_is_called_at_the_interval_and_only_on_changes() {
     paused(async {
         let (builder, sums) = recorded("paced");
         let builder = builder.strategy(MessageCount(100)).report_interval(ms(300));
         let (tx, rx) = builder.build().expect("valid");
         settle().await;
-        assert_eq!(sums.of("paced").calls, 1, "the first report, of what is there from the start");
+        assert_eq!(sums.of("paced").calls, 1, "the first report has the initial values");
         tx.send("abc").await.expect("open");
         advance(ms(299)).await;
         assert_eq!(sums.of("paced").counter(Counter::SentMessages), 0);
@@ -106,7 +106,7 @@ fn the_recorder_is_told_at_the_interval_and_only_of_changes() {
 }
 
 #[test]
-fn a_flush_reports_at_once_and_a_channel_without_recorder_has_none() {
+fn flush_reports_immediately_and_needs_no_recorder() {
     current(async {
         let (builder, sums) = recorded("flushed");
         let (tx, _rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
@@ -120,7 +120,7 @@ fn a_flush_reports_at_once_and_a_channel_without_recorder_has_none() {
 }
 
 #[test]
-fn the_end_is_reported_and_takes_gauges_to_zero() {
+fn close_is_reported_and_gauges_return_to_zero() {
     current(async {
         let (builder, sums) = recorded("ended");
         let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
@@ -130,7 +130,7 @@ fn the_end_is_reported_and_takes_gauges_to_zero() {
         drop(tx);
         assert_eq!(sums.of("ended").counter(Counter::SentMessages), 3, "reported when the channel closed");
         assert_eq!(sums.of("ended").gauge(Gauge::QueuedMessages), 3);
-        let kept = rx.recv().await.expect("accepted");
+        let kept = rx.recv().await.expect("an accepted message");
         drop(rx);
         let sum = sums.of("ended");
         assert_eq!((sum.counter(Counter::ReceivedMessages), sum.counter(Counter::DroppedUnread)), (1, 2));
@@ -142,7 +142,7 @@ fn the_end_is_reported_and_takes_gauges_to_zero() {
 }
 
 #[test]
-fn an_interval_of_nothing_is_refused() {
+fn zero_report_interval_is_rejected() {
     current(async {
         let built = turbostream::builder().report_interval(Duration::ZERO).build();
         assert!(matches!(built, Err(BuildError::OutOfRange { field: "report_interval", value: 0, .. })));
@@ -150,7 +150,7 @@ fn an_interval_of_nothing_is_refused() {
 }
 
 #[test]
-fn every_refusal_is_counted_by_its_reason() {
+fn send_errors_are_counted_by_reason() {
     paused(async {
         let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
         let (tx, rx) = builder.max_message_bytes(64).build().expect("valid");
@@ -169,7 +169,7 @@ fn every_refusal_is_counted_by_its_reason() {
 }
 
 #[test]
-fn a_monitor_tells_the_name_of_its_channel() {
+fn monitor_returns_the_channel_name() {
     paused(async {
         let (tx, _rx) = turbostream::builder().name("named").build().expect("valid");
         assert_eq!(tx.monitor().name(), Some("named"));
@@ -178,7 +178,7 @@ fn a_monitor_tells_the_name_of_its_channel() {
 }
 
 #[test]
-fn reads_that_fail_are_counted() {
+fn recv_timeouts_and_callback_panics_are_counted() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         assert!(rx.recv_timeout(ms(5)).await.is_err());
@@ -196,7 +196,7 @@ fn reads_that_fail_are_counted() {
 }
 
 #[test]
-fn a_look_of_the_timer_that_finds_no_reason_is_a_skipped_switch() {
+fn timer_check_without_a_switch_counts_as_skipped() {
     paused(async {
         let strategy = turbostream::Weighted::new(ms(100));
         let (tx, _rx) = turbostream::builder().strategy(strategy).on_demand(false).build().expect("valid");
@@ -208,12 +208,12 @@ fn a_look_of_the_timer_that_finds_no_reason_is_a_skipped_switch() {
         let after = tx.monitor().stats();
         assert_eq!((before.switches.strategy, after.switches.strategy), (0, 1));
         advance(Duration::from_secs(60)).await;
-        assert_eq!(tx.monitor().stats().skipped_switches, after.skipped_switches, "nothing to look at");
+        assert_eq!(tx.monitor().stats().skipped_switches, after.skipped_switches, "no message to check");
     });
 }
 
 #[test]
-fn each_switch_is_timed_and_each_segment_tells_how_long_it_was_queued() {
+fn switch_latency_and_queue_time_are_recorded_per_segment() {
     paused(async {
         let builder = turbostream::builder().strategy(MessageCount(2)).on_demand(false);
         let (tx, rx) = builder.build().expect("valid");
@@ -223,14 +223,14 @@ fn each_switch_is_timed_and_each_segment_tells_how_long_it_was_queued() {
         }
         advance(ms(50)).await;
         for _ in 0..6 {
-            rx.recv().await.expect("accepted");
+            rx.recv().await.expect("an accepted message");
         }
         let stats = tx.monitor().stats();
         assert_eq!((stats.switches.strategy, stats.switch_latency.count()), (3, 3));
         assert_eq!(
             stats.switch_latency.buckets()[0].count,
             3,
-            "the clock stands still while a switch is made"
+            "the paused clock does not advance during a switch"
         );
         assert_eq!((stats.queue_time.count(), stats.queue_time.buckets()[2].count), (3, 3));
         assert_eq!(stats.queue_time.sum(), ms(150));
@@ -239,7 +239,7 @@ fn each_switch_is_timed_and_each_segment_tells_how_long_it_was_queued() {
 }
 
 #[test]
-fn drops_are_counted_by_what_for() {
+fn drops_are_counted_by_cause() {
     paused(async {
         for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
             let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(3 * 208);
@@ -259,19 +259,19 @@ fn drops_are_counted_by_what_for() {
 }
 
 #[test]
-fn a_flush_waits_for_the_thread_that_reports() {
+fn flush_waits_for_a_concurrent_flush() {
     plain(|| {
-        let runtime = crate::common::current_runtime(false); // runs nothing: there are no reports but flushes
-        let (told, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let runtime = crate::common::current_runtime(false); // never driven: only flushes report
+        let (entered, resume) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
         let sums = Arc::new(Sums::default());
         let recorder = {
-            let (told, go_on, sums) = (told.clone(), go_on.clone(), sums.clone());
+            let (entered, resume, sums) = (entered.clone(), resume.clone(), sums.clone());
             let first = AtomicBool::new(true);
-            move |changes: &StatsDelta<'_>| {
-                sums.record(changes);
+            move |delta: &StatsDelta<'_>| {
+                sums.record(delta);
                 if first.swap(false, Ordering::SeqCst) {
-                    told.wait();
-                    go_on.wait();
+                    entered.wait();
+                    resume.wait();
                 }
             }
         };
@@ -280,11 +280,11 @@ fn a_flush_waits_for_the_thread_that_reports() {
         let (tx, _rx) = builder.build().expect("valid");
         let monitor = tx.monitor();
         let slow = std::thread::spawn(move || monitor.flush());
-        told.wait(); // that thread is in the recorder, which has seen nothing of what comes now
+        entered.wait(); // the recorder runs on that thread, with the increments before the send below
         tx.try_send("abc").expect("room");
         let monitor = tx.monitor();
         let flushed = std::thread::spawn(move || monitor.flush());
-        go_on.wait();
+        resume.wait();
         flushed.join().expect("no panic");
         assert_eq!(sums.of("slow").counter(Counter::SentMessages), 1);
         slow.join().expect("no panic");
@@ -292,7 +292,7 @@ fn a_flush_waits_for_the_thread_that_reports() {
 }
 
 #[test]
-fn a_recorder_may_flush() {
+fn recorder_may_flush() {
     plain(|| {
         let runtime = crate::common::current_runtime(false);
         let monitor = Arc::new(Mutex::new(None::<Monitor>));
@@ -312,15 +312,15 @@ fn a_recorder_may_flush() {
 }
 
 #[test]
-fn a_recorder_that_panics_is_contained_and_counted() {
+fn recorder_panic_is_contained_and_counted() {
     current(async {
         let panics = Arc::new(AtomicBool::new(true));
         let sums = Arc::new(Sums::default());
         let recorder = {
             let (panics, sums) = (panics.clone(), sums.clone());
-            move |changes: &StatsDelta<'_>| {
-                assert!(!panics.load(Ordering::Relaxed), "a recorder that fails");
-                sums.record(changes);
+            move |delta: &StatsDelta<'_>| {
+                assert!(!panics.load(Ordering::Relaxed), "on purpose");
+                sums.record(delta);
             }
         };
         let (tx, rx) = turbostream::builder().recorder(recorder).build().expect("valid");
@@ -330,34 +330,38 @@ fn a_recorder_that_panics_is_contained_and_counted() {
         panics.store(false, Ordering::Relaxed);
         tx.send("after").await.expect("open");
         tx.monitor().flush();
-        assert_eq!(sums.of("").counter(Counter::SentMessages), 1, "the other was told when it panicked");
+        assert_eq!(
+            sums.of("").counter(Counter::SentMessages),
+            1,
+            "the first increment was lost in the panic"
+        );
         assert_eq!(sums.of("").counter(Counter::RecorderPanics), 1);
         assert_eq!(rx.recv().await.as_deref(), Some(&b"before"[..]));
     });
 }
 
 #[test]
-fn a_recorder_may_use_its_own_channel() {
+fn recorder_may_use_its_own_channel() {
     plain(|| {
         let runtime = crate::common::current_runtime(false);
         let _context = runtime.enter();
         let own: Arc<Mutex<Option<turbostream::Sender>>> = Arc::default();
         let recorder = {
             let own = own.clone();
-            move |changes: &StatsDelta<'_>| {
+            move |delta: &StatsDelta<'_>| {
                 let tx = own.lock().expect("no panic").clone();
                 if let Some(tx) = tx {
                     tx.monitor().flush();
-                    if changes.counter(Counter::SentMessages) == 1 {
-                        tx.try_send("of a report").expect("room");
-                        tx.try_send("of a report").expect("room");
+                    if delta.counter(Counter::SentMessages) == 1 {
+                        tx.try_send("from the recorder").expect("room");
+                        tx.try_send("from the recorder").expect("room");
                     }
                 }
             }
         };
         let (tx, rx) = turbostream::builder().recorder(recorder).build().expect("valid");
         *own.lock().expect("no panic") = Some(tx.clone());
-        tx.try_send("of a user").expect("room");
+        tx.try_send("from the test").expect("room");
         tx.monitor().flush();
         assert_eq!(rx.len(), 3);
         own.lock().expect("no panic").take();
@@ -365,7 +369,7 @@ fn a_recorder_may_use_its_own_channel() {
 }
 
 #[test]
-fn channels_keep_apart_in_one_recorder() {
+fn shared_recorder_keeps_channels_apart() {
     current(async {
         let sums = Arc::new(Sums::default());
         let open = |name| turbostream::builder().name(name).recorder(sums.clone()).build().expect("valid");
@@ -374,7 +378,7 @@ fn channels_keep_apart_in_one_recorder() {
         for _ in 0..5 {
             b.send("22").await.expect("open");
         }
-        b_rx.recv().await.expect("accepted");
+        b_rx.recv().await.expect("an accepted message");
         for (name, tx) in [("a", &a), ("b", &b)] {
             tx.monitor().flush();
             sums.of(name).assert_is(&tx.monitor());
@@ -383,10 +387,10 @@ fn channels_keep_apart_in_one_recorder() {
     });
 }
 
-/// Messages written in place turn out shorter than what they reserve, or as none: what is reported meanwhile must be true
-/// at the end, however often and from wherever it is asked for.
+/// Messages written in place are shortened or abandoned after they are reserved. Concurrent flushes report meanwhile, and
+/// the sum must be exact at the end.
 #[test]
-fn figures_of_many_threads_add_up_to_the_monitor() {
+fn statistics_of_many_threads_add_up_to_the_monitor() {
     multi(async {
         let (builder, sums) = recorded("busy");
         let builder = builder.segment_bytes(4096).segment_messages(64).max_bytes(256 << 10);
@@ -435,7 +439,8 @@ fn sending(sender: usize, tx: turbostream::Sender) -> impl FnOnce() + Send + 'st
             match (sender + number) % 4 {
                 0 => block_on(tx.send_with(1000, |_| number % 10)).map_err(drop).expect("open"),
                 1 => {
-                    let panics = AssertUnwindSafe(|| block_on(tx.send_with(500, |_| panic!("of a writer"))));
+                    let panics =
+                        AssertUnwindSafe(|| block_on(tx.send_with(500, |_| panic!("in a write closure"))));
                     assert!(catch_unwind(panics).is_err());
                 }
                 2 => block_on(tx.send(vec![7; 40_000])).map_err(drop).expect("open"),
@@ -445,17 +450,17 @@ fn sending(sender: usize, tx: turbostream::Sender) -> impl FnOnce() + Send + 'st
     }
 }
 
-/// Somebody else calls the recorder, and takes its time.
+/// Another thread runs a slow recorder call at the time of the flush.
 #[test]
-fn a_flush_waits_for_whoever_reports_at_the_moment() {
+fn flush_waits_for_a_report_in_progress() {
     struct Held(Barrier, AtomicBool, Sums);
     impl Recorder for Held {
-        fn record(&self, changes: &StatsDelta<'_>) {
+        fn record(&self, delta: &StatsDelta<'_>) {
             if self.1.swap(false, Ordering::Relaxed) {
-                self.0.wait(); // it is called
-                self.0.wait(); // it may go on
+                self.0.wait(); // the recorder was called
+                self.0.wait(); // the recorder may return
             }
-            self.2.record(changes);
+            self.2.record(delta);
         }
     }
     current(async {
@@ -477,16 +482,16 @@ fn a_flush_waits_for_whoever_reports_at_the_moment() {
                 held.2.of("held").counter(Counter::SentMessages)
             }
         });
-        (0..1000).for_each(|_| std::thread::yield_now()); // time to return too early
+        (0..1000).for_each(|_| std::thread::yield_now()); // gives a wrong flush time to return early
         held.0.wait();
-        assert_eq!(flushing.join().expect("no panic"), 2, "all that was sent before its flush");
+        assert_eq!(flushing.join().expect("no panic"), 2, "every message sent before the flush");
         reporting.join().expect("no panic");
     });
 }
 
-/// A writer that stalls in its place, with more reserved than it will write, is not told of before it is done.
+/// A message being written, which may reserve more than it writes, is reported only after its commit.
 #[test]
-fn what_is_being_written_is_not_reported() {
+fn message_being_written_is_not_reported() {
     current(async {
         let (builder, sums) = recorded("stalled");
         let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
@@ -509,7 +514,7 @@ fn what_is_being_written_is_not_reported() {
 }
 
 #[test]
-fn its_task_ends_with_the_channel_and_not_with_the_interval() {
+fn report_task_ends_with_the_channel() {
     paused(async {
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let before = alive();

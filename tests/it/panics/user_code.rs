@@ -1,4 +1,4 @@
-//! Code of the user that panics, comes back in, or answers nonsense: it is contained, and the channel goes on.
+//! User code that panics, reenters the channel or returns nonsense is contained; the channel keeps working.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{advance, ms, paused, plain, settle};
+use bytes::Bytes;
 use futures::FutureExt;
 use turbostream::{
     ActiveSegment, Builder, MessageCount, ReadMode, Receiver, Sender, SwitchLimits, SwitchStrategy, WhenFull,
@@ -17,69 +17,69 @@ use turbostream::{
 
 type Hook = Box<dyn Fn(&Sender, &Receiver) + Send + Sync>;
 
-/// Code that has both ends of the channel that runs it, and does what it likes with them.
-struct Hostile {
+/// User code that holds both ends of its own channel and runs a hook on every call.
+struct HookedCode {
     ends: Mutex<Option<(Sender, Receiver)>>,
     calls: AtomicUsize,
     hook: Hook,
 }
 
-impl Hostile {
+impl HookedCode {
     fn new(hook: impl Fn(&Sender, &Receiver) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { ends: Mutex::new(None), calls: AtomicUsize::new(0), hook: Box::new(hook) })
     }
 
-    fn hold(&self, tx: &Sender, rx: &Receiver) {
+    fn attach(&self, tx: &Sender, rx: &Receiver) {
         *self.ends.lock().unwrap() = Some((tx.clone(), rx.clone()));
     }
 
-    fn act(&self) {
+    fn call(&self) {
         let depth = self.calls.fetch_add(1, Relaxed);
-        // Out of its own lock, and not for ever.
+        // Runs the hook without holding this lock, and bounds the recursion.
         let ends = self.ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         if let (Some((tx, rx)), true) = (ends, depth < 1000) {
             (self.hook)(&tx, &rx);
         }
     }
 
-    fn let_go(&self) -> usize {
+    fn detach(&self) -> usize {
         self.ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         self.calls.load(Relaxed)
     }
 }
 
-impl Wake for Hostile {
+impl Wake for HookedCode {
     fn wake(self: Arc<Self>) {
-        self.act();
+        self.call();
     }
 }
 
-impl SwitchStrategy for Hostile {
+impl SwitchStrategy for HookedCode {
     fn should_switch(&self, _: &ActiveSegment) -> bool {
-        self.act();
+        self.call();
         true
     }
 }
 
-/// A strategy behind a handle that the test keeps.
-struct Shared(Arc<Hostile>);
+/// A strategy that shares its hook with the test.
+struct HookStrategy(Arc<HookedCode>);
 
-impl SwitchStrategy for Shared {
+impl SwitchStrategy for HookStrategy {
     fn should_switch(&self, active: &ActiveSegment) -> bool {
         self.0.should_switch(active)
     }
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
-        self.0.act();
+        self.0.call();
         SwitchStrategy::limits(&*self.0, active)
     }
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        self.0.act();
+        self.0.call();
         SwitchStrategy::next_check(&*self.0, active)
     }
 }
 
-/// A payload by reference whose drop is the user's code.
-struct Payload(Arc<Hostile>, Vec<u8>);
+/// An external payload whose drop runs the hook.
+struct Payload(Arc<HookedCode>, Vec<u8>);
 
 impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
@@ -89,23 +89,23 @@ impl AsRef<[u8]> for Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        self.0.act();
+        self.0.call();
     }
 }
 
-fn payload(hostile: &Arc<Hostile>) -> Bytes {
-    Bytes::from_owner(Payload(Arc::clone(hostile), vec![7; 200]))
+fn payload(code: &Arc<HookedCode>) -> Bytes {
+    Bytes::from_owner(Payload(Arc::clone(code), vec![7; 200]))
 }
 
-/// Four segments of two messages, in which 200 bytes travel by reference.
+/// Four segments of two messages and 64 bytes; a payload of 200 bytes is external.
 fn tiny() -> Builder {
     let one = 64 + 2 * 8 + 128;
     turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(4 * one).max_message_bytes(400)
 }
 
-/// Everything that can be done to a channel, from within. Nothing here waits.
-fn everything(tx: &Sender, rx: &Receiver) {
-    drop(tx.try_send("from within"));
+/// Calls every operation of the channel without waiting.
+fn use_every_operation(tx: &Sender, rx: &Receiver) {
+    drop(tx.try_send("reentrant"));
     drop(tx.try_send(vec![1; 100]));
     tx.switch();
     tx.set_strategy(MessageCount(3));
@@ -118,51 +118,52 @@ fn everything(tx: &Sender, rx: &Receiver) {
     assert!(tx.monitor().stats().memory_bytes() <= tx.monitor().stats().max_bytes);
 }
 
-fn panics(_: &Sender, _: &Receiver) {
+fn panic_on_purpose(_: &Sender, _: &Receiver) {
     std::panic::panic_any("on purpose");
 }
 
-/// Whatever happened before: a message goes in and comes out, and everybody who waits is served.
-async fn still_works(tx: &Sender, rx: &Receiver) {
+/// Asserts that the channel works: messages pass, and waiting receivers and senders are woken.
+async fn assert_works_with_waiters(tx: &Sender, rx: &Receiver) {
     while rx.try_recv().is_ok() {}
     tx.set_strategy(MessageCount(1));
     let other = rx.clone();
     let waiting = tokio::spawn(async move { other.recv().await });
     settle().await;
-    tx.send("still").await.expect("open");
+    tx.send("to a waiting receiver").await.expect("open");
     settle().await;
-    assert_eq!(waiting.await.expect("no panic").expect("open"), "still");
+    assert_eq!(waiting.await.expect("no panic").expect("open"), "to a waiting receiver");
     while tx.try_send("full").is_ok() {}
     let other = tx.clone();
-    let waiting = tokio::spawn(async move { other.send_timeout("waited", ms(1000)).await.is_ok() });
+    let waiting =
+        tokio::spawn(async move { other.send_timeout("from a waiting sender", ms(1000)).await.is_ok() });
     settle().await;
     let mut last = Bytes::new();
     while let Ok(Some(message)) = tokio::time::timeout(ms(100), rx.recv()).await {
         last = message;
     }
     assert!(waiting.await.expect("no panic"));
-    assert_eq!(last, "waited");
+    assert_eq!(last, "from a waiting sender");
     let stats = tx.monitor().stats();
     assert_eq!((stats.queued_messages, stats.waiting_senders, stats.waiting_receivers), (0, 0, 0));
 }
 
-/// Polls once with a hostile waker.
-fn poll_hostile<F: Future>(future: Pin<&mut F>, hostile: &Arc<Hostile>) -> bool {
-    let waker = Waker::from(Arc::clone(hostile));
+/// Polls once with a waker that runs the hook.
+fn poll_with_hook<F: Future>(future: Pin<&mut F>, code: &Arc<HookedCode>) -> bool {
+    let waker = Waker::from(Arc::clone(code));
     future.poll(&mut Context::from_waker(&waker)).is_ready()
 }
 
 #[test]
-fn wakers_of_receivers() {
-    for hook in [panics, everything] {
+fn receiver_wakers_may_panic_or_reenter() {
+    for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
             let (tx, rx) = tiny().build().expect("valid");
-            let hostile = Hostile::new(hook);
-            hostile.hold(&tx, &rx);
+            let code = HookedCode::new(hook);
+            code.attach(&tx, &rx);
             for round in 0..20 {
                 let mut waiting = (Box::pin(rx.recv()), Box::pin(rx.recv_batch(3)));
-                assert!(!poll_hostile(waiting.0.as_mut(), &hostile));
-                assert!(!poll_hostile(waiting.1.as_mut(), &hostile));
+                assert!(!poll_with_hook(waiting.0.as_mut(), &code));
+                assert!(!poll_with_hook(waiting.1.as_mut(), &code));
                 match round % 3 {
                     0 => tx.try_send("wakes").expect("room"),
                     1 => tx.try_send(vec![1; 100]).expect("room"),
@@ -171,92 +172,92 @@ fn wakers_of_receivers() {
                 drop(waiting);
                 while rx.try_recv().is_ok() {}
             }
-            assert!(hostile.let_go() >= 20);
-            still_works(&tx, &rx).await;
+            assert!(code.detach() >= 20);
+            assert_works_with_waiters(&tx, &rx).await;
         });
     }
 }
 
 #[test]
-fn wakers_of_senders() {
-    for hook in [panics, everything] {
+fn sender_wakers_may_panic_or_reenter() {
+    for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
             let (tx, rx) = tiny().read_mode(ReadMode::ZeroCopy).build().expect("valid");
-            let hostile = Hostile::new(hook);
-            hostile.hold(&tx, &rx);
+            let code = HookedCode::new(hook);
+            code.attach(&tx, &rx);
             for _ in 0..20 {
                 while tx.try_send("before").is_ok() {}
                 let mut waiting =
                     (Box::pin(tx.send("1")), Box::pin(tx.send(vec![1; 300])), Box::pin(tx.drained()));
-                assert!(!poll_hostile(waiting.0.as_mut(), &hostile));
-                assert!(!poll_hostile(waiting.1.as_mut(), &hostile));
-                assert!(!poll_hostile(waiting.2.as_mut(), &hostile));
+                assert!(!poll_with_hook(waiting.0.as_mut(), &code));
+                assert!(!poll_with_hook(waiting.1.as_mut(), &code));
+                assert!(!poll_with_hook(waiting.2.as_mut(), &code));
                 while rx.try_recv().is_ok() {}
                 drop(waiting);
                 while rx.try_recv().is_ok() {}
             }
-            assert!(hostile.let_go() >= 20);
-            still_works(&tx, &rx).await;
+            assert!(code.detach() >= 20);
+            assert_works_with_waiters(&tx, &rx).await;
         });
     }
 }
 
 #[test]
-fn wakers_at_the_close() {
-    for hook in [panics, everything] {
+fn wakers_may_panic_or_reenter_during_close() {
+    for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
             let (tx, rx) = tiny().build().expect("valid");
-            let hostile = Hostile::new(hook);
-            hostile.hold(&tx, &rx);
+            let code = HookedCode::new(hook);
+            code.attach(&tx, &rx);
             let (mut closed, mut recv) = (Box::pin(tx.closed()), Box::pin(rx.recv()));
-            assert!(!poll_hostile(closed.as_mut(), &hostile) && !poll_hostile(recv.as_mut(), &hostile));
+            assert!(!poll_with_hook(closed.as_mut(), &code) && !poll_with_hook(recv.as_mut(), &code));
             let other = rx.clone();
             let waiting = tokio::spawn(async move { other.recv().await });
             settle().await;
             rx.close();
             assert_eq!(waiting.await.expect("no panic"), None);
-            assert!(hostile.let_go() >= 2);
+            assert!(code.detach() >= 2);
             assert!(tx.try_send("closed").is_err() && closed.now_or_never().is_some());
         });
     }
 }
 
 #[test]
-fn strategies() {
-    for hook in [panics, everything] {
+fn strategies_may_panic_or_reenter() {
+    for hook in [panic_on_purpose, use_every_operation] {
         for on_demand in [true, false] {
             paused(async move {
-                let hostile = Hostile::new(hook);
-                let strategy = Shared(Arc::clone(&hostile));
+                let code = HookedCode::new(hook);
+                let strategy = HookStrategy(Arc::clone(&code));
                 let (tx, rx) = tiny().on_demand(on_demand).strategy(strategy).build().expect("valid");
-                hostile.hold(&tx, &rx);
+                code.attach(&tx, &rx);
                 for _ in 0..50 {
-                    drop(tx.try_send("asks"));
+                    drop(tx.try_send("calls the strategy"));
                     drop(tx.try_send(vec![1; 100]));
                     advance(ms(2)).await;
                     while rx.try_recv().is_ok() {}
                 }
-                assert!(hostile.let_go() > 0);
-                still_works(&tx, &rx).await;
+                assert!(code.detach() > 0);
+                assert_works_with_waiters(&tx, &rx).await;
             });
         }
     }
 }
 
-/// A payload's last reference is dropped by the channel: at a drop policy, with a batch, or with the last receiver.
+/// The channel drops the last reference to a payload: by drop policy, with a batch, or with the last receiver.
 #[test]
-fn drops_of_payloads() {
-    for hook in [panics, everything] {
+fn payload_drops_may_panic_or_reenter() {
+    for hook in [panic_on_purpose, use_every_operation] {
         for when_full in [WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::Reject] {
             paused(async move {
                 let (tx, rx) = tiny().when_full(when_full).build().expect("valid");
-                let hostile = Hostile::new(hook);
-                hostile.hold(&tx, &rx);
+                let code = HookedCode::new(hook);
+                code.attach(&tx, &rx);
                 for _ in 0..20 {
-                    // Where it is the caller who drops it, the panic is the caller's.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(tx.try_send(payload(&hostile)))));
+                    // If the caller drops the payload, the panic reaches the caller.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(tx.try_send(payload(&code)))));
                     let _ = catch_unwind(AssertUnwindSafe(|| {
-                        drop(tx.send_many([payload(&hostile)]).now_or_never())
+                        drop(tx.send_many([payload(&code)]).now_or_never())
                     }));
                 }
                 let batch = rx.recv_batch(5).now_or_never().flatten();
@@ -264,9 +265,9 @@ fn drops_of_payloads() {
                 while let Ok(message) = rx.try_recv() {
                     let _ = catch_unwind(AssertUnwindSafe(|| drop(message)));
                 }
-                assert!(hostile.let_go() >= 20, "{when_full:?}");
-                let (tx, rx) = works_as_before(tx, rx).await;
-                drop(tx.try_send(payload(&hostile)));
+                assert!(code.detach() >= 20, "{when_full:?}");
+                let (tx, rx) = assert_works(tx, rx).await;
+                drop(tx.try_send(payload(&code)));
                 let monitor = tx.monitor();
                 drop(rx);
                 let stats = monitor.stats();
@@ -276,8 +277,8 @@ fn drops_of_payloads() {
     }
 }
 
-/// Where nobody waits for room.
-async fn works_as_before(tx: Sender, rx: Receiver) -> (Sender, Receiver) {
+/// Asserts that messages pass while no sender waits for room.
+async fn assert_works(tx: Sender, rx: Receiver) -> (Sender, Receiver) {
     while rx.try_recv().is_ok() {}
     for number in 0..100_u32 {
         tx.send(&number.to_le_bytes()).await.expect("open");
@@ -286,18 +287,17 @@ async fn works_as_before(tx: Sender, rx: Receiver) -> (Sender, Receiver) {
     (tx, rx)
 }
 
-/// Of wakers, callbacks and strategies.
 #[test]
-fn panics_of_all_kinds_are_counted_together() {
+fn panics_of_wakers_callbacks_and_strategies_are_counted_together() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
-            panic!("of a waker");
+            panic!("in a waker");
         }
     }
     impl SwitchStrategy for Panics {
         fn should_switch(&self, _: &ActiveSegment) -> bool {
-            panic!("of a strategy");
+            panic!("in a strategy");
         }
     }
     paused(async {
@@ -305,8 +305,8 @@ fn panics_of_all_kinds_are_counted_together() {
         let waker = Waker::from(Arc::new(Panics));
         assert!(rx.poll_recv(&mut Context::from_waker(&waker)).is_pending());
         tx.try_send("wakes").expect("room");
-        assert_eq!(rx.try_recv().expect("it is there"), "wakes");
-        let callback = rx.on_message(|_| panic!("of a callback"));
+        assert_eq!(rx.try_recv().expect("a queued message"), "wakes");
+        let callback = rx.on_message(|_| panic!("in a callback"));
         for _ in 0..2 {
             tx.try_send("calls").expect("room");
             settle().await;
@@ -315,7 +315,7 @@ fn panics_of_all_kinds_are_counted_together() {
         let stats = tx.monitor().stats();
         assert_eq!((stats.panics, stats.callback_panics), (3, 2));
         tx.set_strategy(Panics);
-        tx.try_send("asks").expect("room");
+        tx.try_send("calls the strategy").expect("room");
         advance(ms(100)).await;
         assert!(tx.monitor().stats().panics > 3);
         drop(rx);
@@ -323,39 +323,39 @@ fn panics_of_all_kinds_are_counted_together() {
 }
 
 #[test]
-fn callbacks_that_panic_or_come_back_in() {
-    for hook in [panics, everything] {
+fn callbacks_may_panic_or_reenter() {
+    for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
             let (tx, rx) = tiny().build().expect("valid");
-            let hostile = Hostile::new(hook);
-            hostile.hold(&tx, &rx);
-            let called = Arc::clone(&hostile);
-            let callback = rx.clone().on_message(move |_| called.act());
+            let code = HookedCode::new(hook);
+            code.attach(&tx, &rx);
+            let called = Arc::clone(&code);
+            let callback = rx.clone().on_message(move |_| called.call());
             for _ in 0..50 {
                 tx.send("called").await.expect("open");
             }
             settle().await;
             let rx2 = callback.unregister().await;
-            assert!(hostile.let_go() > 0);
+            assert!(code.detach() > 0);
             drop(rx2);
-            still_works(&tx, &rx).await;
+            assert_works_with_waiters(&tx, &rx).await;
         });
     }
 }
 
 #[test]
-fn closures_that_write() {
+fn write_closures_may_reenter_and_overstate_their_length() {
     plain(|| {
         let runtime = crate::common::multi_runtime();
         runtime.block_on(async {
             let (tx, rx) = tiny().build().expect("valid");
-            let hostile = Hostile::new(everything);
-            hostile.hold(&tx, &rx);
+            let code = HookedCode::new(use_every_operation);
+            code.attach(&tx, &rx);
             for number in 0..200_usize {
-                // Nothing behind it can be received before it returns, but all else can be done.
+                // Later messages cannot be received before the closure returns; everything else works.
                 let write = |buf: &mut [u8]| {
                     buf.fill(1);
-                    hostile.act();
+                    code.call();
                     if number % 3 == 0 { buf.len() + 1 } else { buf.len() }
                 };
                 let sent = AssertUnwindSafe(tx.send_with(number % 300, write)).catch_unwind();
@@ -363,17 +363,17 @@ fn closures_that_write() {
                 assert!(sent.is_err() || sent.is_ok_and(|sent| sent.is_err() == (number % 3 == 0)));
                 while rx.try_recv().is_ok() {}
             }
-            assert!(hostile.let_go() > 0);
-            works_as_before(tx, rx).await;
+            assert!(code.detach() > 0);
+            assert_works(tx, rx).await;
         });
     });
 }
 
-/// Always yes, never, never asked again, at once, and in a thousand years.
+/// Always or never switches; next check never, immediately, or in the far future.
 #[test]
-fn strategies_that_know_only_one_answer() {
-    struct Only(bool, SwitchLimits, Option<Duration>);
-    impl SwitchStrategy for Only {
+fn strategies_with_constant_answers_keep_the_channel_working() {
+    struct Constant(bool, SwitchLimits, Option<Duration>);
+    impl SwitchStrategy for Constant {
         fn should_switch(&self, _: &ActiveSegment) -> bool {
             self.0
         }
@@ -389,12 +389,12 @@ fn strategies_that_know_only_one_answer() {
         for limits in [SwitchLimits::EVERY_MESSAGE, SwitchLimits::NEVER, zero] {
             for check in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
                 paused(async move {
-                    let (tx, rx) = tiny().strategy(Only(answer, limits, check)).build().expect("valid");
+                    let (tx, rx) = tiny().strategy(Constant(answer, limits, check)).build().expect("valid");
                     for _ in 0..5 {
                         while tx.try_send("full").is_ok() {}
                         advance(ms(3)).await;
                     }
-                    still_works(&tx, &rx).await;
+                    assert_works_with_waiters(&tx, &rx).await;
                 });
             }
         }

@@ -1,13 +1,13 @@
-//! What the ways of reading return: `recv_many`, `recv_batch` and its `Batch`, lengths and figures.
+//! Results of the receive methods: `recv_many`, `recv_batch` and its `Batch`, lengths and statistics.
 
 use std::future::poll_fn;
 
-use bytes::Bytes;
 use crate::common::{check, message, ms, paused, poll_once, settle};
+use bytes::Bytes;
 use tokio::time::Instant;
 use turbostream::{Batch, ReadMode, Receiver, RecvTimeoutError, Sender, TryRecvError};
 
-fn sixteens() -> (Sender, Receiver) {
+fn segments_of_16() -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(4096)
         .segment_messages(16)
@@ -24,16 +24,16 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
 }
 
 fn numbers(batch: &Batch) -> Vec<u32> {
-    batch.iter().map(|m| check(m).expect("named").1).collect()
+    batch.iter().map(|m| check(m).expect("a message header").1).collect()
 }
 
 #[test]
-fn recv_many_takes_what_is_there_and_waits_for_the_first_only() {
+fn recv_many_takes_queued_messages_and_waits_for_the_first_only() {
     paused(async {
-        let (tx, rx) = sixteens();
+        let (tx, rx) = segments_of_16();
         send(&tx, 0..10);
         let mut many = vec![Bytes::from_static(b"before")];
-        assert_eq!(rx.recv_many(&mut many, 0).await, 0, "a limit of 0 asks for nothing");
+        assert_eq!(rx.recv_many(&mut many, 0).await, 0, "a limit of 0 takes nothing");
         let mut got = 0;
         while got < 4 {
             got += rx.recv_many(&mut many, 4 - got).await;
@@ -55,10 +55,10 @@ fn recv_many_takes_what_is_there_and_waits_for_the_first_only() {
 }
 
 #[test]
-fn a_batch_holds_messages_of_one_segment_in_order() {
+fn batch_holds_messages_of_one_segment_in_order() {
     paused(async {
-        let (tx, rx) = sixteens();
-        send(&tx, 0..40); // two full segments and a half one
+        let (tx, rx) = segments_of_16();
+        send(&tx, 0..40); // two full segments and half of a third
         let mut next = 0;
         for limit in [1, 5, 100, 3, 100, 100] {
             let batch = rx.recv_batch(limit).await.expect("open");
@@ -76,9 +76,9 @@ fn a_batch_holds_messages_of_one_segment_in_order() {
 }
 
 #[test]
-fn a_batch_gives_its_messages_in_every_form() {
+fn batch_accessors_agree_and_do_not_copy() {
     paused(async {
-        let (tx, rx) = sixteens();
+        let (tx, rx) = segments_of_16();
         let messages = [&b"one"[..], b"", b"three", b"", &[7; 2000]];
         for m in messages {
             tx.try_send(m).expect("room");
@@ -101,9 +101,9 @@ fn a_batch_gives_its_messages_in_every_form() {
 }
 
 #[test]
-fn a_batch_of_empty_messages_is_a_batch() {
+fn batch_of_empty_messages_is_not_empty() {
     paused(async {
-        let (tx, rx) = sixteens();
+        let (tx, rx) = segments_of_16();
         (0..3).for_each(|_| tx.try_send("").expect("room"));
         let batch = rx.recv_batch(8).await.expect("open");
         assert_eq!((batch.len(), batch.payload_bytes(), batch.is_empty()), (3, 0, false));
@@ -114,9 +114,9 @@ fn a_batch_of_empty_messages_is_a_batch() {
 }
 
 #[test]
-fn a_batch_carries_payloads_by_reference_too() {
+fn batch_carries_external_payloads() {
     paused(async {
-        let (tx, rx) = sixteens();
+        let (tx, rx) = segments_of_16();
         let large = Bytes::from(message(0, 1, 50_000));
         tx.try_send(message(0, 0, 30)).expect("room");
         tx.try_send(large.clone()).expect("room");
@@ -132,24 +132,24 @@ fn a_batch_carries_payloads_by_reference_too() {
         }
         assert_eq!(got[1].as_ptr(), large.as_ptr());
         drop(got);
-        assert!(large.is_unique(), "the channel let go of it");
+        assert!(large.is_unique(), "the channel dropped its reference");
         assert_eq!(tx.monitor().stats().lent_bytes, 0);
     });
 }
 
 #[test]
-fn a_batch_left_or_half_eaten_gives_its_segment_back() {
+fn partly_consumed_batch_returns_its_segment_when_dropped() {
     paused(async {
-        let (tx, rx) = sixteens();
-        for eaten in 0..4 {
+        let (tx, rx) = segments_of_16();
+        for consumed in 0..4 {
             send(&tx, 0..16);
             let batch = rx.recv_batch(16).await.expect("open");
             assert!(tx.monitor().stats().lent_bytes > 0);
-            let mut rest = batch.into_iter();
-            let some: Vec<_> = rest.by_ref().take(eaten * 5).collect();
-            drop(rest);
-            assert_eq!(some.len(), eaten * 5);
-            assert_eq!(tx.monitor().stats().lent_bytes > 0, eaten > 0);
+            let mut iter = batch.into_iter();
+            let some: Vec<_> = iter.by_ref().take(consumed * 5).collect();
+            drop(iter);
+            assert_eq!(some.len(), consumed * 5);
+            assert_eq!(tx.monitor().stats().lent_bytes > 0, consumed > 0);
             drop(some);
             assert_eq!(tx.monitor().stats().lent_bytes, 0);
         }
@@ -157,9 +157,9 @@ fn a_batch_left_or_half_eaten_gives_its_segment_back() {
 }
 
 #[test]
-fn poll_recv_and_recv_timeout_wait_as_recv_does() {
+fn poll_recv_and_recv_timeout_wait_like_recv() {
     paused(async {
-        let (tx, rx) = sixteens();
+        let (tx, rx) = segments_of_16();
         let before = Instant::now();
         assert_eq!(rx.recv_timeout(ms(70)).await, Err(RecvTimeoutError::Timeout));
         assert!((ms(70)..ms(75)).contains(&before.elapsed()));
@@ -178,9 +178,9 @@ fn poll_recv_and_recv_timeout_wait_as_recv_does() {
 }
 
 #[test]
-fn lengths_and_figures_add_up_at_rest() {
+fn lengths_and_statistics_add_up_at_rest() {
     paused(async {
-        let (tx, rx) = sixteens();
+        let (tx, rx) = segments_of_16();
         let monitor = rx.monitor();
         assert!(tx.is_empty() && rx.is_empty() && tx.queued_bytes() == 0);
         send(&tx, 0..50);
@@ -224,7 +224,7 @@ fn lengths_and_figures_add_up_at_rest() {
 }
 
 #[test]
-fn an_owned_payload_of_32_kib_is_not_copied_and_a_smaller_one_is() {
+fn owned_payload_is_copied_only_below_32_kib() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         for (len, is_copied) in [(32 << 10, false), ((32 << 10) - 1, true)] {

@@ -1,19 +1,19 @@
-//! Opening, closing and dropping, from every side and in every order.
+//! Closing a channel by its senders, its receivers or its runtime, in every order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{check, current_runtime, message, ms, multi, multi_runtime, paused, plain, settle};
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use turbostream::{
     ReadMode, Receiver, SendError, SendTimeoutError, Sender, TimeWindow, TryRecvError, TrySendError, WhenFull,
 };
 
-fn narrow() -> (Sender, Receiver) {
+fn small_segments() -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(4096)
         .segment_messages(16)
@@ -23,24 +23,24 @@ fn narrow() -> (Sender, Receiver) {
 }
 
 fn fill(tx: &Sender) -> u32 {
-    (0..).find(|&number| tx.try_send(message(0, number, 100)).is_err()).expect("full in the end")
+    (0..).find(|&number| tx.try_send(message(0, number, 100)).is_err()).expect("full eventually")
 }
 
 #[test]
-fn the_last_sender_closes_after_what_was_accepted() {
+fn dropping_the_last_sender_closes_after_accepted_messages() {
     paused(async {
-        let (tx, rx) = narrow();
+        let (tx, rx) = small_segments();
         let other = tx.clone();
         let accepted = fill(&tx);
         drop(tx);
-        assert!(!rx.is_closed(), "one sender is left");
+        assert!(!rx.is_closed(), "one sender remains");
         drop(other);
         assert!(rx.is_closed());
         for number in 0..accepted {
             assert_eq!(check(&rx.recv().await.expect("accepted before")), Some((0, number)));
         }
         assert_eq!(rx.recv().await, None);
-        assert_eq!(rx.recv().await, None, "and for ever");
+        assert_eq!(rx.recv().await, None, "the channel stays closed");
         assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
         assert_eq!(rx.recv_many(&mut Vec::new(), 5).await, 0);
         assert!(rx.recv_batch(5).await.is_none());
@@ -48,9 +48,9 @@ fn the_last_sender_closes_after_what_was_accepted() {
 }
 
 #[test]
-fn every_waiting_receiver_learns_of_the_end() {
+fn close_wakes_every_waiting_receiver() {
     multi(async {
-        let (tx, rx) = narrow();
+        let (tx, rx) = small_segments();
         let mut readers = JoinSet::new();
         (0..10).for_each(|_| {
             let rx = rx.clone();
@@ -64,23 +64,23 @@ fn every_waiting_receiver_learns_of_the_end() {
 }
 
 #[test]
-fn a_receiver_closes_and_what_was_accepted_can_still_be_read() {
+fn receiver_close_leaves_accepted_messages_readable() {
     paused(async {
-        let (tx, rx) = narrow();
+        let (tx, rx) = small_segments();
         let accepted = fill(&tx);
         let waiting = tokio::spawn({
             let tx = tx.clone();
             async move { tx.send("waits").await }
         });
-        let told = tokio::spawn({
+        let closed = tokio::spawn({
             let tx = tx.clone();
             async move { tx.closed().await }
         });
         settle().await;
-        assert!(!told.is_finished() && !tx.is_closed());
+        assert!(!closed.is_finished() && !tx.is_closed());
         rx.close();
         assert!(tx.is_closed() && rx.is_closed());
-        told.await.expect("closed() resolves");
+        closed.await.expect("closed() resolves");
         assert!(matches!(waiting.await.expect("the sender"), Err(SendError::Closed("waits"))));
         assert!(matches!(tx.try_send("late"), Err(TrySendError::Closed("late"))));
         assert!(matches!(tx.send_timeout("late", ms(5)).await, Err(SendTimeoutError::Closed("late"))));
@@ -88,19 +88,19 @@ fn a_receiver_closes_and_what_was_accepted_can_still_be_read() {
         for number in 0..accepted {
             assert_eq!(check(&rx.recv().await.expect("accepted before")), Some((0, number)));
         }
-        assert_eq!(rx.recv().await, None, "though a sender is there");
+        assert_eq!(rx.recv().await, None, "closed although a sender exists");
         rx.close();
         assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
     });
 }
 
 #[test]
-fn the_last_receiver_releases_queued_memory_at_once() {
+fn dropping_the_last_receiver_frees_queued_memory() {
     paused(async {
-        let (tx, rx) = narrow();
+        let (tx, rx) = small_segments();
         let other = rx.clone();
         let monitor = tx.monitor();
-        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: by reference
+        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: external
         tx.send(payload.clone()).await.expect("open");
         assert!(!payload.is_unique());
         let accepted = fill(&tx);
@@ -110,7 +110,7 @@ fn the_last_receiver_releases_queued_memory_at_once() {
         });
         settle().await;
         drop(rx);
-        assert!(!tx.is_closed() && tx.len() == accepted as usize + 1, "one receiver is left");
+        assert!(!tx.is_closed() && tx.len() == accepted as usize + 1, "one receiver remains");
         drop(other);
         assert!(tx.is_closed());
         assert!(payload.is_unique(), "queued payloads are dropped");
@@ -124,13 +124,13 @@ fn the_last_receiver_releases_queued_memory_at_once() {
     });
 }
 
-/// What lies behind a message that is being written cannot be dropped with the receiver: its writer does so.
+/// Messages after one that is being written cannot be dropped with the receiver; the writing sender drops them.
 #[test]
-fn the_last_receiver_may_leave_while_a_message_is_written() {
+fn dropping_the_last_receiver_during_a_write_drops_all_messages() {
     paused(async {
-        let (tx, rx) = narrow();
+        let (tx, rx) = small_segments();
         tx.try_send("before").expect("room");
-        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: by reference
+        let payload = Bytes::from(vec![1; 6000]); // larger than a segment: external
         let mut rx = Some(rx);
         let write = |buf: &mut [u8]| {
             tx.try_send(payload.clone()).expect("room");
@@ -138,7 +138,7 @@ fn the_last_receiver_may_leave_while_a_message_is_written() {
             assert!(tx.is_closed());
             buf.len()
         };
-        tx.send_with(10, write).await.map_err(|_| "refused").expect("it had its place");
+        tx.send_with(10, write).await.map_err(|_| "send failed").expect("its entry was reserved");
         assert!(payload.is_unique(), "queued payloads are dropped");
         let stats = tx.monitor().stats();
         assert_eq!((stats.sent_messages, stats.dropped_messages, stats.queued_messages), (3, 3, 0));
@@ -147,10 +147,10 @@ fn the_last_receiver_may_leave_while_a_message_is_written() {
 }
 
 #[test]
-fn closing_amid_writers_loses_nothing_that_was_accepted() {
+fn close_during_concurrent_sends_loses_no_accepted_message() {
     multi(async {
         for round in 0..200 {
-            let (tx, rx) = narrow();
+            let (tx, rx) = small_segments();
             let accepted = Arc::new(AtomicU32::new(0));
             let mut writers = JoinSet::new();
             for sender in 0..3 {
@@ -182,7 +182,7 @@ fn closing_amid_writers_loses_nothing_that_was_accepted() {
 }
 
 #[test]
-fn one_channel_spans_several_runtimes() {
+fn channel_spans_several_runtimes() {
     plain(|| {
         let (first, second) = (multi_runtime(), current_runtime(false));
         let (tx, rx) = turbostream::builder()
@@ -211,7 +211,7 @@ fn one_channel_spans_several_runtimes() {
 }
 
 #[test]
-fn plain_threads_use_the_tries() {
+fn try_send_and_try_recv_work_on_plain_threads() {
     plain(|| {
         let runtime = current_runtime(false); // never driven
         let (tx, rx) = turbostream::builder()
@@ -243,7 +243,7 @@ fn plain_threads_use_the_tries() {
 }
 
 #[test]
-fn a_runtime_dropped_mid_flight_leaves_the_channel_working() {
+fn channel_works_after_its_runtime_is_dropped() {
     plain(|| {
         for round in 0..30 {
             let runtime = multi_runtime();
@@ -283,24 +283,24 @@ fn a_runtime_dropped_mid_flight_leaves_the_channel_working() {
 }
 
 #[test]
-fn reject_refuses_at_once_and_recovers() {
+fn reject_returns_full_without_waiting_and_recovers() {
     paused(async {
         let (tx, rx) =
             turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::Reject).build().expect("valid");
         let before = Instant::now();
         let mut accepted = 0;
-        let refused = loop {
+        let rejected = loop {
             match tx.send(message(0, accepted, 200)).await {
                 Ok(()) => accepted += 1,
-                Err(refused) => break refused,
+                Err(rejected) => break rejected,
             }
         };
-        assert!(matches!(refused, SendError::Full(_)));
+        assert!(matches!(rejected, SendError::Full(_)));
         assert_eq!((before.elapsed(), tx.monitor().stats().waiting_senders), (Duration::ZERO, 0));
         for number in 0..accepted {
             assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
         }
-        tx.send(refused.into_inner()).await.expect("room again");
+        tx.send(rejected.into_inner()).await.expect("room again");
         assert_eq!(check(&rx.recv().await.expect("open")), Some((0, accepted)));
     });
 }
