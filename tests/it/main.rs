@@ -4,10 +4,10 @@
 mod common;
 
 mod adapters;
+mod go_port_regressions;
 mod lifecycle;
 mod limits;
 mod recv;
-mod regressions;
 mod send;
 mod switch;
 mod telemetry;
