@@ -323,7 +323,11 @@ fn unregister_completes_on_runtime_that_is_not_driven() {
             thread::yield_now();
         }
         send(&tx, 2..3);
-        assert_eq!(number(&waiting.join().expect("no panic in the receiver").expect("open")), 2, "woken at once");
+        assert_eq!(
+            number(&waiting.join().expect("no panic in the receiver").expect("open")),
+            2,
+            "woken at once"
+        );
         assert!(kept.lock().expect("not poisoned").is_empty());
     });
 }
