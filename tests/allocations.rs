@@ -1,4 +1,4 @@
-//! What the channel takes from the heap, counted by a global allocator: one test, so that nothing runs beside it.
+//! The channel's heap use, counted by a global allocator. One test runs all cases, so that no other test runs beside it.
 
 mod common;
 
@@ -15,11 +15,11 @@ struct Counting;
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-fn count(taken: usize, given_back: usize) {
-    if taken > 0 {
+fn count(allocated: usize, freed: usize) {
+    if allocated > 0 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     }
-    LIVE.fetch_add(taken.wrapping_sub(given_back), Ordering::Relaxed);
+    LIVE.fetch_add(allocated.wrapping_sub(freed), Ordering::Relaxed);
 }
 
 // SAFETY: every call is passed on, unchanged, to the system allocator, which meets the contract.
@@ -53,12 +53,12 @@ fn allocations() -> usize {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-/// Bytes alive now, and not before.
-fn since(before: usize) -> isize {
+/// Returns the bytes allocated after `before` was read and still alive.
+fn live_since(before: usize) -> isize {
     LIVE.load(Ordering::Relaxed).wrapping_sub(before) as isize
 }
 
-fn live() -> usize {
+fn live_bytes() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
@@ -72,11 +72,11 @@ fn zero_copy() -> (Sender, Receiver) {
         .expect("valid")
 }
 
-fn few(allocations: usize, messages: usize, what: &str) {
+fn assert_few(allocations: usize, messages: usize, what: &str) {
     assert!(allocations * 100 <= messages, "{what}: {allocations} allocations for {messages} messages");
 }
 
-/// One task writes, one reads; counted once the first part is through.
+/// One task sends, another receives. Allocations are counted after a warm-up.
 async fn streaming(way: usize) {
     const WARM: usize = 50_000;
     const COUNT: usize = 200_000;
@@ -104,9 +104,9 @@ async fn streaming(way: usize) {
         }
         warm.map(|(before, at)| (allocations() - before, got - at)).expect("warmed up")
     });
-    let (allocations, messages) = reading.await.expect("the reader");
-    writing.await.expect("the writer");
-    few(allocations, messages, ["recv", "recv_batch", "recv_many"][way]);
+    let (allocations, messages) = reading.await.expect("no panic in the receiver");
+    writing.await.expect("no panic in the sender");
+    assert_few(allocations, messages, ["recv", "recv_batch", "recv_many"][way]);
 }
 
 fn streaming_allocates_nothing_per_message_multi() {
@@ -130,71 +130,75 @@ fn bulk_send_then_drain_allocates_nothing_per_message() {
         (0..BULK).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
         (0..BULK).for_each(|_| assert_eq!(rx.try_recv().expect("all are there"), MESSAGE[..]));
     }
-    few(allocations() - before, 6 * BULK, "bulk");
+    assert_few(allocations() - before, 6 * BULK, "bulk");
 }
 
-fn a_channel_never_written_to_costs_at_most_8_kib() {
+fn channel_without_messages_costs_at_most_8_kib() {
     current_runtime(true).block_on(async {
         drop(turbostream::channel());
         settle().await;
-        let before = live();
+        let before = live_bytes();
         let channels: Vec<_> = (0..10).map(|_| turbostream::channel()).collect();
         advance(ms(5000)).await;
-        let each = since(before) / 10;
+        let each = live_since(before) / 10;
         assert!((1..=8 << 10).contains(&each), "{each} bytes");
         let waiting = tokio::spawn({
             let rx = channels[0].1.clone();
             async move { rx.recv().await }
         });
         settle().await;
-        assert!(since(before) / 10 <= 8 << 10, "also while one is waited for");
+        assert!(live_since(before) / 10 <= 8 << 10, "also while a receiver waits");
         drop(channels);
-        assert_eq!(waiting.await.expect("the receiver"), None);
+        assert_eq!(waiting.await.expect("no panic in the receiver"), None);
         settle().await;
-        assert!(since(before) <= 2 << 10, "{} bytes left behind", since(before));
+        assert!(live_since(before) <= 2 << 10, "{} bytes not freed", live_since(before));
     });
 }
 
-fn the_heap_keeps_to_max_bytes_and_comes_back() {
+fn heap_stays_within_max_bytes_and_is_freed() {
     const MAX: usize = 4 << 20;
     current_runtime(true).block_on(async {
-        let before = live();
+        let before = live_bytes();
         let builder = turbostream::builder().segment_bytes(64 << 10).segment_messages(1024).max_bytes(MAX);
         let (tx, rx) = builder.pool_idle(ms(100)).build().expect("valid");
         for len in [0, 128, 5000, 30_000, 100_000] {
             while tx.try_send(&vec![1; len][..]).is_ok() {}
-            assert!(since(before) <= (MAX + (64 << 10)) as isize, "{} bytes, full of {len}", since(before));
-            assert!(len == 0 || since(before) > MAX as isize / 2, "only {} bytes", since(before));
+            assert!(
+                live_since(before) <= (MAX + (64 << 10)) as isize,
+                "{} bytes, full of {len}",
+                live_since(before)
+            );
+            assert!(len == 0 || live_since(before) > MAX as isize / 2, "only {} bytes", live_since(before));
             while rx.try_recv().is_ok() {}
             tokio::time::sleep(ms(1000)).await;
-            assert!(since(before) <= 32 << 10, "{} bytes, at rest after {len}", since(before));
+            assert!(live_since(before) <= 32 << 10, "{} bytes, idle after {len}", live_since(before));
         }
         drop((tx, rx));
         settle().await;
-        assert!(since(before) <= 4 << 10, "{} bytes left behind", since(before));
+        assert!(live_since(before) <= 4 << 10, "{} bytes not freed", live_since(before));
     });
 }
 
-/// Its segments go as they are read, and the timer finds nothing but pages.
-fn a_closed_channel_that_was_read_keeps_no_pages() {
+/// Its segments are freed as they are read. Only pages are left to the background task.
+fn drained_closed_channel_keeps_no_pages() {
     current_runtime(true).block_on(async {
-        let before = live();
+        let before = live_bytes();
         let (tx, rx) = turbostream::channel();
         let monitor = tx.monitor();
         (0..500).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
         drop(tx);
         while rx.try_recv().is_ok() {}
         assert_eq!(monitor.stats().memory_bytes(), 0);
-        assert!(since(before) > 32 << 10, "{} bytes: the pages are there", since(before));
+        assert!(live_since(before) > 32 << 10, "{} bytes: the pages are still allocated", live_since(before));
         tokio::time::sleep(ms(60_000)).await;
-        assert!(since(before) <= 32 << 10, "{} bytes at rest", since(before));
+        assert!(live_since(before) <= 32 << 10, "{} bytes when idle", live_since(before));
         drop(rx);
     });
 }
 
-fn a_kept_copy_pins_at_most_4_kib() {
+fn kept_copy_pins_at_most_4_kib() {
     for len in [16, 100, 700, 1023] {
-        let before = live();
+        let before = live_bytes();
         let kept: Vec<Bytes> = current_runtime(false).block_on(async {
             let (tx, rx) = turbostream::channel();
             let mut kept = Vec::new();
@@ -209,15 +213,15 @@ fn a_kept_copy_pins_at_most_4_kib() {
         });
         assert_eq!(kept.len(), 20);
         assert!(kept.iter().all(|m| check(m).is_some()));
-        let each = since(before) / 20;
-        assert!(each <= (4 << 10) + 512, "{each} bytes pinned by each of {len}");
+        let each = live_since(before) / 20;
+        assert!(each <= (4 << 10) + 512, "{each} bytes pinned by each kept copy of {len}");
     }
 }
 
-fn lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder() {
-    // The first round is not counted: the first thread makes something for all that follow, too.
+fn lent_memory_of_dropped_channel_is_freed_by_its_last_holder() {
+    // The first round is not counted: the first thread allocates memory that all later ones share.
     for (round, mode) in [ReadMode::Safe, ReadMode::Safe, ReadMode::ZeroCopy].into_iter().enumerate() {
-        let before = live();
+        let before = live_bytes();
         let kept = current_runtime(false).block_on(async {
             let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             (0..500).for_each(|n| tx.try_send(&message(0, n, 3000)[..]).expect("room"));
@@ -226,15 +230,15 @@ fn lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder() {
             kept
         });
         assert_eq!(kept.len(), 5);
-        assert!(since(before) >= 5 * 3000, "lent memory is there");
+        assert!(live_since(before) >= 5 * 3000, "the lent memory is still allocated");
         std::thread::spawn(move || drop(kept)).join().expect("another thread");
-        let left = since(before);
-        assert!(round == 0 || left <= 1 << 10, "{mode:?}: {left} bytes left behind");
+        let left = live_since(before);
+        assert!(round == 0 || left <= 1 << 10, "{mode:?}: {left} bytes not freed");
     }
 }
 
 #[test]
-fn the_heap() {
+fn channel_allocates_within_its_limits() {
     let cases: [(&str, fn()); 8] = [
         ("streaming_allocates_nothing_per_message_multi", streaming_allocates_nothing_per_message_multi),
         ("streaming_allocates_nothing_per_message_current", streaming_allocates_nothing_per_message_current),
@@ -242,16 +246,16 @@ fn the_heap() {
             "bulk_send_then_drain_allocates_nothing_per_message",
             bulk_send_then_drain_allocates_nothing_per_message,
         ),
-        ("a_channel_never_written_to_costs_at_most_8_kib", a_channel_never_written_to_costs_at_most_8_kib),
-        ("the_heap_keeps_to_max_bytes_and_comes_back", the_heap_keeps_to_max_bytes_and_comes_back),
-        ("a_closed_channel_that_was_read_keeps_no_pages", a_closed_channel_that_was_read_keeps_no_pages),
-        ("a_kept_copy_pins_at_most_4_kib", a_kept_copy_pins_at_most_4_kib),
+        ("channel_without_messages_costs_at_most_8_kib", channel_without_messages_costs_at_most_8_kib),
+        ("heap_stays_within_max_bytes_and_is_freed", heap_stays_within_max_bytes_and_is_freed),
+        ("drained_closed_channel_keeps_no_pages", drained_closed_channel_keeps_no_pages),
+        ("kept_copy_pins_at_most_4_kib", kept_copy_pins_at_most_4_kib),
         (
-            "lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder",
-            lent_memory_of_a_channel_long_gone_is_freed_by_its_last_holder,
+            "lent_memory_of_dropped_channel_is_freed_by_its_last_holder",
+            lent_memory_of_dropped_channel_is_freed_by_its_last_holder,
         ),
     ];
-    drop(current_runtime(false)); // what the first runtime makes for all that follow is not counted
+    drop(current_runtime(false)); // what the first runtime allocates for all later ones is not counted
     for (name, case) in cases {
         eprintln!("{name}");
         plain(case);

@@ -1,4 +1,4 @@
-//! Storms of cancellations on several threads: nothing is lost, doubled, torn or out of order, and nobody is stuck.
+//! Storms of cancellations on several threads: no message is lost, repeated, torn or out of order, and no task is stuck.
 //!
 //! `TURBOSTREAM_EFFORT` multiplies the storms.
 
@@ -32,27 +32,27 @@ fn narrow(storm: usize) -> (Sender, Receiver) {
         .max_bytes((2 + storm % 2) * one + 3000)
         .read_mode(if storm % 4 < 2 { ReadMode::ZeroCopy } else { ReadMode::Safe })
         .on_demand(storm % 3 != 1)
-        .strategy(Often(storm % 2 == 0))
+        .strategy(AlwaysOrTimed(storm % 2 == 0))
         .build()
         .expect("a valid configuration")
 }
 
-/// At every message, or at none until a millisecond has passed.
-struct Often(bool);
+/// Switches at every message, or only once a millisecond has passed.
+struct AlwaysOrTimed(bool);
 
-impl SwitchStrategy for Often {
+impl SwitchStrategy for AlwaysOrTimed {
     fn should_switch(&self, active: &turbostream::ActiveSegment) -> bool {
         self.0 || active.elapsed >= Duration::from_millis(1)
     }
 }
 
 fn len_of(sender: u32, number: u32) -> usize {
-    // Every tenth or so travels by reference.
+    // About every tenth message is external.
     let h = hash(sender, number);
     if h % 10 == 0 { 1100 + h as usize % 1500 } else { 16 + h as usize % 200 }
 }
 
-/// What all tasks of a storm add up.
+/// The results of all tasks of a storm.
 #[derive(Default)]
 struct Storm {
     cancelled: AtomicUsize,
@@ -60,8 +60,8 @@ struct Storm {
 }
 
 impl Storm {
-    /// Runs `future` to its end, or drops it when something else is quicker.
-    async fn risk<F: Future>(&self, rng: &mut StdRng, future: F) -> Option<F::Output> {
+    /// Runs `future` to its end, or drops it early at random.
+    async fn run_or_cancel<F: Future>(&self, rng: &mut StdRng, future: F) -> Option<F::Output> {
         let output = match rng.random_range(0..4) {
             0 => impatient(rng.random_range(1..4), future).await,
             1 => tokio::time::timeout(Duration::from_micros(rng.random_range(0..50)), future).await.ok(),
@@ -75,31 +75,34 @@ impl Storm {
     }
 }
 
-/// Sends every message, again as long as it was cancelled: a send that did not return has sent nothing.
+/// Sends every message, and repeats each cancelled send: a send that did not complete has sent nothing.
 async fn send_all(storm: Arc<Storm>, tx: Sender, sender: u32, mut rng: StdRng) {
     for number in 0..MESSAGES {
         let payload = message(sender, number, len_of(sender, number));
         loop {
             let sent = match rng.random_range(0..4) {
-                0 => storm.risk(&mut rng, tx.send(&payload)).await.map(|sent| sent.is_ok()),
-                1 => storm.risk(&mut rng, tx.send(payload.clone())).await.map(|sent| sent.is_ok()),
+                0 => storm.run_or_cancel(&mut rng, tx.send(&payload)).await.map(|sent| sent.is_ok()),
+                1 => storm.run_or_cancel(&mut rng, tx.send(payload.clone())).await.map(|sent| sent.is_ok()),
                 2 => {
                     let write = |buf: &mut [u8]| {
                         buf.copy_from_slice(&payload);
                         payload.len()
                     };
-                    storm.risk(&mut rng, tx.send_with(payload.len(), write)).await.map(|sent| sent.is_ok())
+                    storm
+                        .run_or_cancel(&mut rng, tx.send_with(payload.len(), write))
+                        .await
+                        .map(|sent| sent.is_ok())
                 }
                 _ => {
                     let limit = Duration::from_micros(rng.random_range(0..2000));
-                    let sent = storm.risk(&mut rng, tx.send_timeout(&payload, limit)).await;
+                    let sent = storm.run_or_cancel(&mut rng, tx.send_timeout(&payload, limit)).await;
                     sent.and_then(|sent| sent.ok()).map(|()| true)
                 }
             };
             match sent {
                 Some(open) => break assert!(open),
                 None if rng.random_range(0..8) == 0 => {
-                    let drained = storm.risk(&mut rng, tx.drained()).await;
+                    let drained = storm.run_or_cancel(&mut rng, tx.drained()).await;
                     assert!(drained.is_none_or(|drained| drained.is_ok()));
                 }
                 None => {}
@@ -108,30 +111,30 @@ async fn send_all(storm: Arc<Storm>, tx: Sender, sender: u32, mut rng: StdRng) {
     }
 }
 
-/// Receives in every way there is, and notes what came before anything else can happen.
+/// Receives in each way at random, and records messages before the next await.
 async fn receive(storm: Arc<Storm>, rx: Receiver, mut rng: StdRng) {
-    let mut mine = Received { storm: Arc::clone(&storm), messages: Vec::new() };
+    let mut received = Received { storm: Arc::clone(&storm), messages: Vec::new() };
     let mut rx = rx;
     loop {
         let limit = rng.random_range(1..6);
         let ended = match rng.random_range(0..5) {
-            0 => storm.risk(&mut rng, rx.recv()).await.map(|message| mine.note(message)),
-            1 => storm.risk(&mut rng, rx.next()).await.map(|message| mine.note(message)),
-            2 => storm.risk(&mut rng, rx.recv_batch(limit)).await.map(|batch| {
+            0 => storm.run_or_cancel(&mut rng, rx.recv()).await.map(|message| received.record(message)),
+            1 => storm.run_or_cancel(&mut rng, rx.next()).await.map(|message| received.record(message)),
+            2 => storm.run_or_cancel(&mut rng, rx.recv_batch(limit)).await.map(|batch| {
                 let ended = batch.is_none();
-                batch.into_iter().flatten().for_each(|message| assert!(!mine.note(Some(message))));
+                batch.into_iter().flatten().for_each(|message| assert!(!received.record(Some(message))));
                 ended
             }),
-            3 => storm.risk(&mut rng, rx.batches(limit).next()).await.map(|batch| {
+            3 => storm.run_or_cancel(&mut rng, rx.batches(limit).next()).await.map(|batch| {
                 let ended = batch.is_none();
-                batch.into_iter().flatten().for_each(|message| assert!(!mine.note(Some(message))));
+                batch.into_iter().flatten().for_each(|message| assert!(!received.record(Some(message))));
                 ended
             }),
             _ => {
                 let mut many = Vec::new();
-                let count = storm.risk(&mut rng, rx.recv_many(&mut many, limit)).await;
-                assert!(count.is_some() || many.is_empty(), "cancelled, and took messages");
-                many.into_iter().for_each(|message| assert!(!mine.note(Some(message))));
+                let count = storm.run_or_cancel(&mut rng, rx.recv_many(&mut many, limit)).await;
+                assert!(count.is_some() || many.is_empty(), "cancelled, and received messages");
+                many.into_iter().for_each(|message| assert!(!received.record(Some(message))));
                 count.map(|count| count == 0)
             }
         };
@@ -141,15 +144,15 @@ async fn receive(storm: Arc<Storm>, rx: Receiver, mut rng: StdRng) {
     }
 }
 
-/// What one receiver got; handed in also if its task is aborted.
+/// What one receiver got. It is recorded also if the task is aborted.
 struct Received {
     storm: Arc<Storm>,
     messages: Vec<(u32, u32)>,
 }
 
 impl Received {
-    /// Whether that was the end.
-    fn note(&mut self, message: Option<Bytes>) -> bool {
+    /// Records a message, and returns whether the channel has ended.
+    fn record(&mut self, message: Option<Bytes>) -> bool {
         self.messages.extend(message.as_deref().and_then(check));
         message.is_none()
     }
@@ -161,7 +164,7 @@ impl Drop for Received {
     }
 }
 
-/// Receivers that are aborted at any moment, and replaced.
+/// Aborts receivers at random moments, and replaces them.
 async fn abort_receivers(storm: Arc<Storm>, rx: Receiver, mut rng: StdRng) {
     while !rx.is_closed() {
         let task = tokio::spawn(receive(Arc::clone(&storm), rx.clone(), StdRng::from_rng(&mut rng)));
@@ -200,7 +203,7 @@ async fn storm(number: usize) -> usize {
     let mut all = lists.concat();
     all.sort_unstable();
     let sent = (0..SENDERS).flat_map(|sender| (0..MESSAGES).map(move |number| (sender, number)));
-    assert!(all.iter().copied().eq(sent), "lost or doubled in storm {number}");
+    assert!(all.iter().copied().eq(sent), "lost or repeated in storm {number}");
     let stats = monitor.stats();
     assert_eq!((stats.queued_messages, stats.waiting_senders, stats.waiting_receivers), (0, 0, 0));
     assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
@@ -208,7 +211,7 @@ async fn storm(number: usize) -> usize {
 }
 
 #[test]
-fn storms_of_cancellations() {
+fn cancellation_storms_lose_nothing() {
     let storms = STORMS * effort();
     plain_within(LIMIT * effort() as u32, move || {
         let runtime = multi_runtime();

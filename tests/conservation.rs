@@ -1,4 +1,4 @@
-//! Nothing lost, doubled, torn or out of order, over a matrix of configurations.
+//! No message is lost, repeated, torn or out of order, over a matrix of configurations.
 
 mod common;
 
@@ -16,7 +16,7 @@ use turbostream::{
 const LARGEST: usize = 1 << 20;
 const STRATEGIES: usize = 5;
 
-/// A strategy that never asks for a switch.
+/// A strategy that never switches.
 struct Never;
 
 impl SwitchStrategy for Never {
@@ -37,7 +37,7 @@ struct Case {
 }
 
 impl Case {
-    /// The length of message `number` of `sender`: many small ones, some of every size up to 1 MiB.
+    /// Returns the length of message `number` of `sender`: mostly small, some of every size up to 1 MiB.
     fn len(&self, sender: u32, number: u32) -> usize {
         let h = hash(sender, number);
         let pick = |low: usize, high: usize| low + (h >> 32) as usize % (high - low + 1);
@@ -56,7 +56,7 @@ impl Case {
         }
     }
 
-    /// Two segments and a little, so that senders wait, and room for one largest message.
+    /// A channel of two segments and some extra bytes, so that senders wait, with room for one largest message.
     fn channel(&self) -> (Sender, Receiver) {
         let (segment, messages) = if self.small { (4096, 64) } else { (64 << 10, 256) };
         let builder = turbostream::builder()
@@ -76,7 +76,7 @@ impl Case {
     }
 }
 
-async fn write(tx: Sender, sender: u32, case: Case) {
+async fn send_all(tx: Sender, sender: u32, case: Case) {
     for number in 0..case.messages {
         let bytes = message(sender, number, case.len(sender, number));
         match number % 3 {
@@ -87,79 +87,79 @@ async fn write(tx: Sender, sender: u32, case: Case) {
     }
 }
 
-/// What one receiver saw, message by message.
+/// What one receiver got, message by message.
 #[derive(Default)]
-struct Seen {
+struct Received {
     lens: Vec<usize>,
-    named: Vec<(u32, u32)>,
+    with_header: Vec<(u32, u32)>,
     ranges: Vec<(u64, u64)>,
 }
 
-impl Seen {
-    fn note(&mut self, bytes: &[u8]) {
+impl Received {
+    fn record(&mut self, bytes: &[u8]) {
         self.lens.push(bytes.len());
-        self.named.extend(check(bytes));
+        self.with_header.extend(check(bytes));
     }
 }
 
-/// Reads to the end, each receiver of a case by another of the four ways.
-async fn read(mut rx: Receiver, way: usize) -> Seen {
-    let mut seen = Seen::default();
+/// Receives to the end. Each receiver of a case uses another of the four ways.
+async fn receive_all(mut rx: Receiver, way: usize) -> Received {
+    let mut received = Received::default();
     match way % 4 {
         0 => {
             while let Some(batch) = rx.recv_batch(50).await {
                 assert!((1..=50).contains(&batch.len()));
-                seen.ranges.push((batch.first_sequence(), batch.len() as u64));
-                batch.iter().for_each(|m| seen.note(m));
+                received.ranges.push((batch.first_sequence(), batch.len() as u64));
+                batch.iter().for_each(|m| received.record(m));
             }
         }
         1 => {
             while let Some(m) = rx.recv().await {
-                seen.note(&m);
+                received.record(&m);
             }
         }
         2 => {
             let mut many = Vec::new();
             while rx.recv_many(&mut many, 20).await > 0 {
                 assert!(many.len() <= 20);
-                many.drain(..).for_each(|m| seen.note(&m));
+                many.drain(..).for_each(|m| received.record(&m));
             }
         }
         _ => {
             while let Some(m) = rx.next().await {
-                seen.note(&m);
+                received.record(&m);
             }
         }
     }
-    seen
+    received
 }
 
 async fn run(case: Case, way: usize) {
     let (tx, rx) = case.channel();
     let monitor = tx.monitor();
-    let mut readers = JoinSet::new();
+    let mut receivers = JoinSet::new();
     for i in 0..case.receivers {
-        readers.spawn(read(rx.clone(), way + i));
+        receivers.spawn(receive_all(rx.clone(), way + i));
     }
     drop(rx);
-    let mut writers = JoinSet::new();
+    let mut senders = JoinSet::new();
     for sender in 0..case.senders {
-        writers.spawn(write(tx.clone(), sender, case));
+        senders.spawn(send_all(tx.clone(), sender, case));
     }
     drop(tx);
-    writers.join_all().await;
-    let seen = readers.join_all().await;
+    senders.join_all().await;
+    let received = receivers.join_all().await;
 
-    verify(case, &seen);
+    verify(case, &received);
     let stats = monitor.stats();
-    let bytes: usize = seen.iter().flat_map(|s| &s.lens).sum();
+    let bytes: usize = received.iter().flat_map(|s| &s.lens).sum();
     let total = u64::from(case.senders * case.messages);
     assert_eq!((stats.sent_messages, stats.sent_bytes as usize), (total, bytes), "{case:?}");
     assert_eq!((stats.received_messages, stats.received_bytes as usize), (total, bytes), "{case:?}");
     assert_eq!((stats.queued_messages, stats.queued_bytes, stats.dropped_messages), (0, 0, 0), "{case:?}");
 }
 
-fn verify(case: Case, seen: &[Seen]) {
+fn verify(case: Case, received: &[Received]) {
     let count = |lens: &mut dyn Iterator<Item = usize>| {
         let mut counts = BTreeMap::<usize, usize>::new();
         lens.for_each(|len| *counts.entry(len).or_default() += 1);
@@ -167,24 +167,28 @@ fn verify(case: Case, seen: &[Seen]) {
     };
     let sent = || (0..case.senders).flat_map(|s| (0..case.messages).map(move |n| (s, n)));
     let expected = count(&mut sent().map(|(s, n)| case.len(s, n)));
-    assert_eq!(count(&mut seen.iter().flat_map(|s| s.lens.iter().copied())), expected, "lengths, {case:?}");
+    assert_eq!(
+        count(&mut received.iter().flat_map(|s| s.lens.iter().copied())),
+        expected,
+        "lengths, {case:?}"
+    );
 
-    let mut named: Vec<_> = seen.iter().flat_map(|s| s.named.iter().copied()).collect();
-    named.sort_unstable();
+    let mut with_header: Vec<_> = received.iter().flat_map(|s| s.with_header.iter().copied()).collect();
+    with_header.sort_unstable();
     let expected: Vec<_> = sent().filter(|&(s, n)| case.len(s, n) >= HEADER).collect();
-    assert!(named == expected, "lost or doubled messages, {case:?}");
+    assert!(with_header == expected, "lost or repeated messages, {case:?}");
 
-    for one in seen {
+    for one in received {
         let mut last = BTreeMap::new();
-        for &(sender, number) in &one.named {
+        for &(sender, number) in &one.with_header {
             let before = last.insert(sender, number);
             assert!(before < Some(number), "sender {sender}: {number} after {before:?}, {case:?}");
         }
-        assert!(one.ranges.is_sorted_by(|a, b| a.0 + a.1 <= b.0), "sequences fall, {case:?}");
+        assert!(one.ranges.is_sorted_by(|a, b| a.0 + a.1 <= b.0), "sequences decrease, {case:?}");
     }
     if case.senders == 1 && case.receivers == 1 {
         let expected: Vec<_> = (0..case.messages).map(|n| case.len(0, n)).collect();
-        assert!(seen[0].lens == expected, "order, {case:?}");
+        assert!(received[0].lens == expected, "order, {case:?}");
     }
 }
 
@@ -229,7 +233,7 @@ matrix! {
 }
 
 #[test]
-fn batches_of_all_receivers_tile_the_sequence() {
+fn batches_of_all_receivers_cover_the_sequence() {
     multi(async {
         let case = Case {
             senders: 4,
@@ -241,13 +245,13 @@ fn batches_of_all_receivers_tile_the_sequence() {
             small: true,
         };
         let (tx, rx) = case.channel();
-        let mut readers = JoinSet::new();
-        (0..case.receivers).for_each(|_| drop(readers.spawn(read(rx.clone(), 0))));
-        let mut writers = JoinSet::new();
-        (0..case.senders).for_each(|s| drop(writers.spawn(write(tx.clone(), s, case))));
+        let mut receivers = JoinSet::new();
+        (0..case.receivers).for_each(|_| drop(receivers.spawn(receive_all(rx.clone(), 0))));
+        let mut senders = JoinSet::new();
+        (0..case.senders).for_each(|s| drop(senders.spawn(send_all(tx.clone(), s, case))));
         drop(tx);
-        writers.join_all().await;
-        let mut ranges: Vec<_> = readers.join_all().await.into_iter().flat_map(|s| s.ranges).collect();
+        senders.join_all().await;
+        let mut ranges: Vec<_> = receivers.join_all().await.into_iter().flat_map(|s| s.ranges).collect();
         ranges.sort_unstable();
         let end = ranges.iter().fold(0, |next, &(first, len)| {
             assert_eq!(first, next, "a gap or an overlap");

@@ -1,7 +1,7 @@
-//! Many more threads than cores: nothing is lost, doubled, torn or out of order, nobody is stuck, and nobody is left out.
+//! Many more threads than cores: no message is lost, repeated, torn or out of order, and no thread is stuck or starved.
 //!
-//! `TURBOSTREAM_EFFORT` multiplies the messages. With `--nocapture` the tests of turns print how many messages others had
-//! before it was one's own turn, and how long that took.
+//! `TURBOSTREAM_EFFORT` multiplies the messages. With `--nocapture`, the fairness tests print how many messages others got
+//! before a waiter's turn, and how long that took.
 
 mod common;
 
@@ -17,12 +17,11 @@ use futures::executor::block_on;
 use tokio::task::{JoinSet, yield_now};
 use turbostream::{Monitor, ReadMode, Receiver, Sender, TryRecvError, TrySendError};
 
-/// Of each side.
+/// Threads of each side, where both sides have many.
 const HALF: usize = 32;
-/// Of one side alone.
+/// Threads of the only side that has many.
 const ALL: usize = 64;
-/// So many messages a task may send or take before it lets others of its thread run: 128 units of Tokio's budget, at 32
-/// messages each.
+/// Messages that a task may send or receive before it yields: 128 units of Tokio's budget, at 32 messages each.
 const TURN: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +48,13 @@ impl Size {
         builder.build().expect("a valid configuration")
     }
 
-    /// How many messages each sender sends.
+    /// Returns how many messages each sender sends.
     fn each(self) -> u32 {
         let each = if self == Self::Tiny { 60 } else { 600 };
         each * effort() as u32
     }
 
-    /// Some travel by reference.
+    /// Returns the length of a message. Some messages are external.
     fn len(self, sender: u32, number: u32) -> usize {
         let pick = hash(sender, number) as usize;
         match self {
@@ -66,7 +65,7 @@ impl Size {
     }
 }
 
-/// Sends as plain threads do, each in one of four ways.
+/// Sends on a plain thread, in one of four ways.
 fn send_on_a_thread(tx: &Sender, sender: u32, size: Size) {
     for number in 0..size.each() {
         let payload = message(sender, number, size.len(sender, number));
@@ -84,7 +83,7 @@ fn send_on_a_thread(tx: &Sender, sender: u32, size: Size) {
     }
 }
 
-/// Receives to the end as plain threads do, each in one of four ways.
+/// Receives to the end on a plain thread, in one of four ways.
 fn receive_on_a_thread(rx: &Receiver, way: usize) -> Vec<(u32, u32)> {
     let mut seen = Vec::new();
     match way % 4 {
@@ -156,20 +155,20 @@ fn verify(size: Size, lists: &[Vec<(u32, u32)>], monitor: &Monitor) {
     for list in lists {
         let mut next = [0; HALF];
         for &(sender, number) in list {
-            assert!(number >= next[sender as usize], "sender {sender}: {number} too late");
+            assert!(number >= next[sender as usize], "sender {sender}: {number} out of order");
             next[sender as usize] = number + 1;
         }
     }
     let mut all = lists.concat();
     all.sort_unstable();
     let sent = (0..HALF as u32).flat_map(|sender| (0..size.each()).map(move |number| (sender, number)));
-    assert!(all.iter().copied().eq(sent), "lost or doubled");
+    assert!(all.iter().copied().eq(sent), "lost or repeated");
     let stats = monitor.stats();
     assert_eq!((stats.queued_messages, stats.waiting_senders, stats.waiting_receivers), (0, 0, 0));
     assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
 }
 
-/// Starts a thread that begins when all have come to `start`.
+/// Starts a thread that begins once all threads reached `start`.
 fn start<T: Send + 'static>(
     start: &Arc<Barrier>,
     body: impl FnOnce() -> T + Send + 'static,
@@ -181,7 +180,7 @@ fn start<T: Send + 'static>(
     })
 }
 
-fn joined<T>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
+fn join_all_threads<T>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
 }
 
@@ -193,28 +192,28 @@ fn sixty_four_threads_lose_nothing() {
             let _context = runtime.enter();
             let (tx, rx) = size.channel(mode);
             let monitor = tx.monitor();
-            let together = Arc::new(Barrier::new(2 * HALF));
+            let barrier = Arc::new(Barrier::new(2 * HALF));
             let receivers: Vec<_> = (0..HALF)
                 .map(|way| {
                     let rx = rx.clone();
-                    start(&together, move || receive_on_a_thread(&rx, way))
+                    start(&barrier, move || receive_on_a_thread(&rx, way))
                 })
                 .collect();
             let senders: Vec<_> = (0..HALF as u32)
                 .map(|sender| {
                     let tx = tx.clone();
-                    start(&together, move || send_on_a_thread(&tx, sender, size))
+                    start(&barrier, move || send_on_a_thread(&tx, sender, size))
                 })
                 .collect();
             drop((tx, rx));
-            joined(senders);
-            verify(size, &joined(receivers), &monitor);
+            join_all_threads(senders);
+            verify(size, &join_all_threads(receivers), &monitor);
         }
     });
 }
 
 #[test]
-fn a_runtime_of_sixty_four_workers_loses_nothing() {
+fn runtime_of_sixty_four_workers_loses_nothing() {
     plain_within(LIMIT * effort() as u32, || {
         let runtime = runtime_of(ALL);
         for (size, mode) in CASES {
@@ -242,7 +241,7 @@ fn runtime_of(workers: usize) -> tokio::runtime::Runtime {
         .expect("a multi-thread runtime")
 }
 
-/// What somebody waited for its turn, from when it was ready.
+/// How long a waiter waited for its turns, each counted from when it was ready.
 #[derive(Clone, Copy, Debug, Default)]
 struct Turns {
     count: usize,
@@ -258,42 +257,42 @@ impl Turns {
     }
 }
 
-/// Prints what came of all; returns the worst gap.
+/// Prints a summary of all waiters, and returns the worst gap.
 fn report(what: &str, all: &[Turns]) -> usize {
     let (least, most) = (all.iter().map(|t| t.count).min(), all.iter().map(|t| t.count).max());
-    let gap = all.iter().map(|t| t.worst_gap).max().expect("somebody");
-    let time = all.iter().map(|t| t.worst_time).max().expect("somebody");
+    let gap = all.iter().map(|t| t.worst_gap).max().expect("at least one waiter");
+    let time = all.iter().map(|t| t.worst_time).max().expect("at least one waiter");
     println!(
         "{what}: {} to {} turns each; at worst {gap} messages of others in between, {time:?}",
-        least.expect("somebody"),
-        most.expect("somebody")
+        least.expect("at least one waiter"),
+        most.expect("at least one waiter")
     );
     gap
 }
 
-/// Takes messages one by one, and counts what others take while it is ready.
-async fn take_turns(rx: Receiver, taken: Arc<AtomicUsize>) -> Turns {
+/// Receives messages one by one, and counts what others receive while it is ready.
+async fn take_turns(rx: Receiver, received: Arc<AtomicUsize>) -> Turns {
     let mut turns = Turns::default();
     loop {
-        let (before, began) = (taken.load(Relaxed), Instant::now());
+        let (before, began) = (received.load(Relaxed), Instant::now());
         if rx.recv().await.is_none() {
             return turns;
         }
-        turns.note(taken.fetch_add(1, Relaxed) - before, began.elapsed());
+        turns.note(received.fetch_add(1, Relaxed) - before, began.elapsed());
     }
 }
 
-/// Tokio wakes those who have used up their budget in reverse: whoever was first in one round is last in the next.
+/// Tokio wakes tasks without budget in reverse order: the first in one round is the last in the next.
 #[test]
-fn a_receiver_that_is_ready_waits_for_two_turns_of_each_other() {
+fn ready_receiver_waits_at_most_two_turns_of_each_other() {
     current(async {
         let (tx, rx) = turbostream::builder().max_bytes(64 << 20).build().expect("valid");
         for _ in 0..3 * ALL * TURN {
             tx.try_send("one of many").expect("room");
         }
-        let taken = Arc::default();
+        let received = Arc::default();
         let mut receivers = JoinSet::new();
-        (0..ALL).for_each(|_| drop(receivers.spawn(take_turns(rx.clone(), Arc::clone(&taken)))));
+        (0..ALL).for_each(|_| drop(receivers.spawn(take_turns(rx.clone(), Arc::clone(&received)))));
         drop((tx, rx));
         let all = receivers.join_all().await;
         let worst = report("receivers of a full channel, in tasks", &all);
@@ -303,12 +302,12 @@ fn a_receiver_that_is_ready_waits_for_two_turns_of_each_other() {
 }
 
 #[test]
-fn receivers_that_wait_are_served_in_turn() {
+fn waiting_receivers_are_served_in_turn() {
     paused(async {
         let (tx, rx) = turbostream::channel();
-        let taken = Arc::default();
+        let received = Arc::default();
         let mut receivers = JoinSet::new();
-        (0..ALL).for_each(|_| drop(receivers.spawn(take_turns(rx.clone(), Arc::clone(&taken)))));
+        (0..ALL).for_each(|_| drop(receivers.spawn(take_turns(rx.clone(), Arc::clone(&received)))));
         for _ in 0..20 * ALL {
             tx.send("one").await.expect("open");
             while !rx.is_empty() {
@@ -317,13 +316,13 @@ fn receivers_that_wait_are_served_in_turn() {
         }
         drop((tx, rx));
         let all = receivers.join_all().await;
-        let worst = report("receivers that wait, in tasks", &all);
+        let worst = report("waiting receivers, in tasks", &all);
         assert!(all.iter().all(|turns| (19..=21).contains(&turns.count)), "{all:?}");
         assert!(worst < ALL, "{worst}");
     });
 }
 
-/// Sends numbered messages until it is told to stop.
+/// Sends numbered messages until `stop` is set.
 async fn send_until(tx: Sender, sender: u32, stop: Arc<AtomicBool>) {
     let mut number = 0;
     while !stop.load(Relaxed) {
@@ -332,28 +331,28 @@ async fn send_until(tx: Sender, sender: u32, stop: Arc<AtomicBool>) {
     }
 }
 
-/// Reads in sequence until every sender has had `turns`, then to the end. All of them are ready all the time.
+/// Receives in order until every sender has had `turns`, then to the end. All senders are ready all the time.
 async fn watch_senders(rx: Receiver, turns: usize, stop: Arc<AtomicBool>) -> Vec<Turns> {
     let mut all = vec![Turns::default(); ALL];
     let mut last = vec![(0, Instant::now()); ALL];
-    let mut wanting = ALL;
+    let mut unserved = ALL;
     let mut sequence = 0;
     while let Some(m) = rx.recv().await {
-        let (sender, number) = check(&m).expect("named");
+        let (sender, number) = check(&m).expect("has a header");
         let (at, when) = &mut last[sender as usize];
         assert_eq!(number as usize, all[sender as usize].count, "out of order");
         all[sender as usize].note(sequence - *at, when.elapsed());
         sequence += 1;
         (*at, *when) = (sequence, Instant::now());
-        wanting -= usize::from(all[sender as usize].count == turns);
-        stop.store(wanting == 0, Relaxed);
+        unserved -= usize::from(all[sender as usize].count == turns);
+        stop.store(unserved == 0, Relaxed);
     }
     all
 }
 
-/// Whoever gets a segment may fill it.
+/// A sender that gets a segment may fill it.
 #[test]
-fn senders_that_wait_for_memory_wait_for_two_segments_of_each_other() {
+fn waiting_sender_waits_at_most_two_segments_of_each_other() {
     paused(async {
         let (tx, rx) = Size::Tiny.channel(ReadMode::ZeroCopy);
         let stop = Arc::default();
@@ -367,42 +366,42 @@ fn senders_that_wait_for_memory_wait_for_two_segments_of_each_other() {
     });
 }
 
-/// On threads the system's scheduler has a say, so that no gap can be promised; but nobody is left out for ever.
+/// On threads the system's scheduler decides, so no gap can be promised. But no thread is starved.
 #[test]
-fn every_thread_that_receives_is_served() {
+fn every_receiving_thread_is_served() {
     const TURNS: usize = 50;
     plain_within(LIMIT * effort() as u32, || {
         let runtime = current_runtime(false);
         for (size, mode) in CASES {
             let _context = runtime.enter();
             let (tx, rx) = size.channel(mode);
-            let (taken, wanting) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(ALL)));
-            let together = Arc::new(Barrier::new(ALL + 1));
+            let (received, unserved) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(ALL)));
+            let barrier = Arc::new(Barrier::new(ALL + 1));
             let receivers: Vec<_> = (0..ALL)
                 .map(|_| {
-                    let (rx, taken, wanting) = (rx.clone(), Arc::clone(&taken), Arc::clone(&wanting));
-                    start(&together, move || {
+                    let (rx, received, unserved) = (rx.clone(), Arc::clone(&received), Arc::clone(&unserved));
+                    start(&barrier, move || {
                         let mut turns = Turns::default();
                         loop {
-                            let (before, began) = (taken.load(Relaxed), Instant::now());
+                            let (before, began) = (received.load(Relaxed), Instant::now());
                             if rx.blocking_recv().is_none() {
                                 return turns;
                             }
-                            turns.note(taken.fetch_add(1, Relaxed) - before, began.elapsed());
-                            wanting.fetch_sub(usize::from(turns.count == TURNS), Relaxed);
+                            turns.note(received.fetch_add(1, Relaxed) - before, began.elapsed());
+                            unserved.fetch_sub(usize::from(turns.count == TURNS), Relaxed);
                         }
                     })
                 })
                 .collect();
             drop(rx);
-            together.wait();
+            barrier.wait();
             let mut sent = 0;
-            while wanting.load(Relaxed) > 0 {
+            while unserved.load(Relaxed) > 0 {
                 tx.blocking_send("one").expect("open");
                 sent += 1;
             }
             drop(tx);
-            let all = joined(receivers);
+            let all = join_all_threads(receivers);
             report(&format!("receivers of a {size:?} channel, {mode:?}, on threads"), &all);
             assert_eq!(all.iter().map(|turns| turns.count).sum::<usize>(), sent);
         }
@@ -410,7 +409,7 @@ fn every_thread_that_receives_is_served() {
 }
 
 #[test]
-fn every_thread_that_sends_gets_memory() {
+fn every_sending_thread_gets_room() {
     const TURNS: usize = 50;
     plain_within(LIMIT * effort() as u32, || {
         let runtime = runtime_of(ALL);
@@ -418,17 +417,17 @@ fn every_thread_that_sends_gets_memory() {
             let _context = runtime.enter();
             let (tx, rx) = Size::Tiny.channel(mode);
             let (monitor, stop) = (tx.monitor(), Arc::default());
-            let together = Arc::new(Barrier::new(ALL + 1));
+            let barrier = Arc::new(Barrier::new(ALL + 1));
             let senders: Vec<_> = (0..ALL as u32)
                 .map(|sender| {
                     let (tx, stop) = (tx.clone(), Arc::clone(&stop));
-                    start(&together, move || block_on(send_until(tx, sender, stop)))
+                    start(&barrier, move || block_on(send_until(tx, sender, stop)))
                 })
                 .collect();
             drop(tx);
-            together.wait();
+            barrier.wait();
             let all = block_on(watch_senders(rx, TURNS, stop));
-            joined(senders);
+            join_all_threads(senders);
             report(&format!("senders of a full channel, {mode:?}, on threads"), &all);
             assert_eq!(
                 all.iter().map(|turns| turns.count as u64).sum::<u64>(),

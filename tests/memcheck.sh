@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Examples under valgrind: fails at an invalid access, or at memory that is lost.
+# Runs the examples under valgrind. Fails on an invalid access and on lost memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ check() {
     local example=$1 report=$scratch/report code=0
     valgrind --leak-check=full --errors-for-leak-kinds=definite,indirect --error-exitcode=99 --log-file="$report" \
         "$built/$@" >"$scratch/output" 2>&1 || code=$?
-    # What a process has under valgrind is not what bounded_memory may hold against it.
+    # bounded_memory fails if its process grows. That limit does not apply under valgrind.
     if [ "$code" -ne 0 ] && ! { [ "$code" -eq 1 ] && grep -q '^Error: the process grew' "$scratch/output"; }; then
         tail -n 20 "$scratch/output"
         cat "$report"

@@ -1,4 +1,4 @@
-//! A writer and a reader beside their reference.
+//! A writer and a reader beside their model.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::common::current_runtime;
 use crate::ops::{Op, Setup, case};
 use crate::records::Records;
 
-/// Runs the case that `bytes` are. All on one thread, and time stands still.
+/// Runs the case that `bytes` encode, on one thread with a paused clock.
 pub(crate) fn run(bytes: &[u8]) {
     let (setup, ops) = case(bytes);
     current_runtime(true).block_on(unconstrained(async {
@@ -27,7 +27,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }));
 }
 
-/// Remembers that it was woken.
+/// Records whether it was woken.
 #[derive(Default)]
 struct Flag(AtomicBool);
 
@@ -44,7 +44,7 @@ struct Machine {
     writer: Option<Writer>,
     reader: Option<Reader>,
     monitor: Monitor,
-    /// The writer or the reader waits, and this is how it is told.
+    /// The flags that are set when a waiting writer or reader is woken.
     writing: Option<Arc<Flag>>,
     reading: Option<Arc<Flag>>,
     shut_down: bool,
@@ -58,8 +58,8 @@ fn wrap(tx: Sender, delimiter: Option<u8>) -> Writer {
     }
 }
 
-/// Polls; whoever has to wait leaves the flag by which it will be told. One that has not needed the channel this time
-/// keeps its place in the list, and its flag.
+/// Polls, and stores the flag of a poll that is pending. A poll that completes without using the channel stays registered and
+/// keeps its flag.
 fn poll<T>(waiting: &mut Option<Arc<Flag>>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     let flag = Arc::new(Flag::default());
     match poll(&mut Context::from_waker(&Waker::from(Arc::clone(&flag)))) {
@@ -130,21 +130,21 @@ impl Machine {
         self.writing = writing;
         match polled {
             None => self.check_waiting(),
-            Some(Ok(0)) => assert!(bytes.is_empty(), "took nothing"),
+            Some(Ok(0)) => assert!(bytes.is_empty(), "wrote nothing"),
             Some(Ok(taken)) => {
                 assert!(!self.closed && !self.shut_down);
-                assert!(self.delimiter.is_some() || taken == bytes.len(), "half a message");
+                assert!(self.delimiter.is_some() || taken == bytes.len(), "wrote half a message");
                 self.records.write(&bytes[..taken], self.delimiter);
             }
             Some(Err(error)) => {
                 let end = bytes.iter().position(|&byte| Some(byte) == self.delimiter);
                 let part = end.map_or(bytes.len(), |at| at + 1);
-                self.check_refusal(error.kind(), self.records.unfinished.len() + part);
+                self.check_error(error.kind(), self.records.unfinished.len() + part);
             }
         }
     }
 
-    fn check_refusal(&self, kind: ErrorKind, len: usize) {
+    fn check_error(&self, kind: ErrorKind, len: usize) {
         match kind {
             ErrorKind::BrokenPipe => assert!(self.closed || self.shut_down),
             ErrorKind::InvalidInput => assert!(len > self.setup.max_message_bytes),
@@ -156,11 +156,11 @@ impl Machine {
         }
     }
 
-    /// Whoever found no room did so for a reason: what nobody has read.
+    /// Checks that a writer without room has a reason: unread messages.
     fn check_full(&self) {
         assert!(
             !self.closed && !self.records.is_empty(),
-            "an empty channel is full: {:?}",
+            "an empty channel reports `Full`: {:?}",
             self.monitor.stats()
         );
     }
@@ -173,7 +173,7 @@ impl Machine {
 
     fn flush(&mut self) {
         let polled = poll(&mut None, |cx| self.writer().poll_flush(cx));
-        assert!(matches!(polled, Some(Ok(()))), "nothing is parked");
+        assert!(matches!(polled, Some(Ok(()))), "no item is pending");
         self.records.switched();
     }
 
@@ -192,7 +192,7 @@ impl Machine {
                 self.shut_down = true;
                 self.closed();
             }
-            Some(Err(error)) => self.check_refusal(error.kind(), self.records.unfinished.len()),
+            Some(Err(error)) => self.check_error(error.kind(), self.records.unfinished.len()),
         }
     }
 
@@ -205,7 +205,7 @@ impl Machine {
             }
             Err(TrySendError::Closed(_)) => assert!(self.closed || self.shut_down),
             Err(TrySendError::TooLarge { .. }) => assert!(len > self.setup.max_message_bytes),
-            // Or the writer waits, and is first.
+            // Otherwise the channel is full, or the writer waits and is ahead.
             Err(_) => assert!(self.writing.is_some() || !self.records.is_empty()),
         }
     }
@@ -214,13 +214,13 @@ impl Machine {
         Pin::new(self.reader.as_mut().expect("always there between operations"))
     }
 
-    /// What the reader has taken is what is not in the channel any more.
+    /// Records as taken all messages that are no longer in the channel.
     fn note_taken(&mut self) {
         let queued = self.monitor.stats().queued_messages as usize;
-        self.records.taken_but_for(queued);
+        self.records.take_all_but(queued);
     }
 
-    fn check_nothing(&self) {
+    fn check_pending(&self) {
         let must_be_ready = self.closed || self.records.must_have_bytes(self.setup.on_demand);
         assert!(!must_be_ready, "not ready: {:?}", self.monitor.stats());
         assert_eq!(self.monitor.stats().waiting_receivers, 1);
@@ -238,7 +238,7 @@ impl Machine {
         self.reading = reading;
         self.note_taken();
         match polled {
-            None => self.check_nothing(),
+            None => self.check_pending(),
             Some(result) => {
                 result.expect("never fails");
                 match buf.filled() {
@@ -255,7 +255,7 @@ impl Machine {
         self.reading = reading;
         self.note_taken();
         match polled {
-            None => self.check_nothing(),
+            None => self.check_pending(),
             Some(bytes) => {
                 let bytes = bytes.expect("never fails");
                 if bytes.is_empty() {
@@ -279,14 +279,14 @@ impl Machine {
         self.reader = Some(rx.into_reader());
     }
 
-    /// After each step: the figures, what both ends hold, and who was told.
+    /// Checks the statistics, the buffers of both ends, and the wakes after each step.
     fn check(&mut self) {
         let stats = self.monitor.stats();
         self.writing.take_if(|_| stats.waiting_senders == 0);
         self.reading.take_if(|_| stats.waiting_receivers == 0);
         let records = &self.records;
-        let figures = (stats.sent_messages, stats.sent_bytes, stats.queued_messages as usize);
-        assert_eq!(figures, (records.accepted, records.sent_bytes, records.queued()));
+        let totals = (stats.sent_messages, stats.sent_bytes, stats.queued_messages as usize);
+        assert_eq!(totals, (records.accepted, records.sent_bytes, records.queued()));
         assert!(stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
         assert_eq!(stats.waiting_senders, usize::from(self.writing.is_some()));
         assert_eq!(stats.waiting_receivers, usize::from(self.reading.is_some()));
@@ -295,13 +295,13 @@ impl Machine {
         };
         assert_eq!(writer.buffer(), records.unfinished);
         records.check_held(reader.buffer());
-        let told = |flag: &Option<Arc<Flag>>| flag.as_ref().is_none_or(|flag| flag.0.load(Relaxed));
-        assert!(told(&self.writing) || !(self.closed || records.is_empty()), "nobody told the writer");
+        let woken = |flag: &Option<Arc<Flag>>| flag.as_ref().is_none_or(|flag| flag.0.load(Relaxed));
+        assert!(woken(&self.writing) || !(self.closed || records.is_empty()), "the writer was not woken");
         let readable = self.closed || records.must_have_bytes(self.setup.on_demand);
-        assert!(told(&self.reading) || !readable, "nobody told the reader");
+        assert!(woken(&self.reading) || !readable, "the reader was not woken");
     }
 
-    /// What is left is read to the end, and then all memory is given back.
+    /// Reads the rest to the end, and checks that all memory is freed.
     fn end(mut self) {
         self.reader.as_ref().expect("there").get_ref().close();
         self.closed();

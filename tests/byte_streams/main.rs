@@ -1,8 +1,8 @@
-//! Random bytes through `Writer` and `Reader`, cut up at random: the same bytes come out, records whole, against a plain
-//! list of records.
+//! Random bytes through `Writer` and `Reader`, split at random. The same bytes come out and records stay whole, compared with
+//! a plain list of records.
 //!
-//! Cases are made out of bytes, here at random, and in the fuzz target of the same name by what they reach; what that has
-//! gathered is tried here, too. `TURBOSTREAM_EFFORT` multiplies the number of cases.
+//! Cases are made out of bytes: random ones here, and coverage-guided ones in the fuzz target of the same name, whose corpus
+//! also runs here. `TURBOSTREAM_EFFORT` multiplies the number of cases.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,7 +18,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 const CASES: u32 = 500;
 
 #[test]
-fn bytes_come_out_as_they_went_in() {
+fn bytes_are_read_in_the_order_written() {
     plain_within(common::LIMIT * effort() as u32, || {
         let config = Config {
             cases: CASES * effort() as u32,
@@ -38,7 +38,7 @@ fn bytes_come_out_as_they_went_in() {
 }
 
 #[test]
-fn what_the_fuzzer_has_gathered_holds() {
+fn fuzz_corpus_passes() {
     plain(|| {
         let inputs = corpus("byte_streams").inspect(|bytes| machine::run(bytes)).count();
         assert!(inputs > 0);

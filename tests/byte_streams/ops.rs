@@ -3,13 +3,13 @@
 use arbitrary::{Result, Unstructured};
 use turbostream::{Builder, ReadMode, WhenFull, builder};
 
-/// A channel with next to no room.
+/// A channel with very little room.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     segment_bytes: usize,
     segment_messages: usize,
     segments: usize,
-    beside: usize,
+    extra_bytes: usize,
     pub(crate) max_message_bytes: usize,
     pub(crate) on_demand: bool,
     zero_copy: bool,
@@ -22,14 +22,14 @@ impl Setup {
         builder()
             .segment_bytes(self.segment_bytes)
             .segment_messages(self.segment_messages)
-            .max_bytes(self.segments * self.footprint() + self.beside)
+            .max_bytes(self.segments * self.footprint() + self.extra_bytes)
             .max_message_bytes(self.max_message_bytes)
             .on_demand(self.on_demand)
             .read_mode(if self.zero_copy { ReadMode::ZeroCopy } else { ReadMode::Safe })
             .when_full(if self.rejects { WhenFull::Reject } else { WhenFull::Wait })
     }
 
-    /// What one segment counts against `max_bytes`: with its header, and an index entry for each message.
+    /// Returns what one segment counts against `max_bytes`: its bytes, its header, and an index entry for each message.
     fn footprint(&self) -> usize {
         self.segment_bytes + 8 * self.segment_messages + 128
     }
@@ -37,25 +37,25 @@ impl Setup {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    /// A write; one that was kept waiting is tried again with these bytes, as if the first had been given up.
+    /// A write. A pending one is repeated with these bytes, as if the first had been dropped.
     Write(Vec<u8>),
     Flush,
     Shutdown,
     TakeBuffer,
-    /// The handle is taken back, and made a writer again, with another delimiter.
+    /// Turns the writer into a sender, and into a writer with another delimiter.
     Rewrap(Option<u8>),
-    /// A message beside the writer.
+    /// A message sent directly by the writer's sender.
     Send(usize),
     Read(usize),
     FillBuf {
         consumed: usize,
     },
-    /// A whole message, by the handle itself.
+    /// A whole message, received by the receiver itself.
     Recv,
     Close,
 }
 
-/// The case that `bytes` are.
+/// Returns the case that `bytes` encode.
 pub(crate) fn case(bytes: &[u8]) -> (Setup, Vec<Op>) {
     let mut bytes = Unstructured::new(bytes);
     let setup = setup(&mut bytes).expect("no range is empty");
@@ -73,19 +73,23 @@ fn setup(bytes: &mut Unstructured<'_>) -> Result<Setup> {
         segment_bytes: bytes.int_in_range(if tiny { 64..=199 } else { 2048..=6000 })?,
         segment_messages: bytes.int_in_range(1..=if tiny { 7 } else { 40 })?,
         segments: bytes.int_in_range(2..=5)?,
-        beside: if flags & 2 == 0 { 0 } else { bytes.int_in_range(0..=if tiny { 400 } else { 90_000 })? },
+        extra_bytes: if flags & 2 == 0 {
+            0
+        } else {
+            bytes.int_in_range(0..=if tiny { 400 } else { 90_000 })?
+        },
         max_message_bytes: 0,
         on_demand: flags & 4 == 0,
         zero_copy: flags & 8 == 0,
         rejects: flags & 16 == 0,
         delimiter: delimiter(flags >> 5),
     };
-    let most = (setup.segments - 1) * setup.footprint() + setup.beside;
+    let most = (setup.segments - 1) * setup.footprint() + setup.extra_bytes;
     setup.max_message_bytes = (most * bytes.int_in_range(1..=100)? / 100).max(1);
     Ok(setup)
 }
 
-/// Mostly one, so that it does not take a fuzzer long to hit it.
+/// Mostly the newline, so that a fuzzer hits it soon.
 fn delimiter(choice: u8) -> Option<u8> {
     (choice % 8 > 1).then_some(b'\n')
 }
@@ -109,7 +113,7 @@ fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
     })
 }
 
-/// Bytes of which only their number, and how far delimiters are from each other, are chosen.
+/// Bytes of which only the length and the distance between delimiters are chosen.
 fn text(bytes: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let len = match bytes.arbitrary::<u8>()? {
         len @ ..200 => usize::from(len),

@@ -1,19 +1,19 @@
-//! The reference: a list of records, and what of them was read.
+//! The model: a list of records, and the position of the reader in it.
 
 use std::collections::VecDeque;
 
-/// What was written and is not read yet.
+/// The bytes that are written and not read yet.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     /// Messages in the channel.
     queue: VecDeque<Vec<u8>>,
-    /// What a reader has not read of the message that it holds.
+    /// The unread rest of the message that the reader holds.
     held: VecDeque<u8>,
-    /// The beginning of a record, at the writer.
+    /// The partial record in the writer's buffer.
     pub(crate) unfinished: Vec<u8>,
     pub(crate) accepted: u64,
     pub(crate) sent_bytes: u64,
-    /// So many messages of the queue can be read for certain.
+    /// The number of queued messages that are certainly readable.
     certain: usize,
 }
 
@@ -24,7 +24,7 @@ impl Records {
         self.queue.push_back(message);
     }
 
-    /// A writer has taken `bytes`; returns whether a message came of them.
+    /// Records that a writer took `bytes`.
     pub(crate) fn write(&mut self, bytes: &[u8], delimiter: Option<u8>) {
         match delimiter {
             _ if bytes.is_empty() => {}
@@ -53,7 +53,7 @@ impl Records {
         self.queue.is_empty() && self.held.is_empty()
     }
 
-    /// Whether a reader must find bytes: an empty message is none.
+    /// Returns whether a reader must find bytes. An empty message has none.
     pub(crate) fn must_have_bytes(&self, on_demand: bool) -> bool {
         let readable = if on_demand { self.queue.len() } else { self.certain };
         !self.held.is_empty() || self.queue.iter().take(readable).any(|message| !message.is_empty())
@@ -63,20 +63,20 @@ impl Records {
         if on_demand { !self.queue.is_empty() } else { self.certain > 0 }
     }
 
-    /// So many messages are in the channel by its own account: the rest is with the reader.
-    pub(crate) fn taken_but_for(&mut self, queued: usize) {
+    /// Moves all but the last `queued` messages, which are still in the channel, to the reader.
+    pub(crate) fn take_all_but(&mut self, queued: usize) {
         while self.queue.len() > queued {
             let message = self.take().expect("not empty");
             self.held.extend(message);
         }
     }
 
-    /// The reader holds the rest of one message, and that is what it says.
+    /// Checks that the reader holds exactly the rest of its message.
     pub(crate) fn check_held(&self, held: &[u8]) {
-        assert!(self.held.iter().eq(held), "the reader holds something else: {} bytes", held.len());
+        assert!(self.held.iter().eq(held), "the reader holds other bytes: {} bytes", held.len());
     }
 
-    /// The next bytes were read.
+    /// Records that the next bytes were read.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         assert!(self.held.iter().take(bytes.len()).eq(bytes), "not the next bytes");
         self.held.drain(..bytes.len());

@@ -4,11 +4,11 @@
 mod common;
 
 mod adapters;
+mod go_port_regressions;
 mod lifecycle;
 mod limits;
 mod panics;
 mod recv;
-mod regressions;
 mod send;
 mod switch;
 mod telemetry;

@@ -1,4 +1,4 @@
-//! Cases out of bytes, for a fuzzer: whatever the bytes are, they make a case, and a few that change make a similar one.
+//! Makes cases out of bytes for a fuzzer. Any bytes make a case, and a small change makes a similar one.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use turbostream::WhenFull;
 use crate::common::ms;
 use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup};
 
-const MOST_OPS: usize = 400;
+const MAX_OPS: usize = 400;
 
-/// The case that `bytes` are.
+/// Returns the case that `bytes` encode.
 pub(crate) fn case(bytes: &[u8]) -> (Setup, Vec<Op>) {
     let mut bytes = Unstructured::new(bytes);
     let setup = setup(&mut bytes).expect("no range is empty");
     let mut ops = Vec::new();
-    while !bytes.is_empty() && ops.len() < MOST_OPS {
+    while !bytes.is_empty() && ops.len() < MAX_OPS {
         ops.push(op(&mut bytes).expect("no range is empty"));
     }
     (setup, ops)
@@ -28,8 +28,12 @@ fn setup(bytes: &mut Unstructured<'_>) -> Result<Setup> {
         segment_bytes: bytes.int_in_range(if tiny { 64..=199 } else { 2048..=6000 })?,
         segment_messages: bytes.int_in_range(1..=if tiny { 7 } else { 19 })?,
         segments: bytes.int_in_range(2..=5)?,
-        // Often nothing beside whole segments: then the last of them is the last byte, too.
-        beside: if flags & 2 == 0 { 0 } else { bytes.int_in_range(0..=if tiny { 400 } else { 90_000 })? },
+        // Often no bytes beyond whole segments: then the last segment ends at the last byte of the budget.
+        extra_bytes: if flags & 2 == 0 {
+            0
+        } else {
+            bytes.int_in_range(0..=if tiny { 400 } else { 90_000 })?
+        },
         max_message_bytes: 0,
         on_demand: flags & 4 == 0,
         zero_copy: flags & 8 == 0,
@@ -42,56 +46,56 @@ fn setup(bytes: &mut Unstructured<'_>) -> Result<Setup> {
         strategy: bytes.int_in_range(0..=STRATEGIES - 1)?,
         lend_ttl: if flags & 16 == 0 { Duration::ZERO } else { ms(5000) },
     };
-    Ok(setup.allowing(bytes.int_in_range(1..=100)?))
+    Ok(setup.with_max_message_percent(bytes.int_in_range(1..=100)?))
 }
 
 fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
     let kind = bytes.arbitrary::<u8>()? % 40;
-    let who: u8 = bytes.arbitrary()?;
-    let flag = who & 0x80 != 0;
-    let who = usize::from(who & 0x7f);
+    let handle: u8 = bytes.arbitrary()?;
+    let flag = handle & 0x80 != 0;
+    let handle = usize::from(handle & 0x7f);
     Ok(match kind {
-        0..=5 => Op::Send { who, by: send_by(bytes)?, len: len(bytes)?, owned: flag },
-        6..=7 => Op::SendMany { who, lens: lens(bytes)? },
+        0..=5 => Op::Send { handle, by: send_by(bytes)?, len: len(bytes)?, owned: flag },
+        6..=7 => Op::SendMany { handle, lens: lens(bytes)? },
         8..=9 => Op::SendWith {
-            who,
+            handle,
             max_len: len(bytes)?,
             len: bytes.int_in_range(0..=79)?,
-            ending: *bytes.choose(&[Ending::Returns, Ending::Panics, Ending::SaysTooMuch])?,
+            ending: *bytes.choose(&[Ending::Returns, Ending::Panics, Ending::ReportsTooMuch])?,
         },
-        10..=16 => Op::Recv { who, by: recv_by(bytes)?, keep: flag },
-        17..=18 => Op::Poll { which: who },
-        19..=20 => Op::Cancel { which: who },
-        21..=22 => Op::DropKept { which: who },
+        10..=16 => Op::Recv { handle, by: recv_by(bytes)?, keep: flag },
+        17..=18 => Op::Poll { which: handle },
+        19..=20 => Op::Cancel { which: handle },
+        21..=22 => Op::DropKept { which: handle },
         23 => Op::Advance { by: ms(bytes.int_in_range(0..=20)?) },
         24 => Op::Settle,
-        kind => manage(kind, who, flag, bytes)?,
+        kind => manage(kind, handle, flag, bytes)?,
     })
 }
 
-fn manage(kind: u8, who: usize, flag: bool, bytes: &mut Unstructured<'_>) -> Result<Op> {
+fn manage(kind: u8, handle: usize, flag: bool, bytes: &mut Unstructured<'_>) -> Result<Op> {
     Ok(match kind {
-        25 => Op::Switch { who },
-        26 => Op::Drained { who },
-        27 => Op::SetStrategy { who, strategy: bytes.int_in_range(0..=STRATEGIES - 1)? },
-        28 => Op::SetReadMode { who, zero_copy: flag },
-        29 => Op::CloneSender { who },
-        30 => Op::DropSender { who },
-        31 => Op::CloneReceiver { who },
-        32 => Op::DropReceiver { who },
-        33 if flag => Op::Downgrade { who },
-        33 => Op::Upgrade { which: who },
-        34 if flag => Op::AddSink { who },
-        34 => Op::DropSink { who },
-        35 => Op::SinkSend { who, len: len(bytes)? },
-        36 if flag => Op::SinkClose { who },
-        36 => Op::SinkFlush { who },
-        37 => Op::Callback { who, batch: flag },
-        38 if flag => Op::Forget { which: who },
-        38 => Op::Unregister { which: who },
+        25 => Op::Switch { handle },
+        26 => Op::Drained { handle },
+        27 => Op::SetStrategy { handle, strategy: bytes.int_in_range(0..=STRATEGIES - 1)? },
+        28 => Op::SetReadMode { handle, zero_copy: flag },
+        29 => Op::CloneSender { handle },
+        30 => Op::DropSender { handle },
+        31 => Op::CloneReceiver { handle },
+        32 => Op::DropReceiver { handle },
+        33 if flag => Op::Downgrade { handle },
+        33 => Op::Upgrade { which: handle },
+        34 if flag => Op::AddSink { handle },
+        34 => Op::DropSink { handle },
+        35 => Op::SinkSend { handle, len: len(bytes)? },
+        36 if flag => Op::SinkClose { handle },
+        36 => Op::SinkFlush { handle },
+        37 => Op::Callback { handle, batch: flag },
+        38 if flag => Op::Forget { which: handle },
+        38 => Op::Unregister { which: handle },
         _ if flag => Op::Advance { by: ms(2000) },
-        _ if who == 0 => Op::CloseReceiver { who },
-        _ => Op::Closed { who },
+        _ if handle == 0 => Op::CloseReceiver { handle },
+        _ => Op::Closed { handle },
     })
 }
 
@@ -100,7 +104,7 @@ fn len(bytes: &mut Unstructured<'_>) -> Result<usize> {
         len @ ..200 => usize::from(len),
         200..220 => bytes.int_in_range(200..=5000)?,
         220..230 => bytes.int_in_range(30_000..=40_000)?,
-        _ => usize::MAX, // stands for the longest that is allowed
+        _ => usize::MAX, // stands for the longest allowed message
     })
 }
 

@@ -1,4 +1,4 @@
-//! One case, from beginning to end.
+//! Runs one case.
 
 use tokio::task::coop::unconstrained;
 
@@ -6,15 +6,15 @@ use crate::common::current_runtime;
 use crate::ops::{Op, Setup};
 use crate::world::World;
 
-/// All on one thread, and time stands still unless it is told to go on: what a case does depends on nothing else.
+/// Everything runs on one thread with a paused clock, so a case depends on nothing else.
 pub(crate) fn run(setup: &Setup, ops: &[Op]) {
     let runtime = current_runtime(true);
-    // The budget is for tasks that share a thread; here it would make every 128th poll a pending one.
+    // The coop budget is for tasks that share a thread. Here it would make every 128th poll pending.
     runtime.block_on(unconstrained(async {
         let mut world = World::new(setup.clone());
         for op in ops {
             world.apply(op).await;
-            if world.model.has_lost_track() {
+            if world.model.has_too_many_orders() {
                 return;
             }
         }

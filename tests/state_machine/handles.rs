@@ -1,66 +1,66 @@
-//! Ends of the channel that come and go.
+//! Operations that create and drop handles.
 
 use std::rc::Rc;
 
 use turbostream::{Receiver, Sender};
 
 use crate::ops::Op;
-use crate::world::{Receiving, Sending, Sinking, World};
+use crate::world::{ReceiverState, SenderState, SinkState, World};
 
-const MOST_SENDERS: usize = 4;
-const MOST_RECEIVERS: usize = 3;
+const MAX_SENDERS: usize = 4;
+const MAX_RECEIVERS: usize = 3;
 
 impl World {
     pub(crate) fn manage_handles(&mut self, op: Op) {
         match op {
-            Op::CloneSender { who } => {
-                let Some((_, tx)) = self.sender(who) else { return };
+            Op::CloneSender { handle } => {
+                let Some((_, tx)) = self.sender(handle) else { return };
                 self.add_sender(Sender::clone(&tx));
             }
-            Op::DropSender { who } if !self.senders.is_empty() => {
-                let Sending { id, tx } = self.senders.swap_remove(who % self.senders.len());
+            Op::DropSender { handle } if !self.senders.is_empty() => {
+                let SenderState { id, tx } = self.senders.swap_remove(handle % self.senders.len());
                 self.cancel_all_of(id);
                 if Rc::try_unwrap(tx).is_ok() {
                     self.sender_left();
                 }
             }
-            Op::AddSink { who } => {
-                let Some((_, tx)) = self.sender(who) else { return };
-                if self.senders.len() + self.sinks.len() < MOST_SENDERS {
+            Op::AddSink { handle } => {
+                let Some((_, tx)) = self.sender(handle) else { return };
+                if self.senders.len() + self.sinks.len() < MAX_SENDERS {
                     self.model.senders += 1;
                     let tx = Sender::clone(&tx);
-                    self.sinks.push(Sinking { tx, released: false, parked: None, flag: None });
+                    self.sinks.push(SinkState { tx, released: false, pending_item: None, flag: None });
                 }
             }
-            Op::DropSink { who } if !self.sinks.is_empty() => {
-                let sink = self.sinks.swap_remove(who % self.sinks.len());
+            Op::DropSink { handle } if !self.sinks.is_empty() => {
+                let sink = self.sinks.swap_remove(handle % self.sinks.len());
                 let held = !sink.released;
                 drop(sink);
                 if held {
                     self.sender_left();
                 }
             }
-            Op::CloneReceiver { who } => {
-                let Some(which) = self.receiver(who) else { return };
-                if self.receivers.len() + self.callbacks.len() < MOST_RECEIVERS {
+            Op::CloneReceiver { handle } => {
+                let Some(which) = self.receiver(handle) else { return };
+                if self.receivers.len() + self.callbacks.len() < MAX_RECEIVERS {
                     self.model.receivers += 1;
                     let rx = Receiver::clone(&self.receivers[which].rx);
                     self.add_receiver(rx);
                 }
             }
-            Op::DropReceiver { who } => {
-                if let Some(Ok(rx)) = self.take_receiver(who) {
+            Op::DropReceiver { handle } => {
+                if let Some(Ok(rx)) = self.take_receiver(handle) {
                     self.drop_receiver(rx);
                 }
             }
-            op => self.manage_other_ends(op),
+            op => self.manage_other_handles(op),
         }
     }
 
-    pub(crate) fn manage_other_ends(&mut self, op: Op) {
+    pub(crate) fn manage_other_handles(&mut self, op: Op) {
         match op {
-            Op::Downgrade { who } => {
-                let Some((_, tx)) = self.sender(who) else { return };
+            Op::Downgrade { handle } => {
+                let Some((_, tx)) = self.sender(handle) else { return };
                 self.weak.push(tx.downgrade());
             }
             Op::Upgrade { which } if !self.weak.is_empty() => {
@@ -70,23 +70,23 @@ impl World {
                     self.add_sender(tx);
                 }
             }
-            Op::Callback { who, batch } => self.register(who, batch),
+            Op::Callback { handle, batch } => self.register(handle, batch),
             Op::Unregister { which } if !self.callbacks.is_empty() => self.unregister(which),
             _ => {}
         }
     }
 
-    pub(crate) fn sender(&self, who: usize) -> Option<(usize, Rc<Sender>)> {
-        let sender = self.senders.get(who % self.senders.len().max(1))?;
+    pub(crate) fn sender(&self, handle: usize) -> Option<(usize, Rc<Sender>)> {
+        let sender = self.senders.get(handle % self.senders.len().max(1))?;
         Some((sender.id, Rc::clone(&sender.tx)))
     }
 
-    pub(crate) fn sink(&self, who: usize) -> Option<usize> {
-        (!self.sinks.is_empty()).then(|| who % self.sinks.len())
+    pub(crate) fn sink(&self, handle: usize) -> Option<usize> {
+        (!self.sinks.is_empty()).then(|| handle % self.sinks.len())
     }
 
-    pub(crate) fn receiver(&self, who: usize) -> Option<usize> {
-        (!self.receivers.is_empty()).then(|| who % self.receivers.len())
+    pub(crate) fn receiver(&self, handle: usize) -> Option<usize> {
+        (!self.receivers.is_empty()).then(|| handle % self.receivers.len())
     }
 
     pub(crate) fn id(&mut self) -> usize {
@@ -95,10 +95,10 @@ impl World {
     }
 
     pub(crate) fn add_sender(&mut self, tx: Sender) {
-        if self.senders.len() + self.sinks.len() < MOST_SENDERS {
+        if self.senders.len() + self.sinks.len() < MAX_SENDERS {
             let id = self.id();
             self.model.senders += 1;
-            self.senders.push(Sending { id, tx: Rc::new(tx) });
+            self.senders.push(SenderState { id, tx: Rc::new(tx) });
         }
     }
 
@@ -116,13 +116,13 @@ impl World {
 
     pub(crate) fn add_receiver(&mut self, rx: Receiver) {
         let id = self.id();
-        self.receivers.push(Receiving { id, rx: Rc::new(rx), polled: None });
+        self.receivers.push(ReceiverState { id, rx: Rc::new(rx), polled: None });
     }
 
-    /// A receiver with nothing under way; or not, if a future of it was forgotten.
-    pub(crate) fn take_receiver(&mut self, who: usize) -> Option<Result<Receiver, Rc<Receiver>>> {
-        let which = self.receiver(who)?;
-        let Receiving { id, rx, .. } = self.receivers.swap_remove(which);
+    /// Takes a receiver that no future borrows; returns it as `Err` if a forgotten future still does.
+    pub(crate) fn take_receiver(&mut self, handle: usize) -> Option<Result<Receiver, Rc<Receiver>>> {
+        let which = self.receiver(handle)?;
+        let ReceiverState { id, rx, .. } = self.receivers.swap_remove(which);
         self.cancel_all_of(id);
         Some(Rc::try_unwrap(rx).inspect_err(|_| self.forgotten_receivers += 1))
     }
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// Whether something before this ordinal was dropped because nobody was left to read it.
+    /// Returns whether a message before this ordinal was dropped with the last receiver.
     pub(crate) fn discarded_before(&self, ordinal: u64) -> bool {
         self.discarded_from.is_some_and(|from| from < ordinal)
     }

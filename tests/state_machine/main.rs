@@ -1,10 +1,10 @@
-//! Random operations, all of the public API, against a plain queue: conservation, order, sequences, the bound on memory and
-//! the figures after each step.
+//! Runs random operations of the whole public API against a plain queue. Checks conservation, order, sequences, the memory
+//! bound and the statistics after each step.
 //!
-//! `TURBOSTREAM_EFFORT` multiplies the number of cases. A case that fails is made small, and its seed written to
-//! `regressions.txt`, which is tried first from then on.
+//! `TURBOSTREAM_EFFORT` multiplies the number of cases. A failing case is shrunk, and its seed is written to
+//! `regressions.txt`, whose seeds run first from then on.
 //!
-//! The fuzz target of the same name makes its cases out of bytes, and what it has gathered is tried here.
+//! The fuzz target of the same name makes its cases out of bytes. The tests here also run its corpus.
 
 mod bytes;
 mod case;
@@ -39,7 +39,7 @@ fn config() -> Config {
 }
 
 #[test]
-fn the_channel_is_a_queue() {
+fn channel_behaves_like_a_queue() {
     plain_within(common::LIMIT * effort() as u32, || {
         let steps = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&steps);
@@ -58,7 +58,7 @@ fn the_channel_is_a_queue() {
 }
 
 #[test]
-fn what_the_fuzzer_has_gathered_holds() {
+fn fuzz_corpus_passes() {
     plain(|| {
         let steps: usize = corpus("state_machine")
             .map(|bytes| {

@@ -1,15 +1,15 @@
-//! The reference: a plain queue, and counts.
+//! The reference model: a plain queue, and counts.
 //!
-//! Where the channel is free to drop one message or another, and the figures do not tell which, the model goes on with
-//! every order that explains them; what is received later tells.
+//! Where the channel may drop one message or another, and the statistics do not say which, the model keeps every order that
+//! explains them. Messages received later decide between the orders.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use turbostream::{Batch, Stats};
 
-/// More orders than can be told apart are not worth to be kept.
-const MOST_ORDERS: usize = 2000;
+/// With more possible orders than this, the case ends.
+const MAX_ORDERS: usize = 2000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Message {
@@ -18,7 +18,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Bytes that tell the message from every other, if there are four of them.
+    /// Returns bytes that distinguish the message from every other, if it has at least four.
     pub(crate) fn payload(self) -> Vec<u8> {
         let mut word = u64::from(self.id).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut payload = Vec::with_capacity(self.len + 8);
@@ -33,12 +33,12 @@ impl Message {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Volume {
+pub(crate) struct Totals {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
 
-impl Volume {
+impl Totals {
     pub(crate) fn add(&mut self, len: usize) {
         self.messages += 1;
         self.bytes += len as u64;
@@ -54,30 +54,30 @@ impl Volume {
     }
 }
 
-/// A message that was accepted: as the how manieth of all, and under which sequence.
+/// An accepted message with its number among all accepted messages and its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Placed {
+struct Queued {
     message: Message,
     ordinal: u64,
     sequence: u64,
 }
 
-/// What the channel may hold.
+/// One possible content of the channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Order {
-    queue: VecDeque<Placed>,
+    queue: VecDeque<Queued>,
     next_sequence: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Model {
     orders: Vec<Order>,
-    pub(crate) accepted: Volume,
-    pub(crate) handed_out: Volume,
-    pub(crate) dropped: Volume,
-    /// All before this ordinal can be read.
+    pub(crate) accepted: Totals,
+    pub(crate) received: Totals,
+    pub(crate) dropped: Totals,
+    /// All messages before this ordinal are readable.
     pub(crate) certain: u64,
-    /// Nothing from this ordinal on can be.
+    /// No message from this ordinal on is readable.
     pub(crate) possible: u64,
     pub(crate) closed: bool,
     pub(crate) senders: usize,
@@ -88,9 +88,9 @@ impl Model {
     pub(crate) fn new() -> Self {
         Self {
             orders: vec![Order::default()],
-            accepted: Volume::default(),
-            handed_out: Volume::default(),
-            dropped: Volume::default(),
+            accepted: Totals::default(),
+            received: Totals::default(),
+            dropped: Totals::default(),
             certain: 0,
             possible: 0,
             closed: false,
@@ -99,27 +99,27 @@ impl Model {
         }
     }
 
-    pub(crate) fn queued(&self) -> Volume {
-        self.accepted.since(self.handed_out).since(self.dropped)
+    pub(crate) fn queued(&self) -> Totals {
+        self.accepted.since(self.received).since(self.dropped)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.queued().messages as usize
     }
 
-    /// `messages` were accepted one after the other, and the figures say what was `dropped` for them. Each of them was
-    /// dropped itself, or took its place, `may_refuse` telling the first; before that the oldest may have been dropped.
+    /// Records that `messages` were accepted in order, while the statistics counted `dropped`. Each message was dropped itself
+    /// (only if `may_drop_newest`), or was queued after the oldest ones may have been dropped.
     pub(crate) fn accept(
         &mut self,
         messages: &[Message],
-        dropped: Volume,
+        dropped: Totals,
         drops_oldest: bool,
-        may_refuse: bool,
+        may_drop_newest: bool,
     ) {
         let mut found = std::collections::HashSet::new();
         for order in &self.orders {
-            let choices = Choices { drops_oldest, may_refuse };
-            explain(order.clone(), self.accepted.messages, messages, dropped, choices, &mut found);
+            let choices = Choices { drops_oldest, may_drop_newest };
+            possible_orders(order.clone(), self.accepted.messages, messages, dropped, choices, &mut found);
         }
         assert!(!found.is_empty(), "no order explains {dropped:?} dropped for {messages:?}: {self:?}");
         self.orders = found.into_iter().collect();
@@ -130,28 +130,28 @@ impl Model {
         self.dropped.bytes += dropped.bytes;
     }
 
-    /// Whether more orders explain what has happened than are worth to be kept: then the case ends.
-    pub(crate) fn has_lost_track(&self) -> bool {
-        self.orders.len() > MOST_ORDERS
+    /// Returns whether there are more possible orders than the model keeps. Then the case ends.
+    pub(crate) fn has_too_many_orders(&self) -> bool {
+        self.orders.len() > MAX_ORDERS
     }
 
-    /// A message was dropped before it was written, and counts with the room that it wanted.
-    pub(crate) fn refuse(&mut self, wanted: usize, dropped: Volume, drops_oldest: bool) {
+    /// Records a message that was dropped before it was written. It counts with the room it wanted.
+    pub(crate) fn record_refused(&mut self, wanted: usize, dropped: Totals, drops_oldest: bool) {
         let message = Message { id: u32::MAX, len: wanted };
         self.accept(&[message], dropped, drops_oldest, true);
         self.orders.retain(|order| order.queue.back().is_none_or(|last| last.message != message));
         assert!(!self.orders.is_empty(), "a message that was never written is queued");
     }
 
-    /// A writer gave up a place: the sequence is missing. What it had dropped to get the place stays so.
-    pub(crate) fn abandon(&mut self, dropped: Volume, drops_oldest: bool) {
+    /// Records that a sender abandoned its reservation: the sequence is skipped, and messages dropped for it stay dropped.
+    pub(crate) fn abandon(&mut self, dropped: Totals, drops_oldest: bool) {
         self.accept(&[], dropped, drops_oldest, false);
         for order in &mut self.orders {
             order.next_sequence += 1;
         }
     }
 
-    /// Everything accepted by now can be read.
+    /// Records that everything accepted so far is readable.
     pub(crate) fn switched(&mut self) {
         self.certain = self.accepted.messages;
         self.possible = self.accepted.messages;
@@ -162,17 +162,17 @@ impl Model {
     }
 
     pub(crate) fn front(&self) -> Option<u64> {
-        // The orders agree on how many are queued, not on which.
-        self.orders.iter().filter_map(|order| order.queue.front()).map(|placed| placed.ordinal).min()
+        // All orders agree on how many messages are queued, but not on which.
+        self.orders.iter().filter_map(|order| order.queue.front()).map(|queued| queued.ordinal).min()
     }
 
-    /// Whether a receiver must find a message.
+    /// Returns whether a receiver must find a message.
     pub(crate) fn must_be_readable(&self) -> bool {
         let fronts = || self.orders.iter().map(|order| order.queue.front());
-        fronts().all(|front| front.is_some_and(|placed| placed.ordinal < self.certain))
+        fronts().all(|front| front.is_some_and(|queued| queued.ordinal < self.certain))
     }
 
-    /// Whether a receiver can find one.
+    /// Returns whether a receiver may find a message.
     fn may_be_readable(&self) -> bool {
         self.front().is_some_and(|ordinal| ordinal < self.possible)
     }
@@ -181,28 +181,28 @@ impl Model {
         self.closed && self.len() == 0
     }
 
-    /// How many receivers must find, at least.
+    /// Returns how many messages receivers must find, at least.
     pub(crate) fn readable(&self) -> usize {
         let readable =
-            |order: &Order| order.queue.iter().take_while(|placed| placed.ordinal < self.certain).count();
+            |order: &Order| order.queue.iter().take_while(|queued| queued.ordinal < self.certain).count();
         self.orders.iter().map(readable).min().unwrap_or(0)
     }
 
-    /// A receiver got the next message.
+    /// Records that a receiver got the next message.
     pub(crate) fn take(&mut self, payload: &[u8]) -> Message {
         assert!(self.may_be_readable(), "read before it was switched: {self:?}");
         self.orders.retain_mut(|order| {
-            order.queue.pop_front().is_some_and(|placed| placed.message.payload() == payload)
+            order.queue.pop_front().is_some_and(|queued| queued.message.payload() == payload)
         });
         assert!(!self.orders.is_empty(), "not the next message: {} bytes {payload:?}", payload.len());
-        self.handed_out.add(payload.len());
+        self.received.add(payload.len());
         Message { id: u32::MAX, len: payload.len() }
     }
 
-    /// A receiver got a batch of the next messages, by sequence without a gap.
+    /// Records that a receiver got a batch of the next messages, with consecutive sequences.
     pub(crate) fn take_batch(&mut self, batch: &Batch) {
         self.orders.retain(|order| {
-            let sequences = order.queue.iter().map(|placed| placed.sequence).take(batch.len());
+            let sequences = order.queue.iter().map(|queued| queued.sequence).take(batch.len());
             sequences.eq((batch.first_sequence()..).take(batch.len()))
         });
         assert!(!self.orders.is_empty(), "a batch of other sequences: {batch:?}");
@@ -211,14 +211,14 @@ impl Model {
         }
     }
 
-    /// Whether all that was accepted before the one with this ordinal is out of the channel. Nothing where it depends.
+    /// Returns whether all messages before this ordinal left the channel, or `None` if the orders disagree.
     pub(crate) fn is_past(&self, ordinal: u64) -> Option<bool> {
-        let past = |order: &Order| order.queue.front().is_none_or(|placed| placed.ordinal >= ordinal);
+        let past = |order: &Order| order.queue.front().is_none_or(|queued| queued.ordinal >= ordinal);
         let first = past(&self.orders[0]);
         self.orders.iter().all(|order| past(order) == first).then_some(first)
     }
 
-    /// The last receiver left: what nobody read is dropped.
+    /// Records that the last receiver was dropped, and the unread messages with it.
     pub(crate) fn discard(&mut self) {
         let queued = self.queued();
         self.dropped.messages += queued.messages;
@@ -228,14 +228,14 @@ impl Model {
         }
     }
 
-    /// What the figures have to say.
+    /// Compares the statistics with the model.
     pub(crate) fn check(&self, stats: &Stats) {
         let queued = self.queued();
-        let figures = |messages, bytes| Volume { messages, bytes };
-        assert_eq!(Volume::accepted(stats), self.accepted, "accepted");
-        assert_eq!(figures(stats.received_messages, stats.received_bytes), self.handed_out, "handed out");
-        assert_eq!(Volume::dropped(stats), self.dropped, "dropped");
-        assert_eq!(figures(stats.queued_messages, stats.queued_bytes), queued, "queued");
+        let totals = |messages, bytes| Totals { messages, bytes };
+        assert_eq!(Totals::accepted(stats), self.accepted, "accepted");
+        assert_eq!(totals(stats.received_messages, stats.received_bytes), self.received, "received");
+        assert_eq!(Totals::dropped(stats), self.dropped, "dropped");
+        assert_eq!(totals(stats.queued_messages, stats.queued_bytes), queued, "queued");
         assert!(stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
         assert_eq!((stats.panics, stats.callback_panics), (0, 0), "an assertion in a strategy or a callback");
         for order in &self.orders {
@@ -244,35 +244,35 @@ impl Model {
     }
 }
 
-/// What the channel is free to do for a message that finds no room.
+/// What the channel may do for a message that finds no room.
 #[derive(Clone, Copy)]
 struct Choices {
     drops_oldest: bool,
-    may_refuse: bool,
+    may_drop_newest: bool,
 }
 
-/// Every order that `order` becomes if `messages` are accepted and exactly `dropped` is dropped for them.
-fn explain(
+/// Collects every order that `order` can become if `messages` are accepted and exactly `dropped` is dropped for them.
+fn possible_orders(
     order: Order,
     ordinal: u64,
     messages: &[Message],
-    dropped: Volume,
+    dropped: Totals,
     choices: Choices,
     found: &mut std::collections::HashSet<Order>,
 ) {
     let Some((&message, rest)) = messages.split_first() else {
-        return explain_oldest(order, dropped, choices, found);
+        return possible_orders_of_oldest(order, dropped, choices, found);
     };
     let mut order = order;
     let mut left = dropped;
     loop {
-        let mut placed = order.clone();
-        placed.queue.push_back(Placed { message, ordinal, sequence: placed.next_sequence });
-        placed.next_sequence += 1;
-        explain(placed, ordinal + 1, rest, left, choices, found);
-        if choices.may_refuse && left.messages > 0 && left.bytes >= message.len as u64 {
-            let left = Volume { messages: left.messages - 1, bytes: left.bytes - message.len as u64 };
-            explain(order.clone(), ordinal + 1, rest, left, choices, found);
+        let mut queued = order.clone();
+        queued.queue.push_back(Queued { message, ordinal, sequence: queued.next_sequence });
+        queued.next_sequence += 1;
+        possible_orders(queued, ordinal + 1, rest, left, choices, found);
+        if choices.may_drop_newest && left.messages > 0 && left.bytes >= message.len as u64 {
+            let left = Totals { messages: left.messages - 1, bytes: left.bytes - message.len as u64 };
+            possible_orders(order.clone(), ordinal + 1, rest, left, choices, found);
         }
         if !choices.drops_oldest || !drop_oldest(&mut order, &mut left) {
             return;
@@ -280,10 +280,10 @@ fn explain(
     }
 }
 
-/// The same without a message: whatever is left to be explained are the oldest.
-fn explain_oldest(
+/// The same without messages: all of `dropped` must be the oldest messages.
+fn possible_orders_of_oldest(
     mut order: Order,
-    mut dropped: Volume,
+    mut dropped: Totals,
     choices: Choices,
     found: &mut std::collections::HashSet<Order>,
 ) {
@@ -297,17 +297,17 @@ fn explain_oldest(
     }
 }
 
-fn drop_oldest(order: &mut Order, left: &mut Volume) -> bool {
-    let fits = |placed: &Placed| left.messages > 0 && left.bytes >= placed.message.len as u64;
+fn drop_oldest(order: &mut Order, left: &mut Totals) -> bool {
+    let fits = |queued: &Queued| left.messages > 0 && left.bytes >= queued.message.len as u64;
     if !order.queue.front().is_some_and(fits) {
         return false;
     }
     let oldest = order.queue.pop_front().expect("just seen");
-    *left = Volume { messages: left.messages - 1, bytes: left.bytes - oldest.message.len as u64 };
+    *left = Totals { messages: left.messages - 1, bytes: left.bytes - oldest.message.len as u64 };
     true
 }
 
-/// What is kept of what was received, and has to stay as it was.
+/// A received message or batch that is kept, and the copy that it must stay equal to.
 pub(crate) enum Kept {
     Message(Bytes, Vec<u8>),
     Batch(Batch, Vec<Vec<u8>>),
@@ -324,7 +324,7 @@ impl Kept {
         Self::Batch(batch, copy)
     }
 
-    /// Looks at it in every way there is, the last time.
+    /// Reads it in every way, a last time.
     pub(crate) fn check(self) {
         match self {
             Self::Message(message, copy) => assert_eq!(message, copy, "a kept message changed"),

@@ -9,17 +9,17 @@ use turbostream::{
 
 use crate::common::ms;
 
-/// What a segment takes beside its bytes, and for each of its messages.
+/// What a segment costs beyond its bytes, and for each of its messages.
 const HEADER_BYTES: usize = 128;
 const ENTRY_BYTES: usize = 8;
 
-/// A channel with next to no room, so that a few messages reach every edge.
+/// A channel with very little room, so that a few messages reach every limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) segment_bytes: usize,
     pub(crate) segment_messages: usize,
     pub(crate) segments: usize,
-    pub(crate) beside: usize,
+    pub(crate) extra_bytes: usize,
     pub(crate) max_message_bytes: usize,
     pub(crate) on_demand: bool,
     pub(crate) zero_copy: bool,
@@ -29,14 +29,14 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// The same with messages of up to so many percent of the longest that can be allowed.
-    pub(crate) fn allowing(mut self, percent: usize) -> Self {
-        let most = (self.segments - 1) * self.footprint() + self.beside;
+    /// Limits messages to this percentage of the longest message that a channel can allow.
+    pub(crate) fn with_max_message_percent(mut self, percent: usize) -> Self {
+        let most = (self.segments - 1) * self.footprint() + self.extra_bytes;
         self.max_message_bytes = (most * percent / 100).max(1);
         self
     }
 
-    /// What one segment counts against `max_bytes`.
+    /// Returns what one segment counts against `max_bytes`.
     pub(crate) fn footprint(&self) -> usize {
         self.segment_bytes + ENTRY_BYTES * self.segment_messages + HEADER_BYTES
     }
@@ -45,7 +45,7 @@ impl Setup {
         builder()
             .segment_bytes(self.segment_bytes)
             .segment_messages(self.segment_messages)
-            .max_bytes(self.segments * self.footprint() + self.beside)
+            .max_bytes(self.segments * self.footprint() + self.extra_bytes)
             .max_message_bytes(self.max_message_bytes)
             .on_demand(self.on_demand)
             .read_mode(if self.zero_copy { ReadMode::ZeroCopy } else { ReadMode::Safe })
@@ -57,7 +57,7 @@ impl Setup {
 
 pub(crate) const STRATEGIES: usize = 8;
 
-/// Each strategy there is, one that never says yes, one that always does, and one that panics.
+/// A built-in strategy, one that never switches, or one that always does.
 pub(crate) struct AnyStrategy(Box<dyn SwitchStrategy>);
 
 impl AnyStrategy {
@@ -89,7 +89,7 @@ impl AnyStrategy {
 
 impl SwitchStrategy for AnyStrategy {
     fn should_switch(&self, active: &ActiveSegment) -> bool {
-        assert!(active.messages > 0, "asked about an empty segment: {active:?}");
+        assert!(active.messages > 0, "called for an empty segment: {active:?}");
         assert!(active.messages <= active.capacity_messages, "{active:?}");
         self.0.should_switch(active)
     }
@@ -106,7 +106,7 @@ impl SwitchStrategy for AnyStrategy {
 pub(crate) enum Ending {
     Returns,
     Panics,
-    SaysTooMuch,
+    ReportsTooMuch,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,31 +128,31 @@ pub(crate) enum RecvBy {
     Many(usize),
 }
 
-/// One operation. `who` and `which` count round what there is; where there is nothing, nothing is done.
+/// One operation. `handle` and `which` are indices modulo the number of candidates. Without candidates it does nothing.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Send { who: usize, by: SendBy, len: usize, owned: bool },
-    SendMany { who: usize, lens: Vec<usize> },
-    SendWith { who: usize, max_len: usize, len: usize, ending: Ending },
-    SinkSend { who: usize, len: usize },
-    SinkFlush { who: usize },
-    SinkClose { who: usize },
-    Recv { who: usize, by: RecvBy, keep: bool },
-    Switch { who: usize },
-    Drained { who: usize },
-    Closed { who: usize },
-    SetStrategy { who: usize, strategy: usize },
-    SetReadMode { who: usize, zero_copy: bool },
-    CloseReceiver { who: usize },
-    CloneSender { who: usize },
-    DropSender { who: usize },
-    CloneReceiver { who: usize },
-    DropReceiver { who: usize },
-    Downgrade { who: usize },
+    Send { handle: usize, by: SendBy, len: usize, owned: bool },
+    SendMany { handle: usize, lens: Vec<usize> },
+    SendWith { handle: usize, max_len: usize, len: usize, ending: Ending },
+    SinkSend { handle: usize, len: usize },
+    SinkFlush { handle: usize },
+    SinkClose { handle: usize },
+    Recv { handle: usize, by: RecvBy, keep: bool },
+    Switch { handle: usize },
+    Drained { handle: usize },
+    Closed { handle: usize },
+    SetStrategy { handle: usize, strategy: usize },
+    SetReadMode { handle: usize, zero_copy: bool },
+    CloseReceiver { handle: usize },
+    CloneSender { handle: usize },
+    DropSender { handle: usize },
+    CloneReceiver { handle: usize },
+    DropReceiver { handle: usize },
+    Downgrade { handle: usize },
     Upgrade { which: usize },
-    AddSink { who: usize },
-    DropSink { who: usize },
-    Callback { who: usize, batch: bool },
+    AddSink { handle: usize },
+    DropSink { handle: usize },
+    Callback { handle: usize, batch: bool },
     Unregister { which: usize },
     Poll { which: usize },
     Cancel { which: usize },

@@ -1,4 +1,4 @@
-//! Futures that are under way: polled by hand, one step at a time.
+//! Pending futures, polled by hand one step at a time.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,16 +15,16 @@ use tokio::time::Instant;
 use turbostream::Batch;
 
 use crate::common::ms;
-use crate::model::{Kept, Message, Volume};
+use crate::model::{Kept, Message, Totals};
 use crate::ops::Ending;
 use crate::world::World;
 
-/// Remembers that it was woken.
+/// Records whether it was woken.
 #[derive(Default)]
 pub(crate) struct Flag(AtomicBool);
 
 impl Flag {
-    /// A flag, and the waker that raises it.
+    /// Returns a flag, and the waker that sets it.
     pub(crate) fn new() -> (Arc<Self>, Waker) {
         let flag = Arc::new(Self::default());
         (Arc::clone(&flag), Waker::from(flag))
@@ -42,17 +42,17 @@ impl Wake for Flag {
 
 /// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum SendFailure {
     Full,
     Closed,
     TooLarge,
     Timeout,
 }
 
-/// What a future that is done says.
+/// The output of a completed future.
 pub(crate) enum Outcome {
-    Sent(Result<(), Refused>),
-    SentMany(Result<usize, (Refused, usize, Vec<Vec<u8>>)>),
+    Sent(Result<(), SendFailure>),
+    SentMany(Result<usize, (SendFailure, usize, Vec<Vec<u8>>)>),
     Panicked,
     Received(Option<Bytes>),
     ReceivedBatch(Option<Batch>),
@@ -62,9 +62,9 @@ pub(crate) enum Outcome {
     Closed,
 }
 
-/// What it is about.
-pub(crate) enum What {
-    Send { message: Message, by_reference: bool, deadline: Option<Instant> },
+/// What a future does.
+pub(crate) enum FutureKind {
+    Send { message: Message, external: bool, deadline: Option<Instant> },
     SendMany { left: VecDeque<Message>, accepted: usize },
     SendWith { message: Message, max_len: usize, ending: Ending, called: Rc<Cell<bool>> },
     Drained { ordinal: u64 },
@@ -74,7 +74,7 @@ pub(crate) enum What {
     RecvMany { limit: usize, into: Rc<RefCell<Vec<Bytes>>> },
 }
 
-impl What {
+impl FutureKind {
     pub(crate) fn sends(&self) -> bool {
         matches!(self, Self::Send { .. } | Self::SendMany { .. } | Self::SendWith { .. })
     }
@@ -83,17 +83,17 @@ impl What {
     }
 }
 
-/// A future, polled or not polled any more.
-pub(crate) type UnderWay = Pin<Box<dyn Future<Output = Outcome>>>;
+/// A future that is pending, or is no longer polled.
+pub(crate) type BoxedFuture = Pin<Box<dyn Future<Output = Outcome>>>;
 
 pub(crate) struct Pending {
-    /// The handle that it belongs to.
+    /// The id of the handle that the future uses.
     pub(crate) owner: usize,
-    pub(crate) what: What,
+    pub(crate) kind: FutureKind,
     keep: bool,
     pub(crate) flag: Arc<Flag>,
     waker: Waker,
-    future: UnderWay,
+    future: BoxedFuture,
 }
 
 impl Pending {
@@ -101,8 +101,8 @@ impl Pending {
         self.flag.take();
         let mut cx = Context::from_waker(&self.waker);
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
-        polled.unwrap_or_else(|panic| match self.what {
-            What::SendWith { ending: Ending::Panics | Ending::SaysTooMuch, ref called, .. }
+        polled.unwrap_or_else(|panic| match self.kind {
+            FutureKind::SendWith { ending: Ending::Panics | Ending::ReportsTooMuch, ref called, .. }
                 if called.get() =>
             {
                 Poll::Ready(Outcome::Panicked)
@@ -113,51 +113,51 @@ impl Pending {
 }
 
 impl World {
-    /// Starts a future, and polls it once.
+    /// Creates a future, and polls it once.
     pub(crate) fn start(
         &mut self,
         owner: usize,
-        what: What,
+        kind: FutureKind,
         keep: bool,
         future: impl Future<Output = Outcome> + 'static,
     ) {
         let (flag, waker) = Flag::new();
-        self.poll(Pending { owner, what, keep, flag, waker, future: Box::pin(future) }, true);
+        self.poll(Pending { owner, kind, keep, flag, waker, future: Box::pin(future) }, true);
     }
 
-    /// Polls a future that is not in the list, and puts it there if it is not done. If it is the first poll, or the
-    /// future was woken, it has to be done if it can; otherwise somebody else may have been woken for it.
+    /// Polls a future that is not in the list, and adds it there if it is pending. At its first poll, and after a wake, the
+    /// future must complete if it can. Otherwise another future may have been woken for it.
     pub(crate) fn poll(&mut self, mut pending: Pending, attempts: bool) {
         let before = self.monitor.stats();
         let readable = self.model.readable();
-        let must_be_sent = pending.what.sends() && self.is_empty_for_senders();
+        let must_be_sent = pending.kind.sends() && self.is_empty_for_senders();
         let polled = pending.poll();
         let stats = self.monitor.stats();
-        let accepted = Volume::accepted(&stats).since(Volume::accepted(&before));
-        let dropped = Volume::dropped(&stats).since(Volume::dropped(&before));
+        let accepted = Totals::accepted(&stats).since(Totals::accepted(&before));
+        let dropped = Totals::dropped(&stats).since(Totals::dropped(&before));
         if must_be_sent {
-            let many = matches!(pending.what, What::SendMany { .. });
+            let many = matches!(pending.kind, FutureKind::SendMany { .. });
             assert!(
                 polled.is_ready() || (many && accepted.messages > 0),
                 "no room in an empty channel: {stats:?}"
             );
             assert!(many || dropped.messages == 0, "dropped by an empty channel");
         }
-        self.account(&mut pending.what, accepted, dropped);
+        self.account(&mut pending.kind, accepted, dropped);
         match polled {
             Poll::Ready(outcome) => {
-                self.finish(pending.what, outcome, (accepted, dropped), readable, pending.keep)
+                self.finish(pending.kind, outcome, (accepted, dropped), readable, pending.keep)
             }
             Poll::Pending => {
-                assert!(!attempts || !self.must_be_ready(&pending.what), "not ready");
+                assert!(!attempts || !self.must_be_ready(&pending.kind), "not ready");
                 self.pending.push(pending);
             }
         }
     }
 
-    /// What a future has accepted although it may not be done.
-    fn account(&mut self, what: &mut What, accepted: Volume, dropped: Volume) {
-        let What::SendMany { left, accepted: sum } = what else { return };
+    /// Records what a future has sent although it may still be pending.
+    fn account(&mut self, kind: &mut FutureKind, accepted: Totals, dropped: Totals) {
+        let FutureKind::SendMany { left, accepted: sum } = kind else { return };
         let messages: Vec<_> = left.drain(..accepted.messages as usize).collect();
         *sum += messages.len();
         assert_eq!(messages.iter().map(|message| message.len as u64).sum::<u64>(), accepted.bytes);
@@ -167,44 +167,44 @@ impl World {
 
     fn finish(
         &mut self,
-        what: What,
+        kind: FutureKind,
         outcome: Outcome,
-        (accepted, dropped): (Volume, Volume),
+        (accepted, dropped): (Totals, Totals),
         readable: usize,
         keep: bool,
     ) {
-        match (what, outcome) {
-            (What::Send { message, by_reference, deadline }, Outcome::Sent(result)) => {
-                if result == Err(Refused::Timeout) {
+        match (kind, outcome) {
+            (FutureKind::Send { message, external, deadline }, Outcome::Sent(result)) => {
+                if result == Err(SendFailure::Timeout) {
                     assert!(deadline.is_some_and(|deadline| Instant::now() >= deadline), "too early");
                 }
-                self.sent(message, by_reference, result, accepted, dropped);
+                self.sent(message, external, result, accepted, dropped);
             }
-            (What::SendMany { left, accepted, .. }, Outcome::SentMany(result)) => {
+            (FutureKind::SendMany { left, accepted, .. }, Outcome::SentMany(result)) => {
                 self.sent_many(left, accepted, result);
             }
-            (What::SendWith { message, max_len, called, .. }, outcome) => {
+            (FutureKind::SendWith { message, max_len, called, .. }, outcome) => {
                 self.sent_with(message, max_len, called.get(), outcome, accepted, dropped);
             }
-            (What::Drained { ordinal }, Outcome::Drained(taken)) => {
-                assert_ne!(self.model.is_past(ordinal), Some(false), "messages are left");
-                assert!(taken || self.discarded_before(ordinal), "nothing before was dropped unread");
+            (FutureKind::Drained { ordinal }, Outcome::Drained(taken)) => {
+                assert_ne!(self.model.is_past(ordinal), Some(false), "earlier messages are still queued");
+                assert!(taken || self.discarded_before(ordinal), "no earlier message was dropped unread");
             }
-            (What::Closed, Outcome::Closed) => assert!(self.model.closed),
-            (What::Recv { .. }, Outcome::Received(message)) => self.received(message, keep),
-            (What::Recv { deadline }, Outcome::TimedOut) => {
+            (FutureKind::Closed, Outcome::Closed) => assert!(self.model.closed),
+            (FutureKind::Recv { .. }, Outcome::Received(message)) => self.received(message, keep),
+            (FutureKind::Recv { deadline }, Outcome::TimedOut) => {
                 assert!(deadline.is_some_and(|deadline| Instant::now() >= deadline), "too early");
-                // Another may have been woken for what there is.
+                // Another receiver may have been woken for the message.
                 let alone = self.monitor.stats().waiting_receivers == 0;
                 assert!(
                     !alone || !(self.model.must_be_readable() || self.model.must_be_ended()),
-                    "timed out"
+                    "timed out although a message is readable"
                 );
             }
-            (What::RecvBatch { limit }, Outcome::ReceivedBatch(batch)) => {
+            (FutureKind::RecvBatch { limit }, Outcome::ReceivedBatch(batch)) => {
                 self.received_batch(batch, limit, keep);
             }
-            (What::RecvMany { limit, into }, Outcome::ReceivedMany(count)) => {
+            (FutureKind::RecvMany { limit, into }, Outcome::ReceivedMany(count)) => {
                 let messages = into.take();
                 assert_eq!(messages.len(), count);
                 assert!(
@@ -216,23 +216,23 @@ impl World {
                     self.received(Some(message), keep);
                 }
             }
-            _ => panic!("another future's outcome"),
+            _ => panic!("the output of another future"),
         }
     }
 
-    /// Whether a future that was just polled has no reason to wait. One that waits for room is looked at in `settle`.
-    fn must_be_ready(&self, what: &What) -> bool {
-        match what {
-            What::Send { .. } | What::SendMany { .. } | What::SendWith { .. } => {
+    /// Returns whether a future that was just polled has no reason to wait. Senders that wait for room are checked in `settle`.
+    fn must_be_ready(&self, kind: &FutureKind) -> bool {
+        match kind {
+            FutureKind::Send { .. } | FutureKind::SendMany { .. } | FutureKind::SendWith { .. } => {
                 self.model.closed || self.setup.when_full != turbostream::WhenFull::Wait
             }
-            What::Drained { ordinal } => self.model.is_past(*ordinal) == Some(true),
-            What::Closed => self.model.closed,
-            What::Recv { .. } | What::RecvBatch { .. } => {
+            FutureKind::Drained { ordinal } => self.model.is_past(*ordinal) == Some(true),
+            FutureKind::Closed => self.model.closed,
+            FutureKind::Recv { .. } | FutureKind::RecvBatch { .. } => {
                 self.model.must_be_readable() || self.model.must_be_ended()
             }
-            What::RecvMany { into, .. } => {
-                assert!(into.borrow().is_empty(), "took messages without being done");
+            FutureKind::RecvMany { into, .. } => {
+                assert!(into.borrow().is_empty(), "received messages while pending");
                 self.model.must_be_readable() || self.model.must_be_ended()
             }
         }
@@ -248,21 +248,21 @@ impl World {
         self.pending.retain(|pending| pending.owner != owner);
     }
 
-    /// It stays in its list to the very end, and is never polled again.
+    /// Forgets a future: it stays registered to the very end, and is never polled again.
     pub(crate) fn forget(&mut self, which: usize) {
         if self.pending.is_empty() {
             return;
         }
         let pending = self.pending.swap_remove(which % self.pending.len());
-        self.forgotten_senders += usize::from(pending.what.sends());
-        self.forgotten_receivers += usize::from(pending.what.receives());
+        self.forgotten_senders += usize::from(pending.kind.sends());
+        self.forgotten_receivers += usize::from(pending.kind.receives());
         self.forgotten.push(pending.future);
     }
 
-    /// Polls whatever was woken, and lets tasks run, until nothing happens any more; and then again some times after
-    /// the time that a wake may go unheeded. Then nobody may wait who has no reason to.
+    /// Polls all woken futures, and lets tasks run, until nothing changes, also some times after the delay for an unheeded
+    /// wake. Then no future may wait without a reason.
     pub(crate) async fn settle(&mut self) {
-        // Behind somebody who is never polled again every step takes as long as a wake may go unheeded.
+        // After a waiter that is never polled again, each step takes as long as the delay for an unheeded wake.
         let (mut quiet, mut seen) = (0, self.progress());
         while quiet < 3 {
             while self.poll_woken().await && self.progress() != seen {
@@ -275,43 +275,46 @@ impl World {
             seen = self.progress();
         }
         for pending in &self.pending {
-            assert!(!self.must_be_ready(&pending.what), "nobody woke it");
-            let (What::Send { deadline, .. } | What::Recv { deadline }) = pending.what else { continue };
+            assert!(!self.must_be_ready(&pending.kind), "a future that could complete was not woken");
+            let (FutureKind::Send { deadline, .. } | FutureKind::Recv { deadline }) = pending.kind else {
+                continue;
+            };
             assert!(deadline.is_none_or(|deadline| Instant::now() <= deadline + ms(2)), "overdue");
         }
         self.check_waiting_for_room();
         let is_called = self.callbacks.iter().any(|callback| !callback.is_finished());
-        assert!(!is_called || !self.model.must_be_readable(), "no callback took it");
+        assert!(!is_called || !self.model.must_be_readable(), "no callback received a readable message");
         let polled = self.receivers.iter().any(|receiver| receiver.polled.is_some());
         assert!(
             !polled || !(self.model.must_be_readable() || self.model.must_be_ended()),
-            "nobody woke a poll"
+            "a `poll_recv` was not woken"
         );
     }
 
-    fn progress(&self) -> (Volume, Volume, Volume, usize) {
-        (self.model.accepted, self.model.handed_out, self.model.dropped, self.pending.len())
+    fn progress(&self) -> (Totals, Totals, Totals, usize) {
+        (self.model.accepted, self.model.received, self.model.dropped, self.pending.len())
     }
 
-    /// Of those who wait for room at least the first does so for a reason.
+    /// Checks that at least one of the senders that wait for room has to wait.
     fn check_waiting_for_room(&self) {
         let stats = self.monitor.stats();
-        let mut waiting = self.pending.iter().filter(|pending| pending.what.sends()).peekable();
-        let parked = self.sinks.iter().filter(|sink| sink.flag.is_some()).filter_map(|sink| sink.parked);
-        let mut parked = parked.peekable();
-        if waiting.peek().is_none() && parked.peek().is_none() {
+        let mut waiting = self.pending.iter().filter(|pending| pending.kind.sends()).peekable();
+        let pending_item =
+            self.sinks.iter().filter(|sink| sink.flag.is_some()).filter_map(|sink| sink.pending_item);
+        let mut pending_item = pending_item.peekable();
+        if waiting.peek().is_none() && pending_item.peek().is_none() {
             return;
         }
-        let is_full = |len: usize, by_reference| self.is_full_for(&stats, len, by_reference);
-        let waits_for_room = waiting.any(|pending| match &pending.what {
-            What::Send { message, by_reference, .. } => is_full(message.len, *by_reference),
-            What::SendMany { left, .. } => is_full(left[0].len, true),
-            What::SendWith { max_len, .. } => is_full(*max_len, true),
-            _ => unreachable!("it sends nothing"),
+        let is_full = |len: usize, external| self.is_full_for(&stats, len, external);
+        let waits_for_room = waiting.any(|pending| match &pending.kind {
+            FutureKind::Send { message, external, .. } => is_full(message.len, *external),
+            FutureKind::SendMany { left, .. } => is_full(left[0].len, true),
+            FutureKind::SendWith { max_len, .. } => is_full(*max_len, true),
+            _ => unreachable!("the operation sends nothing"),
         });
         assert!(
-            waits_for_room || parked.any(|message| is_full(message.len, true)),
-            "room, and all wait: {stats:?}"
+            waits_for_room || pending_item.any(|message| is_full(message.len, true)),
+            "the channel has room, and all senders wait: {stats:?}"
         );
     }
 
@@ -319,7 +322,7 @@ impl World {
         for _ in 0..16 {
             tokio::task::yield_now().await;
         }
-        let mut any = self.take_called();
+        let mut any = self.drain_called();
         let mut index = 0;
         while index < self.pending.len() {
             if self.pending[index].flag.take() {
@@ -345,8 +348,8 @@ impl World {
         any
     }
 
-    /// What callbacks were called with, in order.
-    pub(crate) fn take_called(&mut self) -> bool {
+    /// Passes the messages that callbacks received to the model, in order.
+    pub(crate) fn drain_called(&mut self) -> bool {
         let called = std::mem::take(&mut *self.called.lock().unwrap());
         let any = !called.is_empty();
         self.note_switches();

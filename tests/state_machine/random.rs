@@ -1,4 +1,4 @@
-//! Cases at random.
+//! Random cases.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use turbostream::WhenFull;
 use crate::common::ms;
 use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup};
 
-/// Segments of a few bytes, where everything is large; or of a few KiB, where a message can be anything.
+/// Segments of a few bytes, where every message is large, or of a few KiB, where a message can have any size.
 pub(crate) fn setups() -> impl Strategy<Value = Setup> {
-    // Often nothing beside whole segments: then the last of them is the last byte, too.
-    let beside = |most| prop_oneof![Just(0), 0_usize..most];
-    let tiny = (64_usize..200, 1_usize..8, 2_usize..6, beside(400));
-    let small = (2048_usize..6000, 1_usize..20, 2_usize..5, beside(90_000));
+    // Often no bytes beyond whole segments: then the last segment ends at the last byte of the budget.
+    let extra_bytes = |most| prop_oneof![Just(0), 0_usize..most];
+    let tiny = (64_usize..200, 1_usize..8, 2_usize..6, extra_bytes(400));
+    let small = (2048_usize..6000, 1_usize..20, 2_usize..5, extra_bytes(90_000));
     let sizes = prop_oneof![3 => tiny, 1 => small];
     let when_full = prop_oneof![
         3 => Just(WhenFull::Wait),
@@ -25,7 +25,7 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
     let flags = (any::<bool>(), proptest::bool::weighted(0.75), any::<bool>());
     (sizes, 1_usize..=100, when_full, flags, 0..STRATEGIES).prop_map(
         |(
-            (bytes, messages, segments, beside),
+            (bytes, messages, segments, extra_bytes),
             percent,
             when_full,
             (zero_copy, on_demand, lends),
@@ -35,7 +35,7 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
                 segment_bytes: bytes,
                 segment_messages: messages,
                 segments,
-                beside,
+                extra_bytes,
                 max_message_bytes: 0,
                 on_demand,
                 zero_copy,
@@ -43,7 +43,7 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
                 strategy,
                 lend_ttl: if lends { ms(5000) } else { Duration::ZERO },
             };
-            setup.allowing(percent)
+            setup.with_max_message_percent(percent)
         },
     )
 }
@@ -55,7 +55,7 @@ fn lens() -> impl Strategy<Value = usize> {
         3 => 60_usize..300,
         2 => 300_usize..5000,
         1 => 30_000_usize..40_000,
-        1 => Just(usize::MAX), // stands for the longest that is allowed
+        1 => Just(usize::MAX), // stands for the longest allowed message
     ]
 }
 
@@ -66,18 +66,18 @@ fn sending() -> impl Strategy<Value = Op> {
         1 => (0_u64..20).prop_map(|limit| SendBy::Timeout(ms(limit))),
     ];
     let ending =
-        prop_oneof![6 => Just(Ending::Returns), 1 => Just(Ending::Panics), 1 => Just(Ending::SaysTooMuch)];
-    let who = any::<u8>().prop_map(usize::from);
+        prop_oneof![6 => Just(Ending::Returns), 1 => Just(Ending::Panics), 1 => Just(Ending::ReportsTooMuch)];
+    let handle = any::<u8>().prop_map(usize::from);
     prop_oneof![
-        12 => (who.clone(), by, lens(), any::<bool>())
-            .prop_map(|(who, by, len, owned)| Op::Send { who, by, len, owned }),
-        3 => (who.clone(), vec(lens(), 0..5)).prop_map(|(who, lens)| Op::SendMany { who, lens }),
-        1 => (who.clone(), vec(0_usize..20, 30..70)).prop_map(|(who, lens)| Op::SendMany { who, lens }),
-        3 => (who.clone(), lens(), 0_usize..80, ending)
-            .prop_map(|(who, max_len, len, ending)| Op::SendWith { who, max_len, len, ending }),
-        2 => (who.clone(), lens()).prop_map(|(who, len)| Op::SinkSend { who, len }),
-        1 => who.clone().prop_map(|who| Op::SinkFlush { who }),
-        1 => who.prop_map(|who| Op::SinkClose { who }),
+        12 => (handle.clone(), by, lens(), any::<bool>())
+            .prop_map(|(handle, by, len, owned)| Op::Send { handle, by, len, owned }),
+        3 => (handle.clone(), vec(lens(), 0..5)).prop_map(|(handle, lens)| Op::SendMany { handle, lens }),
+        1 => (handle.clone(), vec(0_usize..20, 30..70)).prop_map(|(handle, lens)| Op::SendMany { handle, lens }),
+        3 => (handle.clone(), lens(), 0_usize..80, ending)
+            .prop_map(|(handle, max_len, len, ending)| Op::SendWith { handle, max_len, len, ending }),
+        2 => (handle.clone(), lens()).prop_map(|(handle, len)| Op::SinkSend { handle, len }),
+        1 => handle.clone().prop_map(|handle| Op::SinkFlush { handle }),
+        1 => handle.prop_map(|handle| Op::SinkClose { handle }),
     ]
 }
 
@@ -93,31 +93,31 @@ fn receiving() -> impl Strategy<Value = Op> {
         1 => limit.clone().prop_map(RecvBy::Batches),
         2 => limit.prop_map(RecvBy::Many),
     ];
-    (any::<u8>(), by, proptest::bool::weighted(0.2)).prop_map(|(who, by, keep)| Op::Recv {
-        who: usize::from(who),
+    (any::<u8>(), by, proptest::bool::weighted(0.2)).prop_map(|(handle, by, keep)| Op::Recv {
+        handle: usize::from(handle),
         by,
         keep,
     })
 }
 
 fn managing() -> impl Strategy<Value = Op> {
-    let who = any::<u8>().prop_map(usize::from);
+    let handle = any::<u8>().prop_map(usize::from);
     prop_oneof![
-        3 => who.clone().prop_map(|who| Op::Switch { who }),
-        4 => who.clone().prop_map(|who| Op::Drained { who }),
-        1 => who.clone().prop_map(|who| Op::Closed { who }),
-        3 => (who.clone(), 0..STRATEGIES).prop_map(|(who, strategy)| Op::SetStrategy { who, strategy }),
-        3 => (who.clone(), any::<bool>()).prop_map(|(who, zero_copy)| Op::SetReadMode { who, zero_copy }),
-        3 => who.clone().prop_map(|who| Op::CloneSender { who }),
-        2 => who.clone().prop_map(|who| Op::DropSender { who }),
-        3 => who.clone().prop_map(|who| Op::CloneReceiver { who }),
-        2 => who.clone().prop_map(|who| Op::DropReceiver { who }),
-        1 => who.clone().prop_map(|who| Op::Downgrade { who }),
-        1 => who.clone().prop_map(|which| Op::Upgrade { which }),
-        2 => who.clone().prop_map(|who| Op::AddSink { who }),
-        1 => who.clone().prop_map(|who| Op::DropSink { who }),
-        1 => (who.clone(), any::<bool>()).prop_map(|(who, batch)| Op::Callback { who, batch }),
-        1 => who.prop_map(|which| Op::Unregister { which }),
+        3 => handle.clone().prop_map(|handle| Op::Switch { handle }),
+        4 => handle.clone().prop_map(|handle| Op::Drained { handle }),
+        1 => handle.clone().prop_map(|handle| Op::Closed { handle }),
+        3 => (handle.clone(), 0..STRATEGIES).prop_map(|(handle, strategy)| Op::SetStrategy { handle, strategy }),
+        3 => (handle.clone(), any::<bool>()).prop_map(|(handle, zero_copy)| Op::SetReadMode { handle, zero_copy }),
+        3 => handle.clone().prop_map(|handle| Op::CloneSender { handle }),
+        2 => handle.clone().prop_map(|handle| Op::DropSender { handle }),
+        3 => handle.clone().prop_map(|handle| Op::CloneReceiver { handle }),
+        2 => handle.clone().prop_map(|handle| Op::DropReceiver { handle }),
+        1 => handle.clone().prop_map(|handle| Op::Downgrade { handle }),
+        1 => handle.clone().prop_map(|which| Op::Upgrade { which }),
+        2 => handle.clone().prop_map(|handle| Op::AddSink { handle }),
+        1 => handle.clone().prop_map(|handle| Op::DropSink { handle }),
+        1 => (handle.clone(), any::<bool>()).prop_map(|(handle, batch)| Op::Callback { handle, batch }),
+        1 => handle.prop_map(|which| Op::Unregister { which }),
     ]
 }
 
@@ -134,7 +134,7 @@ fn waiting() -> impl Strategy<Value = Op> {
 }
 
 pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let close = any::<u8>().prop_map(|who| Op::CloseReceiver { who: usize::from(who) });
+    let close = any::<u8>().prop_map(|handle| Op::CloseReceiver { handle: usize::from(handle) });
     let op = prop_oneof![
         400 => sending(),
         300 => receiving(),

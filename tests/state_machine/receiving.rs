@@ -1,4 +1,4 @@
-//! Operations of receivers, and what the model makes of what they got.
+//! Operations of receivers, and how the model records their results.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,12 +12,12 @@ use turbostream::{Batch, RecvTimeoutError, TryRecvError};
 
 use crate::model::Kept;
 use crate::ops::RecvBy;
-use crate::pending::{Flag, Outcome, What};
+use crate::pending::{Flag, FutureKind, Outcome};
 use crate::world::World;
 
 impl World {
-    pub(crate) fn recv(&mut self, who: usize, by: RecvBy, keep: bool) {
-        let Some(which) = self.receiver(who) else { return };
+    pub(crate) fn recv(&mut self, handle: usize, by: RecvBy, keep: bool) {
+        let Some(which) = self.receiver(handle) else { return };
         let (owner, rx) = (self.receivers[which].id, Rc::clone(&self.receivers[which].rx));
         match by {
             RecvBy::Try => match rx.try_recv() {
@@ -25,12 +25,12 @@ impl World {
                 Err(TryRecvError::Closed) => self.received(None, keep),
                 Err(_) => assert!(!self.model.must_be_readable() && !self.model.must_be_ended(), "not empty"),
             },
-            RecvBy::Wait => self.start(owner, What::Recv { deadline: None }, keep, async move {
+            RecvBy::Wait => self.start(owner, FutureKind::Recv { deadline: None }, keep, async move {
                 Outcome::Received(rx.recv().await)
             }),
             RecvBy::Timeout(limit) => {
                 let deadline = Some(Instant::now() + limit);
-                self.start(owner, What::Recv { deadline }, keep, async move {
+                self.start(owner, FutureKind::Recv { deadline }, keep, async move {
                     match rx.recv_timeout(limit).await {
                         Ok(message) => Outcome::Received(Some(message)),
                         Err(RecvTimeoutError::Closed) => Outcome::Received(None),
@@ -42,16 +42,16 @@ impl World {
                 drop(rx);
                 self.poll_receiver(which, matches!(by, RecvBy::Stream), keep);
             }
-            RecvBy::Batch(limit) => self.start(owner, What::RecvBatch { limit }, keep, async move {
+            RecvBy::Batch(limit) => self.start(owner, FutureKind::RecvBatch { limit }, keep, async move {
                 Outcome::ReceivedBatch(rx.recv_batch(limit).await)
             }),
-            RecvBy::Batches(limit) => self.start(owner, What::RecvBatch { limit }, keep, async move {
+            RecvBy::Batches(limit) => self.start(owner, FutureKind::RecvBatch { limit }, keep, async move {
                 Outcome::ReceivedBatch(rx.batches(limit).next().await)
             }),
             RecvBy::Many(limit) => {
                 let into = Rc::default();
-                let what = What::RecvMany { limit, into: Rc::clone(&into) };
-                self.start(owner, what, keep, async move {
+                let kind = FutureKind::RecvMany { limit, into: Rc::clone(&into) };
+                self.start(owner, kind, keep, async move {
                     let mut messages = Vec::new();
                     let count = rx.recv_many(&mut messages, limit).await;
                     into.replace(messages);
@@ -101,8 +101,8 @@ impl World {
         }
     }
 
-    pub(crate) fn register(&mut self, who: usize, batch: bool) {
-        let Some(Ok(rx)) = self.take_receiver(who) else { return };
+    pub(crate) fn register(&mut self, handle: usize, batch: bool) {
+        let Some(Ok(rx)) = self.take_receiver(handle) else { return };
         let called = Arc::clone(&self.called);
         self.callbacks.push(if batch {
             rx.on_batch(3, move |batch| called.lock().unwrap().extend(batch))
@@ -113,8 +113,8 @@ impl World {
 
     pub(crate) fn unregister(&mut self, which: usize) {
         let callback = self.callbacks.swap_remove(which % self.callbacks.len());
-        let rx = callback.unregister().now_or_never().expect("it is not being called");
-        self.take_called();
+        let rx = callback.unregister().now_or_never().expect("no call is in progress");
+        self.drain_called();
         self.add_receiver(rx);
     }
 }

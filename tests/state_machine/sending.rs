@@ -1,4 +1,4 @@
-//! Operations of senders, and what the model makes of their outcomes.
+//! Operations of senders, and how the model records their results.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,62 +11,62 @@ use futures::Sink;
 use tokio::time::Instant;
 use turbostream::{Payload, SendError, SendTimeoutError, Sender, Stats, TrySendError, WhenFull};
 
-use crate::model::{Message, Volume};
+use crate::model::{Message, Totals};
 use crate::ops::{Ending, SendBy};
-use crate::pending::{Flag, Outcome, Refused, What};
-use crate::world::{Sinking, World};
+use crate::pending::{Flag, FutureKind, Outcome, SendFailure};
+use crate::world::{SinkState, World};
 
-const BY_REFERENCE_FROM: usize = 32 << 10;
+const EXTERNAL_FROM: usize = 32 << 10;
 
-/// An error says why, and gives back what was passed in.
-trait Refusal {
-    fn why(&self) -> Refused;
+/// An error of a send that says why, and returns the payload.
+trait FailedSend {
+    fn failure(&self) -> SendFailure;
 }
 
-impl<P> Refusal for SendError<P> {
-    fn why(&self) -> Refused {
+impl<P> FailedSend for SendError<P> {
+    fn failure(&self) -> SendFailure {
         match self {
-            Self::Full(_) => Refused::Full,
-            Self::Closed(_) => Refused::Closed,
-            Self::TooLarge { .. } => Refused::TooLarge,
+            Self::Full(_) => SendFailure::Full,
+            Self::Closed(_) => SendFailure::Closed,
+            Self::TooLarge { .. } => SendFailure::TooLarge,
             _ => unreachable!("no other reason"),
         }
     }
 }
 
-impl<P> Refusal for TrySendError<P> {
-    fn why(&self) -> Refused {
+impl<P> FailedSend for TrySendError<P> {
+    fn failure(&self) -> SendFailure {
         match self {
-            Self::Full(_) => Refused::Full,
-            Self::Closed(_) => Refused::Closed,
-            Self::TooLarge { .. } => Refused::TooLarge,
+            Self::Full(_) => SendFailure::Full,
+            Self::Closed(_) => SendFailure::Closed,
+            Self::TooLarge { .. } => SendFailure::TooLarge,
             _ => unreachable!("no other reason"),
         }
     }
 }
 
-impl<P> Refusal for SendTimeoutError<P> {
-    fn why(&self) -> Refused {
+impl<P> FailedSend for SendTimeoutError<P> {
+    fn failure(&self) -> SendFailure {
         match self {
-            Self::Full(_) => Refused::Full,
-            Self::Timeout(_) => Refused::Timeout,
-            Self::Closed(_) => Refused::Closed,
-            Self::TooLarge { .. } => Refused::TooLarge,
+            Self::Full(_) => SendFailure::Full,
+            Self::Timeout(_) => SendFailure::Timeout,
+            Self::Closed(_) => SendFailure::Closed,
+            Self::TooLarge { .. } => SendFailure::TooLarge,
             _ => unreachable!("no other reason"),
         }
     }
 }
 
-/// The outcome of a send, once it is clear that what was refused came back whole.
-fn refused<E: Refusal, P: AsRef<[u8]>>(
+/// Returns why a send failed, once the returned payload is checked.
+fn refused<E: FailedSend, P: AsRef<[u8]>>(
     result: Result<(), E>,
     payload: &[u8],
     into_inner: impl FnOnce(E) -> P,
-) -> Result<(), Refused> {
+) -> Result<(), SendFailure> {
     result.map_err(|error| {
-        let why = error.why();
-        assert_eq!(into_inner(error).as_ref(), payload, "given back changed");
-        why
+        let failure = error.failure();
+        assert_eq!(into_inner(error).as_ref(), payload, "the returned payload changed");
+        failure
     })
 }
 
@@ -89,102 +89,100 @@ impl World {
         self.setup.when_full == WhenFull::DropOldest
     }
 
-    /// The next message; `usize::MAX` stands for the longest that is allowed.
+    /// Returns the next message; `usize::MAX` stands for the longest allowed one.
     fn message(&mut self, len: usize) -> Message {
         self.next_id += 1;
         let len = if len == usize::MAX { self.setup.max_message_bytes } else { len };
         Message { id: self.next_id, len: len.min(self.setup.max_message_bytes + 20) }
     }
 
-    fn goes_by_reference(&self, len: usize, owned: bool) -> bool {
-        owned && len >= BY_REFERENCE_FROM || len > self.setup.footprint()
+    fn is_external(&self, len: usize, owned: bool) -> bool {
+        owned && len >= EXTERNAL_FROM || len > self.setup.footprint()
     }
 
-    /// Whether there may be no room for such a message. A segment that is open may have some all the same.
-    pub(crate) fn is_full_for(&self, stats: &Stats, len: usize, by_reference: bool) -> bool {
-        let wanted = self.setup.footprint() + if by_reference { len } else { 0 };
+    /// Returns whether there may be no room for such a message. An open segment may have room all the same.
+    pub(crate) fn is_full_for(&self, stats: &Stats, len: usize, external: bool) -> bool {
+        let wanted = self.setup.footprint() + if external { len } else { 0 };
         stats.memory_bytes() - stats.pooled_bytes + wanted > stats.max_bytes
     }
 
-    /// Whether there is nothing that a sender could wait for.
+    /// Returns whether there is nothing that a sender could wait for.
     pub(crate) fn is_empty_for_senders(&self) -> bool {
-        let nobody = self.forgotten_senders == 0 && !self.pending.iter().any(|pending| pending.what.sends());
-        nobody
+        let no_other_sender =
+            self.forgotten_senders == 0 && !self.pending.iter().any(|pending| pending.kind.sends());
+        no_other_sender
             && self.kept.is_empty()
             && self.model.len() == 0
-            && self.sinks.iter().all(|s| s.parked.is_none())
+            && self.sinks.iter().all(|s| s.pending_item.is_none())
     }
 
-    pub(crate) fn send(&mut self, who: usize, by: SendBy, len: usize, owned: bool) {
-        let Some((owner, tx)) = self.sender(who) else { return };
+    pub(crate) fn send(&mut self, handle: usize, by: SendBy, len: usize, owned: bool) {
+        let Some((owner, tx)) = self.sender(handle) else { return };
         let message = self.message(len);
-        let by_reference = self.goes_by_reference(message.len, owned) || message.len >= 64;
+        let external = self.is_external(message.len, owned) || message.len >= 64;
         let deadline = match by {
             SendBy::Timeout(limit) => Some(Instant::now() + limit),
             _ => None,
         };
-        let what = What::Send { message, by_reference, deadline };
+        let kind = FutureKind::Send { message, external, deadline };
         let payload = message.payload();
         if owned {
-            self.start(owner, what, false, async move { send(tx, payload.clone(), &payload, by).await });
+            self.start(owner, kind, false, async move { send(tx, payload.clone(), &payload, by).await });
         } else {
-            self.start(owner, what, false, async move { send(tx, &payload[..], &payload, by).await });
+            self.start(owner, kind, false, async move { send(tx, &payload[..], &payload, by).await });
         }
     }
 
     pub(crate) fn sent(
         &mut self,
         message: Message,
-        by_reference: bool,
-        result: Result<(), Refused>,
-        accepted: Volume,
-        dropped: Volume,
+        external: bool,
+        result: Result<(), SendFailure>,
+        accepted: Totals,
+        dropped: Totals,
     ) {
         match result {
             Ok(()) => {
                 assert!(!self.model.closed && message.len <= self.setup.max_message_bytes);
-                assert_eq!(accepted, Volume { messages: 1, bytes: message.len as u64 });
+                assert_eq!(accepted, Totals { messages: 1, bytes: message.len as u64 });
                 let (oldest, drops) = (self.drops_oldest(), self.drops());
                 self.model.accept(&[message], dropped, oldest, drops);
             }
-            Err(why) => {
-                assert_eq!(accepted, Volume::default(), "refused, and accepted");
-                assert_eq!(dropped, Volume::default(), "refused, and dropped for it");
-                self.check_refusal(message.len, by_reference, why);
+            Err(failure) => {
+                assert_eq!(accepted, Totals::default(), "failed, and was sent");
+                assert_eq!(dropped, Totals::default(), "failed, and others were dropped for it");
+                self.check_failure(message.len, external, failure);
             }
         }
     }
 
-    fn check_refusal(&self, len: usize, by_reference: bool, why: Refused) {
+    fn check_failure(&self, len: usize, external: bool, failure: SendFailure) {
         let too_large = len > self.setup.max_message_bytes;
-        match why {
-            Refused::Closed => assert!(self.model.closed),
-            Refused::TooLarge => assert!(too_large),
-            Refused::Full | Refused::Timeout => {
-                assert!(!too_large && !self.model.closed && !self.drops(), "{why:?}");
-                assert!(!self.is_empty_for_senders(), "an empty channel is full");
+        match failure {
+            SendFailure::Closed => assert!(self.model.closed),
+            SendFailure::TooLarge => assert!(too_large),
+            SendFailure::Full | SendFailure::Timeout => {
+                assert!(!too_large && !self.model.closed && !self.drops(), "{failure:?}");
+                assert!(!self.is_empty_for_senders(), "an empty channel reports `Full`");
                 let stats = self.monitor.stats();
                 let waited_for = stats.waiting_senders > 0;
-                assert!(
-                    waited_for || self.is_full_for(&stats, len, by_reference),
-                    "room for {len}: {stats:?}"
-                );
+                assert!(waited_for || self.is_full_for(&stats, len, external), "room for {len}: {stats:?}");
             }
         }
     }
 
-    pub(crate) fn send_many(&mut self, who: usize, lens: &[usize]) {
-        let Some((owner, tx)) = self.sender(who) else { return };
-        // Each message that may have been dropped doubles what the model has to go on with.
+    pub(crate) fn send_many(&mut self, handle: usize, lens: &[usize]) {
+        let Some((owner, tx)) = self.sender(handle) else { return };
+        // Each message that may have been dropped doubles the number of orders that the model keeps.
         let most = if self.drops() { 3 } else { usize::MAX };
         let messages: VecDeque<_> = lens.iter().take(most).map(|&len| self.message(len)).collect();
         let payloads: Vec<_> = messages.iter().map(|message| Bytes::from(message.payload())).collect();
-        let what = What::SendMany { left: messages, accepted: 0 };
-        self.start(owner, what, false, async move {
+        let kind = FutureKind::SendMany { left: messages, accepted: 0 };
+        self.start(owner, kind, false, async move {
             Outcome::SentMany(tx.send_many(payloads).await.map_err(|error| {
-                let why = error.why();
+                let failure = error.failure();
                 let unsent = error.into_inner();
-                (why, unsent.accepted, unsent.into_iter().map(Vec::from).collect())
+                (failure, unsent.accepted, unsent.into_iter().map(Vec::from).collect())
             }))
         });
     }
@@ -193,22 +191,22 @@ impl World {
         &mut self,
         left: VecDeque<Message>,
         accepted: usize,
-        result: Result<usize, (Refused, usize, Vec<Vec<u8>>)>,
+        result: Result<usize, (SendFailure, usize, Vec<Vec<u8>>)>,
     ) {
         match result {
             Ok(count) => assert!(left.is_empty() && count == accepted, "{count}, {accepted}, {left:?}"),
-            Err((why, count, unsent)) => {
+            Err((failure, count, unsent)) => {
                 assert_eq!(count, accepted);
                 assert!(
                     unsent.iter().eq(left.iter().map(|message| message.payload()).collect::<Vec<_>>().iter())
                 );
-                self.check_refusal(left[0].len, true, why);
+                self.check_failure(left[0].len, true, failure);
             }
         }
     }
 
-    pub(crate) fn send_with(&mut self, who: usize, max_len: usize, len: usize, ending: Ending) {
-        let Some((owner, tx)) = self.sender(who) else { return };
+    pub(crate) fn send_with(&mut self, handle: usize, max_len: usize, len: usize, ending: Ending) {
+        let Some((owner, tx)) = self.sender(handle) else { return };
         let max_len = self.message(max_len).len;
         let message = self.message(len.min(max_len));
         let called = Rc::new(Cell::new(false));
@@ -219,13 +217,13 @@ impl World {
             buf[..message.len].copy_from_slice(&message.payload());
             match ending {
                 Ending::Returns => message.len,
-                Ending::SaysTooMuch => max_len + 1,
+                Ending::ReportsTooMuch => max_len + 1,
                 Ending::Panics => std::panic::panic_any("hostile"),
             }
         };
-        let what = What::SendWith { message, max_len, ending, called };
-        self.start(owner, what, false, async move {
-            Outcome::Sent(tx.send_with(max_len, write).await.map_err(|error| error.why()))
+        let kind = FutureKind::SendWith { message, max_len, ending, called };
+        self.start(owner, kind, false, async move {
+            Outcome::Sent(tx.send_with(max_len, write).await.map_err(|error| error.failure()))
         });
     }
 
@@ -235,34 +233,34 @@ impl World {
         max_len: usize,
         called: bool,
         outcome: Outcome,
-        accepted: Volume,
-        dropped: Volume,
+        accepted: Totals,
+        dropped: Totals,
     ) {
         let oldest = self.drops_oldest();
         match outcome {
             Outcome::Panicked => {
-                assert_eq!(accepted, Volume::default(), "padding was accepted");
+                assert_eq!(accepted, Totals::default(), "padding was accepted");
                 self.model.abandon(dropped, oldest);
             }
             Outcome::Sent(Ok(())) if called => {
-                assert_eq!(accepted, Volume { messages: 1, bytes: message.len as u64 });
+                assert_eq!(accepted, Totals { messages: 1, bytes: message.len as u64 });
                 self.model.accept(&[message], dropped, oldest, false);
             }
             Outcome::Sent(Ok(())) => {
-                assert_eq!(accepted, Volume { messages: 1, bytes: max_len as u64 });
-                self.model.refuse(max_len, dropped, oldest);
+                assert_eq!(accepted, Totals { messages: 1, bytes: max_len as u64 });
+                self.model.record_refused(max_len, dropped, oldest);
             }
-            Outcome::Sent(Err(why)) => {
-                assert!(!called, "refused, and called");
+            Outcome::Sent(Err(failure)) => {
+                assert!(!called, "failed, and the closure was called");
                 assert_eq!((accepted, dropped), Default::default());
-                self.check_refusal(max_len, true, why);
+                self.check_failure(max_len, true, failure);
             }
-            _ => panic!("another future's outcome"),
+            _ => panic!("the output of another future"),
         }
     }
 
-    pub(crate) fn sink_send(&mut self, who: usize, len: usize) {
-        let Some(which) = self.sink(who) else { return };
+    pub(crate) fn sink_send(&mut self, handle: usize, len: usize) {
+        let Some(which) = self.sink(handle) else { return };
         if !self.poll_sink(which) {
             return;
         }
@@ -273,22 +271,22 @@ impl World {
         let (accepted, dropped) = self.changed_since(&before);
         let result = refused(result, &message.payload(), SendError::into_inner);
         match result {
-            Err(Refused::Closed) if released => assert_eq!((accepted, dropped), Default::default()),
+            Err(SendFailure::Closed) if released => assert_eq!((accepted, dropped), Default::default()),
             Ok(()) if accepted.messages == 0 => {
                 assert!(self.setup.when_full == WhenFull::Wait && !self.is_empty_for_senders());
-                self.sinks[which].parked = Some(message);
+                self.sinks[which].pending_item = Some(message);
             }
             result => self.sent(message, true, result, accepted, dropped),
         }
     }
 
-    /// Polls a sink until it is ready; whether it is.
+    /// Polls a sink until it is ready, and returns whether it is.
     pub(crate) fn poll_sink(&mut self, which: usize) -> bool {
         self.poll_sink_by(which, |sink, cx| sink.poll_ready(cx))
     }
 
-    pub(crate) fn flush_sink(&mut self, who: usize, close: bool) {
-        let Some(which) = self.sink(who) else { return };
+    pub(crate) fn flush_sink(&mut self, handle: usize, close: bool) {
+        let Some(which) = self.sink(handle) else { return };
         let poll =
             if close { <Sender as Sink<Bytes>>::poll_close } else { <Sender as Sink<Bytes>>::poll_flush };
         if !self.poll_sink_by(which, poll) {
@@ -306,37 +304,37 @@ impl World {
         poll: impl FnOnce(Pin<&mut Sender>, &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>>,
     ) -> bool {
         let before = self.monitor.stats();
-        let Sinking { tx, parked, flag, .. } = &mut self.sinks[which];
-        let parked = parked.take();
+        let SinkState { tx, pending_item, flag, .. } = &mut self.sinks[which];
+        let pending_item = pending_item.take();
         let (raised, waker) = Flag::new();
         *flag = None;
         let polled = poll(Pin::new(tx), &mut Context::from_waker(&waker));
         let (accepted, dropped) = self.changed_since(&before);
-        match (polled, parked) {
+        match (polled, pending_item) {
             (Poll::Pending, Some(message)) => {
                 assert!(!self.model.closed);
-                self.sinks[which].parked = Some(message);
+                self.sinks[which].pending_item = Some(message);
                 self.sinks[which].flag = Some(raised);
                 false
             }
-            (Poll::Pending, None) => panic!("nothing is parked, and it waits"),
+            (Poll::Pending, None) => panic!("a sink waits without a pending item"),
             (Poll::Ready(result), Some(message)) => {
                 let result = refused(result, &message.payload(), SendError::into_inner);
                 self.sent(message, true, result, accepted, dropped);
                 result.is_ok()
             }
             (Poll::Ready(result), None) => {
-                assert_eq!(accepted, Volume::default());
+                assert_eq!(accepted, Totals::default());
                 result.is_ok()
             }
         }
     }
 
-    fn changed_since(&self, before: &Stats) -> (Volume, Volume) {
+    fn changed_since(&self, before: &Stats) -> (Totals, Totals) {
         let stats = self.monitor.stats();
         (
-            Volume::accepted(&stats).since(Volume::accepted(before)),
-            Volume::dropped(&stats).since(Volume::dropped(before)),
+            Totals::accepted(&stats).since(Totals::accepted(before)),
+            Totals::dropped(&stats).since(Totals::dropped(before)),
         )
     }
 }

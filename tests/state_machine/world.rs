@@ -1,4 +1,4 @@
-//! A channel and its reference side by side.
+//! A channel and its model side by side.
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -8,26 +8,26 @@ use turbostream::{Callback, Monitor, ReadMode, Receiver, Sender, TryRecvError, W
 
 use crate::model::{Kept, Model};
 use crate::ops::{AnyStrategy, Op, Setup};
-use crate::pending::{Flag, Outcome, Pending, UnderWay, What};
+use crate::pending::{BoxedFuture, Flag, FutureKind, Outcome, Pending};
 
-pub(crate) struct Sending {
+pub(crate) struct SenderState {
     pub(crate) id: usize,
     pub(crate) tx: Rc<Sender>,
 }
 
-pub(crate) struct Receiving {
+pub(crate) struct ReceiverState {
     pub(crate) id: usize,
     pub(crate) rx: Rc<Receiver>,
-    /// Where `poll_recv` is to tell of the next message.
+    /// The flag that `poll_recv` sets when it is woken.
     pub(crate) polled: Option<Arc<Flag>>,
 }
 
-pub(crate) struct Sinking {
+pub(crate) struct SinkState {
     pub(crate) tx: Sender,
     pub(crate) released: bool,
-    /// What `start_send` took and the channel did not, yet.
-    pub(crate) parked: Option<crate::model::Message>,
-    /// Where it is to be told of room.
+    /// The message that `start_send` took and that is not sent yet.
+    pub(crate) pending_item: Option<crate::model::Message>,
+    /// The flag that is set when the sink is woken for room.
     pub(crate) flag: Option<Arc<Flag>>,
 }
 
@@ -35,20 +35,20 @@ pub(crate) struct World {
     pub(crate) setup: Setup,
     pub(crate) model: Model,
     pub(crate) monitor: Monitor,
-    pub(crate) senders: Vec<Sending>,
-    pub(crate) sinks: Vec<Sinking>,
+    pub(crate) senders: Vec<SenderState>,
+    pub(crate) sinks: Vec<SinkState>,
     pub(crate) weak: Vec<WeakSender>,
-    pub(crate) receivers: Vec<Receiving>,
+    pub(crate) receivers: Vec<ReceiverState>,
     pub(crate) callbacks: Vec<Callback>,
     pub(crate) called: Arc<Mutex<Vec<Bytes>>>,
     pub(crate) pending: Vec<Pending>,
-    pub(crate) forgotten: Vec<UnderWay>,
+    pub(crate) forgotten: Vec<BoxedFuture>,
     pub(crate) forgotten_senders: usize,
     pub(crate) forgotten_receivers: usize,
     pub(crate) kept: Vec<Kept>,
     pub(crate) next_id: u32,
     switches: u64,
-    /// From the first message on that was dropped because the last receiver had left, as far as that is known.
+    /// The first message that was dropped with the last receiver, as far as that is known.
     pub(crate) discarded_from: Option<u64>,
 }
 
@@ -59,10 +59,10 @@ impl World {
             setup,
             model: Model::new(),
             monitor: tx.monitor(),
-            senders: vec![Sending { id: 0, tx: Rc::new(tx) }],
+            senders: vec![SenderState { id: 0, tx: Rc::new(tx) }],
             sinks: Vec::new(),
             weak: Vec::new(),
-            receivers: vec![Receiving { id: 1, rx: Rc::new(rx), polled: None }],
+            receivers: vec![ReceiverState { id: 1, rx: Rc::new(rx), polled: None }],
             callbacks: Vec::new(),
             called: Arc::default(),
             pending: Vec::new(),
@@ -78,13 +78,13 @@ impl World {
 
     pub(crate) async fn apply(&mut self, op: &Op) {
         match op.clone() {
-            Op::Send { who, by, len, owned } => self.send(who, by, len, owned),
-            Op::SendMany { who, lens } => self.send_many(who, &lens),
-            Op::SendWith { who, max_len, len, ending } => self.send_with(who, max_len, len, ending),
-            Op::SinkSend { who, len } => self.sink_send(who, len),
-            Op::SinkFlush { who } => self.flush_sink(who, false),
-            Op::SinkClose { who } => self.flush_sink(who, true),
-            Op::Recv { who, by, keep } => self.recv(who, by, keep),
+            Op::Send { handle, by, len, owned } => self.send(handle, by, len, owned),
+            Op::SendMany { handle, lens } => self.send_many(handle, &lens),
+            Op::SendWith { handle, max_len, len, ending } => self.send_with(handle, max_len, len, ending),
+            Op::SinkSend { handle, len } => self.sink_send(handle, len),
+            Op::SinkFlush { handle } => self.flush_sink(handle, false),
+            Op::SinkClose { handle } => self.flush_sink(handle, true),
+            Op::Recv { handle, by, keep } => self.recv(handle, by, keep),
             Op::Poll { which } if !self.pending.is_empty() => {
                 let pending = self.pending.swap_remove(which % self.pending.len());
                 let woken = pending.flag.take();
@@ -100,7 +100,7 @@ impl World {
             Op::Advance { by } => {
                 tokio::time::advance(by).await;
                 tokio::task::yield_now().await;
-                self.take_called();
+                self.drain_called();
             }
             Op::Settle => self.settle().await,
             op => self.manage(op),
@@ -110,33 +110,33 @@ impl World {
 
     fn manage(&mut self, op: Op) {
         match op {
-            Op::Switch { who } => {
-                let Some((_, tx)) = self.sender(who) else { return };
+            Op::Switch { handle } => {
+                let Some((_, tx)) = self.sender(handle) else { return };
                 tx.switch();
                 self.model.switched();
             }
-            Op::Drained { who } => self.drained(who),
-            Op::Closed { who } => {
-                let Some((owner, tx)) = self.sender(who) else { return };
-                self.start(owner, What::Closed, false, async move {
+            Op::Drained { handle } => self.drained(handle),
+            Op::Closed { handle } => {
+                let Some((owner, tx)) = self.sender(handle) else { return };
+                self.start(owner, FutureKind::Closed, false, async move {
                     tx.closed().await;
                     Outcome::Closed
                 });
             }
-            Op::SetStrategy { who, strategy } => {
-                let Some((_, tx)) = self.sender(who) else { return };
+            Op::SetStrategy { handle, strategy } => {
+                let Some((_, tx)) = self.sender(handle) else { return };
                 tx.set_strategy(AnyStrategy::new(strategy));
             }
-            Op::SetReadMode { who, zero_copy } => {
-                let Some(which) = self.receiver(who) else { return };
+            Op::SetReadMode { handle, zero_copy } => {
+                let Some(which) = self.receiver(handle) else { return };
                 self.receivers[which].rx.set_read_mode(if zero_copy {
                     ReadMode::ZeroCopy
                 } else {
                     ReadMode::Safe
                 });
             }
-            Op::CloseReceiver { who } => {
-                let Some(which) = self.receiver(who) else { return };
+            Op::CloseReceiver { handle } => {
+                let Some(which) = self.receiver(handle) else { return };
                 self.receivers[which].rx.close();
                 self.closed();
             }
@@ -144,14 +144,14 @@ impl World {
         }
     }
 
-    fn drained(&mut self, who: usize) {
-        let Some((owner, tx)) = self.sender(who) else { return };
-        let what = What::Drained { ordinal: self.model.accepted.messages };
+    fn drained(&mut self, handle: usize) {
+        let Some((owner, tx)) = self.sender(handle) else { return };
+        let kind = FutureKind::Drained { ordinal: self.model.accepted.messages };
         self.model.switched();
-        self.start(owner, what, false, async move { Outcome::Drained(tx.drained().await.is_ok()) });
+        self.start(owner, kind, false, async move { Outcome::Drained(tx.drained().await.is_ok()) });
     }
 
-    /// Where a switch was made since the last look, what was accepted may be readable.
+    /// After a switch since the last call, accepted messages may be readable.
     pub(crate) fn note_switches(&mut self) {
         let switches = self.monitor.stats().switches.total();
         if self.setup.on_demand {
@@ -161,27 +161,27 @@ impl World {
         }
     }
 
-    /// After each step: the figures, and who is counted as waiting.
+    /// Checks the statistics and the number of waiters after each step.
     fn check(&mut self) {
         self.note_switches();
         let stats = self.monitor.stats();
         self.model.check(&stats);
-        let sending = self.pending.iter().filter(|pending| pending.what.sends()).count();
+        let sending = self.pending.iter().filter(|pending| pending.kind.sends()).count();
         let sinking = self.sinks.iter().filter(|sink| sink.flag.is_some()).count();
         assert_eq!(stats.waiting_senders, sending + sinking + self.forgotten_senders, "waiting senders");
-        let receiving = self.pending.iter().filter(|pending| pending.what.receives()).count();
+        let receiving = self.pending.iter().filter(|pending| pending.kind.receives()).count();
         let polled = self.receivers.iter().filter(|receiver| receiver.polled.is_some()).count();
         let least = receiving + polled;
         assert!(stats.waiting_receivers >= least, "{} waiting receivers of {least}", stats.waiting_receivers);
         let most = least + self.callbacks.len() + self.forgotten_receivers;
         assert!(stats.waiting_receivers <= most, "{} waiting receivers of {most}", stats.waiting_receivers);
-        if let Some(Sending { tx, .. }) = self.senders.first() {
+        if let Some(SenderState { tx, .. }) = self.senders.first() {
             assert_eq!((tx.len(), tx.is_empty()), (self.model.len(), self.model.len() == 0));
             assert_eq!(tx.is_closed(), self.model.closed);
         }
     }
 
-    /// What is left is received to the end, and then all memory is given back.
+    /// Receives the remaining messages, and checks that all memory is freed.
     pub(crate) async fn end(mut self) {
         self.settle().await;
         self.pending.clear();
@@ -189,10 +189,10 @@ impl World {
             self.unregister(0);
         }
         while !self.sinks.is_empty() {
-            self.manage_handles(Op::DropSink { who: 0 });
+            self.manage_handles(Op::DropSink { handle: 0 });
         }
         while !self.senders.is_empty() {
-            self.manage_handles(Op::DropSender { who: 0 });
+            self.manage_handles(Op::DropSender { handle: 0 });
         }
         if let Some(receiver) = self.receivers.first() {
             let rx = Rc::clone(&receiver.rx);
@@ -207,7 +207,7 @@ impl World {
             assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
         }
         while !self.receivers.is_empty() {
-            self.manage_handles(Op::DropReceiver { who: 0 });
+            self.manage_handles(Op::DropReceiver { handle: 0 });
         }
         self.kept.drain(..).for_each(Kept::check);
         self.check();

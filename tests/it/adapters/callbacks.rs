@@ -5,10 +5,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{
     advance, check, current_runtime, message, multi, multi_runtime, paused, plain, poll_once, settle,
 };
+use bytes::Bytes;
 use futures::FutureExt;
 use static_assertions::assert_impl_all;
 use tokio::sync::mpsc;
@@ -21,11 +21,11 @@ fn open() -> (Sender, Receiver) {
 }
 
 fn number(m: &[u8]) -> u32 {
-    check(m).expect("named").1
+    check(m).expect("has a header").1
 }
 
-/// Registers a callback that keeps the numbers of its messages.
-fn keep(rx: Receiver) -> (Callback, Arc<Mutex<Vec<u32>>>) {
+/// Registers a callback that collects the numbers of its messages.
+fn collect(rx: Receiver) -> (Callback, Arc<Mutex<Vec<u32>>>) {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let callback = rx.on_message({
         let kept = kept.clone();
@@ -40,16 +40,16 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn rest(rx: &Receiver) -> Vec<u32> {
+fn remaining(rx: &Receiver) -> Vec<u32> {
     std::iter::from_fn(|| rx.try_recv().ok()).map(|m| number(&m)).collect()
 }
 
 #[test]
-fn it_gets_every_message_in_order_and_ends_with_the_channel() {
+fn callback_gets_all_messages_in_order_and_ends_with_channel() {
     paused(async {
         let (tx, rx) = open();
         send(&tx, 0..5);
-        let (callback, kept) = keep(rx);
+        let (callback, kept) = collect(rx);
         settle().await;
         send(&tx, 5..10);
         settle().await;
@@ -61,12 +61,12 @@ fn it_gets_every_message_in_order_and_ends_with_the_channel() {
         assert!(callback.is_finished());
         assert_eq!(format!("{callback:?}"), "Callback { finished: true, .. }");
         let rx = callback.unregister().await;
-        assert_eq!(rx.recv().await, None, "the receiver is there all the same");
+        assert_eq!(rx.recv().await, None, "the receiver is returned all the same");
     });
 }
 
 #[test]
-fn batches_come_within_their_limit() {
+fn batch_callback_keeps_its_limit() {
     paused(async {
         let (tx, rx) = open();
         send(&tx, 0..100);
@@ -83,10 +83,10 @@ fn batches_come_within_their_limit() {
 }
 
 #[test]
-fn a_dropped_handle_leaves_it_running() {
+fn dropped_handle_leaves_callback_running() {
     paused(async {
         let (tx, rx) = open();
-        let (callback, kept) = keep(rx);
+        let (callback, kept) = collect(rx);
         drop(callback);
         settle().await;
         send(&tx, 0..3);
@@ -95,35 +95,35 @@ fn a_dropped_handle_leaves_it_running() {
         assert!(!tx.is_closed());
         drop(tx);
         settle().await;
-        assert_eq!(Arc::strong_count(&kept), 1, "the task is gone, and its receiver");
+        assert_eq!(Arc::strong_count(&kept), 1, "the task and its receiver are dropped");
     });
 }
 
 #[test]
-fn what_it_did_not_get_is_received_after_it() {
+fn unregister_returns_receiver_with_undelivered_messages() {
     paused(async {
         let (tx, rx) = open();
-        let (callback, kept) = keep(rx);
+        let (callback, kept) = collect(rx);
         send(&tx, 0..3);
         settle().await;
-        send(&tx, 3..6); // wakes the task, which does not run before this one waits
+        send(&tx, 3..6); // wakes the task, which runs only once this task waits
         let rx = callback.unregister().await;
         send(&tx, 6..9);
-        assert_eq!(rest(&rx), [3, 4, 5, 6, 7, 8]);
+        assert_eq!(remaining(&rx), [3, 4, 5, 6, 7, 8]);
         settle().await;
         assert_eq!(*kept.lock().expect("not poisoned"), [0, 1, 2]);
-        assert_eq!(Arc::strong_count(&kept), 1, "the task is gone");
+        assert_eq!(Arc::strong_count(&kept), 1, "the task has ended");
         assert_eq!(tx.monitor().stats().waiting_receivers, 0);
-        let (callback, kept) = keep(rx);
+        let (callback, kept) = collect(rx);
         send(&tx, 9..10);
         settle().await;
         assert_eq!(*kept.lock().expect("not poisoned"), [9], "registered again");
-        assert_eq!(rest(&callback.unregister().await), []);
+        assert_eq!(remaining(&callback.unregister().await), []);
     });
 }
 
 #[test]
-fn nothing_is_lost_or_twice_while_it_is_registered_again_and_again() {
+fn repeated_registration_loses_and_repeats_nothing() {
     multi(async {
         let (tx, mut rx) = open();
         let writing = tokio::spawn(async move {
@@ -132,7 +132,7 @@ fn nothing_is_lost_or_twice_while_it_is_registered_again_and_again() {
             }
         });
         let received = Arc::new(Mutex::new(Vec::new()));
-        let keep = |m: Bytes| received.lock().expect("not poisoned").push(number(&m));
+        let collect = |m: Bytes| received.lock().expect("not poisoned").push(number(&m));
         let mut rounds = 0;
         loop {
             let kept = received.clone();
@@ -148,22 +148,22 @@ fn nothing_is_lost_or_twice_while_it_is_registered_again_and_again() {
             rx = callback.unregister().await;
             rounds += 1;
             match rx.recv().await {
-                Some(m) => keep(m),
+                Some(m) => collect(m),
                 None => break,
             }
         }
-        writing.await.expect("the writer");
+        writing.await.expect("no panic in the sender");
         assert_eq!(*received.lock().expect("not poisoned"), (0..50_000).collect::<Vec<_>>());
     });
 }
 
 #[test]
-fn a_panic_is_contained_and_counted_and_the_next_message_comes() {
+fn callback_panic_is_counted_and_next_message_is_delivered() {
     paused(async {
         let (tx, rx) = open();
         let (seen_tx, mut seen) = mpsc::unbounded_channel();
         let callback = rx.on_message(move |m| {
-            assert!(number(&m) % 3 != 0, "a bad message");
+            assert!(number(&m) % 3 != 0, "a panic on purpose");
             seen_tx.send(number(&m)).expect("read below");
         });
         send(&tx, 0..7);
@@ -171,7 +171,7 @@ fn a_panic_is_contained_and_counted_and_the_next_message_comes() {
         let stats = tx.monitor().stats();
         assert_eq!((stats.callback_panics, stats.received_messages), (3, 7));
         let rx = callback.unregister().await;
-        let callback = rx.on_batch(1, |_| panic!("a bad callback"));
+        let callback = rx.on_batch(1, |_| panic!("a panic on purpose"));
         send(&tx, 7..9);
         settle().await;
         assert!(!callback.is_finished());
@@ -181,11 +181,11 @@ fn a_panic_is_contained_and_counted_and_the_next_message_comes() {
 }
 
 #[test]
-fn a_busy_callback_lets_others_run() {
+fn busy_callback_yields_to_other_tasks() {
     paused(async {
         let (tx, rx) = open();
         send(&tx, 0..1000);
-        let (callback, kept) = keep(rx);
+        let (callback, kept) = collect(rx);
         let mut most_in_a_row = 0;
         let mut before = 0;
         while before < 1000 {
@@ -199,51 +199,51 @@ fn a_busy_callback_lets_others_run() {
     });
 }
 
-/// A callback that says when it was called, and goes on when it is told.
-fn held(rx: Receiver) -> (Callback, Arc<Barrier>, Arc<Barrier>, Arc<AtomicU32>) {
-    let (called, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+/// Registers a callback whose first call signals its start and then blocks until released.
+fn blocking_callback(rx: Receiver) -> (Callback, Arc<Barrier>, Arc<Barrier>, Arc<AtomicU32>) {
+    let (called, release) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let calls = Arc::new(AtomicU32::new(0));
     let callback = rx.on_message({
-        let (called, go_on, calls) = (called.clone(), go_on.clone(), calls.clone());
+        let (called, release, calls) = (called.clone(), release.clone(), calls.clone());
         move |_| {
             if calls.load(Ordering::Relaxed) == 0 {
                 called.wait();
-                go_on.wait();
+                release.wait();
             }
             calls.fetch_add(1, Ordering::Relaxed);
         }
     });
-    (callback, called, go_on, calls)
+    (callback, called, release, calls)
 }
 
 #[test]
-fn it_is_unregistered_after_the_call_that_is_being_made() {
+fn unregister_waits_for_call_in_progress() {
     plain(|| {
         let runtime = multi_runtime();
         let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
-        let (callback, called, go_on, calls) = held(rx);
+        let (callback, called, release, calls) = blocking_callback(rx);
         send(&tx, 0..3);
         called.wait();
         let mut unregistering = Box::pin(callback.unregister());
         assert!(poll_once(&mut unregistering).is_pending());
-        go_on.wait();
+        release.wait();
         let rx = futures::executor::block_on(unregistering);
-        assert_eq!(calls.load(Ordering::Relaxed), 1, "the call was over, and no other was made");
-        assert_eq!(rest(&rx), [1, 2]);
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "the call in progress finished, and no other began");
+        assert_eq!(remaining(&rx), [1, 2]);
     });
 }
 
 #[test]
-fn an_unregister_that_is_dropped_leaves_it_registered() {
+fn dropped_unregister_leaves_callback_registered() {
     plain(|| {
         let runtime = multi_runtime();
         let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
-        let (callback, called, go_on, calls) = held(rx);
+        let (callback, called, release, calls) = blocking_callback(rx);
         send(&tx, 0..3);
         called.wait();
         let mut unregistering = Box::pin(callback.unregister());
         assert!(poll_once(&mut unregistering).is_pending());
-        go_on.wait();
+        release.wait();
         while calls.load(Ordering::Relaxed) == 0 {
             thread::yield_now();
         }
@@ -261,7 +261,7 @@ fn an_unregister_that_is_dropped_leaves_it_registered() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_leaves_the_receiver_to_be_had() {
+fn runtime_shutdown_leaves_receiver_to_unregister() {
     plain(|| {
         for registered_before in [true, false] {
             let runtime = multi_runtime();
@@ -271,7 +271,7 @@ fn a_runtime_that_shuts_down_leaves_the_receiver_to_be_had() {
             if !registered_before {
                 drop(runtime.take());
             }
-            let (callback, kept) = keep(rx);
+            let (callback, kept) = collect(rx);
             if registered_before {
                 send(&tx, 0..3);
                 while kept.lock().expect("not poisoned").len() < 3
@@ -282,14 +282,14 @@ fn a_runtime_that_shuts_down_leaves_the_receiver_to_be_had() {
                 drop(runtime);
             }
             assert!(callback.is_finished());
-            assert_eq!(tx.monitor().stats().waiting_receivers, 0, "nobody relies on a task that is gone");
+            assert_eq!(tx.monitor().stats().waiting_receivers, 0, "the dropped task is deregistered");
             assert_eq!(Arc::strong_count(&kept), 1);
             send(&tx, 3..5);
-            assert_eq!(number(&other.blocking_recv().expect("open")), 3, "other receivers go on");
+            assert_eq!(number(&other.blocking_recv().expect("open")), 3, "other receivers continue");
             drop(other);
             assert!(!tx.is_closed());
             let rx = futures::executor::block_on(callback.unregister());
-            assert_eq!(rest(&rx), [4]);
+            assert_eq!(remaining(&rx), [4]);
             drop(rx);
             assert!(tx.is_closed());
         }
@@ -297,39 +297,43 @@ fn a_runtime_that_shuts_down_leaves_the_receiver_to_be_had() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_takes_a_callback_without_a_handle_along() {
+fn runtime_shutdown_drops_callback_without_handle() {
     plain(|| {
         let runtime = multi_runtime();
         let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
-        drop(keep(rx).0);
+        drop(collect(rx).0);
         send(&tx, 0..3);
         drop(runtime);
-        assert!(tx.is_closed(), "the last receiver is gone");
+        assert!(tx.is_closed(), "the last receiver was dropped");
     });
 }
 
 #[test]
-fn a_runtime_that_nobody_drives_does_not_keep_the_receiver() {
+fn unregister_completes_on_runtime_that_is_not_driven() {
     plain(|| {
         let runtime = current_runtime(false);
         let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
-        let (callback, kept) = keep(rx);
-        runtime.block_on(settle()); // the task waits in the list
+        let (callback, kept) = collect(rx);
+        runtime.block_on(settle()); // the task registers as a waiter
         send(&tx, 0..2);
         let rx = callback.unregister().now_or_never().expect("at once");
-        assert_eq!(rest(&rx), [0, 1]);
+        assert_eq!(remaining(&rx), [0, 1]);
         let waiting = thread::spawn(move || rx.blocking_recv());
         while tx.monitor().stats().waiting_receivers == 0 {
             thread::yield_now();
         }
         send(&tx, 2..3);
-        assert_eq!(number(&waiting.join().expect("the reader").expect("open")), 2, "woken at once");
+        assert_eq!(
+            number(&waiting.join().expect("no panic in the receiver").expect("open")),
+            2,
+            "woken at once"
+        );
         assert!(kept.lock().expect("not poisoned").is_empty());
     });
 }
 
 #[test]
-fn a_callback_may_use_the_channel() {
+fn callback_may_use_its_channel() {
     paused(async {
         let (tx, rx) = open();
         let (own_tx, own_rx) = (tx.clone(), rx.clone());
@@ -349,21 +353,21 @@ fn a_callback_may_use_the_channel() {
 }
 
 #[test]
-fn messages_that_came_before_it_was_unregistered_are_the_timers() {
+fn messages_left_by_unregister_are_switched_by_strategy() {
     paused(async {
         let (tx, rx) =
             turbostream::builder().strategy(TimeWindow(Duration::from_millis(20))).build().expect("valid");
-        let (callback, kept) = keep(rx);
+        let (callback, kept) = collect(rx);
         send(&tx, 0..1);
         for _ in 0..10 {
-            advance(Duration::from_secs(1)).await; // until the timer sleeps
+            advance(Duration::from_secs(1)).await; // until the background task sleeps
         }
         assert_eq!(*kept.lock().expect("not poisoned"), [0]);
         let before = tx.monitor().stats().switches.strategy;
-        send(&tx, 1..2); // wakes the task, so the timer is not told
+        send(&tx, 1..2); // wakes the callback's task, so the strategy timer is not armed
         let rx = callback.unregister().now_or_never().expect("at once");
         advance(Duration::from_millis(25)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
-        assert_eq!(rest(&rx), [1]);
+        assert_eq!(remaining(&rx), [1]);
     });
 }

@@ -1,5 +1,7 @@
-mod sink_and_stream;
+//! Adapters of the two ends: sink, stream, reader, writer, callbacks and the tracing writer.
+
 mod callbacks;
 mod reader;
-mod writer;
+mod sink_and_stream;
 mod tracing_writer;
+mod writer;

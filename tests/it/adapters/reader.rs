@@ -1,14 +1,14 @@
-//! The reading end as an `AsyncRead` and an `AsyncBufRead`.
+//! `Reader`: the receiving end as an `AsyncRead` and an `AsyncBufRead`.
 
-use bytes::Bytes;
 use crate::common::{message, multi, paused, poll_once, settle};
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use turbostream::{ReadMode, Reader};
 
 #[test]
-fn the_bytes_of_all_messages_come_in_order() {
+fn reader_yields_bytes_of_all_messages_in_order() {
     multi(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let messages: Vec<_> = (0..600).map(|n| message(0, n, n as usize * 131 % 5000)).collect();
@@ -21,7 +21,7 @@ fn the_bytes_of_all_messages_come_in_order() {
                 }
             });
             let mut got = Vec::new();
-            rx.into_reader().read_to_end(&mut got).await.expect("never fails");
+            rx.into_reader().read_to_end(&mut got).await.expect("reads never fail");
             assert!(got == expected);
             writing.await.expect("written");
         }
@@ -29,7 +29,7 @@ fn the_bytes_of_all_messages_come_in_order() {
 }
 
 #[test]
-fn a_read_takes_what_is_there_and_waits_for_no_more() {
+fn read_returns_available_bytes_without_waiting_for_more() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let mut reader = rx.into_reader();
@@ -37,36 +37,40 @@ fn a_read_takes_what_is_there_and_waits_for_no_more() {
             tx.send(part).await.expect("open");
         }
         let mut buf = [0; 3];
-        assert_eq!(reader.read(&mut []).await.expect("never fails"), 0, "no room is no end");
+        assert_eq!(
+            reader.read(&mut []).await.expect("reads never fail"),
+            0,
+            "an empty buffer is not the end"
+        );
         let mut got = Vec::new();
         while got.len() < 4 {
-            let len = reader.read(&mut buf).await.expect("never fails");
+            let len = reader.read(&mut buf).await.expect("reads never fail");
             assert!(len > 0, "an empty message is not the end");
             got.extend_from_slice(&buf[..len]);
         }
         assert_eq!(got, b"abcd");
-        assert_eq!(tx.monitor().stats().waiting_receivers, 0, "nobody polls it now");
+        assert_eq!(tx.monitor().stats().waiting_receivers, 0, "the read was dropped");
 
         let mut reading = Box::pin(async { reader.read(&mut buf).await });
         assert!(poll_once(&mut reading).is_pending());
         drop(reading);
-        tx.send("after one that was given up").await.expect("open");
+        tx.send("after a dropped read").await.expect("open");
         let mut text = String::new();
         drop(tx);
         reader.read_to_string(&mut text).await.expect("text");
-        assert_eq!(text, "after one that was given up");
-        assert_eq!(reader.read(&mut buf).await.expect("never fails"), 0);
+        assert_eq!(text, "after a dropped read");
+        assert_eq!(reader.read(&mut buf).await.expect("reads never fail"), 0);
     });
 }
 
 #[test]
-fn a_waiting_reader_is_woken_by_bytes_alone() {
+fn waiting_reader_is_woken_by_bytes_only() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let reading = tokio::spawn(async move {
             let mut reader = rx.into_reader();
             let mut buf = [0; 10];
-            let len = reader.read(&mut buf).await.expect("never fails");
+            let len = reader.read(&mut buf).await.expect("reads never fail");
             buf[..len].to_vec()
         });
         settle().await;
@@ -79,7 +83,7 @@ fn a_waiting_reader_is_woken_by_bytes_alone() {
 }
 
 #[test]
-fn lines_are_read_across_messages() {
+fn lines_span_messages() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         for part in ["one\ntw", "", "o\nthree", "\n", "no end"] {
@@ -87,7 +91,7 @@ fn lines_are_read_across_messages() {
         }
         drop(tx);
         let mut reader = rx.into_reader();
-        assert_eq!(reader.fill_buf().await.expect("never fails"), b"one\ntw");
+        assert_eq!(reader.fill_buf().await.expect("reads never fail"), b"one\ntw");
         reader.consume(1);
         reader.consume(0);
         assert_eq!(reader.buffer(), b"ne\ntw");
@@ -98,15 +102,15 @@ fn lines_are_read_across_messages() {
         }
         assert_eq!(lines, ["ne", "two", "three", "no end"]);
         let mut reader = next.into_inner();
-        assert!(reader.fill_buf().await.expect("never fails").is_empty());
+        assert!(reader.fill_buf().await.expect("reads never fail").is_empty());
         reader.consume(5);
         assert!(reader.into_inner().is_closed());
     });
 }
 
-/// Otherwise a writer would wait for memory that a reader has lent who waits for what will be written there.
+/// Otherwise the sender could wait for memory that the reader still lends, while the reader waits for the sender.
 #[test]
-fn what_was_read_to_its_end_keeps_no_memory() {
+fn fully_read_message_releases_its_memory() {
     paused(async {
         let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
         let mut reader = rx.into_reader();
@@ -125,12 +129,12 @@ fn what_was_read_to_its_end_keeps_no_memory() {
         tx.send("").await.expect("open");
         assert!(poll_once(&mut Box::pin(reader.fill_buf())).is_pending());
         assert!(tx.is_empty());
-        assert_eq!(lent(), 0, "an empty message was taken");
+        assert_eq!(lent(), 0, "an empty message was received");
     });
 }
 
 #[test]
-fn one_read_takes_messages_that_are_at_hand() {
+fn read_fills_buffer_from_several_queued_messages() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let mut reader = rx.into_reader();
@@ -138,15 +142,15 @@ fn one_read_takes_messages_that_are_at_hand() {
             tx.send([number; 2]).await.expect("open");
         }
         let mut buf = [0; 7];
-        assert_eq!(reader.read(&mut buf).await.expect("never fails"), 7);
+        assert_eq!(reader.read(&mut buf).await.expect("reads never fail"), 7);
         assert_eq!(buf, [0, 0, 1, 1, 2, 2, 3]);
         assert_eq!(reader.buffer(), [3]);
     });
 }
 
-/// Two channels with a byte copy between them, and frames at both ends.
+/// Copies bytes between two channels, with framing at both ends.
 #[test]
-fn frames_survive_a_copy_from_channel_to_channel() {
+fn frames_survive_copy_from_channel_to_channel() {
     multi(async {
         let (first_tx, first_rx) = turbostream::builder().max_bytes(32 << 10).build().expect("valid");
         let (second_tx, second_rx) = turbostream::builder().max_bytes(32 << 10).build().expect("valid");
@@ -176,7 +180,7 @@ fn frames_survive_a_copy_from_channel_to_channel() {
 }
 
 #[test]
-fn readers_tell_what_they_are() {
+fn reader_debug_shows_name_but_no_payload() {
     fn assert_reader<R: AsyncRead + AsyncBufRead + Unpin + Send + Sync + std::fmt::Debug>(_: &R) {}
     paused(async {
         let (tx, rx) = turbostream::builder().name("named").build().expect("valid");

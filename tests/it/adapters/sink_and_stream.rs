@@ -1,19 +1,19 @@
-//! The channel as a `Sink` and as a `Stream`, and among the adapters of others.
+//! `Sender` as a `Sink`, `Receiver` and `batches` as streams, and both inside adapters of other crates.
 
 use std::io::{Read, Seek, Write};
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{advance, check, current, message, multi, paused, poll_once, settle};
+use bytes::Bytes;
 use futures::stream::FusedStream;
 use futures::{FutureExt, Sink, SinkExt, StreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::StreamReader;
 use turbostream::{Receiver, SendError, Sender, TimeWindow, TryRecvError, TrySendError};
 
-/// A channel that only a flush or a close switches.
-fn on_request() -> (Sender, Receiver) {
+/// A channel that switches only on flush or close.
+fn switched_on_request() -> (Sender, Receiver) {
     turbostream::builder()
         .strategy(TimeWindow(Duration::from_secs(3600)))
         .on_demand(false)
@@ -27,22 +27,22 @@ fn bytes(number: u32) -> Bytes {
 }
 
 fn fill(tx: &Sender, sender: u32) -> u32 {
-    let count = (0..).find(|&n| tx.try_send(message(sender, n, 50)).is_err()).expect("full in the end");
+    let count = (0..).find(|&n| tx.try_send(message(sender, n, 50)).is_err()).expect("full eventually");
     while tx.try_send("").is_ok() {}
     count
 }
 
 #[test]
-fn feed_writes_and_flush_switches_without_waiting_for_readers() {
+fn feed_sends_and_flush_switches_without_waiting_for_receivers() {
     paused(async {
-        let (mut tx, rx) = on_request();
+        let (mut tx, rx) = switched_on_request();
         for number in 0..3 {
             tx.feed(bytes(number)).await.expect("open");
         }
         advance(Duration::from_secs(1)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         assert!(SinkExt::flush(&mut tx).now_or_never().expect("at once").is_ok());
-        assert_eq!(rx.len(), 3, "nobody has read yet");
+        assert_eq!(rx.len(), 3, "no receiver has read yet");
         for number in 0..3 {
             assert_eq!(check(&rx.try_recv().expect("switched")), Some((0, number)));
         }
@@ -56,9 +56,9 @@ fn feed_writes_and_flush_switches_without_waiting_for_readers() {
 }
 
 #[test]
-fn close_flushes_and_gives_up_this_handle_alone() {
+fn close_flushes_and_closes_only_this_handle() {
     paused(async {
-        let (mut tx, rx) = on_request();
+        let (mut tx, rx) = switched_on_request();
         let other = tx.clone();
         tx.feed(bytes(0)).await.expect("open");
         SinkExt::close(&mut tx).await.expect("open");
@@ -66,29 +66,29 @@ fn close_flushes_and_gives_up_this_handle_alone() {
         let error = SinkExt::send(&mut tx, bytes(1)).await.expect_err("this handle is closed");
         assert!(matches!(error, SendError::Closed(p) if p == bytes(1)));
         other.try_send(bytes(2)).expect("open");
-        // By whichever way, though there is a segment with room.
+        // Each way to send fails, though a segment has room.
         assert!(matches!(tx.send(bytes(1)).await, Err(SendError::Closed(_))));
         assert!(matches!(tx.send_with(8, |_| 8).await, Err(SendError::Closed(_))));
         assert!(matches!(tx.send_many([bytes(1)]).await, Err(SendError::Closed(_))));
         assert!(matches!(tx.try_send(bytes(1)), Err(TrySendError::Closed(_))));
-        SinkExt::close(&mut tx).await.expect("once more does nothing");
+        SinkExt::close(&mut tx).await.expect("a second close does nothing");
         drop(tx);
         assert!(!rx.is_closed(), "the other handle keeps it open");
         drop(other);
         assert_eq!(rx.recv().await, Some(bytes(2)));
         assert_eq!(rx.recv().await, None);
 
-        let (mut tx, rx) = on_request();
+        let (mut tx, rx) = switched_on_request();
         tx.feed(bytes(0)).await.expect("open");
         tx.close().await.expect("open");
-        assert_eq!((rx.recv().await, rx.recv().await), (Some(bytes(0)), None), "closed by its only handle");
+        assert_eq!((rx.recv().await, rx.recv().await), (Some(bytes(0)), None), "closed by its only sender");
     });
 }
 
 #[test]
-fn a_full_sink_waits_in_poll_ready() {
+fn full_sink_waits_in_poll_ready() {
     paused(async {
-        let (mut tx, rx) = on_request();
+        let (mut tx, rx) = switched_on_request();
         let count = fill(&tx, 0);
         let feeding = tokio::spawn(async move {
             tx.feed(Bytes::from(message(1, 0, 50))).await.expect("open");
@@ -96,40 +96,40 @@ fn a_full_sink_waits_in_poll_ready() {
         });
         settle().await;
         assert!(!feeding.is_finished());
-        let mut named = Vec::new();
+        let mut received = Vec::new();
         while let Some(m) = rx.recv().await {
-            named.extend(check(&m));
+            received.extend(check(&m));
         }
-        feeding.await.expect("the feeder").expect("open");
+        feeding.await.expect("no panic in the feeder task").expect("open");
         let expected: Vec<_> = (0..count).map(|n| (0, n)).chain([(1, 0)]).collect();
-        assert_eq!(named, expected);
+        assert_eq!(received, expected);
     });
 }
 
-/// Between `poll_ready` and `start_send` another handle may take the last room.
+/// Between `poll_ready` and `start_send`, another handle may use the last room.
 #[test]
-fn a_sink_that_was_ready_takes_its_message_though_others_fill_the_channel() {
+fn ready_sink_takes_its_message_though_others_fill_the_channel() {
     paused(async {
-        let (mut tx, rx) = on_request();
+        let (mut tx, rx) = switched_on_request();
         let other = tx.clone();
         futures::future::poll_fn(|cx| Pin::new(&mut tx).poll_ready(cx)).await.expect("open");
         let count = fill(&other, 0);
-        Pin::new(&mut tx).start_send(Bytes::from(message(1, 0, 50))).expect("it was ready");
+        Pin::new(&mut tx).start_send(Bytes::from(message(1, 0, 50))).expect("the sink was ready");
         drop(other);
         let closing = tokio::spawn(async move { SinkExt::close(&mut tx).await });
-        let mut named = Vec::new();
+        let mut received = Vec::new();
         while let Some(m) = rx.recv().await {
-            named.extend(check(&m));
+            received.extend(check(&m));
         }
-        closing.await.expect("the closer").expect("open");
-        named.sort_unstable();
+        closing.await.expect("no panic in the closer task").expect("open");
+        received.sort_unstable();
         let expected: Vec<_> = (0..count).map(|n| (0, n)).chain([(1, 0)]).collect();
-        assert_eq!(named, expected);
+        assert_eq!(received, expected);
     });
 }
 
 #[test]
-fn a_sink_that_was_not_ready_takes_no_second_message() {
+fn sink_that_is_not_ready_rejects_a_second_message() {
     current(async {
         let (mut tx, rx) = turbostream::builder()
             .segment_bytes(100)
@@ -138,7 +138,7 @@ fn a_sink_that_was_not_ready_takes_no_second_message() {
             .build()
             .expect("a valid configuration");
         for number in 0..3 {
-            tx.start_send_unpin(bytes(number)).expect("room, or it waits inside");
+            tx.start_send_unpin(bytes(number)).expect("room, or kept as the pending item");
         }
         assert_eq!(check(&rx.recv().await.expect("open")), Some((0, 0)));
         let error = tx.start_send_unpin(bytes(3)).expect_err("not ready");
@@ -152,7 +152,7 @@ fn a_sink_that_was_not_ready_takes_no_second_message() {
 }
 
 #[test]
-fn a_sink_that_is_fed_without_end_yields() {
+fn sink_fed_in_a_loop_yields_to_other_tasks() {
     current(async {
         let (mut tx, rx) = turbostream::channel();
         let feeding = tokio::spawn(async move {
@@ -163,12 +163,12 @@ fn a_sink_that_is_fed_without_end_yields() {
         tokio::task::yield_now().await;
         assert!(rx.len() > 1000 && !feeding.is_finished(), "{} messages at once", rx.len());
         while rx.recv().await.is_some() {}
-        feeding.await.expect("the sender");
+        feeding.await.expect("no panic in the sender");
     });
 }
 
 #[test]
-fn a_sink_refuses_what_is_too_large_and_goes_on() {
+fn sink_rejects_too_large_message_and_stays_usable() {
     paused(async {
         let (mut tx, rx) = turbostream::builder().max_message_bytes(60).build().expect("valid");
         let error = SinkExt::send(&mut tx, Bytes::from(vec![0; 61])).await.expect_err("too large");
@@ -184,9 +184,9 @@ fn a_sink_refuses_what_is_too_large_and_goes_on() {
 }
 
 #[test]
-fn a_stream_ends_once_and_tells_so() {
+fn stream_is_terminated_only_after_its_end_was_returned() {
     paused(async {
-        let (tx, mut rx) = on_request();
+        let (tx, mut rx) = switched_on_request();
         tx.try_send(bytes(0)).expect("room");
         assert!(!rx.is_terminated());
         let mut next = Box::pin(async { (rx.next().await, rx) });
@@ -194,7 +194,7 @@ fn a_stream_ends_once_and_tells_so() {
         drop(tx);
         let (got, mut rx) = next.await;
         assert_eq!(got, Some(bytes(0)));
-        assert!(!rx.is_terminated(), "its end was not seen yet");
+        assert!(!rx.is_terminated(), "the end was not returned yet");
         assert_eq!(rx.next().await, None);
         assert!(rx.is_terminated());
         assert_eq!(rx.next().await, None);
@@ -202,15 +202,15 @@ fn a_stream_ends_once_and_tells_so() {
 }
 
 #[test]
-fn a_stream_of_batches_ends_once_and_tells_so() {
+fn batch_stream_is_terminated_only_after_its_end_was_returned() {
     paused(async {
-        let (tx, rx) = on_request();
+        let (tx, rx) = switched_on_request();
         tx.try_send(bytes(0)).expect("room");
         drop(tx);
         let mut batches = Box::pin(rx.batches(10));
         assert!(!batches.is_terminated());
         assert_eq!(batches.next().await.expect("there is one").len(), 1);
-        assert!(!batches.is_terminated(), "its end was not seen yet");
+        assert!(!batches.is_terminated(), "the end was not returned yet");
         assert!(batches.next().await.is_none() && batches.is_terminated());
         assert!(batches.next().await.is_none());
     });
@@ -220,13 +220,13 @@ fn a_stream_of_batches_ends_once_and_tells_so() {
 fn streams_forward_into_sinks() {
     multi(async {
         let (first_tx, first_rx) = turbostream::builder().max_bytes(32 << 10).build().expect("valid");
-        let (second_tx, second_rx) = on_request();
+        let (second_tx, second_rx) = switched_on_request();
         let source = stream::iter((0..4000).map(|n| Ok(bytes(n))));
         let feeding = tokio::spawn(source.forward(first_tx));
         let relaying = tokio::spawn(first_rx.map(Ok).forward(second_tx));
         let got: Vec<Bytes> = second_rx.collect().await;
-        feeding.await.expect("the feeder").expect("open");
-        relaying.await.expect("the relay").expect("open");
+        feeding.await.expect("no panic in the feeder task").expect("open");
+        relaying.await.expect("no panic in the relay task").expect("open");
         assert_eq!(got.len(), 4000);
         for (number, m) in got.iter().enumerate() {
             assert_eq!(check(m), Some((0, number as u32)));
@@ -253,7 +253,7 @@ fn fused_streams_work_in_select() {
                 m = b.select_next_some() => m,
                 complete => break,
             };
-            let (sender, number) = check(&m).expect("named");
+            let (sender, number) = check(&m).expect("received");
             assert_eq!(number, next[sender as usize]);
             next[sender as usize] += 1;
         }
@@ -262,7 +262,7 @@ fn fused_streams_work_in_select() {
 }
 
 #[test]
-fn readers_and_vectored_writers_see_the_bytes_in_order() {
+fn stream_reader_and_vectored_write_keep_byte_order() {
     multi(async {
         let messages: Vec<_> = (0..500).map(|n| message(0, n, n as usize * 7 % 900)).collect();
         let (tx, rx) = turbostream::channel();
@@ -274,7 +274,7 @@ fn readers_and_vectored_writers_see_the_bytes_in_order() {
         });
         let mut reader = StreamReader::new(rx.map(Ok::<_, std::io::Error>));
         let mut got = Vec::new();
-        reader.read_to_end(&mut got).await.expect("no error is sent");
+        reader.read_to_end(&mut got).await.expect("no item is an error");
         assert!(got == messages.concat());
 
         let (tx, rx) = turbostream::channel();
@@ -298,9 +298,9 @@ fn readers_and_vectored_writers_see_the_bytes_in_order() {
     });
 }
 
-/// Each takes a segment, but only as long as there are enough of them.
+/// Each flush seals a segment, but only while enough segments are free.
 #[test]
-fn flushes_of_small_messages_leave_room_for_more() {
+fn flushes_of_small_messages_leave_segments_to_fill() {
     paused(async {
         let one = 4096 + 8 * 64 + 128;
         let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
@@ -312,7 +312,7 @@ fn flushes_of_small_messages_leave_room_for_more() {
         assert_eq!(
             fits.count(),
             15 + 5 * 64,
-            "three quarters of the segments hold one each, and the rest is full"
+            "three quarters of the segments hold one message each, the others are full"
         );
         assert_eq!(tx.monitor().stats().switches.requested, 15);
         let received = std::iter::from_fn(|| rx.recv().now_or_never().flatten());

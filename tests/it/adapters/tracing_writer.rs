@@ -1,4 +1,4 @@
-//! What `tracing` subscribers write, written by a thread of its own.
+//! `TracingWriter`: a thread of its own writes the events of `tracing` subscribers to an output.
 #![cfg(feature = "tracing-writer")]
 
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -14,10 +14,10 @@ use turbostream::{BuildError, SendError, TracingWriter, WhenFull, WorkerGuard, W
 assert_impl_all!(TracingWriter: Clone, Send, Sync, Unpin, std::fmt::Debug);
 assert_impl_all!(WorkerGuard: Send, Sync, Unpin, std::fmt::Debug);
 
-/// An output that does what a function says, slice by slice.
-struct Out<F>(F);
+/// An output that passes each slice to a function.
+struct FnOutput<F>(F);
 
-impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Out<F> {
+impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for FnOutput<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (self.0)(bytes)
     }
@@ -26,7 +26,7 @@ impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Out<F> {
     }
 }
 
-/// What was written so far.
+/// The bytes written so far.
 type Written = Arc<Mutex<Vec<u8>>>;
 
 fn take_all(written: &Written, bytes: &[u8]) -> io::Result<usize> {
@@ -39,18 +39,18 @@ fn lines(written: &Written) -> Vec<String> {
     text.lines().map(String::from).collect()
 }
 
-/// An output that keeps everything, once the gate is open: that is when its sender is gone.
+/// Returns an output that keeps all bytes but blocks until the sender of `gate` sends or is dropped.
 fn gated(written: &Written, gate: Receiver<()>) -> impl Write + Send + 'static + use<> {
     let written = Arc::clone(written);
-    Out(move |bytes: &[u8]| {
+    FnOutput(move |bytes: &[u8]| {
         let _ = gate.recv();
         take_all(&written, bytes)
     })
 }
 
-fn keeping(written: &Written) -> impl Write + Send + 'static + use<> {
+fn collecting(written: &Written) -> impl Write + Send + 'static + use<> {
     let written = Arc::clone(written);
-    Out(move |bytes: &[u8]| take_all(&written, bytes))
+    FnOutput(move |bytes: &[u8]| take_all(&written, bytes))
 }
 
 fn small(when_full: WhenFull) -> turbostream::Builder {
@@ -63,7 +63,7 @@ fn subscriber(writer: &TracingWriter) -> Dispatch {
     Dispatch::new(plain.log_internal_errors(false).with_writer(writer.clone()).finish())
 }
 
-/// One write, as a subscriber makes it.
+/// Writes one line, as a subscriber does.
 fn log_line(mut writer: &TracingWriter, line: &str) -> io::Result<()> {
     writer.write_all(format!("{line}\n").as_bytes())
 }
@@ -77,10 +77,10 @@ fn numbers(count: u64) -> Vec<String> {
 }
 
 #[test]
-fn one_event_is_one_message_from_wherever_it_is_logged() {
+fn each_event_is_one_message_from_threads_and_tasks() {
     multi(async {
         let written = Written::default();
-        let (writer, guard) = turbostream::builder().tracing_writer(keeping(&written)).expect("valid");
+        let (writer, guard) = turbostream::builder().tracing_writer(collecting(&written)).expect("valid");
         let dispatch = subscriber(&writer);
         let threads: Vec<_> = (0..3)
             .map(|thread| {
@@ -120,19 +120,19 @@ fn one_event_is_one_message_from_wherever_it_is_logged() {
 }
 
 #[test]
-fn what_finds_no_room_is_dropped_and_told_by_choice() {
+fn full_channel_drops_or_rejects_events_by_policy() {
     multi(async {
         for when_full in [WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::Reject] {
             let (written, (open, gate)) = (Written::default(), mpsc::channel());
             let (writer, guard) = small(when_full).tracing_writer(gated(&written, gate)).expect("valid");
             let monitor = writer.monitor();
-            let refused = (0..5000).filter(|number| log_line(&writer, &number.to_string()).is_err()).count();
-            assert_eq!(refused > 0, when_full == WhenFull::Reject);
+            let rejected = (0..5000).filter(|number| log_line(&writer, &number.to_string()).is_err()).count();
+            assert_eq!(rejected > 0, when_full == WhenFull::Reject);
             drop(open);
             let report = guard.shutdown().await;
             let [kept, dropped, failed] = counts(&report);
             assert_eq!((kept + dropped, failed), (5000, 0), "{when_full:?}");
-            assert_eq!(dropped, monitor.stats().dropped_messages + refused as u64);
+            assert_eq!(dropped, monitor.stats().dropped_messages + rejected as u64);
             assert!(dropped > 0 && !report.is_complete() && report.error.is_none());
             let lines = lines(&written);
             assert_eq!(lines.len() as u64, kept);
@@ -142,20 +142,20 @@ fn what_finds_no_room_is_dropped_and_told_by_choice() {
 }
 
 #[test]
-fn a_thread_or_a_task_that_finds_no_room_is_held_up_and_loses_nothing() {
+fn full_channel_blocks_threads_and_tasks_and_loses_nothing() {
     plain(|| {
         let (written, (open, gate)) = (Written::default(), mpsc::channel());
         let (blocked_tx, blocked) = mpsc::channel();
-        // The only thread of its runtime, so blocking it blocks every task and timer of the channel.
+        // This is the runtime's only thread. Blocking it blocks every task and timer of the channel.
         let service = thread::spawn(move || {
             current_runtime(false).block_on(async {
                 let writer = small(WhenFull::Wait).tracing_writer(gated(&written, gate)).expect("valid");
                 let (writer, guard) = writer;
-                blocked_tx.send(writer.monitor()).expect("the test is there");
+                blocked_tx.send(writer.monitor()).expect("the test waits");
                 let task = tokio::spawn(async move {
                     for number in 0..5000 {
                         log_line(&writer, &number.to_string()).expect("open");
-                        // Uses up the task's budget, so that it could not be woken the usual way.
+                        // Uses up the task's budget, so that a Tokio wait would not complete.
                         let _ = futures::poll!(Box::pin(tokio::task::consume_budget()));
                     }
                 });
@@ -165,7 +165,7 @@ fn a_thread_or_a_task_that_finds_no_room_is_held_up_and_loses_nothing() {
                 assert_eq!(lines(&written), numbers(5000));
             });
         });
-        let monitor = blocked.recv().expect("it runs");
+        let monitor = blocked.recv().expect("the service runs");
         while monitor.stats().waiting_senders == 0 {
             thread::yield_now();
         }
@@ -175,11 +175,11 @@ fn a_thread_or_a_task_that_finds_no_room_is_held_up_and_loses_nothing() {
     });
 }
 
-/// Short writes, interruptions and slices of its own choice: the output has every byte once.
+/// Short writes, interruptions and arbitrary slices: the output gets every byte exactly once.
 #[test]
-fn an_output_may_take_as_little_as_it_likes() {
-    struct Choosy(Written, usize);
-    impl Write for Choosy {
+fn short_and_interrupted_writes_lose_and_repeat_no_bytes() {
+    struct ShortWrites(Written, usize);
+    impl Write for ShortWrites {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.write_vectored(&[IoSlice::new(bytes)])
         }
@@ -200,7 +200,7 @@ fn an_output_may_take_as_little_as_it_likes() {
     multi(async {
         let written = Written::default();
         let (writer, guard) =
-            small(WhenFull::Wait).tracing_writer(Choosy(Arc::clone(&written), 0)).expect("valid");
+            small(WhenFull::Wait).tracing_writer(ShortWrites(Arc::clone(&written), 0)).expect("valid");
         for number in 0..3000 {
             log_line(&writer, &number.to_string()).expect("open");
         }
@@ -211,11 +211,11 @@ fn an_output_may_take_as_little_as_it_likes() {
 }
 
 #[test]
-fn an_output_that_fails_or_panics_loses_that_message_alone() {
+fn failing_or_panicking_output_loses_only_that_message() {
     multi(async {
         let written = Written::default();
         let kept = Arc::clone(&written);
-        let out = Out(move |bytes: &[u8]| match bytes {
+        let out = FnOutput(move |bytes: &[u8]| match bytes {
             b"3\n" => Err(ErrorKind::StorageFull.into()),
             b"5\n" => panic!("a faulty output"),
             b"7\n" => Ok(0),
@@ -228,17 +228,21 @@ fn an_output_that_fails_or_panics_loses_that_message_alone() {
         }
         let report = guard.shutdown().await;
         assert_eq!(counts(&report), [8, 0, 4]);
-        assert_eq!(report.error.as_ref().map(io::Error::kind), Some(ErrorKind::StorageFull), "the first one");
+        assert_eq!(
+            report.error.as_ref().map(io::Error::kind),
+            Some(ErrorKind::StorageFull),
+            "the first error"
+        );
         assert!(!report.is_complete());
         assert_eq!(lines(&written), ["0", "1", "2", "4", "6", "8", "10", "11"]);
     });
 }
 
-/// It may be given many messages at once, and says that it took more bytes than there are in all of them.
+/// The output may get many messages at once. It reports more bytes than all of them have.
 #[test]
-fn an_output_that_says_too_much_ends_nothing() {
-    struct Boastful;
-    impl Write for Boastful {
+fn output_that_reports_too_many_bytes_fails_each_message() {
+    struct ReportsTooMuch;
+    impl Write for ReportsTooMuch {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             Ok(bytes.len() + 1)
         }
@@ -250,7 +254,7 @@ fn an_output_that_says_too_much_ends_nothing() {
         }
     }
     multi(async {
-        let (writer, guard) = small(WhenFull::Wait).tracing_writer(Boastful).expect("valid");
+        let (writer, guard) = small(WhenFull::Wait).tracing_writer(ReportsTooMuch).expect("valid");
         for number in 0..100 {
             log_line(&writer, &number.to_string()).expect("open");
         }
@@ -264,7 +268,7 @@ fn an_output_that_says_too_much_ends_nothing() {
 }
 
 #[test]
-fn a_flush_that_fails_is_told() {
+fn failing_flush_is_reported() {
     struct Unflushable;
     impl Write for Unflushable {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -283,11 +287,11 @@ fn a_flush_that_fails_is_told() {
 }
 
 #[test]
-fn an_event_that_is_too_long_is_refused_and_counted() {
+fn too_long_event_is_rejected_and_counted() {
     multi(async {
         let written = Written::default();
         let builder = small(WhenFull::Wait).max_message_bytes(20);
-        let (writer, guard) = builder.tracing_writer(keeping(&written)).expect("valid");
+        let (writer, guard) = builder.tracing_writer(collecting(&written)).expect("valid");
         let dispatch = subscriber(&writer);
         dispatcher::with_default(&dispatch, || {
             info!("short");
@@ -297,20 +301,20 @@ fn an_event_that_is_too_long_is_refused_and_counted() {
         let error = log_line(&writer, "longer than twenty bytes").expect_err("too long");
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SendError<()>>());
         assert!(matches!(inner, Some(SendError::TooLarge { len: 25, max: 20, .. })));
-        assert_eq!((&writer).write(b"").expect("nothing to refuse"), 0);
+        assert_eq!((&writer).write(b"").expect("an empty write succeeds"), 0);
         assert_eq!(counts(&guard.shutdown().await), [2, 2, 0]);
         assert_eq!(lines(&written).len(), 2);
     });
 }
 
 #[test]
-fn a_dropped_guard_has_everything_written_and_refuses_the_rest() {
+fn dropped_guard_writes_all_events_and_closes_the_channel() {
     plain(|| {
         let written = Written::default();
         let runtime = current_runtime(false);
         let (writer, guard) = {
             let _context = runtime.enter();
-            small(WhenFull::Wait).tracing_writer(keeping(&written)).expect("valid")
+            small(WhenFull::Wait).tracing_writer(collecting(&written)).expect("valid")
         };
         log_line(&writer, "0").expect("open");
         drop(runtime);
@@ -324,15 +328,16 @@ fn a_dropped_guard_has_everything_written_and_refuses_the_rest() {
     });
 }
 
-/// Also by a panic, and on the thread that drives the runtime.
+/// The guard is dropped during a panic, on the thread that drives the runtime.
 #[test]
-fn a_guard_that_is_dropped_by_a_panic_has_everything_written() {
+fn guard_dropped_by_panic_writes_all_events() {
     plain(|| {
         let written = Written::default();
         let kept = Arc::clone(&written);
         let failed = thread::spawn(move || {
             current_runtime(false).block_on(async {
-                let (writer, _guard) = small(WhenFull::Wait).tracing_writer(keeping(&kept)).expect("valid");
+                let (writer, _guard) =
+                    small(WhenFull::Wait).tracing_writer(collecting(&kept)).expect("valid");
                 for number in 0..100 {
                     log_line(&writer, &number.to_string()).expect("open");
                 }
@@ -345,7 +350,7 @@ fn a_guard_that_is_dropped_by_a_panic_has_everything_written() {
 }
 
 #[test]
-fn a_dropped_guard_does_not_wait_for_ever() {
+fn dropped_guard_stops_waiting_for_blocked_output() {
     plain(|| {
         let (written, (open, gate)) = (Written::default(), mpsc::channel());
         let runtime = current_runtime(false);
@@ -358,13 +363,13 @@ fn a_dropped_guard_does_not_wait_for_ever() {
         assert!(written.lock().expect("no panic").is_empty(), "nothing can have been written");
         drop(open);
         while lines(&written) != ["stuck"] {
-            thread::yield_now(); // it goes on in the background
+            thread::yield_now(); // the thread continues in the background
         }
     });
 }
 
 #[test]
-fn a_shutdown_that_is_given_up_has_closed_the_channel() {
+fn cancelled_shutdown_closes_the_channel() {
     paused(async {
         let (written, (open, gate)) = (Written::default(), mpsc::channel());
         let (writer, guard) = small(WhenFull::Wait).tracing_writer(gated(&written, gate)).expect("valid");
@@ -379,10 +384,10 @@ fn a_shutdown_that_is_given_up_has_closed_the_channel() {
 }
 
 #[test]
-fn the_thread_ends_with_the_last_writer() {
+fn thread_ends_with_last_writer() {
     multi(async {
         let written = Written::default();
-        let (writer, guard) = small(WhenFull::Wait).tracing_writer(keeping(&written)).expect("valid");
+        let (writer, guard) = small(WhenFull::Wait).tracing_writer(collecting(&written)).expect("valid");
         let other = writer.clone();
         log_line(&writer, "0").expect("open");
         drop(writer);
@@ -393,26 +398,26 @@ fn the_thread_ends_with_the_last_writer() {
     });
 }
 
-/// An output that logs: what it says joins the queue, and is lost rather than waited for when that is full.
+/// An output that logs: its events are queued, and lost rather than waited for when the channel is full.
 #[test]
-fn the_thread_that_writes_never_waits_for_itself() {
+fn output_that_logs_never_blocks_its_own_thread() {
     multi(async {
         let (written, (open, gate)) = (Written::default(), mpsc::channel::<TracingWriter>());
         let kept = Arc::clone(&written);
         let (full_tx, full) = mpsc::channel();
         let mut own: Option<TracingWriter> = None;
-        let out = Out(move |bytes: &[u8]| {
-            let own = own.get_or_insert_with(|| gate.recv().expect("it is sent"));
+        let out = FnOutput(move |bytes: &[u8]| {
+            let own = own.get_or_insert_with(|| gate.recv().expect("the test sends the writer"));
             if bytes == b"0\n" {
                 while log_line(own, "from within").is_ok() {}
-                full_tx.send(()).expect("the test is there");
+                full_tx.send(()).expect("the test waits");
             }
             take_all(&kept, bytes)
         });
         let (writer, guard) = small(WhenFull::Wait).tracing_writer(out).expect("valid");
         log_line(&writer, "0").expect("open");
-        open.send(writer).expect("it is there");
-        full.recv().expect("it goes on");
+        open.send(writer).expect("the output waits");
+        full.recv().expect("the output continues");
         let report = guard.shutdown().await;
         let [wrote, dropped, failed] = counts(&report);
         assert_eq!((dropped, failed), (1, 0));
@@ -421,11 +426,11 @@ fn the_thread_that_writes_never_waits_for_itself() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn invalid_settings_are_rejected() {
     paused(async {
-        let refused = turbostream::builder().max_bytes(0).tracing_writer(io::sink());
-        assert!(matches!(refused, Err(BuildError::OutOfRange { field: "max_bytes", .. })));
+        let rejected = turbostream::builder().max_bytes(0).tracing_writer(io::sink());
+        assert!(matches!(rejected, Err(BuildError::OutOfRange { field: "max_bytes", .. })));
     });
-    let refused = turbostream::builder().tracing_writer(io::sink());
-    assert_eq!(refused.err(), Some(BuildError::NoRuntime));
+    let rejected = turbostream::builder().tracing_writer(io::sink());
+    assert_eq!(rejected.err(), Some(BuildError::NoRuntime));
 }

@@ -1,18 +1,18 @@
-//! The writing end as an `AsyncWrite` and as a `Write`.
+//! `Writer` and `BlockingWriter`: the sending end as an `AsyncWrite` and as a `Write`.
 
 use std::io::{self, ErrorKind, Write};
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{hash, message, multi, paused, plain, poll_once, settle};
+use bytes::Bytes;
 use futures::{Sink, SinkExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{CopyToBytes, SinkWriter};
 use turbostream::{Receiver, SendError, Sender, TimeWindow, TryRecvError, WhenFull, Writer};
 
-/// A small channel that only a flush or a close switches.
-fn on_request(when_full: WhenFull) -> (Sender, Receiver) {
+/// A small channel that switches only on flush or close.
+fn switched_on_request(when_full: WhenFull) -> (Sender, Receiver) {
     turbostream::builder()
         .strategy(TimeWindow(Duration::from_secs(3600)))
         .on_demand(false)
@@ -22,7 +22,7 @@ fn on_request(when_full: WhenFull) -> (Sender, Receiver) {
         .expect("valid")
 }
 
-fn all(rx: &Receiver) -> Vec<Bytes> {
+fn receive_all(rx: &Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
@@ -31,13 +31,13 @@ fn fill(tx: &Sender) {
     while tx.try_send("").is_ok() {}
 }
 
-/// What an error of a writer says inside.
+/// Returns the `SendError` inside an error of a writer.
 fn inner(error: &io::Error) -> &SendError<()> {
     error.get_ref().and_then(|inner| inner.downcast_ref()).expect("a SendError is inside")
 }
 
-/// Cuts `bytes` up into pieces of made-up lengths.
-fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Splits `bytes` into chunks of pseudo-random lengths.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut rest, mut number) = (bytes, 0);
     std::iter::from_fn(move || {
         number += 1;
@@ -48,7 +48,7 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[test]
-fn each_write_is_a_message_and_an_empty_one_is_none() {
+fn each_write_is_one_message_and_empty_write_is_none() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let mut writer = tx.into_writer();
@@ -56,17 +56,17 @@ fn each_write_is_a_message_and_an_empty_one_is_none() {
         assert_eq!(writer.write(b"").await.expect("open"), 0);
         assert_eq!(writer.write(&[7; 100_000]).await.expect("open"), 100_000);
         writer.shutdown().await.expect("open");
-        assert_eq!(all(&rx), [Bytes::from("one"), Bytes::from(vec![7; 100_000])]);
-        assert_eq!(rx.recv().await, None, "its only handle was given up");
+        assert_eq!(receive_all(&rx), [Bytes::from("one"), Bytes::from(vec![7; 100_000])]);
+        assert_eq!(rx.recv().await, None, "the only sender is closed");
     });
 }
 
 #[test]
-fn records_come_whole_however_they_are_written() {
+fn records_arrive_whole_for_any_split_of_writes() {
     paused(async {
         let records: Vec<Vec<u8>> = (0..2000)
             .map(|n| {
-                // Some empty, some longer than a segment, some that travel by reference.
+                // Some records are empty, some longer than a segment, some external.
                 let len = [0, 5, 63, 64, 65, 500, 40_000, 300_000]
                     [hash(0, n) as usize % if n % 200 == 0 { 8 } else { 6 }];
                 let mut record: Vec<u8> = message(0, n, len).iter().map(|byte| byte | 0x80).collect();
@@ -78,7 +78,7 @@ fn records_come_whole_however_they_are_written() {
         let (tx, rx) = turbostream::channel();
         let writing = tokio::spawn(async move {
             let mut lines = tx.into_delimited_writer(b'\n');
-            for piece in pieces(&text) {
+            for piece in chunks(&text) {
                 lines.write_all(piece).await.expect("open");
             }
             assert!(lines.buffer().is_empty());
@@ -93,30 +93,30 @@ fn records_come_whole_however_they_are_written() {
     });
 }
 
-/// `tokio::io::copy` flushes in the middle of a record whenever its reader has nothing.
+/// `tokio::io::copy` flushes in the middle of a record whenever its reader is pending.
 #[test]
-fn a_flush_shows_whole_records_and_cuts_none_short() {
+fn flush_switches_whole_records_and_keeps_the_partial_one() {
     paused(async {
-        let (tx, rx) = on_request(WhenFull::Wait);
+        let (tx, rx) = switched_on_request(WhenFull::Wait);
         let mut lines = tx.into_delimited_writer(b'\n');
         lines.write_all(b"whole\nunfin").await.expect("open");
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         lines.flush().await.expect("open");
-        assert_eq!(all(&rx), ["whole\n"]);
+        assert_eq!(receive_all(&rx), ["whole\n"]);
         assert_eq!(lines.buffer(), b"unfin");
         lines.write_all(b"ished\n").await.expect("open");
         lines.flush().await.expect("open");
-        assert_eq!(all(&rx), ["unfinished\n"]);
+        assert_eq!(receive_all(&rx), ["unfinished\n"]);
         lines.write_all(b"last").await.expect("open");
         lines.shutdown().await.expect("open");
-        assert_eq!(all(&rx), ["last"]);
-        lines.shutdown().await.expect("once more does nothing");
+        assert_eq!(receive_all(&rx), ["last"]);
+        lines.shutdown().await.expect("a second shutdown does nothing");
         assert_eq!(lines.write(b"x").await.expect_err("shut down").kind(), ErrorKind::BrokenPipe);
     });
 }
 
 #[test]
-fn a_record_that_is_too_long_is_refused_and_nothing_is_lost() {
+fn too_long_record_is_rejected_and_nothing_is_lost() {
     paused(async {
         let (tx, rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
         let mut lines = tx.into_delimited_writer(b'\n');
@@ -125,30 +125,30 @@ fn a_record_that_is_too_long_is_refused_and_nothing_is_lost() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(matches!(inner(&error), SendError::TooLarge { len: 14, max: 10, .. }));
 
-        lines.write_all(b"123456789").await.expect("may still end in time");
+        lines.write_all(b"123456789").await.expect("the record still fits");
         for _ in 0..2 {
             let error = lines.write(b"0\n").await.expect_err("one byte too many");
             assert!(matches!(inner(&error), SendError::TooLarge { len: 11, max: 10, .. }));
             assert_eq!(lines.buffer(), b"123456789");
         }
-        let error = lines.write(b"no end in sight").await.expect_err("too long, wherever it ends");
+        let error = lines.write(b"no end so far").await.expect_err("too long, wherever the record ends");
         assert!(matches!(inner(&error), SendError::TooLarge { max: 10, .. }));
         assert_eq!(lines.write(b"\n").await.expect("just fits"), 1);
         lines.write_all(b"begun").await.expect("open");
         assert_eq!(lines.take_buffer(), b"begun");
         lines.write_all(b"anew\n").await.expect("open");
-        assert_eq!(all(&rx), ["first\n", "123456789\n", "anew\n"]);
+        assert_eq!(receive_all(&rx), ["first\n", "123456789\n", "anew\n"]);
 
         let mut writer = lines.into_inner().into_writer();
         let error = writer.write(b"12345678901").await.expect_err("too long");
         assert!(matches!(inner(&error), SendError::TooLarge { len: 11, max: 10, .. }));
-        writer.write_all(b"goes on").await.expect("open");
-        assert_eq!(all(&rx), ["goes on"]);
+        writer.write_all(b"continues").await.expect("open");
+        assert_eq!(receive_all(&rx), ["continues"]);
     });
 }
 
 #[test]
-fn a_closed_channel_is_a_broken_pipe_at_once() {
+fn closed_channel_is_broken_pipe_at_once() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let mut lines = tx.clone().into_delimited_writer(b'\n');
@@ -157,21 +157,21 @@ fn a_closed_channel_is_a_broken_pipe_at_once() {
         drop(rx);
         for error in [
             writer.write(b"x").await.expect_err("closed"),
-            lines.write(b"does not end").await.expect_err("closed, also for a part of a record"),
-            lines.shutdown().await.expect_err("what is unfinished goes nowhere"),
+            lines.write(b"does not end").await.expect_err("closed, also for a partial record"),
+            lines.shutdown().await.expect_err("the partial record cannot be sent"),
         ] {
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
             assert!(matches!(inner(&error), SendError::Closed(())));
         }
         assert_eq!(lines.take_buffer(), b"unfinished");
-        lines.shutdown().await.expect("nothing is left to be sent");
+        lines.shutdown().await.expect("nothing is left to send");
     });
 }
 
 #[test]
-fn the_policy_of_the_channel_decides_when_it_is_full() {
+fn full_channel_applies_its_policy_to_writes() {
     paused(async {
-        let (tx, _rx) = on_request(WhenFull::Reject);
+        let (tx, _rx) = switched_on_request(WhenFull::Reject);
         fill(&tx);
         let mut lines = tx.into_delimited_writer(b'\n');
         lines.write_all(b"part").await.expect("needs no room yet");
@@ -180,10 +180,10 @@ fn the_policy_of_the_channel_decides_when_it_is_full() {
         assert!(matches!(inner(&error), SendError::Full(())));
         assert_eq!(lines.buffer(), b"part");
 
-        let (tx, rx) = on_request(WhenFull::DropNewest);
+        let (tx, rx) = switched_on_request(WhenFull::DropNewest);
         let mut writer = tx.into_writer();
         for _ in 0..10_000 {
-            writer.write_all(&[1; 50]).await.expect("is accepted or dropped");
+            writer.write_all(&[1; 50]).await.expect("sent or dropped");
         }
         let stats = rx.monitor().stats();
         assert_eq!(stats.dropped_messages + stats.queued_messages, 10_000);
@@ -192,9 +192,9 @@ fn the_policy_of_the_channel_decides_when_it_is_full() {
 }
 
 #[test]
-fn a_write_waits_for_room_and_one_that_is_dropped_has_taken_nothing() {
+fn write_waits_for_room_and_takes_nothing_if_dropped() {
     paused(async {
-        let (tx, rx) = on_request(WhenFull::Wait);
+        let (tx, rx) = switched_on_request(WhenFull::Wait);
         fill(&tx);
         for delimiter in [None, Some(b'\n')] {
             let tx = tx.clone();
@@ -202,14 +202,14 @@ fn a_write_waits_for_room_and_one_that_is_dropped_has_taken_nothing() {
                 None => tx.into_writer(),
                 Some(delimiter) => tx.into_delimited_writer(delimiter),
             };
-            let mut writing = Box::pin(async { writer.write(b"given up\n").await });
+            let mut writing = Box::pin(async { writer.write(b"dropped\n").await });
             assert!(poll_once(&mut writing).is_pending());
             drop(writing);
             assert!(writer.buffer().is_empty());
         }
         let mut lines = tx.clone().into_delimited_writer(b'\n');
         lines.write_all(b"begun ").await.expect("needs no room");
-        let mut writing = Box::pin(async { lines.write(b"and given up\n").await });
+        let mut writing = Box::pin(async { lines.write(b"and dropped\n").await });
         assert!(poll_once(&mut writing).is_pending());
         drop(writing);
         assert_eq!(lines.buffer(), b"begun ");
@@ -222,24 +222,24 @@ fn a_write_waits_for_room_and_one_that_is_dropped_has_taken_nothing() {
         settle().await;
         assert!(!waiting.is_finished());
         lines.flush().await.expect("flushes though full");
-        let mut got = all(&rx);
+        let mut got = receive_all(&rx);
         waiting.await.expect("woken").expect("open");
         drop(lines);
         while let Some(message) = rx.recv().await {
             got.push(message);
         }
         assert_eq!(got.iter().rfind(|message| !message.is_empty()).expect("some"), "waited");
-        assert!(!got.iter().any(|message| message.ends_with(b"given up\n")));
+        assert!(!got.iter().any(|message| message.ends_with(b"dropped\n")));
     });
 }
 
-/// A message that the sink has parked is older than what is written.
+/// A message that the sink holds as pending is older than any write.
 #[test]
-fn what_was_parked_as_a_sink_comes_before_what_is_written() {
+fn pending_sink_item_is_sent_before_later_writes() {
     paused(async {
-        let (mut tx, rx) = on_request(WhenFull::Wait);
+        let (mut tx, rx) = switched_on_request(WhenFull::Wait);
         fill(&tx.clone());
-        Pin::new(&mut tx).start_send(Bytes::from("parked")).expect("parked");
+        Pin::new(&mut tx).start_send(Bytes::from("pending")).expect("pending");
         let mut writer = tx.into_writer();
         let writing = tokio::spawn(async move {
             writer.write_all(b"written").await?;
@@ -250,12 +250,12 @@ fn what_was_parked_as_a_sink_comes_before_what_is_written() {
             got.push(message);
         }
         writing.await.expect("woken").expect("open");
-        assert_eq!(got[got.len() - 2..], ["parked", "written"]);
+        assert_eq!(got[got.len() - 2..], ["pending", "written"]);
     });
 }
 
 #[test]
-fn a_writer_that_never_waits_lets_others_run() {
+fn writer_that_never_waits_yields_to_other_tasks() {
     paused(async {
         for delimited in [false, true] {
             let (tx, rx) = turbostream::builder().max_bytes(64 << 20).build().expect("valid");
@@ -266,13 +266,13 @@ fn a_writer_that_never_waits_lets_others_run() {
             }
             assert!(other.is_finished(), "delimited: {delimited}");
             drop(writer);
-            assert_eq!(all(&rx).len(), if delimited { 20_000 } else { 10_000 });
+            assert_eq!(receive_all(&rx).len(), if delimited { 20_000 } else { 10_000 });
         }
     });
 }
 
 #[test]
-fn the_sink_works_in_the_adapters_of_others() {
+fn sink_works_inside_tokio_util_sink_writer() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let mut writer = SinkWriter::new(CopyToBytes::new(tx));
@@ -284,7 +284,7 @@ fn the_sink_works_in_the_adapters_of_others() {
 }
 
 #[test]
-fn threads_write_and_block_while_the_channel_is_full() {
+fn blocking_writers_block_while_channel_is_full() {
     multi(async {
         let (tx, rx) = turbostream::builder().max_bytes(16 << 10).build().expect("valid");
         let threads: Vec<_> = (0..3)
@@ -321,7 +321,7 @@ fn threads_write_and_block_while_the_channel_is_full() {
 }
 
 #[test]
-fn io_copy_of_threads_meets_a_closed_channel() {
+fn io_copy_fails_with_broken_pipe_on_closed_channel() {
     plain(|| {
         let runtime = crate::common::current_runtime(false);
         let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
@@ -331,45 +331,45 @@ fn io_copy_of_threads_meets_a_closed_channel() {
         drop(rx);
         let error = io::copy(&mut &b"more"[..], &mut writer).expect_err("closed");
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-        writer.finish().expect("nothing is left to be sent");
+        writer.finish().expect("nothing is left to send");
     });
 }
 
 #[test]
-fn a_blocking_flush_shows_what_was_written() {
+fn blocking_flush_switches_written_bytes() {
     plain(|| {
         let runtime = crate::common::current_runtime(false);
         let entered = runtime.enter();
-        let (tx, rx) = on_request(WhenFull::Wait);
+        let (tx, rx) = switched_on_request(WhenFull::Wait);
         drop(entered);
         let mut writer = tx.into_writer().into_blocking();
         writer.write_all(b"shown").expect("open");
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         writer.flush().expect("open");
-        assert_eq!(all(&rx), ["shown"]);
+        assert_eq!(receive_all(&rx), ["shown"]);
     });
 }
 
 #[test]
-fn one_write_takes_as_many_records_as_there_are() {
+fn one_write_takes_all_records_it_contains() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let mut lines = tx.into_delimited_writer(b'\n');
         assert_eq!(lines.write(b"one\ntwo\nthree\nunfinished").await.expect("open"), 24);
-        assert_eq!(all(&rx), ["one\n", "two\n", "three\n"]);
+        assert_eq!(receive_all(&rx), ["one\n", "two\n", "three\n"]);
         assert_eq!(lines.buffer(), b"unfinished");
     });
 }
 
 #[test]
-fn a_long_record_in_the_buffer_is_not_copied() {
+fn long_buffered_record_is_external() {
     paused(async {
         let (tx, rx) = turbostream::builder().segment_bytes(256 << 10).build().expect("valid");
         let mut lines = tx.into_delimited_writer(b'\n');
-        for (len, referenced) in [(40_000, 40_001), (100, 0)] {
+        for (len, external) in [(40_000, 40_001), (100, 0)] {
             lines.write_all(&vec![7; len]).await.expect("open");
             lines.write_all(b"\n").await.expect("open");
-            assert_eq!(rx.monitor().stats().referenced_bytes, referenced);
+            assert_eq!(rx.monitor().stats().referenced_bytes, external);
             assert_eq!(rx.try_recv().expect("there").len(), len + 1);
         }
     });
@@ -377,7 +377,7 @@ fn a_long_record_in_the_buffer_is_not_copied() {
 
 #[test]
 #[should_panic(expected = "`BlockingWriter::write` blocks its thread")]
-fn a_blocking_write_refuses_to_block_tasks() {
+fn blocking_write_panics_inside_a_task() {
     paused(async {
         let (tx, _rx) = turbostream::channel();
         let _ = tx.into_writer().into_blocking().write(b"x");
@@ -385,7 +385,7 @@ fn a_blocking_write_refuses_to_block_tasks() {
 }
 
 #[test]
-fn writers_tell_what_they_are() {
+fn writer_debug_shows_name_but_no_payload() {
     fn assert_writer<W: AsyncWrite + Unpin + Send + Sync + std::fmt::Debug>(_: &W) {}
     paused(async {
         let (tx, _rx) = turbostream::builder().name("named").build().expect("valid");
@@ -397,12 +397,12 @@ fn writers_tell_what_they_are() {
             shown.contains("named") && shown.contains("buffered: 6") && !shown.contains("secret"),
             "{shown}"
         );
-        assert!(lines.get_ref().is_empty(), "a part of a record is no message");
+        assert!(lines.get_ref().is_empty(), "a partial record is no message");
         SinkExt::close(&mut lines.into_inner()).await.expect("open");
     });
 }
 
-/// 4000 of them, each of `len` bytes.
+/// Returns 4000 records of `len` bytes each.
 fn records(len: usize) -> Vec<u8> {
     let mut input = Vec::new();
     for number in 0..4000 {
@@ -415,7 +415,7 @@ fn records(len: usize) -> Vec<u8> {
 }
 
 async fn write_many_at_once(when_full: WhenFull, record: usize) {
-    let (tx, rx) = on_request(when_full);
+    let (tx, rx) = switched_on_request(when_full);
     let mut lines = tx.into_delimited_writer(b'\n');
     let mut input = records(record);
     input.extend(b"rest");
@@ -438,7 +438,7 @@ async fn write_many_at_once(when_full: WhenFull, record: usize) {
                 got.extend(std::iter::from_fn(|| rx.try_recv().ok()));
             }
             std::task::Poll::Pending => {
-                // The budget of the task, or full.
+                // The task's budget is used up, or the channel is full.
                 pending += 1;
                 if when_full == WhenFull::Wait {
                     got.push(rx.recv().await.expect("full of messages"));
@@ -463,9 +463,9 @@ async fn write_many_at_once(when_full: WhenFull, record: usize) {
     }
 }
 
-/// Those behind its first are taken as far as there is room, and what is the matter then is told by the next write.
+/// A write takes the records after its first as far as there is room. The next write reports why it stopped.
 #[test]
-fn further_records_of_a_write_meet_the_policy_at_the_next_write() {
+fn full_channel_policy_applies_to_later_records_at_next_write() {
     paused(async {
         for when_full in [WhenFull::Reject, WhenFull::Wait, WhenFull::DropNewest, WhenFull::DropOldest] {
             for record in [10, 700, 3000] {

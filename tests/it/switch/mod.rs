@@ -1,3 +1,6 @@
+//! When a switch happens, and the state after a cut.
+
+mod after_cut;
 mod strategies;
 mod strategy_rules;
-mod behind_the_cut;
+mod strategy_timer;

@@ -1,11 +1,11 @@
-//! When a switch comes: every strategy's moment under a paused clock.
+//! When each strategy switches, under a paused clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{advance, ms, paused, settle};
+use bytes::Bytes;
 use futures::SinkExt;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use turbostream::{
     Weighted,
 };
 
-/// A channel that switches by strategy alone: 100 messages a segment, no switch on demand.
+/// A channel that switches by strategy only: 100 messages a segment, no switch on demand.
 fn by_strategy(strategy: impl SwitchStrategy) -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(64 << 10)
@@ -39,7 +39,7 @@ fn drain_some(rx: &Receiver, count: usize) {
     assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(count).count(), count);
 }
 
-/// Nothing can be read before `moment`, and everything just after it.
+/// Checks that no message is readable just before `moment`, and all are just after it.
 async fn readable_at(rx: &Receiver, moment: Duration, count: usize) {
     advance(moment - ms(5)).await;
     assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "5 ms before {moment:?}");
@@ -48,19 +48,19 @@ async fn readable_at(rx: &Receiver, moment: Duration, count: usize) {
 }
 
 #[test]
-fn a_time_window_switches_at_its_end() {
+fn time_window_switches_at_its_end() {
     paused(async {
         for count in [1, 3, 99] {
             let (tx, rx) = by_strategy(TimeWindow(ms(100)));
             send(&tx, count, 10);
             readable_at(&rx, ms(100), count).await;
             assert_eq!(tx.monitor().stats().switches.strategy, 1);
-            // Its time counts from the last switch: what comes after a rest is due at once.
-            for rest in [1000, 150, 100_000] {
-                advance(ms(rest)).await;
+            // The window starts at the last switch: a message after an idle time is due at once.
+            for idle in [1000, 150, 100_000] {
+                advance(ms(idle)).await;
                 send(&tx, count, 10);
                 advance(ms(2)).await;
-                assert_eq!(drain(&rx), count, "after a rest of {rest} ms");
+                assert_eq!(drain(&rx), count, "after {idle} ms without messages");
             }
             assert_eq!(tx.monitor().stats().switches.total(), 4);
         }
@@ -68,7 +68,7 @@ fn a_time_window_switches_at_its_end() {
 }
 
 #[test]
-fn a_message_count_switches_at_once_and_only_then() {
+fn message_count_switches_exactly_at_its_count() {
     paused(async {
         let (tx, rx) = by_strategy(MessageCount(10));
         for _ in 0..5 {
@@ -84,7 +84,7 @@ fn a_message_count_switches_at_once_and_only_then() {
 }
 
 #[test]
-fn a_byte_count_switches_at_once_and_only_then() {
+fn byte_count_switches_exactly_at_its_count() {
     paused(async {
         let (tx, rx) = by_strategy(ByteCount(1000));
         for _ in 0..5 {
@@ -94,7 +94,7 @@ fn a_byte_count_switches_at_once_and_only_then() {
             send(&tx, 1, 100);
             settle().await;
             assert_eq!(drain(&rx), 10);
-            // To the byte, whatever the message that brings it is.
+            // Exact to the byte, whatever the length of the last message.
             send(&tx, 1, 999);
             assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
             send(&tx, 1, 1);
@@ -104,7 +104,7 @@ fn a_byte_count_switches_at_once_and_only_then() {
 }
 
 #[test]
-fn a_byte_count_counts_payloads_that_travel_by_reference() {
+fn byte_count_counts_external_payloads() {
     paused(async {
         let (tx, rx) = by_strategy(ByteCount(100_000));
         for _ in 0..3 {
@@ -118,7 +118,7 @@ fn a_byte_count_counts_payloads_that_travel_by_reference() {
 }
 
 #[test]
-fn the_weighted_limit_falls_as_time_passes() {
+fn weighted_limit_falls_as_time_passes() {
     paused(async {
         // 0.4 * elapsed / 1 s + 0.6 * messages / 100 >= 0.85
         for (messages, moment) in [(1, 1000), (70, 1000), (80, 925), (90, 775), (99, 640)] {
@@ -129,15 +129,15 @@ fn the_weighted_limit_falls_as_time_passes() {
         let (tx, rx) = by_strategy(Weighted::new(ms(1000)));
         send(&tx, 80, 10);
         advance(ms(800)).await;
-        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "0.32 + 0.48 is too little");
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "0.32 + 0.48 is below the threshold");
         send(&tx, 9, 10);
         advance(ms(1)).await;
-        assert_eq!(drain(&rx), 89, "0.32 + 0.534 is enough");
+        assert_eq!(drain(&rx), 89, "0.32 + 0.534 reaches the threshold");
     });
 }
 
 #[test]
-fn a_full_segment_switches_whatever_the_strategy() {
+fn full_segment_switches_under_any_strategy() {
     paused(async {
         let (tx, rx) = by_strategy(TimeWindow(Duration::from_secs(3600)));
         send(&tx, 100, 10);
@@ -146,14 +146,14 @@ fn a_full_segment_switches_whatever_the_strategy() {
         assert_eq!(drain(&rx), 100, "by messages");
         send(&tx, 3, 30_000);
         settle().await;
-        assert_eq!(drain(&rx), 3, "by bytes: the one before, and the two that fit");
+        assert_eq!(drain(&rx), 3, "by bytes: the message before, and the two that fit");
         assert_eq!(tx.monitor().stats().switches.full, 2);
     });
 }
 
-/// Whatever fills the memory, a switch comes before a sender would wait for a reader that sees nothing.
+/// Before a sender waits for room, the channel switches, so that receivers see the messages that fill it.
 #[test]
-fn a_full_channel_switches_what_a_reader_could_take() {
+fn full_channel_switches_before_a_sender_waits() {
     for len in [100, 5000, 40_000, 100_000] {
         paused(async move {
             let (tx, rx) = turbostream::builder()
@@ -175,16 +175,16 @@ fn a_full_channel_switches_what_a_reader_could_take() {
             while let Some(m) = rx.recv().await {
                 seen += m.len();
             }
-            writing.await.expect("the writer");
+            writing.await.expect("no panic in the sender");
             assert_eq!(seen, 1_000_000 + 2 * (5 << 18), "{len}");
         });
     }
 }
 
 #[test]
-fn a_users_own_strategy_is_asked() {
-    struct Own(Arc<AtomicUsize>);
-    impl SwitchStrategy for Own {
+fn custom_strategy_decides_the_switch() {
+    struct Custom(Arc<AtomicUsize>);
+    impl SwitchStrategy for Custom {
         fn should_switch(&self, active: &ActiveSegment) -> bool {
             self.0.fetch_add(1, Ordering::Relaxed);
             assert!((active.capacity_messages, active.capacity_bytes) == (100, 64 << 10));
@@ -194,12 +194,12 @@ fn a_users_own_strategy_is_asked() {
     paused(async {
         let asked = Arc::new(AtomicUsize::new(0));
         for (messages, len) in [(20, 10), (5, 1000), (17, 300)] {
-            let (tx, rx) = by_strategy(Own(asked.clone()));
+            let (tx, rx) = by_strategy(Custom(asked.clone()));
             send(&tx, messages, len);
             advance(ms(20)).await;
             assert_eq!(drain(&rx), messages, "{messages} messages of {len}");
         }
-        let (tx, rx) = by_strategy(Own(asked.clone()));
+        let (tx, rx) = by_strategy(Custom(asked.clone()));
         send(&tx, 1, 10);
         advance(ms(250)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
@@ -210,15 +210,15 @@ fn a_users_own_strategy_is_asked() {
 }
 
 #[test]
-fn a_panicking_strategy_leaves_the_channel_working() {
-    struct Bad;
-    impl SwitchStrategy for Bad {
+fn panicking_strategy_leaves_channel_working() {
+    struct Panics;
+    impl SwitchStrategy for Panics {
         fn should_switch(&self, _: &ActiveSegment) -> bool {
-            panic!("a bad strategy")
+            panic!("a panic on purpose")
         }
     }
     paused(async {
-        let (mut tx, rx) = by_strategy(Bad);
+        let (mut tx, rx) = by_strategy(Panics);
         for round in 0..3 {
             send(&tx, 250, 10);
             advance(ms(50)).await;
@@ -232,7 +232,7 @@ fn a_panicking_strategy_leaves_the_channel_working() {
 }
 
 #[test]
-fn on_demand_serves_a_waiting_receiver_at_once() {
+fn waiting_receiver_is_served_on_demand_at_once() {
     paused(async {
         let (tx, rx) =
             turbostream::builder().strategy(TimeWindow(Duration::from_secs(5))).build().expect("valid");
@@ -242,18 +242,18 @@ fn on_demand_serves_a_waiting_receiver_at_once() {
         let waiting = tokio::spawn(async move { (rx.recv().await, rx) });
         settle().await;
         send(&tx, 1, 20);
-        let (got, rx) = waiting.await.expect("the receiver");
+        let (got, rx) = waiting.await.expect("no panic in the receiver");
         assert_eq!(got, Some(Bytes::from(vec![7; 20])));
         send(&tx, 1, 30);
-        assert_eq!(rx.try_recv(), Ok(Bytes::from(vec![7; 30])), "a try is a demand too");
-        assert_eq!(Instant::now(), before, "nobody waited for the window");
+        assert_eq!(rx.try_recv(), Ok(Bytes::from(vec![7; 30])), "`try_recv` demands a switch, too");
+        assert_eq!(Instant::now(), before, "no time passed");
         let switches = tx.monitor().stats().switches;
         assert_eq!((switches.on_demand, switches.total()), (3, 3));
     });
 }
 
 #[test]
-fn without_on_demand_a_waiting_receiver_waits_for_the_strategy() {
+fn waiting_receiver_without_on_demand_waits_for_strategy() {
     paused(async {
         let (mut tx, rx) = by_strategy(TimeWindow(ms(1000)));
         let before = Instant::now();
@@ -271,7 +271,7 @@ fn without_on_demand_a_waiting_receiver_waits_for_the_strategy() {
 }
 
 #[test]
-fn an_idle_channel_makes_no_wakeups() {
+fn idle_channel_makes_no_wakeups() {
     struct Counting(Arc<AtomicUsize>);
     impl SwitchStrategy for Counting {
         fn should_switch(&self, active: &ActiveSegment) -> bool {
@@ -290,20 +290,20 @@ fn an_idle_channel_makes_no_wakeups() {
             assert_eq!(drain(rx), 10);
         }
         let waiting = tokio::spawn(async move { demand_rx.recv().await });
-        tokio::time::sleep(Duration::from_secs(60)).await; // the pool has shrunk by now
+        tokio::time::sleep(Duration::from_secs(60)).await; // the pool has been trimmed
         let (parks, asks) = (Handle::current().metrics().worker_park_count(0), asked.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
         let parks = Handle::current().metrics().worker_park_count(0) - parks;
         assert!(parks < 50, "{parks} wakeups in an idle day");
-        assert_eq!(asked.load(Ordering::Relaxed), asks, "the strategy of an idle channel was asked");
+        assert_eq!(asked.load(Ordering::Relaxed), asks, "the strategy of an idle channel was called");
         drop(demand_tx);
-        assert_eq!(waiting.await.expect("the receiver"), None);
+        assert_eq!(waiting.await.expect("no panic in the receiver"), None);
     });
 }
 
-/// It serves no receiver, and next to nothing would take a segment each time.
+/// The switch serves no receiver. A segment for each nearly empty switch would use up the ring.
 #[test]
-fn a_trickle_that_nobody_reads_takes_three_quarters_of_the_segments_and_then_fills_them() {
+fn unread_trickle_uses_three_quarters_of_segments_then_fills_them() {
     paused(async {
         let one = 4096 + 8 * 64 + 128;
         let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
@@ -314,25 +314,25 @@ fn a_trickle_that_nobody_reads_takes_three_quarters_of_the_segments_and_then_fil
         }
         let stats = tx.monitor().stats();
         assert_eq!(stats.switches.strategy, 15, "{stats:?}");
-        // With the backlog gone, what was put off is made up for.
+        // Once the backlog is received, the deferred switch is made.
         assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(200).count(), 200);
     });
 }
 
-/// Whoever is there takes what lies before a cut; what comes behind it while nobody waits is the strategy's again.
+/// A waiting receiver gets the message before its cut. A message after it, with no waiter, is left to the strategy.
 #[test]
-fn a_message_behind_a_cut_is_switched_when_it_is_time() {
+fn message_after_cut_is_switched_when_window_ends() {
     paused(async {
         let builder = turbostream::builder().strategy(TimeWindow(ms(5)));
         let (tx, rx) = builder.build().expect("valid");
         let reader = tokio::spawn(async move { (rx.recv().await, rx) });
         settle().await;
-        tx.try_send("taken at once").expect("room");
-        let (taken, _rx) = reader.await.expect("it ran");
-        assert_eq!(taken.as_deref(), Some(&b"taken at once"[..]));
-        // Between two looks of the timer at memory.
+        tx.try_send("received at once").expect("room");
+        let (received, _rx) = reader.await.expect("no panic");
+        assert_eq!(received.as_deref(), Some(&b"received at once"[..]));
+        // Between two trims of the pool by the background task.
         tokio::time::sleep(ms(1100)).await;
-        tx.try_send("behind").expect("room");
+        tx.try_send("after the cut").expect("room");
         assert_eq!(tx.monitor().stats().switches.strategy, 0);
         advance(ms(10)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, 1);
@@ -340,7 +340,7 @@ fn a_message_behind_a_cut_is_switched_when_it_is_time() {
 }
 
 #[test]
-fn a_switch_that_is_put_off_makes_no_wakeups() {
+fn deferred_switch_makes_no_wakeups() {
     paused(async {
         let (tx, rx) = turbostream::builder()
             .segment_bytes(4096)
@@ -358,7 +358,7 @@ fn a_switch_that_is_put_off_makes_no_wakeups() {
         let parks = Handle::current().metrics().worker_park_count(0);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let parks = Handle::current().metrics().worker_park_count(0) - parks;
-        assert!(parks < 50, "{parks} wakeups while nobody reads");
+        assert!(parks < 50, "{parks} wakeups while no receiver reads");
         drain_some(&rx, queued - 4);
         advance(ms(10)).await;
         assert_eq!(drain(&rx), 1);
@@ -366,20 +366,20 @@ fn a_switch_that_is_put_off_makes_no_wakeups() {
 }
 
 #[test]
-fn a_strategy_is_swapped_while_messages_are_in_flight() {
+fn strategy_is_swapped_while_messages_are_queued() {
     paused(async {
         let (tx, rx) = by_strategy(MessageCount(1000));
         send(&tx, 7, 10);
         advance(ms(60_000)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         tx.set_strategy(MessageCount(7));
-        assert_eq!(drain(&rx), 7, "what is there is reason enough");
+        assert_eq!(drain(&rx), 7, "the queued messages reach the new count");
         send(&tx, 6, 10);
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         send(&tx, 1, 10);
         assert_eq!(drain(&rx), 7, "the limits are the new ones");
 
-        // From no schedule to one, with messages that wait and without; and to a shorter one.
+        // From a strategy without a timer to one with a timer, with and without queued messages, then to a shorter window.
         send(&tx, 1, 10);
         tx.set_strategy(TimeWindow(ms(100_000)));
         advance(ms(30_000)).await;
@@ -393,7 +393,7 @@ fn a_strategy_is_swapped_while_messages_are_in_flight() {
         advance(ms(2)).await;
         assert_eq!(drain(&rx), 3);
 
-        // And back: time alone is no reason any more.
+        // And back: time alone no longer causes a switch.
         send(&tx, 3, 10);
         tx.set_strategy(ByteCount(100));
         advance(ms(60_000)).await;
@@ -402,14 +402,14 @@ fn a_strategy_is_swapped_while_messages_are_in_flight() {
         assert_eq!(drain(&rx), 10);
         send(&tx, 3, 10);
         tx.set_strategy(MessageCount(3));
-        assert_eq!(drain(&rx), 3, "in whichever segment");
+        assert_eq!(drain(&rx), 3, "in any segment");
         assert_eq!(tx.monitor().stats().switches.total(), 6);
     });
 }
 
-/// Strategies that look at the channel they are asked for, and panic when they are dropped.
+/// These strategies use the channel that calls them, and panic when they are dropped.
 #[test]
-fn swapped_strategies_run_and_are_dropped_under_no_lock() {
+fn swapped_strategies_run_and_are_dropped_without_lock() {
     struct Nested(Sender);
     impl SwitchStrategy for Nested {
         fn should_switch(&self, active: &ActiveSegment) -> bool {
@@ -425,29 +425,29 @@ fn swapped_strategies_run_and_are_dropped_under_no_lock() {
     }
     impl Drop for Nested {
         fn drop(&mut self) {
-            assert!(self.0.is_empty(), "messages are queued: a strategy that panics in its drop");
+            assert!(self.0.is_empty(), "a panic on purpose, as messages are queued");
         }
     }
     paused(async {
         let (tx, rx) = by_strategy(MessageCount(1000));
         tx.set_strategy(Nested(tx.clone()));
         send(&tx, 3, 10);
-        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "it is swapped by now, for four");
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "the strategy was swapped for a count of four");
         send(&tx, 1, 10);
         assert_eq!(drain(&rx), 4);
         drop(tx);
-        assert_eq!(rx.recv().await, None, "the strategy's own sender went with it");
+        assert_eq!(rx.recv().await, None, "the strategy's own sender was dropped with it");
     });
 }
 
 #[test]
-fn strategies_are_swapped_while_writers_write() {
+fn strategies_are_swapped_while_senders_send() {
     crate::common::multi(async {
         let (tx, rx) = by_strategy(MessageCount(50));
-        let mut writers = tokio::task::JoinSet::new();
+        let mut senders = tokio::task::JoinSet::new();
         for sender in 0..3 {
             let tx = tx.clone();
-            writers.spawn(async move {
+            senders.spawn(async move {
                 for number in 0..20_000 {
                     tx.send(crate::common::message(sender, number, 20)).await.expect("open");
                 }
@@ -457,7 +457,7 @@ fn strategies_are_swapped_while_writers_write() {
             let mut next = [0; 3];
             while next.iter().sum::<u32>() < 60_001 {
                 let m = rx.recv().await.expect("open");
-                let (sender, number) = crate::common::check(&m).expect("named");
+                let (sender, number) = crate::common::check(&m).expect("has a header");
                 assert_eq!(next[sender as usize], number);
                 next[sender as usize] += 1;
             }
@@ -471,10 +471,10 @@ fn strategies_are_swapped_while_writers_write() {
             }
             tokio::task::yield_now().await;
         }
-        // Whatever the last swaps raced with, the next one counts: nothing else would make the last message readable.
-        writers.join_all().await;
+        // The last swap must take effect, whatever the ones before raced with: only it makes the last message readable.
+        senders.join_all().await;
         tx.set_strategy(MessageCount(1));
         tx.send(crate::common::message(0, 20_000, 20)).await.expect("open");
-        assert_eq!(reading.await.expect("the reader"), [20_001, 20_000, 20_000]);
+        assert_eq!(reading.await.expect("no panic in the receiver"), [20_001, 20_000, 20_000]);
     });
 }

@@ -1,4 +1,4 @@
-//! The rules of the strategies, asked directly.
+//! The rules of the built-in strategies, called directly.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn active(messages: usize, elapsed: Duration) -> ActiveSegment {
 }
 
 #[test]
-fn weighted_table() {
+fn weighted_rule_matches_table() {
     let rule = Weighted::new(ms(10));
     for (messages, elapsed, expected) in [
         (85, ms(10), true),
@@ -40,7 +40,7 @@ fn weighted_table() {
 }
 
 #[test]
-fn plain_rules_table() {
+fn count_and_window_rules_match_table() {
     assert!(!MessageCount(10).should_switch(&active(9, ms(1_000_000))));
     assert!(MessageCount(10).should_switch(&active(10, ms(0))));
     assert!(!ByteCount(100).should_switch(&active(9, ms(1_000_000))));
@@ -73,7 +73,7 @@ fn zero_window_and_zero_capacity_never_divide_by_zero() {
 }
 
 #[test]
-fn weights_and_threshold_can_be_set() {
+fn weights_and_threshold_are_configurable() {
     let half_full = Weighted::new(ms(10)).weights(0.0, 1.0).threshold(0.5);
     assert!(!half_full.should_switch(&active(49, ms(9))));
     assert!(half_full.should_switch(&active(50, ms(0))));
@@ -82,9 +82,9 @@ fn weights_and_threshold_can_be_set() {
     assert!(half_time.should_switch(&active(1, ms(5))));
 }
 
-/// Earlier than needed would only cost; but that is what limits and checks are there to save.
+/// Calls that are too early would only cost time, but limits and checks exist to avoid them.
 #[test]
-fn a_strategy_is_asked_no_earlier_than_it_has_to() {
+fn limits_and_checks_call_strategy_no_earlier_than_needed() {
     struct Plain;
     impl SwitchStrategy for Plain {
         fn should_switch(&self, _: &ActiveSegment) -> bool {
@@ -101,13 +101,13 @@ fn a_strategy_is_asked_no_earlier_than_it_has_to() {
         (&ByteCount(30), 1, ms(3), SwitchLimits { bytes: 30, ..none }, None),
         (&TimeWindow(ms(10)), 1, ms(3), none, Some(ms(7))),
         (&TimeWindow(ms(10)), 1, ms(11), every, Some(ms(0))),
-        // A full segment is due after 6.25 ms, and from then on there is a step each millisecond.
+        // A full segment is due after 6.25 ms. After that, the limit falls each millisecond.
         (&weighted, 0, ms(0), messages(100), Some(Duration::from_micros(6250))),
         (&weighted, 50, ms(2), messages(100), Some(Duration::from_micros(4250))),
         (&weighted, 50, ms(7), messages(89), Some(ms(1))),
         (&weighted, 90, ms(7), messages(89), Some(Duration::from_micros(750))),
         (&weighted, 50, Duration::from_micros(9500), every, Some(Duration::from_micros(500))),
-        // Of a longer window it is a sixteenth.
+        // For a longer window, the step is a sixteenth of it.
         (&Weighted::new(ms(160)), 0, ms(120), messages(88), Some(ms(10))),
         (&weighted, 50, ms(10), every, Some(ms(0))),
     ];
@@ -134,10 +134,9 @@ fn time() -> impl Strategy<Value = Duration> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..Default::default() })]
 
-    /// Whatever it is made of, a strategy answers; and if it is made of sense, its limits never hide a yes
-    /// from the writers.
+    /// A strategy never panics for any setting. With sensible settings, its limits never hide a switch from senders.
     #[test]
-    fn no_setting_makes_a_strategy_panic_or_contradict_itself(
+    fn strategy_never_panics_or_contradicts_its_limits(
         window in time(),
         elapsed in time(),
         weights in (weight(), weight(), weight()),
@@ -156,17 +155,17 @@ proptest! {
         for strategy in strategies {
             let (yes, limits) = (strategy.should_switch(&active), strategy.limits(&active));
             let asked = messages >= limits.messages || bytes >= limits.bytes;
-            // A full segment is switched anyway, whether or not the strategy is asked.
+            // A full segment is switched whether or not the strategy is called.
             prop_assert!(!yes || messages > 0);
-            let sense = [weights.0, weights.1, weights.2].iter().all(|w| w.is_finite() && *w >= 0.0);
-            prop_assert!(!yes || asked || messages >= capacity_messages || !sense, "{active:?} {limits:?}");
+            let is_sensible = [weights.0, weights.1, weights.2].iter().all(|w| w.is_finite() && *w >= 0.0);
+            prop_assert!(!yes || asked || messages >= capacity_messages || !is_sensible, "{active:?} {limits:?}");
             prop_assert!(strategy.next_check(&active).is_none_or(|wait| wait <= window));
         }
     }
 
-    /// The weighted rule is the formula of the documentation.
+    /// The weighted rule equals the documented formula.
     #[test]
-    fn the_weighted_rule_is_its_formula(messages in 1..100_usize, micros in 0..10_000_u64) {
+    fn weighted_rule_equals_its_formula(messages in 1..100_usize, micros in 0..10_000_u64) {
         let sum = 0.4 * micros as f64 / 10_000.0 + 0.6 * messages as f64 / 100.0;
         prop_assume!((sum - 0.85).abs() > 1e-6);
         let yes = Weighted::new(ms(10)).should_switch(&active(messages, Duration::from_micros(micros)));

@@ -1,11 +1,11 @@
-//! Futures dropped at any await point lose no message and no wakeup; a cancelled send never happened.
+//! Futures dropped at any await point lose no message and no wakeup. A cancelled send has no effect.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use crate::common::{check, current, impatient, message, ms, multi, paused};
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::yield_now;
@@ -35,17 +35,17 @@ async fn write(tx: Sender, count: u32) {
     }
 }
 
-/// One read of one of three ways, given up after `patience` polls; `false` when the channel ended.
-async fn read_once(rx: &Receiver, way: usize, patience: usize, into: &mut Vec<Bytes>) -> bool {
+/// Receives once in one of three ways, cancelled after `polls` polls. Returns `false` when the channel has ended.
+async fn read_once(rx: &Receiver, way: usize, polls: usize, into: &mut Vec<Bytes>) -> bool {
     match way {
-        0 => match impatient(patience, rx.recv()).await {
+        0 => match impatient(polls, rx.recv()).await {
             Some(Some(m)) => into.push(m),
             Some(None) => return false,
             None => yield_now().await,
         },
         1 => {
             let mut many = Vec::new();
-            match impatient(patience, rx.recv_many(&mut many, 5)).await {
+            match impatient(polls, rx.recv_many(&mut many, 5)).await {
                 Some(0) => return false,
                 Some(n) => assert_eq!(n, many.len()),
                 None => {
@@ -55,7 +55,7 @@ async fn read_once(rx: &Receiver, way: usize, patience: usize, into: &mut Vec<By
             }
             into.append(&mut many);
         }
-        _ => match impatient(patience, rx.recv_batch(7)).await {
+        _ => match impatient(polls, rx.recv_batch(7)).await {
             Some(Some(batch)) => into.extend(batch),
             Some(None) => return false,
             None => yield_now().await,
@@ -64,47 +64,47 @@ async fn read_once(rx: &Receiver, way: usize, patience: usize, into: &mut Vec<By
     true
 }
 
-async fn every_kth_poll() {
+async fn receive_with_cancellation() {
     const COUNT: u32 = 1500;
     for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
         for way in 0..3 {
-            for patience in 1..=3 {
+            for polls in 1..=3 {
                 let (tx, rx) = narrow(mode);
                 let writer = tokio::spawn(write(tx, COUNT));
                 let (mut next, mut got) = (0, Vec::new());
-                while read_once(&rx, way, patience, &mut got).await {
+                while read_once(&rx, way, polls, &mut got).await {
                     for m in got.drain(..) {
-                        assert_eq!(check(&m), Some((0, next)), "{mode:?} way {way}, patience {patience}");
+                        assert_eq!(check(&m), Some((0, next)), "{mode:?} way {way}, polls {polls}");
                         next += 1;
                     }
                 }
-                assert_eq!(next, COUNT, "{mode:?} way {way}, patience {patience}");
-                writer.await.expect("the writer");
+                assert_eq!(next, COUNT, "{mode:?} way {way}, polls {polls}");
+                writer.await.expect("no panic in the sender");
             }
         }
     }
 }
 
 #[test]
-fn receives_dropped_at_every_kth_poll_multi() {
-    multi(every_kth_poll());
+fn receives_dropped_at_every_kth_poll_lose_nothing_multi() {
+    multi(receive_with_cancellation());
 }
 
 #[test]
-fn receives_dropped_at_every_kth_poll_current() {
-    current(every_kth_poll());
+fn receives_dropped_at_every_kth_poll_lose_nothing_current() {
+    current(receive_with_cancellation());
 }
 
-/// Sends until accepted, giving each try up after some polls; counts the tries given up.
-async fn stubborn_send(tx: &Sender, bytes: &[u8], patience: impl Fn() -> usize) -> u64 {
-    let mut given_up = 0;
+/// Repeats a send, cancelling each attempt after some polls, until one completes. Counts the cancelled attempts.
+async fn send_with_retries(tx: &Sender, bytes: &[u8], polls: impl Fn() -> usize) -> u64 {
+    let mut cancelled = 0;
     loop {
-        match impatient(patience(), tx.send(bytes)).await {
+        match impatient(polls(), tx.send(bytes)).await {
             Some(sent) => {
                 sent.expect("open");
-                return given_up;
+                return cancelled;
             }
-            None => given_up += 1,
+            None => cancelled += 1,
         }
         yield_now().await;
     }
@@ -115,23 +115,23 @@ async fn cancelled_sends(large: bool) {
     const COUNT: u32 = 400;
     let (tx, rx) = narrow(ReadMode::Safe);
     let monitor = tx.monitor();
-    let given_up = Arc::new(AtomicU64::new(0));
+    let cancelled = Arc::new(AtomicU64::new(0));
     for sender in 0..SENDERS {
-        let (tx, given_up) = (tx.clone(), given_up.clone());
+        let (tx, cancelled) = (tx.clone(), cancelled.clone());
         tokio::spawn(async move {
             let rng = Mutex::new(StdRng::seed_from_u64(u64::from(sender)));
             for number in 0..COUNT {
                 let len = if large { 1000 + 3 * len_of(number) } else { len_of(number) };
                 let bytes = message(sender, number, len);
-                let patience = || rng.lock().expect("rng").random_range(1..4);
-                given_up.fetch_add(stubborn_send(&tx, &bytes, patience).await, Ordering::Relaxed);
+                let polls = || rng.lock().expect("rng").random_range(1..4);
+                cancelled.fetch_add(send_with_retries(&tx, &bytes, polls).await, Ordering::Relaxed);
             }
         });
     }
     drop(tx);
     let mut next = [0; SENDERS as usize];
     while let Some(m) = rx.recv().await {
-        let (sender, number) = check(&m).expect("a named message");
+        let (sender, number) = check(&m).expect("has a header");
         assert_eq!(number, next[sender as usize], "sender {sender}");
         next[sender as usize] += 1;
         if number % 3 == 0 {
@@ -139,24 +139,24 @@ async fn cancelled_sends(large: bool) {
         }
     }
     assert_eq!(next, [COUNT; SENDERS as usize]);
-    assert!(given_up.load(Ordering::Relaxed) > 0, "no send was ever cancelled");
+    assert!(cancelled.load(Ordering::Relaxed) > 0, "no send was ever cancelled");
     let stats = monitor.stats();
     assert_eq!(stats.sent_messages, u64::from(SENDERS * COUNT));
     assert_eq!(stats.waiting_senders, 0);
 }
 
 #[test]
-fn cancelled_sends_never_happened_multi() {
+fn cancelled_sends_have_no_effect_multi() {
     multi(cancelled_sends(false));
 }
 
 #[test]
-fn cancelled_sends_never_happened_current() {
+fn cancelled_sends_have_no_effect_current() {
     current(cancelled_sends(true));
 }
 
 #[test]
-fn timeouts_give_back_and_lose_nothing() {
+fn timeouts_return_payloads_and_lose_nothing() {
     paused(async {
         const COUNT: u32 = 300;
         let (tx, rx) = narrow(ReadMode::Safe);
@@ -187,8 +187,8 @@ fn timeouts_give_back_and_lose_nothing() {
             }
         }
         assert_eq!(next, COUNT);
-        assert!(writer.await.expect("the writer") > 0, "no send ever timed out");
-        assert_eq!(empty, 0, "the sender was always ahead");
+        assert!(writer.await.expect("no panic in the sender") > 0, "no send ever timed out");
+        assert_eq!(empty, 0, "messages were always queued");
     });
 }
 
@@ -213,7 +213,7 @@ async fn select_storm() {
         next += 1;
     }
     assert_eq!(next, COUNT);
-    writer.await.expect("the writer");
+    writer.await.expect("no panic in the sender");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn select_storm_loses_nothing_current() {
     current(select_storm());
 }
 
-/// Tasks that note every accepted and every received number before their next await.
+/// Tasks record each sent and each received number before their next await.
 async fn abort_storm() {
     const ROUNDS: u32 = 100;
     let (tx, rx) = narrow(ReadMode::Safe);
@@ -246,31 +246,31 @@ async fn abort_storm() {
         let (rx, got) = (rx.clone(), got.clone());
         tasks.push_back(tokio::spawn(async move {
             while let Some(m) = rx.recv().await {
-                got.lock().expect("got").push(check(&m).expect("a named message"));
+                got.lock().expect("got").push(check(&m).expect("has a header"));
             }
         }));
         for _ in 0..rng.random_range(0..5) {
             yield_now().await;
         }
         while tasks.len() > 6 {
-            let victim = rng.random_range(0..tasks.len());
-            tasks.swap_remove_back(victim).expect("a task").abort();
+            let index = rng.random_range(0..tasks.len());
+            tasks.swap_remove_back(index).expect("a task").abort();
         }
     }
     for task in tasks {
         task.abort();
         assert!(task.await.is_err());
     }
-    // Those left over see the rest, and nobody is stuck.
+    // The remaining tasks receive the rest, and none is stuck.
     tokio::spawn(async move { tx.send(message(ROUNDS, 0, 16)).await.expect("open") });
     while let Some(m) = rx.recv().await {
-        got.lock().expect("got").push(check(&m).expect("a named message"));
+        got.lock().expect("got").push(check(&m).expect("has a header"));
     }
     sent.lock().expect("sent").push((ROUNDS, 0));
-    settle_counts(&sent, &got, monitor.stats().sent_messages);
+    assert_same(&sent, &got, monitor.stats().sent_messages);
 }
 
-fn settle_counts(sent: &Mutex<Vec<(u32, u32)>>, got: &Mutex<Vec<(u32, u32)>>, accepted: u64) {
+fn assert_same(sent: &Mutex<Vec<(u32, u32)>>, got: &Mutex<Vec<(u32, u32)>>, accepted: u64) {
     let mut sent = sent.lock().expect("sent");
     let mut got = got.lock().expect("got");
     sent.sort_unstable();

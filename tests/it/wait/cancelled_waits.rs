@@ -1,4 +1,4 @@
-//! Futures dropped at every one of their polls, forgotten, or kept and never polled again.
+//! Futures that are dropped at each of their polls, leaked, or kept and never polled again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
 
-use bytes::Bytes;
 use crate::common::{advance, leak, ms, paused};
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::task::{coop, yield_now};
 use turbostream::{MessageCount, ReadMode, Receiver, Sender};
@@ -23,7 +23,7 @@ impl Wake for Flag {
     }
 }
 
-/// A future that is polled by hand.
+/// A future that the test polls by hand.
 struct Task<'a> {
     work: Work<'a>,
     flag: Arc<Flag>,
@@ -35,7 +35,7 @@ impl<'a> Task<'a> {
         Self { work, flag: Arc::default(), is_done: false }
     }
 
-    /// Polls once; whether it is done.
+    /// Polls once and returns whether the future is done.
     fn poll(&mut self) -> bool {
         self.flag.0.store(false, Relaxed);
         let waker = Waker::from(Arc::clone(&self.flag));
@@ -49,30 +49,30 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Keeps what is not to be dropped.
-    fn give_up(self, end: End) -> Option<Self> {
-        match end {
-            End::Dropped => None,
-            End::Forgotten => {
+    /// Abandons the future. Returns it if it is neither dropped nor leaked.
+    fn abandon(self, how: Abandoned) -> Option<Self> {
+        match how {
+            Abandoned::Dropped => None,
+            Abandoned::Leaked => {
                 leak(self);
                 None
             }
-            End::NeverPolledAgain => Some(self),
+            Abandoned::NeverPolledAgain => Some(self),
         }
     }
 }
 
-/// What becomes of a future that is given up.
+/// What happens to an abandoned future.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum Abandoned {
     Dropped,
-    Forgotten,
+    Leaked,
     NeverPolledAgain,
 }
 
-const ENDS: [End; 3] = [End::Dropped, End::Forgotten, End::NeverPolledAgain];
+const EACH_END: [Abandoned; 3] = [Abandoned::Dropped, Abandoned::Leaked, Abandoned::NeverPolledAgain];
 
-/// Two segments of two messages; only those who wait for it have anything switched.
+/// Two segments of two messages, switched only on demand of a waiter.
 fn tiny(mode: ReadMode) -> (Sender, Receiver) {
     let one = 64 + 2 * 8 + 128;
     turbostream::builder()
@@ -86,16 +86,16 @@ fn tiny(mode: ReadMode) -> (Sender, Receiver) {
         .expect("a valid configuration")
 }
 
-/// Something that waits in a channel that is full.
+/// Returns a future that waits in a full channel.
 fn sending<'a>(which: usize, tx: &'a Sender) -> Work<'a> {
     match which {
-        0 => Box::pin(async { drop(tx.send("victim").await) }),
-        1 => Box::pin(async { drop(tx.send_timeout("victim", ms(60_000)).await) }),
-        2 => Box::pin(async { drop(tx.send_many(vec!["victim"; 9]).await) }),
+        0 => Box::pin(async { drop(tx.send("abandoned").await) }),
+        1 => Box::pin(async { drop(tx.send_timeout("abandoned", ms(60_000)).await) }),
+        2 => Box::pin(async { drop(tx.send_many(vec!["abandoned"; 9]).await) }),
         3 => Box::pin(async { drop(tx.send_with(9, |buf| buf.len()).await) }),
         4 => Box::pin(async { drop(tx.send(vec![7; 240]).await) }),
         5 => Box::pin(async {
-            let messages = (0..5).map(|_| Ok(Bytes::from_static(b"victim")));
+            let messages = (0..5).map(|_| Ok(Bytes::from_static(b"abandoned")));
             drop(tx.clone().send_all(&mut futures::stream::iter(messages)).await);
         }),
         _ => Box::pin(async { drop(tx.drained().await) }),
@@ -104,15 +104,15 @@ fn sending<'a>(which: usize, tx: &'a Sender) -> Work<'a> {
 
 const SENDING: usize = 7;
 
-/// Gives a waiting sender up after `k` polls; whether it was not done before.
-async fn give_a_sender_up(which: usize, k: usize, end: End) -> bool {
+/// Abandons a waiting sender after `k` polls. Returns whether it was still pending.
+async fn abandon_sender(which: usize, k: usize, how: Abandoned) -> bool {
     let (tx, rx) = tiny(ReadMode::ZeroCopy);
     while tx.try_send("before").is_ok() {}
-    let mut victim = Task::new(sending(which, &tx));
+    let mut subject = Task::new(sending(which, &tx));
     let mut other = Task::new(Box::pin(async { tx.send("other").await.expect("open") }));
     let mut received = Vec::new();
     for polls in 0..k {
-        if victim.poll() {
+        if subject.poll() {
             break;
         }
         if polls == 0 {
@@ -124,23 +124,23 @@ async fn give_a_sender_up(which: usize, k: usize, end: End) -> bool {
     if k == 0 {
         assert!(!other.poll());
     }
-    let was_done = victim.is_done;
+    let was_done = subject.is_done;
     if was_done && !other.is_done && !other.flag.0.load(Relaxed) {
-        other.poll(); // where the victim needed no second poll
+        other.poll(); // where the subject needed no second poll
     }
-    let kept = victim.give_up(end);
-    // Polled only if it is woken, and it has to be: at once, or when a wake went unheeded for too long.
+    let kept = subject.abandon(how);
+    // `other` is polled only if it is woken. It must be: at once, or when a wake stays unheeded for too long.
     for _ in 0..8 {
         received.extend(std::iter::from_fn(|| rx.try_recv().ok().map(|message| message.to_vec())));
         advance(ms(11)).await;
         other.poll_if_woken();
     }
-    assert!(other.is_done, "{which}, {k} polls, {end:?}: {:?}", tx.monitor().stats());
+    assert!(other.is_done, "{which}, {k} polls, {how:?}: {:?}", tx.monitor().stats());
     let stats = tx.monitor().stats();
     assert_eq!(
         (stats.sent_messages, stats.queued_messages),
         (received.len() as u64, 0),
-        "{which} {k} {end:?}"
+        "{which} {k} {how:?}"
     );
     assert_eq!(received.iter().filter(|message| *message == b"other").count(), 1);
     drop(kept);
@@ -148,12 +148,12 @@ async fn give_a_sender_up(which: usize, k: usize, end: End) -> bool {
 }
 
 #[test]
-fn a_sender_is_given_up_at_its_every_poll() {
+fn sender_abandoned_at_any_poll_blocks_no_other() {
     paused(async {
         for which in 0..SENDING {
-            for end in ENDS {
+            for how in EACH_END {
                 let mut polls = 0;
-                while give_a_sender_up(which, polls, end).await {
+                while abandon_sender(which, polls, how).await {
                     polls += 1;
                 }
                 assert!(polls > 1, "sender {which} never waited");
@@ -162,7 +162,7 @@ fn a_sender_is_given_up_at_its_every_poll() {
     });
 }
 
-/// Something that waits for a message.
+/// Returns a future that waits for a message.
 fn receiving<'a>(which: usize, rx: &'a Receiver) -> Work<'a> {
     match which {
         0 => Box::pin(async { drop(rx.recv().await) }),
@@ -176,13 +176,13 @@ fn receiving<'a>(which: usize, rx: &'a Receiver) -> Work<'a> {
 
 const RECEIVING: usize = 6;
 
-/// Gives a waiting receiver up after `k` polls that found nothing, with a message that it may have been woken for.
-async fn give_a_receiver_up(which: usize, k: usize, end: End, mode: ReadMode) {
+/// Abandons a waiting receiver after `k` unsuccessful polls, when a message is there that it may have been woken for.
+async fn abandon_receiver(which: usize, k: usize, how: Abandoned, mode: ReadMode) {
     let (tx, rx) = tiny(mode);
-    let mut victim = Task::new(receiving(which, &rx));
+    let mut subject = Task::new(receiving(which, &rx));
     let mut other = Task::new(Box::pin(async { assert_eq!(rx.recv().await.expect("open"), "wanted") }));
     for polls in 0..k {
-        assert!(!victim.poll(), "there is nothing");
+        assert!(!subject.poll(), "the channel is empty");
         if polls == 0 {
             assert!(!other.poll());
         }
@@ -195,25 +195,25 @@ async fn give_a_receiver_up(which: usize, k: usize, end: End, mode: ReadMode) {
         assert!(!other.poll());
     }
     tx.try_send("wanted").expect("room");
-    let kept = victim.give_up(end);
+    let kept = subject.abandon(how);
     for _ in 0..3 {
         other.poll_if_woken();
         advance(ms(11)).await;
     }
-    assert!(other.is_done, "{which}, {k} polls, {end:?}: {:?}", tx.monitor().stats());
+    assert!(other.is_done, "{which}, {k} polls, {how:?}: {:?}", tx.monitor().stats());
     drop(kept);
     let stats = tx.monitor().stats();
     assert_eq!((stats.received_messages, stats.queued_messages), (k.saturating_sub(1) as u64 + 1, 0));
 }
 
 #[test]
-fn a_receiver_is_given_up_at_its_every_poll() {
+fn receiver_abandoned_at_any_poll_blocks_no_other() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             for which in 0..RECEIVING {
-                for end in ENDS {
+                for how in EACH_END {
                     for k in 0..6 {
-                        give_a_receiver_up(which, k, end, mode).await;
+                        abandon_receiver(which, k, how, mode).await;
                     }
                 }
             }
@@ -221,7 +221,7 @@ fn a_receiver_is_given_up_at_its_every_poll() {
     });
 }
 
-/// Uses up the budget of this task: whatever takes part in it is not ready at its first poll.
+/// Uses up this task's coop budget: the next future that takes part in it is pending at its first poll.
 async fn exhaust_budget() {
     while coop::has_budget_remaining() {
         coop::consume_budget().await;
@@ -229,17 +229,17 @@ async fn exhaust_budget() {
 }
 
 #[test]
-fn what_is_dropped_for_want_of_budget_has_done_nothing() {
+fn future_dropped_for_lack_of_budget_has_no_effect() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let (tx, rx) = tiny(mode);
             tx.send("here").await.expect("room");
             for which in 0..RECEIVING {
                 exhaust_budget().await;
-                let mut victim = Task::new(receiving(which, &rx));
-                let done = victim.poll();
-                drop(victim);
-                // One message in 32 pays for the others: `recv` may have been ready.
+                let mut subject = Task::new(receiving(which, &rx));
+                let done = subject.poll();
+                drop(subject);
+                // One message in 32 consumes budget for all, so `recv` may have been ready.
                 let left = rx.len();
                 assert_eq!(left, usize::from(!done), "receiver {which}");
                 if done {
@@ -250,9 +250,9 @@ fn what_is_dropped_for_want_of_budget_has_done_nothing() {
             drop(rx.recv().await);
             for which in 0..SENDING {
                 exhaust_budget().await;
-                let mut victim = Task::new(sending(which, &tx));
-                let done = victim.poll();
-                drop(victim);
+                let mut subject = Task::new(sending(which, &tx));
+                let done = subject.poll();
+                drop(subject);
                 assert!(done || rx.is_empty() || which == 2 || which == 5, "sender {which}");
                 yield_now().await;
                 while rx.try_recv().is_ok() {}
@@ -262,7 +262,7 @@ fn what_is_dropped_for_want_of_budget_has_done_nothing() {
 }
 
 #[test]
-fn what_is_lent_and_forgotten_stays_so_and_the_rest_goes_round() {
+fn leaked_memory_stays_lent_and_other_segments_are_reused() {
     paused(async {
         let one = 64 + 2 * 8 + 128;
         let (tx, rx) = turbostream::builder()
@@ -285,12 +285,12 @@ fn what_is_lent_and_forgotten_stays_so_and_the_rest_goes_round() {
             }
         }
         for number in 0..1000_u32 {
-            tx.send_timeout(&number.to_le_bytes(), ms(1000)).await.expect("segments go round");
+            tx.send_timeout(&number.to_le_bytes(), ms(1000)).await.expect("segments are reused");
             assert_eq!(rx.recv().await.expect("open"), number.to_le_bytes().as_slice());
         }
         let stats = monitor.stats();
         assert!(stats.lent_bytes >= 3 * one && stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
         drop((tx, rx));
-        assert_eq!(monitor.stats().memory_bytes(), 3 * one, "what was forgotten, and nothing else");
+        assert_eq!(monitor.stats().memory_bytes(), 3 * one, "only the leaked memory");
     });
 }

@@ -1,4 +1,4 @@
-//! `drained` waits for what was accepted before it, and for nothing else.
+//! `drained` waits for the messages sent before it, and for no others.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -11,8 +11,8 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use turbostream::{MessageCount, ReadMode, Receiver, SendError, Sender, WhenFull};
 
-/// Segments of 16 messages, switched by nobody's strategy.
-fn by_hand(on_demand: bool) -> (Sender, Receiver) {
+/// Segments of 16 messages. No strategy switches them.
+fn without_strategy(on_demand: bool) -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(4096)
         .segment_messages(16)
@@ -29,15 +29,15 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn take(rx: &Receiver, count: usize) {
+fn receive(rx: &Receiver, count: usize) {
     for _ in 0..count {
-        rx.try_recv().expect("it is there");
+        rx.try_recv().expect("a message is queued");
     }
 }
 
-/// A `send_with` that panics leaves padding, which no receiver comes for once it has taken the message before.
+/// A `send_with` that panics leaves padding. No receiver polls for it after the message before.
 #[test]
-fn it_is_woken_by_the_last_message_before_padding() {
+fn drained_is_woken_by_last_message_before_padding() {
     for (on_demand, messages_in_segment) in [(true, 1), (true, 16), (false, 1), (false, 16)] {
         current(async move {
             let segment = turbostream::builder().segment_bytes(64).segment_messages(messages_in_segment);
@@ -51,16 +51,16 @@ fn it_is_woken_by_the_last_message_before_padding() {
             let drained = tokio::spawn(async move { other.drained().await });
             settle().await;
             assert!(!drained.is_finished());
-            take(&rx, 1);
+            receive(&rx, 1);
             settle().await;
-            assert!(drained.is_finished(), "everything was handed out");
+            assert!(drained.is_finished(), "every message was received");
         });
     }
 }
 
-/// Nor does anybody else, where all before it was taken while it was written.
+/// Here all messages before the padding are received while it is written, so only the padding can wake `drained`.
 #[test]
-fn it_is_woken_by_padding_behind_the_last_message() {
+fn drained_is_woken_by_padding_after_last_message() {
     #[derive(Default)]
     struct Woken(AtomicBool);
     impl Wake for Woken {
@@ -69,35 +69,35 @@ fn it_is_woken_by_padding_behind_the_last_message() {
         }
     }
     current(async {
-        let (tx, rx) = by_hand(true);
+        let (tx, rx) = without_strategy(true);
         send(&tx, 0..1);
         let mut drained = Box::pin(tx.drained());
         let woken = Arc::new(Woken::default());
         let panics = tx.send_with(10, |_| {
             let polled = drained.as_mut().poll(&mut Context::from_waker(&Waker::from(woken.clone())));
-            assert!(polled.is_pending(), "one is queued, and one is written");
-            take(&rx, 1);
+            assert!(polled.is_pending(), "one message is queued, and one is being written");
+            receive(&rx, 1);
             std::panic::panic_any("on purpose")
         });
         assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
-        assert!(woken.0.load(Ordering::Relaxed), "everything was handed out");
-        drained.await.expect("all was handed out");
+        assert!(woken.0.load(Ordering::Relaxed), "every message was received");
+        drained.await.expect("every message was received");
     });
 }
 
 #[test]
-fn it_returns_at_once_where_nothing_is_queued() {
+fn drained_returns_at_once_when_nothing_is_queued() {
     current(async {
-        let (tx, rx) = by_hand(true);
+        let (tx, rx) = without_strategy(true);
         tx.drained().await.expect("never written to");
         send(&tx, 0..5);
-        take(&rx, 5);
-        tx.drained().await.expect("all was read, by a cut");
+        receive(&rx, 5);
+        tx.drained().await.expect("every message was received, by a cut");
         send(&tx, 0..20);
-        take(&rx, 20);
-        tx.drained().await.expect("all was read, over a segment's end");
+        receive(&rx, 20);
+        tx.drained().await.expect("every message was received, across a segment's end");
         rx.close();
-        tx.drained().await.expect("closed, and all was read");
+        tx.drained().await.expect("closed, and every message was received");
         drop(rx);
         tx.drained().await.expect("nothing was dropped");
         assert_eq!(tx.monitor().stats().switches.requested, 0, "there was nothing to switch");
@@ -105,41 +105,44 @@ fn it_returns_at_once_where_nothing_is_queued() {
 }
 
 #[test]
-fn it_switches_and_waits_for_just_what_came_before() {
+fn drained_switches_and_waits_only_for_earlier_messages() {
     for on_demand in [false, true] {
         for before in [1, 3, 15, 16, 17, 40] {
-            for taken in [0, 1, 2, before - 1] {
+            for received_count in [0, 1, 2, before - 1] {
                 current(async move {
-                    let (tx, rx) = by_hand(on_demand);
+                    let (tx, rx) = without_strategy(on_demand);
                     send(&tx, 0..before);
                     if on_demand {
-                        take(&rx, taken.min(before) as usize);
+                        receive(&rx, received_count.min(before) as usize);
                     }
-                    let mut left = if on_demand { before - taken.min(before) } else { before };
+                    let mut left = if on_demand { before - received_count.min(before) } else { before };
                     let mut drained = Box::pin(tx.drained());
                     while left > 0 {
                         assert!(poll_once(&mut drained).is_pending(), "{left} of {before} are left");
-                        send(&tx, 100..101); // these are not waited for
-                        take(&rx, 1);
+                        send(&tx, 100..101); // `drained` does not wait for these
+                        receive(&rx, 1);
                         left -= 1;
                     }
-                    assert!(poll_once(&mut drained).is_ready(), "{before} were read, {taken} of them before");
+                    assert!(
+                        poll_once(&mut drained).is_ready(),
+                        "{before} were received, {received_count} of them before `drained`"
+                    );
                 });
             }
         }
     }
 }
 
-/// The one who reads stops in the middle of a segment: nothing else can tell the waiting sender.
+/// The receiver stops in the middle of a segment: only this message can wake the sender.
 #[test]
-fn it_is_woken_by_the_very_message_it_waits_for() {
+fn drained_is_woken_by_exactly_the_message_it_waits_for() {
     for way in 0..4 {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             current(async move {
-                let (tx, rx) = by_hand(true);
+                let (tx, rx) = without_strategy(true);
                 rx.set_read_mode(mode);
                 send(&tx, 0..5);
-                take(&rx, 1); // cuts behind the fifth
+                receive(&rx, 1); // cuts after the fifth
                 send(&tx, 5..7);
                 let waiting = tokio::spawn({
                     let tx = tx.clone();
@@ -148,7 +151,7 @@ fn it_is_woken_by_the_very_message_it_waits_for() {
                 settle().await;
                 send(&tx, 7..10);
                 match way {
-                    0 => take(&rx, 6),
+                    0 => receive(&rx, 6),
                     1 => (0..6).for_each(|_| drop(poll_once(&mut Box::pin(rx.recv())))),
                     2 => assert_eq!(
                         rx.recv_many(&mut Vec::new(), 4).await + rx.recv_many(&mut Vec::new(), 2).await,
@@ -160,7 +163,7 @@ fn it_is_woken_by_the_very_message_it_waits_for() {
                         6
                     ),
                 }
-                waiting.await.expect("the sender").expect("open");
+                waiting.await.expect("no panic in the sender").expect("open");
                 assert_eq!(tx.len(), 3, "{way} {mode:?}");
             });
         }
@@ -168,9 +171,9 @@ fn it_is_woken_by_the_very_message_it_waits_for() {
 }
 
 #[test]
-fn several_wait_each_for_its_own() {
+fn several_drained_futures_each_wait_for_their_own_messages() {
     current(async {
-        let (tx, rx) = by_hand(false);
+        let (tx, rx) = without_strategy(false);
         let mut waiting = Vec::new();
         for round in 0..5 {
             send(&tx, round * 7..round * 7 + 7);
@@ -180,38 +183,38 @@ fn several_wait_each_for_its_own() {
         }
         waiting.remove(1).abort();
         for (read, still) in [(6, 4), (1, 3), (13, 3), (1, 2), (7, 1), (6, 1), (1, 0)] {
-            take(&rx, read);
+            receive(&rx, read);
             settle().await;
             assert_eq!(waiting.iter().filter(|task| !task.is_finished()).count(), still);
         }
         for task in waiting {
-            task.await.expect("a sender").expect("open");
+            task.await.expect("no panic in the sender").expect("open");
         }
     });
 }
 
 #[test]
-fn after_a_close_it_still_waits_for_the_reader() {
+fn drained_after_close_still_waits_for_the_receiver() {
     current(async {
-        let (tx, rx) = by_hand(true);
+        let (tx, rx) = without_strategy(true);
         send(&tx, 0..20);
         let mut before = Box::pin(tx.drained());
         assert!(poll_once(&mut before).is_pending());
         rx.close();
         let mut after = Box::pin(tx.drained());
-        take(&rx, 19);
+        receive(&rx, 19);
         assert!(poll_once(&mut before).is_pending() && poll_once(&mut after).is_pending());
-        take(&rx, 1);
-        before.await.expect("all was handed out");
-        after.await.expect("all was handed out");
+        receive(&rx, 1);
+        before.await.expect("every message was received");
+        after.await.expect("every message was received");
     });
 }
 
 #[test]
-fn it_fails_if_the_last_receiver_left_something() {
-    for taken in [0, 3, 18, 19] {
+fn drained_fails_if_last_receiver_drops_unread_messages() {
+    for received_count in [0, 3, 18, 19] {
         current(async move {
-            let (tx, rx) = by_hand(true);
+            let (tx, rx) = without_strategy(true);
             send(&tx, 0..20);
             let mut early = Box::pin(tx.drained());
             assert!(poll_once(&mut early).is_pending());
@@ -220,32 +223,35 @@ fn it_fails_if_the_last_receiver_left_something() {
                 async move { tx.drained().await }
             });
             settle().await;
-            take(&rx, taken);
+            receive(&rx, received_count);
             let other = rx.clone();
             drop(rx);
             settle().await;
-            assert!(!waiting.is_finished(), "there is another");
+            assert!(!waiting.is_finished(), "another receiver exists");
             drop(other);
-            for result in [early.await, waiting.await.expect("the sender"), tx.drained().await] {
-                assert!(matches!(result, Err(SendError::Closed(()))), "{taken} were taken: {result:?}");
+            for result in [early.await, waiting.await.expect("no panic in the sender"), tx.drained().await] {
+                assert!(
+                    matches!(result, Err(SendError::Closed(()))),
+                    "{received_count} were received: {result:?}"
+                );
             }
         });
     }
     current(async {
-        let (tx, rx) = by_hand(true);
+        let (tx, rx) = without_strategy(true);
         send(&tx, 0..3);
         let mut first = Box::pin(tx.drained());
         assert!(poll_once(&mut first).is_pending());
         send(&tx, 3..6);
-        take(&rx, 3);
+        receive(&rx, 3);
         drop(rx);
-        first.await.expect("the first three were handed out");
+        first.await.expect("the first three were received");
         tx.drained().await.expect_err("the others were not");
     });
 }
 
 #[test]
-fn what_was_dropped_to_make_room_is_out_of_the_channel() {
+fn messages_dropped_for_room_count_as_drained() {
     current(async {
         let (tx, rx) = turbostream::builder()
             .segment_bytes(4096)
@@ -262,35 +268,36 @@ fn what_was_dropped_to_make_room_is_out_of_the_channel() {
         settle().await;
         assert!(!waiting.is_finished());
         send(&tx, 20..200);
-        waiting.await.expect("the sender").expect("open");
+        waiting.await.expect("no panic in the sender").expect("open");
         assert!(tx.monitor().stats().dropped_messages >= 20);
         drop(rx);
-        tx.drained().await.expect_err("the others were dropped because nobody was left");
+        tx.drained().await.expect_err("the others were dropped with the last receiver");
     });
 }
 
 #[test]
-fn writers_that_drain_find_everything_handed_out() {
+fn concurrent_drained_returns_after_all_messages_are_received() {
     multi(async {
         const ROUNDS: u32 = 300;
-        let (tx, rx) = by_hand(true);
-        let taken = Arc::new([const { AtomicU64::new(0) }; 3]);
-        let mut readers = JoinSet::new();
+        let (tx, rx) = without_strategy(true);
+        let received_count = Arc::new([const { AtomicU64::new(0) }; 3]);
+        let mut receivers = JoinSet::new();
         for _ in 0..2 {
-            let (rx, taken) = (rx.clone(), taken.clone());
-            readers.spawn(async move {
+            let (rx, received_count) = (rx.clone(), received_count.clone());
+            receivers.spawn(async move {
                 while let Some(batch) = rx.recv_batch(5).await {
                     for m in batch.iter() {
-                        taken[check(m).expect("named").0 as usize].fetch_add(1, Ordering::Relaxed);
+                        received_count[check(m).expect("has a header").0 as usize]
+                            .fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
         }
         drop(rx);
-        let mut writers = JoinSet::new();
+        let mut senders = JoinSet::new();
         for sender in 0..3 {
             let tx = tx.clone();
-            writers.spawn(async move {
+            senders.spawn(async move {
                 let monitor = tx.monitor();
                 for round in 0..ROUNDS {
                     for number in 0..round % 40 {
@@ -300,15 +307,15 @@ fn writers_that_drain_find_everything_handed_out() {
                     if impatient(round as usize % 3 + 1, tx.drained()).await.is_none() {
                         tx.drained().await.expect("open");
                     }
-                    let handed_out = monitor.stats().received_messages;
-                    assert!(handed_out >= before, "{handed_out} of {before} that were accepted");
+                    let received = monitor.stats().received_messages;
+                    assert!(received >= before, "{received} of {before} that were sent");
                 }
             });
         }
         drop(tx);
-        writers.join_all().await;
-        readers.join_all().await;
+        senders.join_all().await;
+        receivers.join_all().await;
         let each = u64::from((0..ROUNDS).map(|round| round % 40).sum::<u32>());
-        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == each));
+        assert!(received_count.iter().all(|count| count.load(Ordering::Relaxed) == each));
     });
 }

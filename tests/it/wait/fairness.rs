@@ -1,4 +1,4 @@
-//! Nobody is left out: clones, other tasks of the same thread, and code that the channel calls back into.
+//! Fairness: between clones, to other tasks of the thread, and to user code that the channel calls.
 
 use std::future::Future;
 use std::pin::pin;
@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{current, multi, paused, settle};
+use bytes::Bytes;
 use tokio::task::{JoinSet, yield_now};
 use turbostream::{ActiveSegment, MessageCount, Monitor, ReadMode, Receiver, Sender, SwitchStrategy};
 
@@ -20,7 +20,7 @@ fn filled() -> (Sender, Receiver) {
     (tx, rx)
 }
 
-async fn every_clone_is_served() {
+async fn receive_on_four_clones() {
     let (tx, rx) = filled();
     drop(tx);
     let mut readers = JoinSet::new();
@@ -43,28 +43,28 @@ async fn every_clone_is_served() {
 
 #[test]
 fn every_ready_clone_is_served_current() {
-    current(every_clone_is_served());
+    current(receive_on_four_clones());
 }
 
 #[test]
 fn every_ready_clone_is_served_multi() {
-    multi(every_clone_is_served());
+    multi(receive_on_four_clones());
 }
 
-/// How often another task of this thread gets its turn until `busy` ends.
-async fn turns_beside(busy: tokio::task::JoinHandle<()>) -> usize {
-    let mut turns = 0;
+/// Counts the polls of another task on this thread until `busy` ends.
+async fn polls_beside(busy: tokio::task::JoinHandle<()>) -> usize {
+    let mut polls = 0;
     while !busy.is_finished() {
         yield_now().await;
-        turns += 1;
+        polls += 1;
     }
     busy.await.expect("the busy task");
-    turns
+    polls
 }
 
-/// A task that is always ready yields now and then, whichever way it reads or writes.
+/// A task that is always ready yields regularly, for each way to send or receive.
 #[test]
-fn busy_tasks_let_others_of_their_thread_run() {
+fn busy_task_yields_to_others_of_its_thread() {
     current(async {
         for way in 0..8 {
             let (tx, mut rx) = if way < 4 { filled() } else { turbostream::channel() };
@@ -82,15 +82,15 @@ fn busy_tasks_let_others_of_their_thread_run() {
                     }
                 }
             });
-            let turns = turns_beside(busy).await;
-            assert!(turns > 5, "way {way}: {turns} turns beside {MANY} messages");
+            let polls = polls_beside(busy).await;
+            assert!(polls > 5, "way {way}: {polls} polls beside {MANY} messages");
         }
     });
 }
 
-/// The first message of a handle pays for itself: a task may have many handles, each for a few messages.
+/// The first message of a handle consumes budget: a task may have many handles, each for a few messages.
 #[test]
-fn a_task_busy_with_one_channel_after_another_lets_others_of_its_thread_run() {
+fn task_with_many_channels_yields_to_others_of_its_thread() {
     current(async {
         for sends in [true, false] {
             let mut filled = vec![];
@@ -108,15 +108,15 @@ fn a_task_busy_with_one_channel_after_another_lets_others_of_its_thread_run() {
                     assert_eq!(rx.recv().await.as_deref(), Some(&b"one of many"[..]));
                 }
             });
-            let turns = turns_beside(busy).await;
-            assert!(turns > 5, "{turns} turns beside 1000 channels");
+            let polls = polls_beside(busy).await;
+            assert!(polls > 5, "{polls} polls beside 1000 channels");
         }
     });
 }
 
-/// Also where they are sent by runs.
+/// The same for `send_many`.
 #[test]
-fn a_task_that_fills_one_channel_after_another_by_runs_lets_others_run() {
+fn task_that_calls_send_many_on_many_channels_yields() {
     current(async {
         let busy = tokio::spawn(async {
             for _ in 0..1000 {
@@ -124,27 +124,27 @@ fn a_task_that_fills_one_channel_after_another_by_runs_lets_others_run() {
                 tx.send_many(["one of many"]).await.expect("open");
             }
         });
-        let turns = turns_beside(busy).await;
-        assert!(turns > 5, "{turns} turns beside 1000 channels");
+        let polls = polls_beside(busy).await;
+        assert!(polls > 5, "{polls} polls beside 1000 channels");
     });
 }
 
-/// What a waker, a payload's drop or a strategy may do: anything, for no lock is held.
-struct Meddler {
+/// User code in a waker, a payload's drop or a strategy. It may do anything, as the channel holds no lock while it runs.
+struct Reentrant {
     tx: Sender,
     rx: Receiver,
     monitor: Monitor,
     calls: AtomicUsize,
 }
 
-impl Meddler {
+impl Reentrant {
     fn new(tx: &Sender, rx: &Receiver) -> Self {
         Self { tx: tx.clone(), rx: rx.clone(), monitor: tx.monitor(), calls: AtomicUsize::new(0) }
     }
 
-    fn meddle(&self) {
+    fn call(&self) {
         if self.calls.fetch_add(1, Ordering::Relaxed) < 20 {
-            let _ = self.tx.try_send("meddled");
+            let _ = self.tx.try_send("reentrant");
             let _ = self.rx.try_recv();
             assert!(self.tx.len() + self.rx.len() <= 2 * 64 && self.monitor.stats().max_bytes > 0);
             drop((self.tx.clone(), self.rx.clone()));
@@ -152,23 +152,23 @@ impl Meddler {
     }
 }
 
-impl Wake for Meddler {
+impl Wake for Reentrant {
     fn wake(self: Arc<Self>) {
-        self.meddle();
+        self.call();
     }
 }
 
 #[test]
-fn a_waker_may_use_the_channel() {
+fn waker_may_use_the_channel() {
     paused(async {
         let (tx, rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
-        let meddler = Arc::new(Meddler::new(&tx, &rx));
-        let waker = Waker::from(meddler.clone());
+        let reentrant = Arc::new(Reentrant::new(&tx, &rx));
+        let waker = Waker::from(reentrant.clone());
         let mut cx = Context::from_waker(&waker);
         let mut waiting = pin!(rx.recv());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
         tx.try_send("wakes").expect("room");
-        assert!(meddler.calls.load(Ordering::Relaxed) > 0);
+        assert!(reentrant.calls.load(Ordering::Relaxed) > 0);
         while tx.try_send("more").is_ok() {}
         let mut closing = pin!(tx.closed());
         assert!(closing.as_mut().poll(&mut cx).is_pending());
@@ -179,11 +179,11 @@ fn a_waker_may_use_the_channel() {
 }
 
 #[test]
-fn a_panicking_waker_is_contained() {
+fn panicking_waker_is_contained() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
-            panic!("a bad waker")
+            panic!("a panic on purpose")
         }
     }
     paused(async {
@@ -199,14 +199,14 @@ fn a_panicking_waker_is_contained() {
         tx.try_send("first").expect("room");
         drop(waiting);
         tx.try_send("second").expect("room");
-        assert!(other.await.expect("the other receiver").is_some());
+        assert!(other.await.expect("no panic in the other task").is_some());
         assert!(rx.recv().await.is_some());
     });
 }
 
 #[test]
-fn the_drop_of_a_payload_may_use_the_channel() {
-    struct Owner(Arc<Meddler>);
+fn payload_drop_may_use_the_channel() {
+    struct Owner(Arc<Reentrant>);
     impl AsRef<[u8]> for Owner {
         fn as_ref(&self) -> &[u8] {
             &[5; 40_000]
@@ -214,34 +214,35 @@ fn the_drop_of_a_payload_may_use_the_channel() {
     }
     impl Drop for Owner {
         fn drop(&mut self) {
-            self.0.meddle();
+            self.0.call();
         }
     }
     paused(async {
         let (other_tx, other_rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
         for closing in 0..3 {
             let (tx, rx) = turbostream::channel();
-            let of_itself = Meddler { tx: other_tx.clone(), rx: other_rx.clone(), ..Meddler::new(&tx, &rx) };
-            let meddler = Arc::new(Meddler { monitor: tx.monitor(), ..of_itself });
+            let of_itself =
+                Reentrant { tx: other_tx.clone(), rx: other_rx.clone(), ..Reentrant::new(&tx, &rx) };
+            let reentrant = Arc::new(Reentrant { monitor: tx.monitor(), ..of_itself });
             for _ in 0..3 {
-                tx.try_send(Bytes::from_owner(Owner(meddler.clone()))).expect("room");
+                tx.try_send(Bytes::from_owner(Owner(reentrant.clone()))).expect("room");
             }
             match closing {
-                0 => drop(rx), // discards what is queued
+                0 => drop(rx), // discards the queued messages
                 1 => drop((tx, rx)),
                 _ => (0..3).for_each(|_| drop(rx.try_recv().expect("sent"))),
             }
-            assert_eq!(meddler.calls.load(Ordering::Relaxed), 3, "case {closing}");
+            assert_eq!(reentrant.calls.load(Ordering::Relaxed), 3, "case {closing}");
         }
     });
 }
 
 #[test]
-fn a_strategy_may_use_the_channel() {
-    struct Own(Arc<OnceLock<Meddler>>);
+fn strategy_may_use_the_channel() {
+    struct Own(Arc<OnceLock<Reentrant>>);
     impl SwitchStrategy for Own {
         fn should_switch(&self, active: &ActiveSegment) -> bool {
-            self.0.get().inspect(|meddler| meddler.meddle());
+            self.0.get().inspect(|reentrant| reentrant.call());
             active.messages >= 3
         }
     }
@@ -249,13 +250,13 @@ fn a_strategy_may_use_the_channel() {
         let own = Arc::new(OnceLock::new());
         let (tx, rx) =
             turbostream::builder().strategy(Own(own.clone())).on_demand(false).build().expect("valid");
-        assert!(own.set(Meddler::new(&tx, &rx)).is_ok());
+        assert!(own.set(Reentrant::new(&tx, &rx)).is_ok());
         for _ in 0..30 {
             tx.try_send("asks").expect("room");
         }
         settle().await;
         assert!(own.get().expect("set").calls.load(Ordering::Relaxed) >= 20);
         assert!(rx.try_recv().is_ok());
-        tx.set_strategy(MessageCount(1)); // else the channel owns itself
+        tx.set_strategy(MessageCount(1)); // otherwise the channel owns itself
     });
 }

@@ -1,6 +1,9 @@
-mod waiters;
-mod cancelled_waits;
+//! Waiting: wakes, order, cancellation, fairness and `drained`.
+
 mod cancellation;
-mod fairness;
+mod cancelled_waits;
 mod drained;
+mod fairness;
 mod stalled_sender;
+mod waiters;
+mod wakeups;

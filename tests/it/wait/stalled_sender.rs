@@ -1,4 +1,4 @@
-//! A receiver while a writer takes its time between its reservation and its commit.
+//! A receiver's wait while a sender is between reservation and commit.
 
 use std::sync::mpsc;
 use std::thread;
@@ -7,44 +7,44 @@ use crate::common::{plain, poll_once};
 use futures::SinkExt;
 use futures::executor::block_on;
 
-/// Every wait sleeps after a bounded spin: one poll of `recv` ends, whatever a writer on another thread does.
+/// Every wait sleeps after a bounded spin: a poll of `recv` returns whatever a sender on another thread does.
 #[test]
-fn a_receiver_sleeps_while_a_writer_is_between_reservation_and_commit() {
+fn receiver_sleeps_while_sender_is_between_reserve_and_commit() {
     for sealed in [false, true] {
         plain(move || {
             let runtime = crate::common::current_runtime(false);
             let _context = runtime.enter();
             let (mut tx, rx) = turbostream::channel();
-            let ((stalls, stalled), (goes_on, go_on)) = (mpsc::channel(), mpsc::channel::<()>());
-            let writer = thread::spawn({
+            let ((stalls, stalled), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+            let sender = thread::spawn({
                 let tx = tx.clone();
                 move || {
                     let write = |buf: &mut [u8]| {
-                        stalls.send(()).expect("somebody waits");
-                        go_on.recv().expect("somebody tells");
+                        stalls.send(()).expect("the test waits");
+                        released.recv().expect("the test releases the sender");
                         buf[0] = 7;
                         1
                     };
                     block_on(tx.send_with(10, write)).map_err(drop).expect("open");
                 }
             });
-            stalled.recv().expect("the writer stalls");
+            stalled.recv().expect("the sender stalls");
             assert!(rx.try_recv().is_err(), "reserved, and not committed");
-            // It does not matter which: there is something behind what the receiver waits for.
+            // In both cases a message follows the one that the receiver waits for.
             if sealed {
                 block_on(SinkExt::flush(&mut tx)).expect("open");
                 tx.try_send("in the next segment").expect("room");
             } else {
-                tx.try_send("behind").expect("room");
+                tx.try_send("after it").expect("room");
             }
             let mut recv = Box::pin(rx.recv());
             assert!(poll_once(&mut recv).is_pending());
-            // Another finds that it is waited for already.
+            // A second receiver finds that a waiter is registered already.
             let other = rx.clone();
             assert!(poll_once(&mut Box::pin(other.recv())).is_pending());
-            goes_on.send(()).expect("the writer waits");
+            release.send(()).expect("the sender waits");
             assert_eq!(block_on(recv).as_deref(), Some(&[7][..]));
-            writer.join().expect("the writer");
+            sender.join().expect("no panic in the sender");
         });
     }
 }

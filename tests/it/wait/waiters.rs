@@ -1,4 +1,4 @@
-//! Waiters on one thread, polled and dropped by hand, against a plain queue as the model.
+//! Waiters on one thread, polled and dropped by hand: order, wakes passed on, and waiters that are not polled.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use bytes::Bytes;
 use crate::common::{advance, check, current, message, ms, multi, paused, poll_once, settle};
+use bytes::Bytes;
 use futures::Sink;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -32,9 +32,9 @@ fn len_of(number: u32) -> usize {
 type Sent = Result<(), SendError<Vec<u8>>>;
 type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Random polls and drops of many futures at once against a plain queue as the model.
+/// Polls and drops many futures at random, and compares with a plain queue.
 #[test]
-fn random_polls_and_drops_follow_a_model() {
+fn random_polls_and_drops_match_a_plain_queue() {
     current(async {
         for seed in 0..60 {
             let (tx, rx) = narrow(if seed % 2 == 0 { ReadMode::Safe } else { ReadMode::ZeroCopy });
@@ -62,7 +62,7 @@ fn random_polls_and_drops_follow_a_model() {
                     6 if !recvs.is_empty() => {
                         let at = rng.random_range(0..recvs.len());
                         if let Poll::Ready(m) = poll_once(&mut recvs[at]) {
-                            let expected = model.pop_front().expect("nothing was accepted");
+                            let expected = model.pop_front().expect("a message was sent");
                             assert_eq!(check(&m.expect("open")), Some((0, expected)), "seed {seed}");
                             drop(recvs.swap_remove(at));
                         }
@@ -81,9 +81,9 @@ fn random_polls_and_drops_follow_a_model() {
     });
 }
 
-/// A waiter that was woken and is dropped before it looked hands the wake on.
+/// A waiter that is dropped after its wake and before its retry passes the wake on.
 #[test]
-fn a_dropped_waiter_hands_its_wake_on() {
+fn woken_waiter_passes_wake_on_when_dropped() {
     current(async {
         for waiters in 1..4 {
             let (tx, rx) = narrow(ReadMode::Safe);
@@ -106,7 +106,7 @@ fn a_dropped_waiter_hands_its_wake_on() {
             }
             drop(first);
             for other in others {
-                assert!(other.await.expect("a receiver").is_some());
+                assert!(other.await.expect("no panic in the receiver").is_some());
             }
 
             let mut filled = 0;
@@ -124,19 +124,19 @@ fn a_dropped_waiter_hands_its_wake_on() {
                 assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
             }
             drop(first);
-            other.await.expect("a sender").expect("open");
+            other.await.expect("no panic in the sender").expect("open");
             assert_eq!(rx.recv().await.expect("open"), vec![0; 200]);
         }
     });
 }
 
 #[test]
-fn waiting_senders_are_served_first_come_first_served() {
+fn waiting_senders_are_served_in_fifo_order() {
     paused(async {
         for _ in 0..20 {
             let (tx, rx) = narrow(ReadMode::Safe);
             let accepted =
-                (0..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full in the end");
+                (0..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full eventually");
             let mut waiting: Vec<_> = (1..=20)
                 .map(|sender| {
                     let tx = tx.clone();
@@ -150,23 +150,23 @@ fn waiting_senders_are_served_first_come_first_served() {
             for number in 0..accepted {
                 assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
             }
-            // Room for all, but a newcomer does not overtake those who were told and have not looked yet.
-            let newcomer = tokio::spawn(async move { tx.send(message(21, 0, 100)).await });
+            // There is room for all, but a new sender does not overtake woken senders that have not retried yet.
+            let new_sender = tokio::spawn(async move { tx.send(message(21, 0, 100)).await });
             settle().await;
             let all = waiting.into_iter().map(tokio::spawn).collect::<Vec<_>>();
             for sender in 1..=21 {
                 assert_eq!(check(&rx.recv().await.expect("open")), Some((sender, 0)));
             }
-            for send in all.into_iter().chain([newcomer]) {
-                send.await.expect("a sender").expect("open");
+            for send in all.into_iter().chain([new_sender]) {
+                send.await.expect("no panic in the sender").expect("open");
             }
         }
     });
 }
 
-/// One that needs much room is not passed by for ever by those who need little.
+/// Senders that need little room do not overtake one that needs much room for ever.
 #[test]
-fn a_large_message_gets_its_turn_among_small_ones() {
+fn large_message_is_not_starved_by_small_ones() {
     multi(async {
         let (tx, rx) = narrow(ReadMode::Safe);
         let done = Arc::new(AtomicBool::new(false));
@@ -184,7 +184,7 @@ fn a_large_message_gets_its_turn_among_small_ones() {
         let reading = tokio::spawn(async move {
             let mut large = 0;
             while let Some(m) = rx.recv().await {
-                large += usize::from(check(&m).expect("named").0 == 0);
+                large += usize::from(check(&m).expect("has a header").0 == 0);
             }
             large
         });
@@ -193,13 +193,13 @@ fn a_large_message_gets_its_turn_among_small_ones() {
         }
         done.store(true, Ordering::Relaxed);
         drop(tx);
-        assert_eq!(reading.await.expect("the reader"), 20);
+        assert_eq!(reading.await.expect("no panic in the receiver"), 20);
     });
 }
 
-/// A future that was woken, is alive and is not polled any more, as one kept beside a `select!`.
+/// A future that was woken and is neither dropped nor polled, such as one kept beside a `select!`.
 #[test]
-fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
+fn unpolled_waiter_delays_others_only_briefly() {
     paused(async {
         let (tx, rx) = narrow(ReadMode::Safe);
         let receive = |rx: Receiver| async move { rx.recv().await };
@@ -209,12 +209,12 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
         settle().await;
         tx.try_send(message(0, 0, 100)).expect("room");
         advance(ms(50)).await;
-        assert!(other.is_finished(), "a message is there, and a receiver");
-        assert_eq!(check(&other.await.expect("the other").expect("open")), Some((0, 0)));
+        assert!(other.is_finished(), "a message is queued while a receiver sleeps");
+        assert_eq!(check(&other.await.expect("no panic in the other task").expect("open")), Some((0, 0)));
         tx.try_send(message(0, 1, 100)).expect("room");
         assert_eq!(check(&first.await.expect("open")), Some((0, 1)));
 
-        let filled = (1..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full in the end");
+        let filled = (1..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full eventually");
         let send = |tx: Sender, sender| async move { tx.send(message(sender, 0, 100)).await };
         let mut first = Box::pin(send(tx.clone(), 1));
         assert!(poll_once(&mut first).is_pending());
@@ -224,16 +224,16 @@ fn a_waiter_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
             assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
         }
         advance(ms(50)).await;
-        assert!(other.is_finished(), "room is there, and a sender");
+        assert!(other.is_finished(), "the channel has room while a sender sleeps");
         first.await.expect("open");
         assert_eq!(check(&rx.recv().await.expect("open")), Some((2, 0)));
         assert_eq!(check(&rx.recv().await.expect("open")), Some((1, 0)));
     });
 }
 
-/// Nothing else has the timer look: it has nothing to do any more when the message comes.
+/// The background task sleeps without a deadline when the message arrives, so the wake itself must arm it.
 #[test]
-fn nor_does_it_where_the_timer_sleeps() {
+fn unpolled_waiter_delays_others_only_briefly_while_timer_sleeps() {
     paused(async {
         for (on_demand, messages) in [(true, usize::MAX), (false, 1)] {
             let builder = turbostream::builder().strategy(MessageCount(messages)).on_demand(on_demand);
@@ -248,15 +248,18 @@ fn nor_does_it_where_the_timer_sleeps() {
             settle().await;
             tx.try_send("one for two").expect("room");
             advance(ms(50)).await;
-            assert!(other.is_finished(), "a message is there, and a receiver; on_demand {on_demand}");
-            assert_eq!(other.await.expect("it ran").as_deref(), Some(&b"one for two"[..]));
+            assert!(
+                other.is_finished(),
+                "a message is queued while a receiver sleeps; on_demand {on_demand}"
+            );
+            assert_eq!(other.await.expect("no panic").as_deref(), Some(&b"one for two"[..]));
         }
     });
 }
 
-/// Those who were told first may be slow to look: whoever goes on taking tells one more each time.
+/// Receivers that were woken first may retry late. Each receive by another handle wakes one more.
 #[test]
-fn a_waiter_behind_some_that_are_kept_unpolled_is_told_as_messages_are_taken() {
+fn waiter_after_unpolled_ones_is_woken_as_messages_are_received() {
     paused(async {
         let (tx, rx) = narrow(ReadMode::Safe);
         let receive = |rx: Receiver| Box::pin(async move { rx.recv().await });
@@ -269,17 +272,17 @@ fn a_waiter_behind_some_that_are_kept_unpolled_is_told_as_messages_are_taken() {
         }
         assert_eq!(check(&rx.try_recv().expect("cut")), Some((0, 0)));
         settle().await;
-        assert!(!last.is_finished(), "one was told of the first message, and two of what is left");
-        assert_eq!(check(&rx.try_recv().expect("known of")), Some((0, 1)));
+        assert!(!last.is_finished(), "one receiver was woken for the first message, two for the others");
+        assert_eq!(check(&rx.try_recv().expect("cut")), Some((0, 1)));
         settle().await;
-        assert!(last.is_finished(), "no time has passed, and a message is there");
-        assert_eq!(check(&last.await.expect("it ran").expect("open")), Some((0, 2)));
+        assert!(last.is_finished(), "no time has passed, and a message is queued");
+        assert_eq!(check(&last.await.expect("no panic").expect("open")), Some((0, 2)));
     });
 }
 
-/// Its place in the list is left also where the message was there for the taking.
+/// The receiver deregisters also when the message was already cut.
 #[test]
-fn a_receiver_that_is_polled_and_gets_its_message_waits_no_more() {
+fn receiver_deregisters_when_poll_returns_its_message() {
     current(async {
         let (tx, rx) = narrow(ReadMode::Safe);
         let other = rx.clone();
@@ -290,15 +293,15 @@ fn a_receiver_that_is_polled_and_gets_its_message_waits_no_more() {
             tx.try_send(message(0, number, 100)).expect("room");
         }
         assert_eq!(check(&other.try_recv().expect("cut")), Some((0, 0)));
-        let Poll::Ready(Some(second)) = poll() else { panic!("it is known of") };
+        let Poll::Ready(Some(second)) = poll() else { panic!("the message is cut") };
         assert_eq!(check(&second), Some((0, 1)));
         assert_eq!(tx.monitor().stats().waiting_receivers, 0);
     });
 }
 
-/// Whoever gives up passes its wake on, and does not die of the next one's waker.
+/// A dropped waiter passes its wake on, and survives a panic of the next waiter's waker.
 #[test]
-fn a_wake_is_passed_on_to_a_waker_that_panics() {
+fn dropped_waiter_survives_panic_of_next_waker() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
@@ -322,7 +325,7 @@ fn a_wake_is_passed_on_to_a_waker_that_panics() {
     });
 }
 
-/// Two segments of four messages, and room for one payload of 600 bytes that travels by reference.
+/// Two segments of four messages, and room for one external payload of 600 bytes.
 fn with_room_for_one_payload() -> (Sender, Receiver) {
     with_room_for(600)
 }
@@ -339,13 +342,13 @@ fn with_room_for(payloads: usize) -> (Sender, Receiver) {
         .expect("a valid configuration")
 }
 
-/// Nothing goes back to the pool: the segment that it was in holds another message.
+/// No segment returns to the pool: the one that referred to the payload holds another message.
 #[test]
-fn a_payload_that_leaves_makes_room_for_the_next() {
+fn received_external_payload_makes_room_for_the_next() {
     paused(async {
         let (tx, rx) = with_room_for_one_payload();
         tx.try_send(vec![1; 600]).unwrap();
-        tx.try_send("behind it").unwrap();
+        tx.try_send("after it").unwrap();
         let other = tx.clone();
         let waiting = tokio::spawn(async move { other.send(vec![2; 600]).await });
         settle().await;
@@ -356,25 +359,25 @@ fn a_payload_that_leaves_makes_room_for_the_next() {
     });
 }
 
-/// Whether a sink has to wait for what it took.
+/// Returns whether a sink still holds its pending item.
 fn must_wait(sink: &mut Sender) -> bool {
     Pin::new(sink).poll_ready(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// One wake for the payload that left, and room for more than the one who is woken.
+/// The received payload causes one wake, but makes room for more than the woken sender.
 #[test]
-fn whoever_gets_in_wakes_the_next_if_there_is_room_left() {
+fn served_sender_wakes_the_next_if_room_is_left() {
     paused(async {
         let (mut tx, rx) = with_room_for_one_payload();
         let other = tx.clone();
         tx.try_send(vec![1; 600]).unwrap();
-        tx.try_send("behind it").unwrap();
+        tx.try_send("after it").unwrap();
         while other.try_send(vec![2; 250]).is_ok() {}
         Pin::new(&mut tx).start_send(Bytes::from_static(&[3; 10])).unwrap();
         assert!(must_wait(&mut tx));
         let waiting = tokio::spawn(async move { other.send(&[4; 10]).await });
         settle().await;
-        // The payload's bytes are room for a segment, in which there is room for both.
+        // The payload's bytes are room for a segment, which has room for both messages.
         assert_eq!(rx.try_recv().unwrap().len(), 600);
         settle().await;
         assert!(!waiting.is_finished() && !must_wait(&mut tx));
@@ -383,13 +386,13 @@ fn whoever_gets_in_wakes_the_next_if_there_is_room_left() {
     });
 }
 
-/// One wake for the payload that left, and it goes to a future that is not polled any more.
+/// The received payload causes one wake, and it goes to a future that is no longer polled.
 #[test]
-fn a_sender_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
+fn unpolled_sender_delays_others_only_briefly() {
     paused(async {
         let (tx, rx) = with_room_for_one_payload();
         tx.try_send(vec![1; 600]).unwrap();
-        tx.try_send("behind it").unwrap();
+        tx.try_send("after it").unwrap();
         while tx.try_send(vec![2; 250]).is_ok() {}
         let other = tx.clone();
         let mut unpolled: Waiting<Sent> = Box::pin(async move { other.send(vec![3; 10]).await });
@@ -406,9 +409,9 @@ fn a_sender_that_is_kept_unpolled_does_not_hold_up_the_others_for_long() {
     });
 }
 
-/// However long those ahead were woken in vain before it came.
+/// However often earlier senders were woken unsuccessfully before it registered.
 #[test]
-fn a_sender_that_comes_late_is_not_held_up_for_longer_by_those_who_are_not_polled() {
+fn late_sender_is_delayed_only_briefly_by_unpolled_ones() {
     paused(async {
         let (tx, rx) = with_room_for(1000);
         while tx.try_send(vec![1; 250]).is_ok() {}
@@ -431,9 +434,9 @@ fn a_sender_that_comes_late_is_not_held_up_for_longer_by_those_who_are_not_polle
     });
 }
 
-/// It waits behind another for no other reason than to let it go first.
+/// The second sender waits only because the first is ahead of it.
 #[test]
-fn a_sender_that_gives_up_lets_the_next_in() {
+fn dropped_sender_lets_the_next_send() {
     paused(async {
         for sink in [false, true] {
             let (tx, _rx) = with_room_for(1000);
@@ -448,7 +451,7 @@ fn a_sender_that_gives_up_lets_the_next_in() {
             }
             let waiting = tokio::spawn(async move { second.send(vec![3; 300]).await });
             settle().await;
-            assert!(!waiting.is_finished(), "it would fit, and is not its turn");
+            assert!(!waiting.is_finished(), "the message would fit, but another sender is ahead");
             drop((first, first_sink));
             settle().await;
             assert!(waiting.is_finished(), "sink: {sink}, {:?}", tx.monitor().stats());

@@ -1,14 +1,14 @@
-//! What a receiver that cut the active segment leaves to others: found by a review of that change.
+//! The state after a receiver cuts the active segment: later messages, waiters, room and the strategy timer.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{advance, ms, paused, poll_once, settle};
+use bytes::Bytes;
 use futures::SinkExt;
 use turbostream::{ActiveSegment, Builder, MessageCount, ReadMode, SwitchStrategy, TimeWindow};
 
-/// Segments of 1000 bytes; no strategy, and so no timer for unread messages.
+/// Segments of 1000 bytes. The strategy never switches, so no timer is armed for unread messages.
 fn segments(count: usize) -> Builder {
     turbostream::builder()
         .segment_bytes(1000)
@@ -17,12 +17,12 @@ fn segments(count: usize) -> Builder {
         .strategy(MessageCount(usize::MAX))
 }
 
-/// Somebody else finds a segment sealed behind its cut and nothing after it. The receivers that sleep had asked for
-/// their wake at that segment.
+/// A receiver finds a segment sealed at its cut, with no message after it, and moves the head on. Sleeping receivers are
+/// registered with the old head position.
 #[test]
-fn a_turn_in_vain_moves_the_marks_of_those_who_sleep_on_with_the_head() {
+fn unsuccessful_poll_moves_sleeping_waiters_on_with_the_head() {
     paused(async {
-        // The timer that looks after memory looks after everything else too: here it takes its time.
+        // The background task checks waiters when it trims the pool. Here it trims late.
         let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
         tx.try_send(&[0; 600]).expect("room");
@@ -36,24 +36,23 @@ fn a_turn_in_vain_moves_the_marks_of_those_who_sleep_on_with_the_head() {
         let second = tokio::spawn(async move { second.recv().await });
         settle().await;
 
-        assert!(tx.try_send(&[2; 600]).is_err(), "both segments are lent, and the second one is sealed now");
-        assert!(rx.try_recv().is_err(), "this turn leaves that segment behind");
+        assert!(tx.try_send(&[2; 600]).is_err(), "both segments are lent, and now the second one is sealed");
+        assert!(rx.try_recv().is_err(), "this poll moves the head past that segment");
         drop(lent);
         advance(ms(100)).await;
         tx.try_send(&[2; 600]).expect("room again");
         let received = tokio::time::timeout(ms(60_000), second).await;
         assert_eq!(
-            received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(),
+            received.expect("a receiver sleeps beside a message").expect("no panic").unwrap(),
             vec![2; 600]
         );
         drop(lent_too);
     });
 }
 
-/// A message that was cut and not yet taken waits at the head, in no sealed segment and no longer among the unread ones
-/// of the active segment.
+/// A message that was cut and not yet received is at the head: in no sealed segment, and not unread in the active one.
 #[test]
-fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
+fn receiver_after_unpolled_one_gets_cut_message() {
     paused(async {
         let (tx, rx) = segments(4).build().expect("valid");
         let waiting = |rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
@@ -65,18 +64,18 @@ fn a_receiver_behind_one_that_is_not_polled_gets_what_was_cut() {
         tx.try_send("2").expect("room");
         assert!(
             poll_once(&mut first).is_ready(),
-            "it cuts both, takes one, and wakes the second for the other"
+            "the first receiver cuts both, receives one, and wakes the second"
         );
-        // The second is not polled: after 10 ms the third is woken too.
+        // The second is not polled. After 10 ms the third is woken too.
         let received = tokio::time::timeout(ms(1000), third).await;
-        assert_eq!(received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(), "2");
+        assert_eq!(received.expect("a receiver sleeps beside a message").expect("no panic").unwrap(), "2");
         drop(second);
     });
 }
 
-/// The head is still at a segment that was sealed after all of it was read, and the message is in the next one.
+/// The head is still at a sealed and fully read segment. The message is in the next one.
 #[test]
-fn a_receiver_behind_one_that_is_not_polled_gets_what_is_behind_a_segment_that_was_read() {
+fn receiver_after_unpolled_one_gets_message_after_drained_segment() {
     paused(async {
         let (tx, rx) = segments(4).build().expect("valid");
         tx.try_send(&[1; 600]).expect("room");
@@ -89,7 +88,7 @@ fn a_receiver_behind_one_that_is_not_polled_gets_what_is_behind_a_segment_that_w
         tx.try_send(&[2; 600]).expect("room in the second segment");
         let received = tokio::time::timeout(ms(1000), other).await;
         assert_eq!(
-            received.expect("a receiver sleeps beside a message").expect("it ran").unwrap(),
+            received.expect("a receiver sleeps beside a message").expect("no panic").unwrap(),
             vec![2; 600]
         );
     });
@@ -107,7 +106,7 @@ async fn assert_no_wakeups_in_a_day() {
 }
 
 #[test]
-fn a_closed_channel_that_was_read_holds_no_memory_and_makes_no_wakeups() {
+fn drained_closed_channel_holds_no_memory_and_makes_no_wakeups() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         tx.send("1").await.expect("open");
@@ -120,9 +119,9 @@ fn a_closed_channel_that_was_read_holds_no_memory_and_makes_no_wakeups() {
     });
 }
 
-/// The timer looks whether anybody was passed over, finds that nothing is there, and does not look again.
+/// The background task checks for stuck waiters, finds no message for them, and does not check again.
 #[test]
-fn receivers_that_wait_behind_others_make_no_wakeups() {
+fn receivers_waiting_after_others_make_no_wakeups() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let waiting: Vec<_> = (0..3)
@@ -134,17 +133,17 @@ fn receivers_that_wait_behind_others_make_no_wakeups() {
         settle().await;
         tx.send("1").await.expect("open");
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(tx.monitor().stats().waiting_receivers, 2, "one has it");
+        assert_eq!(tx.monitor().stats().waiting_receivers, 2, "one receiver has the message");
         assert_no_wakeups_in_a_day().await;
         drop(tx);
         for receiver in waiting {
-            receiver.await.expect("it ran");
+            receiver.await.expect("no panic");
         }
     });
 }
 
 #[test]
-fn a_message_behind_a_cut_that_nobody_waits_for_makes_no_wakeups_for_ever() {
+fn message_after_cut_without_waiters_makes_no_wakeups() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         tx.send("1").await.expect("open");
@@ -156,10 +155,10 @@ fn a_message_behind_a_cut_that_nobody_waits_for_makes_no_wakeups_for_ever() {
     });
 }
 
-/// A sender seals a segment all of which was read. Only a receiver's next turn gives it back, and none may come: the
-/// task that receives may be the one that waits for room.
+/// A sender seals a fully read segment. Only the next poll of a receiver retires it, and none may come: one task may both
+/// receive and wait for room.
 #[test]
-fn what_was_read_to_its_end_is_room_for_a_sender() {
+fn fully_read_segment_is_room_for_a_sender() {
     paused(async {
         let (tx, rx) = turbostream::builder()
             .segment_bytes(10_000)
@@ -171,7 +170,7 @@ fn what_was_read_to_its_end_is_room_for_a_sender() {
         tx.try_send(&[0; 9_990]).expect("room");
         rx.try_recv().expect("a message");
         assert!(rx.is_empty());
-        // Two segments and this would be too much; but the first is done with.
+        // This payload and two segments exceed the limit, but the first segment is fully read.
         let large = Bytes::from(vec![1; 20_000]);
         let sent = tokio::time::timeout(Duration::from_secs(3600), tx.send(large)).await;
         let stats = tx.monitor().stats();
@@ -179,9 +178,9 @@ fn what_was_read_to_its_end_is_room_for_a_sender() {
     });
 }
 
-/// The same with memory that is lent: `Full`, and all but one segment is neither lent nor holds anything.
+/// The same beside lent memory. `Full` would be wrong: all but one segment is neither lent nor holds a message.
 #[test]
-fn what_was_read_to_its_end_is_room_beside_lent_memory() {
+fn fully_read_segment_is_room_beside_lent_memory() {
     paused(async {
         let (tx, rx) = segments(2).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
@@ -198,15 +197,15 @@ fn what_was_read_to_its_end_is_room_beside_lent_memory() {
     });
 }
 
-/// The timer stays armed for one window more after a switch; what is written in it may be due earlier.
+/// The strategy timer stays armed for one more window after a switch. A message of that time may be due earlier.
 #[test]
-fn a_message_is_switched_when_the_strategy_says_so_also_while_the_timer_is_still_armed() {
+fn strategy_switches_on_time_while_timer_is_still_armed() {
     paused(async {
         let (mut tx, rx) = segments(4).strategy(TimeWindow(ms(100))).on_demand(false).build().expect("valid");
         tx.try_send("1").expect("room");
         advance(ms(60)).await;
         SinkExt::flush(&mut tx).await.expect("open"); // the last switch
-        advance(ms(45)).await; // the timer has looked at 100 ms
+        advance(ms(45)).await; // the timer fired at 100 ms
         tx.try_send("2").expect("room");
         advance(ms(60)).await;
         let switches = tx.monitor().stats().switches;
@@ -215,21 +214,17 @@ fn a_message_is_switched_when_the_strategy_says_so_also_while_the_timer_is_still
     });
 }
 
-/// "How long the timer may sleep, if nothing is written".
+/// For an empty segment, `next_check` says how long the background task may sleep if no message arrives.
 #[test]
-fn a_strategy_of_ones_own_that_has_nothing_to_look_for_in_an_empty_segment_is_asked_about_the_next() {
+fn next_check_of_empty_segment_does_not_delay_first_message() {
     struct Soon;
     impl SwitchStrategy for Soon {
         fn should_switch(&self, active: &ActiveSegment) -> bool {
             active.messages > 0 && active.elapsed >= ms(5)
         }
         fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-            let nothing_to_look_for = active.messages == 0;
-            Some(if nothing_to_look_for {
-                Duration::from_secs(3600)
-            } else {
-                ms(5).saturating_sub(active.elapsed)
-            })
+            let is_empty = active.messages == 0;
+            Some(if is_empty { Duration::from_secs(3600) } else { ms(5).saturating_sub(active.elapsed) })
         }
     }
     paused(async {
@@ -244,35 +239,35 @@ fn a_strategy_of_ones_own_that_has_nothing_to_look_for_in_an_empty_segment_is_as
     });
 }
 
-/// Limits that were set for what comes behind a cut, in a segment that was left without a switch.
+/// Limits that were set for messages after a cut, in a segment that was left without a switch.
 #[test]
-fn the_limits_of_a_cut_end_with_its_segment() {
+fn limits_set_at_cut_end_with_the_segment() {
     paused(async {
-        for rest in [false, true] {
+        for idle in [false, true] {
             let (tx, rx) = segments(4).strategy(MessageCount(2)).build().expect("valid");
             for _ in 0..8 {
                 tx.try_send(&[0; 100]).expect("room");
                 rx.try_recv().expect("a message");
             }
-            if rest {
+            if idle {
                 advance(Duration::from_secs(60)).await;
                 for _ in 0..10 {
                     advance(Duration::from_secs(1)).await;
                 }
-                assert_eq!(tx.monitor().stats().memory_bytes(), 0, "the rest was given up");
+                assert_eq!(tx.monitor().stats().memory_bytes(), 0, "the drained active segment was released");
             }
             for _ in 0..2 {
                 tx.try_send(&[0; 300]).expect("room"); // in the next segment
             }
             let stats = tx.monitor().stats();
-            assert_eq!(stats.switches.strategy, 1, "two messages, with a rest: {rest}, {stats:?}");
+            assert_eq!(stats.switches.strategy, 1, "two messages, after an idle time: {idle}, {stats:?}");
         }
     });
 }
 
-/// It is a mistake to poll a future that is done; a panic tells so, a second message does not.
+/// Polling a completed future is a caller's mistake. It may panic; it must not send again.
 #[test]
-fn a_send_that_is_done_does_not_send_again() {
+fn completed_send_does_not_send_again() {
     paused(async {
         let (tx, rx) = segments(4).build().expect("valid");
         tx.try_send("room from now on").expect("room");
@@ -284,10 +279,9 @@ fn a_send_that_is_done_does_not_send_again() {
     });
 }
 
-/// A sender seals a segment while the last of what was cut is still to be taken, and sleeps: whoever takes that makes
-/// room.
+/// A sender seals a segment that still holds the last cut message, and sleeps. Receiving that message makes room.
 #[test]
-fn the_last_message_of_a_cut_in_a_segment_that_was_sealed_meanwhile_makes_room() {
+fn receiving_last_cut_message_of_sealed_segment_makes_room() {
     paused(async {
         let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
@@ -295,7 +289,7 @@ fn the_last_message_of_a_cut_in_a_segment_that_was_sealed_meanwhile_makes_room()
         let lent = rx.try_recv().expect("a message");
         rx.set_read_mode(ReadMode::Safe);
         tx.try_send(&[1; 500]).expect("room in the second segment");
-        tx.try_send(&[2; 400]).expect("room beside it");
+        tx.try_send(&[2; 400]).expect("room in the same segment");
         assert_eq!(rx.try_recv().expect("a message"), vec![1; 500]);
         let sender = tokio::spawn(async move { tx.send(&[3; 600]).await.is_ok() });
         settle().await;
@@ -308,9 +302,9 @@ fn the_last_message_of_a_cut_in_a_segment_that_was_sealed_meanwhile_makes_room()
     });
 }
 
-/// Padding that a writer left at the end of a segment keeps nobody from its memory.
+/// Padding at the end of a segment does not keep its memory in use.
 #[test]
-fn padding_at_the_end_of_what_was_read_is_room_for_a_sender() {
+fn trailing_padding_of_read_segment_is_room_for_a_sender() {
     crate::common::current(async {
         let segment = 64 + 8 * 2 + 128;
         let channel = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * segment);
@@ -323,23 +317,23 @@ fn padding_at_the_end_of_what_was_read_is_room_for_a_sender() {
         assert!(panicking.await.is_err_and(|error| error.is_panic()));
         tx.try_send("2").expect("room");
         tx.try_send("3").expect("room");
-        assert_eq!(rx.try_recv().expect("there"), "1");
-        tx.try_send("4").expect("nothing but padding is left in the first segment");
+        assert_eq!(rx.try_recv().expect("a message"), "1");
+        tx.try_send("4").expect("only padding is left in the first segment");
         let rest: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
         assert_eq!(rest, ["2", "3", "4"]);
     });
 }
 
-/// A receiver that was told of a message, so that the timer does not look after it, and that gives up.
+/// The receiver was notified of the message, so no strategy timer is armed, and then it is dropped.
 #[test]
-fn a_message_whose_receiver_gives_up_is_switched_when_the_strategy_says_so() {
+fn message_of_dropped_receive_is_switched_by_the_strategy() {
     paused(async {
         for poll in [false, true] {
-            let rests_for_long = segments(4).pool_idle(Duration::from_secs(3600));
-            let (tx, rx) = rests_for_long.strategy(TimeWindow(ms(100))).build().expect("valid");
+            let trims_late = segments(4).pool_idle(Duration::from_secs(3600));
+            let (tx, rx) = trims_late.strategy(TimeWindow(ms(100))).build().expect("valid");
             tx.try_send("1").expect("room");
             assert_eq!(rx.try_recv().expect("a message"), "1");
-            advance(ms(60_000)).await; // the timer has nothing to look after
+            advance(ms(60_000)).await; // no timer is armed
             let (polled, other) = (rx.clone(), rx.clone());
             let mut waiting = Box::pin(async move { other.recv().await });
             if poll {
@@ -349,18 +343,21 @@ fn a_message_whose_receiver_gives_up_is_switched_when_the_strategy_says_so() {
             }
             tx.try_send("2").expect("room");
             settle().await;
-            assert_eq!(tx.monitor().stats().switches.strategy, 0, "it is the receiver's");
+            assert_eq!(tx.monitor().stats().switches.strategy, 0, "a receiver waits for the message");
             drop((polled, waiting));
             advance(ms(1)).await;
             let stats = tx.monitor().stats();
-            assert_eq!(stats.switches.strategy, 1, "nobody waits for it, by poll: {poll}, {stats:?}");
+            assert_eq!(
+                stats.switches.strategy, 1,
+                "no receiver waits for the message, by poll: {poll}, {stats:?}"
+            );
         }
     });
 }
 
-/// Sealing it would lend a segment for each message.
+/// Sealing it would lend one segment for each message.
 #[test]
-fn a_switch_where_all_was_cut_off_leaves_the_rest_of_the_segment_to_writers() {
+fn switch_of_fully_cut_segment_does_not_seal_it() {
     paused(async {
         let (tx, rx) = segments(2).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);

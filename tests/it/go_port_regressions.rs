@@ -1,18 +1,18 @@
-//! One test for each fault measured in the Go original of this design; each would have caught it there.
+//! One test for each fault measured in the Go original of this design. Each test would have caught its fault there.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{advance, check, current_runtime, message, ms, multi, paused, plain, settle};
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use turbostream::{ReadMode, Receiver, Sender, TimeWindow, TryRecvError, TrySendError};
 
-/// Tiny segments, so that nearly every message meets a switch.
+/// Tiny segments, so that nearly every message causes a switch.
 fn tiny(segment_bytes: usize, max_bytes: usize) -> (Sender, Receiver) {
     turbostream::builder()
         .segment_bytes(segment_bytes)
@@ -22,8 +22,8 @@ fn tiny(segment_bytes: usize, max_bytes: usize) -> (Sender, Receiver) {
         .expect("a valid configuration")
 }
 
-/// Reads to the end; all come from sender 0, in order.
-async fn in_order(rx: Receiver) -> u32 {
+/// Receives to the end, and checks that all messages come from sender 0 in order.
+async fn receive_in_order(rx: Receiver) -> u32 {
     let mut count = 0;
     while let Some(m) = rx.recv().await {
         assert_eq!(check(&m), Some((0, count)));
@@ -32,9 +32,9 @@ async fn in_order(rx: Receiver) -> u32 {
     count
 }
 
-/// 1. Capacity check and slot claim were two steps: writers overran and overwrote.
+/// 1. Capacity check and slot claim were two steps: senders overran and overwrote.
 #[test]
-fn fault_01_writers_overrun_and_overwrite() {
+fn fault_01_senders_never_overrun_or_overwrite() {
     multi(async {
         let (tx, rx) = tiny(256, 16 << 10);
         let mut writers = JoinSet::new();
@@ -49,7 +49,7 @@ fn fault_01_writers_overrun_and_overwrite() {
         drop(tx);
         let mut seen = vec![0; 8];
         while let Some(m) = rx.recv().await {
-            let (sender, number) = check(&m).expect("a named message");
+            let (sender, number) = check(&m).expect("has a header");
             assert_eq!(number, seen[sender as usize], "sender {sender}");
             seen[sender as usize] += 1;
         }
@@ -58,9 +58,9 @@ fn fault_01_writers_overrun_and_overwrite() {
     });
 }
 
-/// 2. A switch did not wait for writers in flight: late writes landed in a drained or reused buffer.
+/// 2. A switch did not wait for writes in progress: late writes went to a drained or reused buffer.
 #[test]
-fn fault_02_late_writes_land_in_a_reused_segment() {
+fn fault_02_late_writes_never_reach_a_reused_segment() {
     plain(|| {
         let runtime = current_runtime(false);
         let _guard = runtime.enter();
@@ -87,30 +87,30 @@ fn fault_02_late_writes_land_in_a_reused_segment() {
             }
         }
         assert_eq!(count, 1600);
-        writers.into_iter().for_each(|w| w.join().expect("a writer"));
+        writers.into_iter().for_each(|w| w.join().expect("no panic in the sender"));
     });
 }
 
-/// 3. The sequence was assigned after the swap: whole blocks changed places, with one writer too.
+/// 3. The sequence was assigned after the swap: whole blocks changed order, with a single sender too.
 #[test]
-fn fault_03_whole_blocks_change_places() {
+fn fault_03_blocks_keep_their_order() {
     multi(async {
         let (tx, rx) = tiny(1024, 32 << 10);
-        let reading = tokio::spawn(in_order(rx));
-        // One handle after the other: accept order is known though the writers change threads.
+        let reading = tokio::spawn(receive_in_order(rx));
+        // One handle after the other sends, so the order is known though the sending thread changes.
         for number in 0..6000 {
             let tx = tx.clone();
             let writer = tokio::spawn(async move { tx.send(message(0, number, 50)).await });
-            writer.await.expect("a writer").expect("open");
+            writer.await.expect("no panic in the sender").expect("open");
         }
         drop(tx);
-        assert_eq!(reading.await.expect("the reader"), 6000);
+        assert_eq!(reading.await.expect("no panic in the receiver"), 6000);
     });
 }
 
-/// 4. A reader slept although data was pending, or returned a spurious "no buffer"; wakes were lost.
+/// 4. A receiver slept although messages were queued, or returned a spurious "no buffer". Wakes were lost.
 #[test]
-fn fault_04_readers_sleep_on_pending_data() {
+fn fault_04_receivers_never_sleep_on_queued_messages() {
     multi(async {
         let (tx, rx) = tiny(1024, 32 << 10);
         let (ack_tx, mut ack_rx) = tokio::sync::mpsc::unbounded_channel();
@@ -120,13 +120,13 @@ fn fault_04_readers_sleep_on_pending_data() {
             readers.spawn(async move {
                 let mut count = 0;
                 while let Some(m) = rx.recv().await {
-                    ack.send(check(&m).expect("named").1).expect("acknowledged");
+                    ack.send(check(&m).expect("has a header").1).expect("acknowledged");
                     count += 1;
                 }
                 count
             });
         }
-        // Nothing is sent before what was sent last was read: a reader that sleeps on it ends the test.
+        // Each burst is sent only after the previous one was received. A receiver that sleeps on it blocks the test.
         for number in 0..4000 {
             let burst = number % 3 + 1;
             for _ in 0..burst {
@@ -141,9 +141,9 @@ fn fault_04_readers_sleep_on_pending_data() {
     });
 }
 
-/// 5. Idle timer switches queued empty buffers; each read discarded one and blocked.
+/// 5. Timer switches of an idle channel queued empty buffers. Each read discarded one and blocked.
 #[test]
-fn fault_05_idle_switches_queue_empty_buffers() {
+fn fault_05_idle_channel_never_switches_empty_segments() {
     paused(async {
         let (tx, rx) =
             turbostream::builder().strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
@@ -154,7 +154,7 @@ fn fault_05_idle_switches_queue_empty_buffers() {
         (0..100).for_each(|n| tx.try_send(message(0, n, 30)).expect("room"));
         advance(ms(7)).await;
         for number in 0..100 {
-            assert_eq!(check(&rx.try_recv().expect("all are there at once")), Some((0, number)));
+            assert_eq!(check(&rx.try_recv().expect("all are readable at once")), Some((0, number)));
         }
         assert_eq!(tx.monitor().stats().switches.total(), 1);
     });
@@ -162,7 +162,7 @@ fn fault_05_idle_switches_queue_empty_buffers() {
 
 /// 6. Partial buffers waited for the window: one message took five seconds.
 #[test]
-fn fault_06_one_message_waits_for_the_window() {
+fn fault_06_single_message_does_not_wait_for_the_window() {
     paused(async {
         let (tx, rx) =
             turbostream::builder().strategy(TimeWindow(Duration::from_secs(5))).build().expect("valid");
@@ -170,14 +170,14 @@ fn fault_06_one_message_waits_for_the_window() {
         let reading = tokio::spawn(async move { rx.recv().await });
         settle().await;
         tx.send(b"alone").await.expect("open");
-        assert_eq!(reading.await.expect("the reader"), Some(Bytes::from_static(b"alone")));
+        assert_eq!(reading.await.expect("no panic in the receiver"), Some(Bytes::from_static(b"alone")));
         assert_eq!(before.elapsed(), Duration::ZERO);
     });
 }
 
-/// 7. A write failed while the channel was open, merely because a switch was under way.
+/// 7. A write to an open channel failed only because a switch was in progress.
 #[test]
-fn fault_07_a_write_fails_because_of_a_switch() {
+fn fault_07_switch_never_makes_a_send_fail() {
     multi(async {
         let (tx, rx) = tiny(1024, 8 << 20);
         let reading = tokio::spawn(rx.count());
@@ -193,13 +193,13 @@ fn fault_07_a_write_fails_because_of_a_switch() {
         }
         drop(tx);
         writers.join_all().await;
-        assert_eq!(reading.await.expect("the reader"), 12_000);
+        assert_eq!(reading.await.expect("no panic in the receiver"), 12_000);
     });
 }
 
-/// 8. Messages of 1 KB and more were never copied: a writer that reused its slice tore them.
+/// 8. Messages of 1 KB and more were never copied: a sender that reused its slice tore them.
 #[test]
-fn fault_08_a_reused_slice_is_torn() {
+fn fault_08_reused_slice_tears_no_message() {
     multi(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             for len in [100, 1024, 5000, 40_000, 300_000] {
@@ -213,50 +213,50 @@ fn fault_08_a_reused_slice_is_torn() {
                         slice.fill(0xee);
                     }
                 });
-                assert_eq!(in_order(rx).await, 40);
-                writing.await.expect("the writer");
+                assert_eq!(receive_in_order(rx).await, 40);
+                writing.await.expect("no panic in the sender");
             }
         }
     });
 }
 
-/// 9. `Close` discarded what was accepted, and did nothing when it met a switch.
+/// 9. `Close` discarded sent messages, and did nothing during a switch.
 #[test]
-fn fault_09_close_discards_what_was_accepted() {
+fn fault_09_close_keeps_all_sent_messages() {
     multi(async {
         for round in 0..300 {
             let (tx, rx) = tiny(1024, 64 << 10);
             let monitor = tx.monitor();
             let writing = tokio::spawn(async move {
-                let mut accepted = 0;
-                while tx.send(message(0, accepted, 50)).await.is_ok() {
-                    accepted += 1;
-                    if round % 2 == 0 && accepted > round {
-                        break; // this side closes, by its last drop
+                let mut sent = 0;
+                while tx.send(message(0, sent, 50)).await.is_ok() {
+                    sent += 1;
+                    if round % 2 == 0 && sent > round {
+                        break; // the sending side closes, by its last drop
                     }
                 }
-                accepted
+                sent
             });
             let mut received = 0;
             while let Some(m) = rx.recv().await {
                 assert_eq!(check(&m), Some((0, received)));
                 received += 1;
                 if round % 2 == 1 && received == round {
-                    rx.close(); // amid switches
+                    rx.close(); // between switches
                 }
             }
-            assert_eq!(received, writing.await.expect("the writer"), "round {round}");
+            assert_eq!(received, writing.await.expect("no panic in the sender"), "round {round}");
             assert_eq!(monitor.stats().sent_messages, u64::from(received), "round {round}");
         }
     });
 }
 
-/// 10. An empty message panicked; so did reading before a read mode was registered.
+/// 10. An empty message panicked. So did reading before a read mode was registered.
 #[test]
-fn fault_10_an_empty_message_panics() {
+fn fault_10_empty_message_does_not_panic() {
     paused(async {
         let (tx, rx) = turbostream::channel();
-        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "reading first");
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "receiving first");
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             rx.set_read_mode(mode);
             tx.send(b"").await.expect("open");
@@ -274,31 +274,31 @@ fn fault_10_an_empty_message_panics() {
 
 /// 11. No backpressure: the heap grew without bound.
 #[test]
-fn fault_11_no_backpressure() {
+fn fault_11_full_channel_applies_backpressure() {
     paused(async {
         let (tx, rx) = tiny(1024, 32 << 10);
-        let mut accepted = 0;
+        let mut sent = 0;
         let error = loop {
-            match tx.try_send(message(0, accepted, 100)) {
-                Ok(()) => accepted += 1,
+            match tx.try_send(message(0, sent, 100)) {
+                Ok(()) => sent += 1,
                 Err(error) => break error,
             }
-            assert!(accepted < 1000, "more accepted than max_bytes holds");
+            assert!(sent < 1000, "more sent than `max_bytes` holds");
         };
         assert!(matches!(error, TrySendError::Full(_)));
         let waiting = tokio::spawn(async move { tx.send(error.into_inner()).await });
         settle().await;
         assert!(!waiting.is_finished(), "a sender waits");
-        for number in 0..=accepted {
+        for number in 0..=sent {
             assert_eq!(check(&rx.recv().await.expect("open")), Some((0, number)));
         }
-        assert!(waiting.await.expect("the sender").is_ok());
+        assert!(waiting.await.expect("no panic in the sender").is_ok());
     });
 }
 
-/// 12. Five data races: here every operation meets every other, for sanitizers to look at.
+/// 12. Five data races: here every operation runs beside every other, for sanitizers to check.
 #[test]
-fn fault_12_data_races() {
+fn fault_12_concurrent_operations_have_no_data_race() {
     multi(async {
         let (tx, rx) = tiny(2048, 32 << 10);
         let received = Arc::new(AtomicUsize::new(0));

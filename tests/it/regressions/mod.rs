@@ -1,2 +1,0 @@
-mod regressions;
-mod go_port_regressions;

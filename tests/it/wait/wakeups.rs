@@ -1,0 +1,250 @@
+//! Wakes that must not be lost, repeated without end, or given to the wrong waiter.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use crate::common::{current, current_runtime, paused, plain, poll_once, settle};
+use bytes::Bytes;
+use futures::{Sink, StreamExt};
+use tokio::runtime::Handle;
+use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, builder};
+
+#[derive(Default)]
+struct WakeCounter(AtomicUsize);
+
+impl Wake for WakeCounter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("a panic on purpose");
+    }
+}
+
+fn wake_counter() -> (Arc<WakeCounter>, Waker) {
+    let wake_counter = Arc::new(WakeCounter::default());
+    (Arc::clone(&wake_counter), Waker::from(wake_counter))
+}
+
+/// The strategy never switches: only full segments, demand and requests do.
+fn without_timer() -> Builder {
+    builder().strategy(MessageCount(usize::MAX))
+}
+
+#[test]
+fn external_payload_without_segment_does_not_wake_its_own_sender() {
+    current(async {
+        let footprint = 65536 + 4 * 8 + 128;
+        let channel = without_timer().segment_bytes(65536).segment_messages(4).max_message_bytes(40_000);
+        let (tx, rx) = channel.max_bytes(2 * footprint + 40_000).build().expect("valid");
+        for _ in 0..8 {
+            tx.try_send(b"x").expect("room");
+        }
+        let reading = tokio::spawn(async move {
+            for _ in 0..9 {
+                rx.recv().await.expect("open");
+            }
+        });
+        tx.send(vec![0; 32768]).await.expect("open");
+        reading.await.expect("no panic in the receiver");
+    });
+}
+
+#[test]
+fn second_sleeping_receiver_is_woken_by_second_message() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx1) = without_timer().build().expect("valid");
+        let rx2 = rx1.clone();
+        let ((_, waker1), (woken2, waker2)) = (wake_counter(), wake_counter());
+        let (mut first, mut second) = (pin!(rx1.recv()), pin!(rx2.recv()));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker2)).is_pending());
+        tx.try_send("1").expect("room");
+        assert_eq!(first.as_mut().poll(&mut Context::from_waker(&waker1)), Poll::Ready(Some("1".into())));
+        tx.try_send("2").expect("room");
+        assert_eq!(woken2.0.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn panicking_waker_at_close_does_not_stop_other_wakes() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx1) = without_timer().build().expect("valid");
+        let rx2 = rx1.clone();
+        let (woken, waker) = wake_counter();
+        let (mut first, mut second) = (pin!(rx1.recv()), pin!(rx2.recv()));
+        assert!(
+            first
+                .as_mut()
+                .poll(&mut Context::from_waker(&Waker::from(Arc::new(PanickingWaker))))
+                .is_pending()
+        );
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(tx);
+        assert_eq!(woken.0.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn stream_not_polled_again_does_not_keep_its_wake() {
+    paused(async {
+        let (tx, mut rx1) = without_timer().build().expect("valid");
+        let rx2 = rx1.clone();
+        let (_, waker) = wake_counter();
+        assert!(Pin::new(&mut rx1.next()).poll(&mut Context::from_waker(&waker)).is_pending());
+        let second = tokio::spawn(async move { rx2.recv().await });
+        settle().await;
+        tx.send("1").await.expect("open");
+        assert_eq!(second.await.expect("no panic in the receiver").expect("open"), "1");
+    });
+}
+
+#[test]
+fn sender_that_fits_is_served_after_one_that_does_not() {
+    paused(async {
+        let footprint = 64 + 8 + 128;
+        let channel = without_timer().segment_bytes(64).segment_messages(1).max_message_bytes(3 * footprint);
+        let (tx, rx) = channel.max_bytes(4 * footprint).read_mode(ReadMode::ZeroCopy).build().expect("valid");
+        for message in ["1", "2", "3", "4"] {
+            tx.try_send(message).expect("room");
+        }
+        let (tx1, tx2) = (tx.clone(), tx.clone());
+        let _large = tokio::spawn(async move { tx1.send(vec![0; 3 * footprint]).await });
+        settle().await;
+        let small = tokio::spawn(async move { tx2.send("small").await });
+        settle().await;
+        let _kept = rx.try_recv().expect("a message");
+        drop(rx.try_recv().expect("a message"));
+        small.await.expect("no panic in the sender").expect("open");
+        assert_eq!(tx.len(), 3);
+    });
+}
+
+/// Four segments of one message of up to 64 bytes. Larger, external payloads use the room of unused segments.
+fn four_segments() -> (Sender, Receiver) {
+    let footprint = 64 + 8 + 128;
+    let channel = without_timer().segment_bytes(64).segment_messages(1).max_message_bytes(3 * footprint);
+    channel.max_bytes(4 * footprint).read_mode(ReadMode::ZeroCopy).build().expect("valid")
+}
+
+#[test]
+fn segment_opened_for_large_message_serves_a_small_one() {
+    plain(|| {
+        // The test never drives this runtime, so no timer helps.
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx) = four_segments();
+        for message in ["1", "2", "3", "4"] {
+            tx.try_send(message).expect("room");
+        }
+        let ((woken1, waker1), (woken2, waker2)) = (wake_counter(), wake_counter());
+        let (mut large, mut small) = (pin!(tx.send(vec![0; 600])), pin!(tx.send(vec![1; 60])));
+        assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
+        assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_pending());
+        let _kept = rx.try_recv().expect("a message");
+        drop(rx.try_recv().expect("a message"));
+        assert_eq!((woken1.0.load(SeqCst), woken2.0.load(SeqCst)), (1, 0));
+        assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
+        assert_eq!(woken2.0.load(SeqCst), 1);
+        assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_ready());
+    });
+}
+
+#[test]
+fn large_sends_waiting_beside_free_segment_do_not_spin() {
+    paused(async {
+        let (tx, rx) = four_segments();
+        for message in ["1", "2", "3"] {
+            tx.try_send(message).expect("room");
+        }
+        for _ in 0..2 {
+            let tx = tx.clone();
+            tokio::spawn(async move { tx.send(vec![0; 600]).await });
+        }
+        settle().await;
+        let parks = Handle::current().metrics().worker_park_count(0);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let parks = Handle::current().metrics().worker_park_count(0) - parks;
+        assert!(parks < 20_000, "{parks} wakeups in an hour");
+        for message in ["1", "2", "3"] {
+            assert_eq!(rx.recv().await.expect("open"), message);
+        }
+        assert_eq!(rx.recv().await.expect("open").len(), 600);
+        assert_eq!(rx.recv().await.expect("open").len(), 600);
+    });
+}
+
+#[test]
+fn sender_woken_unsuccessfully_stays_ahead_of_later_ones() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        // Two segments of up to two messages, or of one message of 60 bytes.
+        let channel = without_timer().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
+        let (tx, rx) = channel.build().expect("valid");
+        let (first, second) = (wake_counter(), wake_counter());
+        let send = |number| Box::pin(tx.send([number; 60]));
+        let mut waiting = [send(3), send(4)];
+        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
+        assert!(waiting[0].as_mut().poll(&mut Context::from_waker(&first.1)).is_pending());
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 1);
+        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "two messages would fit");
+        assert!(waiting[0].as_mut().poll(&mut Context::from_waker(&first.1)).is_ready());
+        let mut later = [send(5), send(6)];
+        for later in &mut later {
+            assert!(later.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert_eq!(second.0.0.load(SeqCst), 2, "it stays ahead of later senders");
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_ready());
+        assert!(later.iter_mut().all(|later| poll_once(later).is_pending()));
+    });
+}
+
+/// The same for sinks, which stay registered from one poll to the next.
+#[test]
+fn sink_woken_unsuccessfully_stays_ahead_of_later_ones() {
+    fn poll_ready(sink: &mut Sender, waker: &Waker) -> Poll<()> {
+        Pin::new(sink).poll_ready(&mut Context::from_waker(waker)).map(|ready| ready.expect("open"))
+    }
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let channel = without_timer().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
+        let (tx, rx) = channel.build().expect("valid");
+        let (first, second) = (wake_counter(), wake_counter());
+        let pending_sink = |number| {
+            let mut sink = tx.clone();
+            Pin::new(&mut sink).start_send(Bytes::from(vec![number; 60])).expect("kept as the pending item");
+            sink
+        };
+        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
+        let mut waiting = [pending_sink(3), pending_sink(4)];
+        assert!(poll_ready(&mut waiting[0], &first.1).is_pending());
+        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 1);
+        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "two messages would fit");
+        assert!(poll_ready(&mut waiting[0], &first.1).is_ready());
+        let mut later = [pending_sink(5), pending_sink(6)];
+        assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
+        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert_eq!(second.0.0.load(SeqCst), 2, "it stays ahead of later senders");
+        assert!(poll_ready(&mut waiting[1], &second.1).is_ready());
+        assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
+    });
+}
