@@ -151,8 +151,7 @@ one-core *args:
 many-threads effort="1":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --test many_threads -- --nocapture --test-threads 1
 
-# Criterion benchmarks of single messages: `just bench --quick`, `just bench one_by_one`. 4 minutes; half a minute with
-# --quick.
+# Criterion benchmarks of single messages: `just bench one_by_one`, `just bench --quick`. 4 minutes, or half a minute.
 bench *args:
     cargo bench --bench channel -- {{args}}
 
