@@ -1,17 +1,16 @@
-# Each recipe is a plain cargo command; `just` only remembers it. The times are those of two cores, compilation of
-# the dependencies included where it says "first".
+# Each recipe is a plain cargo command. The times are for two cores. "First" includes the compilation of the dependencies.
 
 target := "x86_64-unknown-linux-gnu"
 peers := "benches/peers/Cargo.toml"
 listing := "tools/public-api/Cargo.toml"
-models := "cargo test --release --lib models -- --nocapture --test-threads 2"
-shuttles := "cargo test --release --lib shuttles -- --nocapture --test-threads 2"
+models := "cargo test --release --lib tests::loom -- --nocapture --test-threads 2"
+shuttles := "cargo test --release --lib tests::shuttle -- --nocapture --test-threads 2"
 
-# What there is.
+# Lists all recipes.
 default:
     @just --list --unsorted
 
-# Everything a change has to pass. 6 minutes from a clean clone.
+# All checks that a change must pass. 6 minutes from a clean clone.
 gate:
     .ci/run
 
@@ -19,151 +18,151 @@ gate:
 test:
     cargo test --all-features
 
-# Format and lints; clippy also checks what the minimum Rust version has. 1 minute first, then seconds.
+# Format and lints. Clippy also rejects APIs newer than the minimum Rust version. 1 minute first, then seconds.
 lint:
     cargo fmt --check
     cargo clippy --all-targets --all-features -- -D warnings -D clippy::too_many_lines
     cargo clippy --all-targets --no-default-features -- -D warnings -D clippy::too_many_lines
 
-# The example with metrics, to be looked at in a browser: http://127.0.0.1:9464/.
+# The metrics example, with a page at http://127.0.0.1:9464/.
 metrics-server *args:
     cargo run --release --features prometheus --example metrics_server -- {{args}}
 
-# A picture of its page for docs/metrics.md. Needs `apt-get install chromium chromium-driver`.
+# The screenshot of its page in docs/metrics.md. Needs `apt-get install chromium chromium-driver`.
 screenshot:
     TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_SCREENSHOT=docs/metrics-page.png cargo test --all-features --test live_page
 
-# The minimum Rust version, for real: needs that toolchain installed. 1 minute first.
+# A build with the minimum Rust version. Needs that toolchain. 1 minute first.
 msrv:
     cargo +1.85 check --all-features
 
-# The tests with the lowest versions that Cargo.toml allows. 6 minutes first.
+# The tests with the lowest dependency versions that Cargo.toml allows. 6 minutes first.
 minimal-versions:
     tools/minimal-versions.sh
 
-# The documentation, links checked. 10 seconds.
+# The documentation, with all links checked. 10 seconds.
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features
 
-# What is public that docs/public-api.txt does not list, and the other way round; `just public-api --write` writes it
-# anew. Half a minute first.
+# Differences between the public API and docs/public-api.txt. `just public-api --write` updates the file. Half a minute
+# first.
 public-api *args:
     CARGO_TARGET_DIR=target/public-api cargo run --manifest-path {{listing}} -- {{args}}
 
-# What is public since the last version that was tagged, or since `baseline`, and what no longer is: a line taken out breaks users.
+# Changes of the public API since the last tagged version, or since `baseline`. A removed line breaks users.
 public-api-since baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
     git diff --unified=0 {{baseline}} -- docs/public-api.txt
 
-# What a change breaks for users of the last version that was tagged, or of `baseline`: needs cargo-semver-checks. 2 minutes.
+# Breaking changes since the last tagged version, or since `baseline`. Needs cargo-semver-checks. 2 minutes.
 semver baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
     cargo semver-checks --all-features --baseline-rev {{baseline}}
 
-# Licences, bans and sources of all dependencies, those of the peers and of the listing too: needs cargo-deny. Seconds.
+# Licences, bans and sources of all dependencies, including the peers and the API listing. Needs cargo-deny. Seconds.
 deny:
     cargo deny --locked --all-features check bans licenses sources
     cargo deny --locked --all-features --exclude-dev check -D duplicate bans
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check -A banned -A duplicate -A license-not-encountered bans licenses sources
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
 
-# Known vulnerabilities: needs cargo-deny, and RustSec's database, which it fetches. Seconds.
+# Known vulnerabilities. Needs cargo-deny, which fetches RustSec's database. Seconds.
 advisories:
     cargo deny --locked --all-features check advisories
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check advisories
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check advisories
 
-# Lints for every combination of features: needs cargo-hack. 2 minutes.
+# Lints for every combination of features. Needs cargo-hack. 2 minutes.
 features:
     cargo hack --locked clippy --feature-powerset --exclude-features default --lib -- -D warnings -D clippy::incompatible_msrv
 
-# The loom models within the bound that each one names. 4 minutes first, then 2 and a half.
+# The loom models, each with its own preemption bound. 4 minutes first, then 2 and a half.
 loom:
     CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg turbostream_loom" {{models}}
 
-# One model, or all, with more preemptions: minutes to hours, by model.
-loom-deep model="models" preemptions="3":
+# One model, or all, with a larger preemption bound. Minutes to hours, depending on the model.
+loom-deep model="tests::loom" preemptions="3":
     CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg turbostream_loom" LOOM_MAX_PREEMPTIONS={{preemptions}} cargo test --release --lib {{model}} -- --nocapture --test-threads 2
 
-# End-to-end runs under shuttle, in random schedules. 3 minutes first, then half a minute.
+# End-to-end runs under shuttle, with random schedules. 3 minutes first, then half a minute.
 shuttle:
     CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg turbostream_shuttle" {{shuttles}}
 
-# The same with many more schedules: 36,000 times `effort`. A quarter of an hour.
+# The same with more schedules: 36,000 times `effort`. 15 minutes.
 shuttle-deep effort="30":
     TURBOSTREAM_EFFORT={{effort}} CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg turbostream_shuttle" {{shuttles}}
 
-# Random operations against a plain queue: 30,000 times `effort`. 3 minutes.
+# Random operations, compared with a plain queue: 30,000 times `effort`. 3 minutes.
 state-machine effort="50":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --test state_machine -- --nocapture
 
-# Storms of cancellations: some 15,000 times `effort`. 10 minutes.
+# Random cancellations: about 15,000 times `effort`. 10 minutes.
 cancel-storm effort="80":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --test cancel_storm -- --nocapture
 
-# Cases chosen by what they reach: `state_machine`, or `byte_streams`. Needs `cargo install cargo-fuzz` and a C++ compiler;
-# a nightly toolchain it does not need. 2 minutes first, then as long as it is told.
+# Coverage-guided fuzzing of `state_machine` or `byte_streams`. Needs `cargo install cargo-fuzz` and a C++ compiler, but no
+# nightly toolchain. 2 minutes first, then `seconds`.
 fuzz name="state_machine" seconds="300":
     mkdir -p fuzz/found/{{name}}
     ASAN_OPTIONS=detect_stack_use_after_return=0 RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}} fuzz/corpus/{{name}} -- -max_total_time={{seconds}} -max_len=1024 -timeout=300
 
-# Takes of what it has found into fuzz/corpus as few cases as reach all that the others do. A minute.
+# Minimizes fuzz/corpus and the new cases: keeps the fewest cases with the same coverage. A minute.
 fuzz-keep name="state_machine":
     rm -rf fuzz/found/{{name}}.kept && mkdir -p fuzz/found/{{name}}.kept
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}}.kept fuzz/found/{{name}} fuzz/corpus/{{name}} -- -set_cover_merge=1 -use_counters=0 -max_len=1024
     rm -rf fuzz/corpus/{{name}} && mv fuzz/found/{{name}}.kept fuzz/corpus/{{name}}
 
-# Full load with every message checked, and what is hard on memory: half an hour, or as many `minutes`, and 2 minutes more.
+# Full load with every message checked, then memory stress. `minutes`, plus 2 minutes.
 soak minutes="30":
     cargo run --release --manifest-path tools/soak/Cargo.toml -- --minutes {{minutes}}
 
-# Puts faults into a copy of the code, one at a time, and tells which suite notices: needs Python 3.11. Hours.
+# Injects faults into a copy of the code, one at a time, and records which suite detects each. Needs Python 3.11. Hours.
 faults *args:
-    faults/inject.py {{args}}
+    tools/faults/inject.py {{args}}
 
-# Changes the code of a file in every small way there is, and tells which changes no test notices: `just mutants -f
-# src/wake.rs`, `just mutants -f src/pool.rs --shard 0/4`. Needs `cargo install cargo-mutants`. 10 to 20 seconds for each
-# mutant; lost wakeups run into the time limit.
+# Mutates a file and lists the mutants that no test detects: `just mutants -f src/queue/ring.rs`, `just mutants -f
+# src/queue/ring.rs --shard 0/4`. Needs `cargo install cargo-mutants`. 10 to 20 seconds per mutant; a lost wakeup takes until
+# the time limit.
 mutants *args:
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env RUSTC_BOOTSTRAP=1" cargo mutants --output target {{args}}
 
-# The same for all files, in one build with a switch for each change: `just mutants-all build`, `just mutants-all run`,
-# `just mutants-all report`. Needs Python 3.11 too. Some minutes to build, half an hour for most, hours for all.
+# The same for all files, in one build with a switch per mutant: `just mutants-all build`, `just mutants-all run`, `just
+# mutants-all report`. Also needs Python 3.11. Some minutes to build, half an hour for most mutants, hours for all.
 mutants-all *args:
-    faults/mutants.py {{args}}
+    tools/faults/mutants.py {{args}}
 
-# The test suite under AddressSanitizer, leaks included. 4 minutes first, then 2. No backtraces, as the tests panic
-# hundreds of times on purpose.
+# The test suite under AddressSanitizer, with leak detection. Without backtraces, as the tests panic hundreds of times on
+# purpose. 4 minutes first, then 2.
 asan *args:
     CARGO_TARGET_DIR=target/asan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=5 RUSTFLAGS=-Zsanitizer=address cargo test --target {{target}} --all-features --tests --no-fail-fast {{args}}
 
-# The test suite under ThreadSanitizer: `just tsan --test conservation`. The standard library is compiled along, as its locks
-# would not be seen otherwise: needs its source, `rustup component add rust-src`. 10 minutes first, then 10.
+# The test suite under ThreadSanitizer: `just tsan --test conservation`. Also instruments the standard library, whose locks
+# would be invisible otherwise. Needs `rustup component add rust-src`. 10 minutes first, then 10.
 tsan *args="--tests":
     CARGO_TARGET_DIR=target/tsan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=10 TSAN_OPTIONS="suppressions={{justfile_directory()}}/tests/tsan.supp" RUSTFLAGS=-Zsanitizer=thread cargo test -Zbuild-std --target {{target}} --all-features --no-fail-fast {{args}}
 
-# The examples under valgrind: no invalid access, nothing lost. Needs valgrind. Minutes.
+# The examples under valgrind: invalid accesses and leaks. Needs valgrind. Minutes.
 memcheck:
     tests/memcheck.sh
 
-# The test suite on one core, where a spin that waits for another thread would crawl. A minute once built.
+# The test suite on one core, where spinning for another thread is slow. A minute once built.
 one-core *args:
     taskset -c 0 cargo test --all-features {{args}}
 
-# 64 threads: `just many-threads 20`. Prints how long a turn was waited for.
+# Fairness between 64 threads: `just many-threads 20`. Prints the waiting times.
 many-threads effort="1":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --test many_threads -- --nocapture --test-threads 1
 
-# One message at a time, under criterion: `just bench --quick`, `just bench one_by_one`. 4 minutes; with --quick half a minute.
+# Criterion benchmarks of single messages: `just bench one_by_one`, `just bench --quick`. 4 minutes, or half a minute.
 bench *args:
     cargo bench --bench channel -- {{args}}
 
-# Instructions per message, counted by valgrind, against a bound. A minute first, then seconds.
+# Instructions per message, counted by valgrind and compared with a bound. A minute first, then seconds.
 instructions:
     benches/instructions.sh
 
-# Side by side with other channels. 15 minutes, the first build 2 more.
+# Comparison with other channels. 15 minutes, plus 2 for the first build.
 peers *args:
     cargo run --release --manifest-path {{peers}} -- {{args}}
 
-# The same in short. 2 minutes.
+# A short comparison. 2 minutes.
 peers-quick:
     cargo run --release --manifest-path {{peers}} -- --quick

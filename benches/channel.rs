@@ -1,9 +1,9 @@
-//! How long one message takes, from the first send to the last message read: `cargo bench --bench channel`.
+//! Time per message, from the first send to the last message received: `cargo bench --bench channel`.
 //!
-//! Each benchmark is one channel with a task that writes and a task that reads, on a runtime of two workers;
-//! one iteration is one message. The side-by-side with other channels is benches/peers.
+//! Each benchmark is one channel with a sender task and a receiver task, on a runtime of two workers.
+//! One iteration is one message. benches/peers compares turbostream with other channels.
 
-/// Models have neither time nor criterion.
+/// Loom has neither time nor criterion.
 #[cfg(turbostream_loom)]
 fn main() {}
 
@@ -24,7 +24,7 @@ mod suite {
 
     criterion_group!(benches, one_by_one, batches, by_reference, ping_pong, creation);
 
-    /// What a receiver does with a channel, up to its end.
+    /// Receives until the channel is closed and drained; returns the number of messages.
     trait Reading: Fn(Receiver) -> Self::Done {
         type Done: Future<Output = u64> + Send;
     }
@@ -58,7 +58,7 @@ mod suite {
         messages
     }
 
-    /// Runs on a worker, as the tasks that it spawns do, and not on the thread of the benchmark.
+    /// Runs the future on a worker thread instead of the benchmark's thread, as the tasks that it spawns do.
     async fn on_a_worker(run: impl Future<Output = Duration> + Send + 'static) -> Duration {
         tokio::spawn(run).await.expect("the run ended")
     }
@@ -110,7 +110,7 @@ mod suite {
         group.finish();
     }
 
-    /// One shared payload of 64 KiB, of which only the reference count moves.
+    /// One shared external payload of 64 KiB: a send changes only its reference count.
     fn by_reference(criterion: &mut Criterion) {
         let runtime = runtime();
         let payload = Bytes::from(vec![0x5a_u8; 64 << 10]);

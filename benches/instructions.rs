@@ -1,5 +1,6 @@
-//! What one message costs in instructions, which no other program on the machine changes: to be run by
-//! `benches/instructions.sh`, under valgrind. Run by itself it only does the work.
+//! Workloads for counting the instructions per message. Other load on the machine does not change that count.
+//!
+//! `benches/instructions.sh` runs them under valgrind. Without valgrind they only do the work.
 
 use std::hint::black_box;
 use std::pin::pin;
@@ -11,20 +12,20 @@ use turbostream::{ReadMode, Receiver, Sender, StatsDelta};
 const ROUNDS: usize = 40;
 const MESSAGES: usize = 500;
 
-/// Polls a future that never has to wait.
+/// Polls a future that completes at the first poll.
 #[inline(always)]
-fn at_once(future: impl Future<Output = ()>) {
+fn poll_ready(future: impl Future<Output = ()>) {
     let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
-    assert!(polled.is_ready(), "it had to wait");
+    assert!(polled.is_ready(), "the future is pending");
 }
 
-/// What is counted is what runs inside of these functions.
+/// Valgrind counts the instructions of these functions only.
 mod counted {
     use super::*;
 
     #[inline(never)]
     pub(super) fn send(tx: &Sender, message: &[u8]) {
-        at_once(async {
+        poll_ready(async {
             for _ in 0..MESSAGES {
                 tx.send(black_box(message)).await.expect("open");
             }
@@ -33,7 +34,7 @@ mod counted {
 
     #[inline(never)]
     pub(super) fn send_many(tx: &Sender, message: &[u8]) {
-        at_once(async {
+        poll_ready(async {
             let messages = std::iter::repeat_n(black_box(message), MESSAGES);
             assert_eq!(tx.send_many(messages).await.expect("open"), MESSAGES);
         });
@@ -41,7 +42,7 @@ mod counted {
 
     #[inline(never)]
     pub(super) fn send_with(tx: &Sender, message: &[u8]) {
-        at_once(async {
+        poll_ready(async {
             for _ in 0..MESSAGES {
                 let message = black_box(message);
                 let write = |buffer: &mut [u8]| {
@@ -54,8 +55,8 @@ mod counted {
     }
 
     #[inline(never)]
-    pub(super) fn send_by_reference(tx: &Sender, message: &Bytes) {
-        at_once(async {
+    pub(super) fn send_external(tx: &Sender, message: &Bytes) {
+        poll_ready(async {
             for _ in 0..MESSAGES {
                 tx.send(black_box(message).clone()).await.expect("open");
             }
@@ -64,7 +65,7 @@ mod counted {
 
     #[inline(never)]
     pub(super) fn recv(rx: &Receiver) {
-        at_once(async {
+        poll_ready(async {
             for _ in 0..MESSAGES {
                 black_box(rx.recv().await.expect("open"));
             }
@@ -73,7 +74,7 @@ mod counted {
 
     #[inline(never)]
     pub(super) fn recv_batch(rx: &Receiver) {
-        at_once(async {
+        poll_ready(async {
             let mut messages = 0;
             while messages < MESSAGES {
                 let batch = rx.recv_batch(MESSAGES).await.expect("open");
@@ -83,14 +84,14 @@ mod counted {
         });
     }
 
-    /// Each message finds the receiver asleep.
+    /// Each message wakes a waiting receiver.
     #[inline(never)]
     pub(super) fn lockstep(tx: &Sender, rx: &Receiver, message: &[u8]) {
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..MESSAGES {
             let mut receiving = pin!(rx.recv());
             assert!(receiving.as_mut().poll(&mut cx).is_pending());
-            at_once(async { tx.send(black_box(message)).await.expect("open") });
+            poll_ready(async { tx.send(black_box(message)).await.expect("open") });
             assert!(black_box(receiving.poll(&mut cx)).is_ready());
         }
     }
@@ -98,17 +99,17 @@ mod counted {
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let what = std::env::args().nth(1).filter(|what| !what.starts_with("--"));
-    // Without a budget: nothing here ever yields.
+    let workload = std::env::args().nth(1).filter(|workload| !workload.starts_with("--"));
+    // Unconstrained: no coop budget, so nothing yields.
     runtime.block_on(tokio::task::unconstrained(async {
-        match what.as_deref() {
-            Some(what) => run(what),
+        match workload.as_deref() {
+            Some(workload) => run(workload),
             None => WORKLOADS.into_iter().for_each(run),
         }
     }));
 }
 
-/// On a channel whose figures are reported.
+/// The suffix of workloads with a recorder.
 const RECORDED: &str = "_recorded";
 
 const WORKLOADS: [&str; 10] = [
@@ -116,7 +117,7 @@ const WORKLOADS: [&str; 10] = [
     "send_recorded",
     "send_many",
     "send_with",
-    "send_by_reference",
+    "send_external",
     "recv",
     "recv_recorded",
     "recv_safe",
@@ -124,26 +125,26 @@ const WORKLOADS: [&str; 10] = [
     "lockstep",
 ];
 
-fn run(what: &str) {
-    let mode = if what == "recv_safe" { ReadMode::Safe } else { ReadMode::ZeroCopy };
+fn run(workload: &str) {
+    let mode = if workload == "recv_safe" { ReadMode::Safe } else { ReadMode::ZeroCopy };
     let builder = turbostream::builder().read_mode(mode).max_bytes(64 << 20);
-    let builder = match what.ends_with(RECORDED) {
-        true => builder.recorder(|changes: &StatsDelta<'_>| _ = black_box(changes)),
+    let builder = match workload.ends_with(RECORDED) {
+        true => builder.recorder(|delta: &StatsDelta<'_>| _ = black_box(delta)),
         false => builder,
     };
-    let what = what.trim_end_matches(RECORDED);
+    let workload = workload.trim_end_matches(RECORDED);
     let (tx, rx) = builder.build().expect("a valid configuration");
     let (message, large) = ([7; 128], Bytes::from(vec![7; 64 << 10]));
     for _ in 0..ROUNDS {
-        match what {
+        match workload {
             "send" => counted::send(&tx, &message),
             "send_many" => counted::send_many(&tx, &message),
             "send_with" => counted::send_with(&tx, &message),
-            "send_by_reference" => counted::send_by_reference(&tx, &large),
+            "send_external" => counted::send_external(&tx, &large),
             "lockstep" => counted::lockstep(&tx, &rx, &message),
             _ => fill(&tx, &message),
         }
-        match what {
+        match workload {
             "recv" | "recv_safe" => counted::recv(&rx),
             "recv_batch" => counted::recv_batch(&rx),
             _ => drain(&rx),

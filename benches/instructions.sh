@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Instructions per message, counted by valgrind, against a bound: a guard that noise cannot fool.
-# The bounds leave an eighth for other compilers; lower them when the figures fall.
+# Counts instructions per message with valgrind and compares them with bounds. The counts have no noise.
+# The bounds leave a margin of one eighth for other compilers. Lower them when the counts fall.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ bounds='send 234
 send_recorded 234
 send_many 158
 send_with 320
-send_by_reference 376
+send_external 376
 recv 215
 recv_recorded 215
 recv_safe 282
@@ -20,7 +20,7 @@ if ! command -v valgrind >/dev/null; then
     exit 3
 fi
 
-# The path of the bench's executable is on the line that cargo ends with.
+# Cargo prints the path of the executable on its last line.
 bench=$(cargo bench --bench instructions --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*(\(.*instructions-[0-9a-f]*\)).*/\1/p' | tail -1)
 messages=$((40 * 500))
 failed=0

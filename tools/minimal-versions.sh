@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and tests a copy of the crate with the lowest version of each dependency that Cargo.toml allows: whether the lower
-# bounds are honest. The resolver that does it is for nightly only, by name.
+# Builds and tests a copy of the crate with the lowest version of each dependency that Cargo.toml allows. This verifies the
+# lower bounds. The resolver option is unstable, so RUSTC_BOOTSTRAP enables it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-//! Bytes through a writer and a reader, as in `tests/byte_streams`, but chosen by what they reach.
+//! Fuzzes a writer and a reader with the operations of `tests/byte_streams`, guided by coverage.
 
 #![no_main]
 
@@ -12,6 +12,6 @@ mod panics;
 #[path = "../../tests/byte_streams/records.rs"]
 mod records;
 
-libfuzzer_sys::fuzz_target!(init: panics::expect(), |input: &[u8]| {
-    panics::tell(|| machine::run(input), || println!("{:#?}", ops::case(input)));
+libfuzzer_sys::fuzz_target!(init: panics::install_hook(), |input: &[u8]| {
+    panics::report(|| machine::run(input), || println!("{:#?}", ops::case(input)));
 });

@@ -1,4 +1,4 @@
-//! Panics that belong to a case, and one that ends it.
+//! Distinguishes expected panics of user code from the panic that fails a case.
 
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
@@ -8,15 +8,17 @@ thread_local! {
     static LATEST: RefCell<Option<(String, Backtrace)>> = const { RefCell::new(None) };
 }
 
-/// Has panics noted and not told: closures of the user panic on purpose, all the time. libFuzzer's own hook would abort.
-pub(crate) fn expect() {
+/// Installs a hook that stores panics without printing them.
+///
+/// User closures panic on purpose, often. libFuzzer's own hook would abort.
+pub(crate) fn install_hook() {
     set_hook(Box::new(|panic| {
         LATEST.set(Some((panic.to_string(), Backtrace::capture())));
     }));
 }
 
-/// Runs `case`, and tells of a panic that comes out of it, and of the case.
-pub(crate) fn tell(case: impl FnOnce(), describe: impl FnOnce()) {
+/// Runs `case`; if it panics, prints the case and the panic, and aborts.
+pub(crate) fn report(case: impl FnOnce(), describe: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(case)).is_err() {
         describe();
         if let Some((panic, backtrace)) = LATEST.take() {

@@ -1,4 +1,4 @@
-//! Operations on a channel against a plain queue, as in `tests/state_machine`, but chosen by what they reach.
+//! Fuzzes a channel against a plain queue with the operations of `tests/state_machine`, guided by coverage.
 
 #![no_main]
 
@@ -24,7 +24,7 @@ mod sending;
 #[path = "../../tests/state_machine/world.rs"]
 mod world;
 
-libfuzzer_sys::fuzz_target!(init: panics::expect(), |input: &[u8]| {
+libfuzzer_sys::fuzz_target!(init: panics::install_hook(), |input: &[u8]| {
     let (setup, ops) = bytes::case(input);
-    panics::tell(|| case::run(&setup, &ops), || println!("{setup:#?}\n{ops:#?}"));
+    panics::report(|| case::run(&setup, &ops), || println!("{setup:#?}\n{ops:#?}"));
 });

@@ -1,9 +1,9 @@
-//! One global allocator that is either the system's or mimalloc, for the whole life of the process, and that counts
-//! the bytes in use where a run asks for it.
+//! A global allocator that is either the system's or mimalloc for the lifetime of the process.
+//! Optionally counts the bytes in use.
 //!
-//! Both choices come from the environment and are made at the first allocation, before `main`, so no block is ever
-//! freed by the other allocator or counted only once. After that they cost one relaxed load and one well predicted
-//! branch per call, the same for every contender.
+//! The environment determines both choices at the first allocation, before `main`. So each block is freed by the
+//! allocator that allocated it, and counted on both occasions. The cost is one relaxed load and one well-predicted branch
+//! per call, the same for every contender.
 
 use mimalloc::MiMalloc;
 use serde::{Deserialize, Serialize};
@@ -20,9 +20,9 @@ pub enum Allocator {
 
 impl Allocator {
     pub const ALL: [Self; 2] = [Self::System, Self::Mimalloc];
-    /// The variable by which the driver tells a child its allocator.
+    /// The environment variable that selects a child's allocator.
     pub const VARIABLE: &str = "PEERS_ALLOCATOR";
-    /// The variable by which the driver has a child count what it has allocated, if it is set.
+    /// The environment variable that enables counting in a child.
     pub const COUNT_VARIABLE: &str = "PEERS_COUNT_HEAP";
 
     pub fn name(self) -> &'static str {
@@ -37,21 +37,21 @@ const MIMALLOC: u8 = 1;
 const COUNTED: u8 = 2;
 const UNDECIDED: u8 = 4;
 
-/// The system's allocator, unless [`MIMALLOC`], uncounted, unless [`COUNTED`].
+/// A bit set of [`MIMALLOC`] and [`COUNTED`], or [`UNDECIDED`].
 static CHOSEN: AtomicU8 = AtomicU8::new(UNDECIDED);
 static IN_USE: AtomicI64 = AtomicI64::new(0);
 
-/// The allocator this process runs on.
+/// The allocator of this process.
 pub fn current() -> Allocator {
     if use_mimalloc(0) { Allocator::Mimalloc } else { Allocator::System }
 }
 
-/// The bytes that were asked for and not yet freed; nothing where they are not counted.
+/// Bytes that were allocated and not freed yet; `None` if they are not counted.
 pub fn bytes_in_use() -> Option<i64> {
     (CHOSEN.load(Relaxed) & COUNTED != 0).then(|| IN_USE.load(Relaxed))
 }
 
-/// Whether the call that makes `growth` more bytes be in use goes to mimalloc.
+/// Adds `growth` to the bytes in use; returns whether the call goes to mimalloc.
 #[inline(always)]
 fn use_mimalloc(growth: isize) -> bool {
     let chosen = CHOSEN.load(Relaxed);
@@ -69,15 +69,15 @@ fn decide_or_count(chosen: u8, growth: isize) -> bool {
 }
 
 unsafe extern "C" {
-    // The C library's own: `std::env::var_os` allocates, which the allocator's first call must not.
+    // From the C library: `std::env::var_os` allocates, which the allocator must not.
     fn getenv(name: *const c_char) -> *const c_char;
 }
 
 fn decide() -> u8 {
     const ALLOCATOR: &CStr = c"PEERS_ALLOCATOR";
     const COUNT: &CStr = c"PEERS_COUNT_HEAP";
-    // SAFETY: the names are C strings; this runs at the process's first allocation, when one thread exists, and this
-    // program never changes its environment. A non-null answer is a C string that stays in place.
+    // SAFETY: the names are C strings; this runs at the first allocation, when one thread exists, and this program
+    // never changes its environment. A non-null result is a C string that stays valid.
     let [allocator, count] = unsafe {
         [ALLOCATOR, COUNT].map(|name| {
             let value = getenv(name.as_ptr());
@@ -92,12 +92,12 @@ fn decide() -> u8 {
 
 pub struct Dispatch;
 
-// SAFETY: every call goes unchanged to one allocator, and to the same one during the whole life of the process.
+// SAFETY: every call is forwarded unchanged to one allocator, the same one for the lifetime of the process.
 unsafe impl GlobalAlloc for Dispatch {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mimalloc = use_mimalloc(layout.size() as isize);
-        // SAFETY: the caller's promises are the callee's demands.
+        // SAFETY: the caller meets the contract of `alloc`.
         unsafe { if mimalloc { MiMalloc.alloc(layout) } else { System.alloc(layout) } }
     }
 

@@ -1,4 +1,4 @@
-//! The capacity that each contender is at its best with, as a run with `--tune` has found it.
+//! The best capacity of each contender, as found by `--tune`.
 
 use crate::alloc::Allocator;
 use crate::contenders::Entry;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const HEAD: &str = "workload,allocator,contender,capacity\n";
 const RECORDED: &str = include_str!("../capacities.csv");
 
-/// What is on record, or else the contender's usual one.
+/// The recorded capacity, or the contender's default.
 pub fn best(workload: &Workload, allocator: Allocator, contender: &Entry) -> usize {
     let candidates = (contender.capacities)(workload);
     let key = key(workload, allocator, contender);
@@ -17,7 +17,7 @@ pub fn best(workload: &Workload, allocator: Allocator, contender: &Entry) -> usi
     recorded.unwrap_or(candidates[0])
 }
 
-/// The record with what was measured in place of what it said about the same.
+/// The record, updated with the measured rows.
 pub fn record(rows: &[Row]) -> String {
     let mut fastest = BTreeMap::<String, (f64, usize)>::new();
     for row in rows {

@@ -1,13 +1,13 @@
-//! What a user can ask for.
+//! The command line.
 
 use crate::alloc::Allocator;
 use crate::workloads::{self, Workload};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Measures turbostream side by side with other async channels.
+/// Compares turbostream with other async channels.
 ///
-/// Every run is a process of its own; runs of all contenders alternate, and the median of the rounds is told.
+/// Every run is a separate process. The runs of all contenders alternate; the result is the median of the rounds.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -34,7 +34,7 @@ pub struct PlanArgs {
     /// Write benchmarks.md and its charts into this directory (default: the project's docs, if nothing narrows the run)
     #[arg(long, value_name = "DIR")]
     pub docs: Option<PathBuf>,
-    /// Take the lines for log_lines from this file (default: lines are made up)
+    /// Read the lines for log_lines from this file (default: generated lines)
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Only these contenders, by name or by the crate's name
@@ -46,10 +46,10 @@ pub struct PlanArgs {
     /// Messages per run (round trips for a ping-pong), instead of the workload's own number
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: Option<u64>,
-    /// Capacity for every contender, in its own unit, instead of the one it is at its best with
+    /// Capacity for every contender, in its own unit, instead of its best one
     #[arg(long)]
     pub capacity: Option<usize>,
-    /// Find the capacity that each contender is at its best with, and write it to capacities.csv for the next build
+    /// Find the best capacity of each contender and write it to capacities.csv for the next build
     #[arg(long, conflicts_with_all = ["json", "docs", "capacity"])]
     pub tune: bool,
     /// Seconds after which a run counts as hanging
@@ -58,7 +58,7 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// Whether this measures everything, in full.
+    /// Whether this is a complete run with default settings.
     pub fn is_whole(&self) -> bool {
         let narrowed = self.quick || !self.only.is_empty() || !self.contender.is_empty();
         let altered = self.allocator.is_some() || self.rounds.is_some() || self.capacity.is_some();
@@ -68,7 +68,7 @@ impl PlanArgs {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// One run, in this process: what the driver starts
+    /// One run in this process, started by the driver
     #[command(hide = true)]
     Run(RunArgs),
 }

@@ -1,4 +1,4 @@
-//! Plans the runs, alternates between the contenders and gathers what they measured.
+//! Plans the runs, alternates between the contenders and collects the results.
 
 use crate::alloc::Allocator;
 use crate::capacities;
@@ -43,7 +43,7 @@ pub fn drive(plan: &PlanArgs) -> Result<(), String> {
     if failed > 0 { Err(format!("{failed} of {} rows failed, see above", rows.len())) } else { Ok(()) }
 }
 
-/// Measures every contender with each of its capacities, and records the best.
+/// Measures every contender with each of its capacities and records the best.
 fn tune(
     plan: &PlanArgs,
     workloads: &[&'static Workload],
@@ -63,7 +63,7 @@ fn tune(
     Ok(())
 }
 
-/// The contenders that a filter names; all without one.
+/// The contenders that match the filter; without a filter, all.
 fn chosen(filter: &[String]) -> Result<Vec<&'static Entry>, String> {
     let named = |entry: &Entry, name: &str| entry.name == name || entry.krate == name;
     if let Some(unknown) = filter.iter().find(|name| !contenders::ALL.iter().any(|entry| named(entry, name)))
@@ -75,7 +75,7 @@ fn chosen(filter: &[String]) -> Result<Vec<&'static Entry>, String> {
     Ok(contenders::ALL.iter().filter(wanted).collect())
 }
 
-/// One row for each allocator, contender and capacity, with nothing measured.
+/// One empty row per allocator, contender and capacity.
 fn entrants(
     plan: &PlanArgs,
     workload: &'static Workload,
@@ -100,7 +100,7 @@ fn entrants(
     rows
 }
 
-/// All rounds of one table. Round by round another row is the first.
+/// Runs all rounds of one table. Each round starts with a different row.
 fn measure(plan: &PlanArgs, workload: &Workload, rows: &mut [Row]) {
     let usual = match (workload.measures_rest(), plan.quick) {
         (true, _) => 1,
@@ -111,27 +111,27 @@ fn measure(plan: &PlanArgs, workload: &Workload, rows: &mut [Row]) {
     for round in 0..rounds {
         eprintln!("{}: round {} of {rounds}", workload.name, round + 1);
         if workload.measures_rest() {
-            run_at_once(plan, rows);
+            run_in_parallel(plan, rows);
             continue;
         }
         let shift = round * rows.len() / rounds;
         rows.rotate_left(shift);
         for row in rows.iter_mut().filter(|row| row.failure.is_none()) {
             let result = run(plan, row);
-            row.take(result);
+            row.add(result);
         }
         rows.rotate_right(shift);
     }
 }
 
-/// Runs a few rows side by side, then the next few: they mostly sleep, but not while they fill their channels.
-fn run_at_once(plan: &PlanArgs, rows: &mut [Row]) {
+/// Runs the rows in parallel, four at a time: they mostly sleep, except while they fill their channels.
+fn run_in_parallel(plan: &PlanArgs, rows: &mut [Row]) {
     for rows in rows.chunks_mut(4) {
         thread::scope(|scope| {
             for row in rows.iter_mut().filter(|row| row.failure.is_none()) {
                 scope.spawn(move || {
                     let result = run(plan, row);
-                    row.take(result);
+                    row.add(result);
                 });
             }
         });
@@ -153,12 +153,12 @@ fn run(plan: &PlanArgs, row: &Row) -> Result<Outcome, String> {
     })
 }
 
-/// Where the system tells its load: figures from a busy machine say little.
+/// Prints a warning if the machine is busy.
 fn warn_if_busy() {
-    let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = told.split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    let loadavg = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = loadavg.split(' ').next().and_then(|load| load.parse::<f64>().ok());
     if let Some(load) = load.filter(|&load| load > 0.5) {
-        eprintln!("warning: the machine is busy (load {load}): expect figures that are too high and vary");
+        eprintln!("warning: the machine is busy (load {load}): expect high and unstable results");
     }
 }
 

@@ -1,4 +1,4 @@
-//! turbostream side by side with other async channels. See `--help` and the README beside this crate's manifest.
+//! Compares turbostream with other async channels. See `--help` and this crate's README.
 
 mod alloc;
 mod capacities;

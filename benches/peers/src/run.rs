@@ -1,4 +1,4 @@
-//! One run of one contender, as a process of its own: no run inherits another's heap, threads or hang.
+//! One run of one contender in a separate process, so that runs share no heap, threads or hangs.
 
 use crate::alloc::{self, Allocator};
 use crate::cli::RunArgs;
@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// What the driver wants run.
+/// The parameters of a run.
 pub struct Run<'a> {
     pub workload: &'a Workload,
     pub allocator: Allocator,
@@ -21,7 +21,7 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs it in a child and waits for that; the child ends itself when its time is up.
+    /// Runs in a child process and waits for it. The child exits at its timeout.
     pub fn in_a_child(&self) -> Result<Outcome, String> {
         let program = std::env::current_exe().map_err(|error| format!("own program not found: {error}"))?;
         let mut command = Command::new(program);
@@ -42,8 +42,8 @@ impl Run<'_> {
         }
         let output = command.output().map_err(|error| format!("no child process: {error}"))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("{}: {}", output.status, said.trim()));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{}: {}", output.status, stderr.trim()));
         }
         let (allocator, outcome): (Allocator, Outcome) =
             serde_json::from_slice(&output.stdout).map_err(|error| format!("unreadable outcome: {error}"))?;
@@ -54,13 +54,13 @@ impl Run<'_> {
     }
 }
 
-/// The child's side: prints the outcome as JSON.
+/// Runs in this process, the child, and prints the outcome as JSON.
 pub fn in_this_process(args: &RunArgs) -> Result<(), String> {
     let contender =
         contenders::find(&args.contender).ok_or_else(|| format!("no contender {}", args.contender))?;
     let job = Job { messages: args.messages, capacity: args.capacity };
     let timeout = args.timeout;
-    // A thread of its own sees even a hang that keeps every worker busy. It ends with the process.
+    // A separate thread detects even a hang that keeps every worker busy. It ends with the process.
     let (done, watched) = mpsc::channel::<()>();
     thread::spawn(move || {
         if watched.recv_timeout(Duration::from_secs(timeout)) == Err(RecvTimeoutError::Timeout) {

@@ -1,30 +1,30 @@
-//! What turbostream is meant to reach, and whether it does.
+//! The targets of turbostream, and whether it reaches them.
 
 use crate::alloc::Allocator;
 use crate::report::Row;
-use crate::workloads::{Figure, Workload};
+use crate::workloads::{Statistic, Workload};
 
 pub struct Target {
     ours: &'static str,
-    figure: Figure,
+    statistic: Statistic,
     bound: Bound,
     only: Option<Allocator>,
 }
 
 enum Bound {
-    /// The best peer takes at least so many times as long.
+    /// The minimum ratio of the best peer to ours.
     BestPeer(f64),
-    /// This peer takes at least so many times as long.
+    /// The minimum ratio of this peer to ours.
     Peer(&'static str, f64),
-    /// Ours takes at most so many times as long as this contender.
+    /// The maximum ratio of ours to this contender.
     AtMost(&'static str, f64),
-    /// Ours takes at most so many times as long as in this workload.
+    /// The maximum ratio of ours to ours in this workload.
     Growth(&'static str, f64),
-    /// The figure is no larger.
+    /// The maximum of the statistic.
     Limit(f64),
 }
 
-/// What was measured for one target.
+/// The measurement for one target.
 pub struct Verdict {
     pub allocator: Allocator,
     pub target: String,
@@ -33,71 +33,71 @@ pub struct Verdict {
 }
 
 impl Target {
-    const fn new(ours: &'static str, figure: Figure, bound: Bound) -> Self {
-        Self { ours, figure, bound, only: None }
+    const fn new(ours: &'static str, statistic: Statistic, bound: Bound) -> Self {
+        Self { ours, statistic, bound, only: None }
     }
 
     pub const fn best_peer(ours: &'static str, times: f64) -> Self {
-        Self::new(ours, Figure::NsPerMessage, Bound::BestPeer(times))
+        Self::new(ours, Statistic::NsPerMessage, Bound::BestPeer(times))
     }
 
     pub const fn peer(ours: &'static str, peer: &'static str, times: f64) -> Self {
-        Self::new(ours, Figure::NsPerMessage, Bound::Peer(peer, times))
+        Self::new(ours, Statistic::NsPerMessage, Bound::Peer(peer, times))
     }
 
     pub const fn at_most(ours: &'static str, other: &'static str, times: f64) -> Self {
-        Self::new(ours, Figure::NsPerMessage, Bound::AtMost(other, times))
+        Self::new(ours, Statistic::NsPerMessage, Bound::AtMost(other, times))
     }
 
     pub const fn growth(ours: &'static str, workload: &'static str, times: f64) -> Self {
-        Self::new(ours, Figure::NsPerMessage, Bound::Growth(workload, times))
+        Self::new(ours, Statistic::NsPerMessage, Bound::Growth(workload, times))
     }
 
-    pub const fn limit(ours: &'static str, figure: Figure, limit: f64) -> Self {
-        Self::new(ours, figure, Bound::Limit(limit))
+    pub const fn limit(ours: &'static str, statistic: Statistic, limit: f64) -> Self {
+        Self::new(ours, statistic, Bound::Limit(limit))
     }
 
-    /// The same for another figure.
-    pub const fn of(self, figure: Figure) -> Self {
-        Self { figure, ..self }
+    /// The same target for another statistic.
+    pub const fn of(self, statistic: Statistic) -> Self {
+        Self { statistic, ..self }
     }
 
-    /// The same for the system's allocator only.
+    /// The same target for the system's allocator only.
     pub const fn on_system(self) -> Self {
         Self { only: Some(Allocator::System), ..self }
     }
 
-    fn says(&self) -> String {
-        let (ours, figure) = (self.ours, self.figure.head());
+    fn describe(&self) -> String {
+        let (ours, statistic) = (self.ours, self.statistic.head());
         match self.bound {
             Bound::BestPeer(1.0) => format!("{ours} faster than the best peer"),
             Bound::BestPeer(times) => format!("{ours} at least {times} times faster than the best peer"),
             Bound::Peer(peer, times) => format!("{ours} at least {times} times faster than {peer}"),
             Bound::AtMost(other, times) => {
-                format!("{figure} of {ours} at most {times} times that of {other}")
+                format!("{statistic} of {ours} at most {times} times that of {other}")
             }
             Bound::Growth(workload, times) => {
-                format!("{ours} less than {times} times its figure in {workload}")
+                format!("{ours} less than {times} times its value in {workload}")
             }
-            Bound::Limit(limit) => format!("{figure} of {ours} at most {}", self.figure.show(limit)),
+            Bound::Limit(limit) => format!("{statistic} of {ours} at most {}", self.statistic.show(limit)),
         }
     }
 
-    /// What was measured in words, and whether it is enough; nothing where a row is missing.
+    /// Describes the measurement, and whether it reaches the target; `None` if a row is missing.
     fn judge(&self, rows: &[Row], workload: &Workload, allocator: Allocator) -> Option<(String, bool)> {
         let of = |workload: &str, contender: &str| {
             let mut all = rows.iter().filter(|row| row.allocator == allocator);
             all.find(|row| row.workload.name == workload && row.contender.name == contender)?
-                .median(self.figure)
+                .median(self.statistic)
         };
         let ours = of(workload.name, self.ours)?;
-        let times = |ratio: f64, beside: &str| format!("{ratio:.2} times ({beside})");
+        let times = |ratio: f64, other: &str| format!("{ratio:.2} times ({other})");
         Some(match self.bound {
             Bound::BestPeer(least) => {
                 let peers = rows.iter().filter(|row| row.allocator == allocator && row.contender.is_peer());
                 let (best, name) = peers
                     .filter(|row| row.workload.name == workload.name)
-                    .filter_map(|row| Some((row.median(self.figure)?, row.contender.name)))
+                    .filter_map(|row| Some((row.median(self.statistic)?, row.contender.name)))
                     .min_by(|one, other| one.0.total_cmp(&other.0))?;
                 (times(best / ours, name), best / ours >= least)
             }
@@ -113,19 +113,19 @@ impl Target {
                 let ratio = ours / of(from, self.ours)?;
                 (times(ratio, from), ratio < most)
             }
-            Bound::Limit(limit) => (self.figure.show(ours), ours <= limit),
+            Bound::Limit(limit) => (self.statistic.show(ours), ours <= limit),
         })
     }
 }
 
-/// What was measured for the targets of one workload.
+/// The verdicts for the targets of one workload.
 pub fn verdicts(rows: &[Row], workload: &Workload) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for target in workload.targets {
         for allocator in Allocator::ALL.into_iter().filter(|one| target.only.is_none_or(|only| only == *one))
         {
             if let Some((measured, reached)) = target.judge(rows, workload, allocator) {
-                verdicts.push(Verdict { allocator, target: target.says(), measured, reached });
+                verdicts.push(Verdict { allocator, target: target.describe(), measured, reached });
             }
         }
     }

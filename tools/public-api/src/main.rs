@@ -1,13 +1,13 @@
-//! Lists the public API of turbostream, with all features, and holds it against `docs/public-api.txt`, so that no change of
-//! it goes unseen.
+//! Lists the public API of turbostream, with all features, and compares it with `docs/public-api.txt`.
+//! So every change of the API is visible in a diff.
 //!
 //! ```text
-//! cargo run --manifest-path tools/public-api/Cargo.toml             # differences, and exit code 1 if there are any
-//! cargo run --manifest-path tools/public-api/Cargo.toml -- --write  # writes the list anew
+//! cargo run --manifest-path tools/public-api/Cargo.toml             # prints differences; exit code 1 if there are any
+//! cargo run --manifest-path tools/public-api/Cargo.toml -- --write  # writes the list
 //! ```
 //!
-//! The list comes out of rustdoc's JSON, whose form and content differ from one Rust release to the next. So it says which
-//! one wrote it, and on another nothing is compared.
+//! The list is derived from rustdoc's JSON, which differs between Rust releases. So the list names the release that
+//! wrote it. On another release nothing is compared.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(compare(recorded, &list(&root)?))
 }
 
-/// The release that the list depends on, without the commit.
+/// The Rust release, without the commit.
 fn rustc() -> anyhow::Result<String> {
     let output = Command::new("rustc").arg("--version").output().context("cannot run rustc")?;
     let version = String::from_utf8(output.stdout)?;
@@ -49,18 +49,17 @@ fn head(rustc: &str) -> String {
     format!("# By {rustc}, with all features. Change nothing by hand: {WRITE}\n")
 }
 
-/// All public items, one a line.
+/// All public items, one per line.
 fn list(root: &Path) -> anyhow::Result<Vec<String>> {
     let api = public_api::Builder::from_rustdoc_json(rustdoc_json(root)?).omit_blanket_impls(true).build();
     let items = api.context("this version of public-api does not know this rustdoc")?;
-    // Of the traits that a type has without saying so, those that its users rely on.
-    let beside_the_point =
-        ["::Freeze for ", "::UnwindSafe for ", "::RefUnwindSafe for ", "::UnsafeUnpin for "];
+    // Auto traits that users do not rely on.
+    let omitted = ["::Freeze for ", "::UnwindSafe for ", "::RefUnwindSafe for ", "::UnsafeUnpin for "];
     let lines = items.items().map(ToString::to_string);
-    Ok(lines.filter(|line| !beside_the_point.iter().any(|part| line.contains(part))).collect())
+    Ok(lines.filter(|line| !omitted.iter().any(|part| line.contains(part))).collect())
 }
 
-/// Has rustdoc describe the crate; returns where.
+/// Runs rustdoc; returns the path of its JSON.
 fn rustdoc_json(root: &Path) -> anyhow::Result<PathBuf> {
     let target = root.join("target/public-api");
     let status = Command::new("cargo")
@@ -68,7 +67,7 @@ fn rustdoc_json(root: &Path) -> anyhow::Result<PathBuf> {
         .args(["rustdoc", "--quiet", "--locked", "--lib", "--all-features", "--target-dir"])
         .arg(&target)
         .args(["--", "-Zunstable-options", "--output-format", "json"])
-        // JSON is for nightly only, by name; what a stable rustdoc writes is just as good.
+        // The JSON output is unstable; RUSTC_BOOTSTRAP enables it on a stable release.
         .env("RUSTC_BOOTSTRAP", "1")
         .status()
         .context("cannot run cargo")?;
@@ -76,7 +75,7 @@ fn rustdoc_json(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(target.join("doc/turbostream.json"))
 }
 
-/// Tells what is there and not on record, and the other way round.
+/// Prints the differences between the recorded and the current list.
 fn compare(recorded: &str, list: &[String]) -> ExitCode {
     let old: BTreeSet<&str> = recorded.lines().collect();
     let new: BTreeSet<&str> = list.iter().map(String::as_str).collect();
@@ -87,7 +86,7 @@ fn compare(recorded: &str, list: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!(
-        "the public API is not what {LIST} says; if it is meant to change, see CHANGELOG.md and run\n  {WRITE}"
+        "the public API differs from {LIST}; if the change is intended, update CHANGELOG.md and run\n  {WRITE}"
     );
     ExitCode::FAILURE
 }

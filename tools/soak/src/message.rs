@@ -1,25 +1,25 @@
-//! Messages every byte of which follows from their sender, number and length.
+//! Messages whose bytes are a function of their sender, number and length.
 //!
 //! ```text
 //! 0        8        12     16                    24
-//! │ number │ sender │ len  │ word: all three mixed │ bytes of a table of random ones, from a place that the word tells
+//! │ number │ sender │ len  │ word: hash of all three │ bytes of a random table, at an offset given by the word
 //! ```
 //!
-//! One that has no room for this, or none at all, tells its length alone.
+//! A message shorter than the header encodes its length only.
 
 use std::sync::OnceLock;
 
 pub const HEADER: usize = 24;
-pub const BY_REFERENCE_FROM: usize = 32 << 10;
+pub const EXTERNAL_FROM: usize = 32 << 10;
 const LONGEST: usize = 64 << 10;
 const TABLE: usize = 256 << 10;
 
-/// Who sent a message, and as the how manieth.
+/// The sender of a message and its number among that sender's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub sender: u32,
     pub number: u64,
-    /// Tells it from all others, whatever these are.
+    /// Identifies the message.
     pub word: u64,
 }
 
@@ -39,7 +39,7 @@ fn table() -> &'static [u8] {
     TABLE_OF_BYTES.get_or_init(|| (0..TABLE as u64 / 8).flat_map(|at| mix(at).to_le_bytes()).collect())
 }
 
-/// Makes the table, so that nobody takes it for a part of the channel.
+/// Creates the table before memory is measured.
 pub fn prepare() {
     table();
 }
@@ -49,13 +49,12 @@ fn body(word: u64, len: usize) -> &'static [u8] {
     &table()[start..start + len]
 }
 
-/// How long that message is: 128 bytes mostly, some none or next to none, some anything up to 2 KiB, and one in 5,000 so
-/// long that it travels by reference.
+/// The length of a message: mostly 128 bytes, some shorter than a header, some up to 2 KiB, one in 5,000 external.
 pub fn len(sender: u32, number: u64) -> usize {
     let random = mix(u64::from(sender) << 56 ^ number) as usize;
-    let choice = random / (LONGEST - BY_REFERENCE_FROM) % 5000;
+    let choice = random / (LONGEST - EXTERNAL_FROM) % 5000;
     match choice {
-        0 => BY_REFERENCE_FROM + random % (LONGEST - BY_REFERENCE_FROM),
+        0 => EXTERNAL_FROM + random % (LONGEST - EXTERNAL_FROM),
         1..100 => 0,
         100..250 => random % HEADER,
         250..750 => HEADER + random % (2048 - HEADER),
@@ -63,7 +62,7 @@ pub fn len(sender: u32, number: u64) -> usize {
     }
 }
 
-/// Writes the message as long as `buf` is.
+/// Fills `buf` with the message of that length.
 pub fn write(sender: u32, number: u64, buf: &mut [u8]) {
     let len = buf.len();
     let Some((header, rest)) = buf.split_at_mut_checked(HEADER) else {
@@ -78,11 +77,11 @@ pub fn write(sender: u32, number: u64, buf: &mut [u8]) {
     rest.copy_from_slice(body(word, rest.len()));
 }
 
-/// Whose message that is, once every byte of it was compared; `None` if it is too short to tell.
+/// Compares every byte and returns the origin; `None` if the message has no header.
 ///
 /// # Errors
 ///
-/// If it is not as it was written.
+/// If a byte differs from what was written.
 pub fn read(bytes: &[u8]) -> Result<Option<Origin>, Torn> {
     let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
         return if bytes.iter().all(|&byte| byte == !(bytes.len() as u8)) { Ok(None) } else { Err(Torn) };
@@ -94,13 +93,13 @@ pub fn read(bytes: &[u8]) -> Result<Option<Origin>, Torn> {
     if is_whole { Ok(Some(origin)) } else { Err(Torn) }
 }
 
-/// What a header says.
+/// Decodes a header.
 pub fn origin(header: &[u8]) -> Origin {
     let long = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
     Origin { number: long(0), sender: long(8) as u32, word: long(16) }
 }
 
-/// A message that is not as it was written.
+/// A message that differs from what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Torn;
 
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_matters() {
+    fn read_detects_each_changed_byte() {
         for number in 0..2000 {
             let mut bytes = vec![0; len(3, number)];
             write(3, number, &mut bytes);
@@ -120,15 +119,15 @@ mod tests {
                 assert!(read(&bytes).is_err(), "byte {at} of {number}");
                 bytes[at] ^= 1;
             }
-            assert!(bytes.len() < 2 || read(&bytes[1..]).is_err(), "a part of {number}");
+            assert!(bytes.len() < 2 || read(&bytes[1..]).is_err(), "truncated {number}");
         }
     }
 
     #[test]
-    fn lengths_are_of_every_kind() {
+    fn lengths_cover_every_kind() {
         let lens: Vec<_> = (0..100_000).map(|number| len(0, number)).collect();
         let count = |range: std::ops::Range<usize>| lens.iter().filter(|len| range.contains(len)).count();
         assert!(count(0..1) > 1000 && count(1..HEADER) > 1000 && count(HEADER..2048) > 90_000);
-        assert!((5..60).contains(&count(BY_REFERENCE_FROM..LONGEST)));
+        assert!((5..60).contains(&count(EXTERNAL_FROM..LONGEST)));
     }
 }

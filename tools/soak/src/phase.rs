@@ -1,4 +1,4 @@
-//! One part of a soak: it runs on a thread of its own, so that one that hangs is found out.
+//! One part of a soak run. It runs on its own thread, so that a hang is detected.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A phase that takes so much longer than it is meant to is stuck.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A phase that exceeds its expected duration by this much is stuck.
+const TOLERANCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -27,32 +27,32 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What a phase has found.
+/// The observations of a phase, and whether a check failed.
 #[derive(Debug, Default)]
 pub struct Findings {
-    seen: Vec<String>,
+    observations: Vec<String>,
     failed: bool,
 }
 
 impl Findings {
-    pub fn see(&mut self, what: impl Into<String>) {
-        self.seen.push(what.into());
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.observations.push(what.into());
     }
 
-    /// Notes what was seen; unless it `holds`, the phase has failed.
-    pub fn demand(&mut self, holds: bool, what: impl Into<String>) {
+    /// Notes an observation; the phase fails unless it `holds`.
+    pub fn check(&mut self, holds: bool, what: impl Into<String>) {
         self.failed |= !holds;
         let what = what.into();
-        self.seen.push(if holds { what } else { format!("NOT SO: {what}") });
+        self.observations.push(if holds { what } else { format!("FAILED: {what}") });
     }
 }
 
-/// How far a phase has come, for whoever watches.
+/// Displays the progress of a phase.
 #[derive(Clone)]
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    pub fn tell(&self, what: impl Into<String>) {
+    pub fn show(&self, what: impl Into<String>) {
         self.0.set_message(what.into());
     }
 }
@@ -61,15 +61,15 @@ type Body = Box<dyn FnOnce(&Progress) -> Result<Findings> + Send>;
 
 pub struct Phase {
     name: &'static str,
-    lasting: Duration,
+    expected: Duration,
     body: Body,
 }
 
-/// What came of a phase.
-pub struct Ran {
+/// The result of a phase.
+pub struct Outcome {
     pub time: Duration,
     pub verdict: Verdict,
-    pub seen: Vec<String>,
+    pub observations: Vec<String>,
 }
 
 impl Phase {
@@ -77,42 +77,42 @@ impl Phase {
         name: &'static str,
         body: impl FnOnce(&Progress) -> Result<Findings> + Send + 'static,
     ) -> Self {
-        Self { name, lasting: Duration::ZERO, body: Box::new(body) }
+        Self { name, expected: Duration::ZERO, body: Box::new(body) }
     }
 
-    /// It is meant to take that long.
-    pub fn lasting(self, lasting: Duration) -> Self {
-        Self { lasting, ..self }
+    /// Sets the expected duration.
+    pub fn expected(self, expected: Duration) -> Self {
+        Self { expected, ..self }
     }
 
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    pub fn run(self) -> Ran {
-        let Self { name, lasting, body } = self;
+    pub fn run(self) -> Outcome {
+        let Self { name, expected, body } = self;
         let progress = bar(name);
         let began = Instant::now();
-        let (done, outcome) = mpsc::channel();
-        let told = Progress(progress.clone());
+        let (done, result) = mpsc::channel();
+        let shown = Progress(progress.clone());
         thread::spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(|| body(&told)));
-            // Nobody waits any more if it took too long.
+            let result = catch_unwind(AssertUnwindSafe(|| body(&shown)));
+            // An error means that the receiver timed out.
             let _ = done.send(result.unwrap_or_else(|_| Err(anyhow!("it panicked"))));
         });
-        let outcome = outcome.recv_timeout(lasting + PATIENCE);
+        let result = result.recv_timeout(expected + TOLERANCE);
         progress.finish_and_clear();
         let result =
-            outcome.unwrap_or_else(|_| Err(anyhow!("stuck: not done after {:?}", lasting + PATIENCE)));
+            result.unwrap_or_else(|_| Err(anyhow!("stuck: not done after {:?}", expected + TOLERANCE)));
         let findings = result.unwrap_or_else(|error| {
             let mut findings = Findings::default();
-            findings.demand(false, format!("{error:#}"));
+            findings.check(false, format!("{error:#}"));
             findings
         });
         let verdict = if findings.failed { Verdict::Failed } else { Verdict::Passed };
         let time = began.elapsed();
         eprintln!("{name}: {verdict} after {:.1} s", time.as_secs_f64());
-        Ran { time, verdict, seen: findings.seen }
+        Outcome { time, verdict, observations: findings.observations }
     }
 }
 
@@ -123,31 +123,32 @@ fn bar(name: &'static str) -> ProgressBar {
     bar
 }
 
-/// Bytes for a reader.
+/// Formats a number of bytes.
 pub fn bytes(bytes: usize) -> String {
     indicatif::HumanBytes(bytes as u64).to_string()
 }
 
-/// Bytes that may have become more or less.
+/// Formats the difference of two numbers of bytes.
 pub fn change(before: usize, after: usize) -> String {
     let sign = if after < before { '-' } else { '+' };
     format!("{sign}{}", bytes(after.abs_diff(before)))
 }
 
-/// A number for a reader.
+/// Formats a number.
 pub fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
-/// What of the heap is in use, once that has not changed for a while: threads of a runtime that was shut down in the
-/// background end in their own time.
-pub fn heap_at_rest() -> usize {
-    const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The heap in use, once it has been constant for 300 ms.
+///
+/// The threads of a runtime that was shut down in the background end later.
+pub fn settled_heap() -> usize {
+    const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a clock");
     clock.block_on(async {
         let (mut in_use, mut quiet) = (crate::heap::in_use(), 0);
         for _ in 0..1000 {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
             quiet =
                 if std::mem::replace(&mut in_use, crate::heap::in_use()) == in_use { quiet + 1 } else { 0 };
             if quiet == 30 {

@@ -1,22 +1,22 @@
-//! What was sent and what came.
+//! Tallies of sent and received messages.
 
 use crate::message::{self, HEADER, Origin};
 
 pub const SENDERS: usize = 4;
 
-/// Messages of one sender, such that two tallies are the same only if they are of the same messages.
+/// The messages of one sender. Two tallies are equal only if their messages are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct OfSender {
     messages: u64,
-    /// The sum of their words: whatever was lost or came twice changes it.
+    /// The sum of their words: a lost or duplicated message changes it.
     words: u64,
 }
 
-/// Messages that were sent, or that came.
+/// Sent or received messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     of: [OfSender; SENDERS],
-    /// How many there were of each length that tells no sender.
+    /// The count of messages without a header, by length.
     short: [u64; HEADER],
     pub bytes: u64,
 }
@@ -54,11 +54,11 @@ impl Tally {
     }
 }
 
-/// Messages that came to one receiver.
+/// The messages of one receiver.
 #[derive(Debug, Default)]
 pub struct Received {
     pub tally: Tally,
-    /// The number that the next message of each sender has at least.
+    /// By sender, the lower bound of the next message's number.
     next: [u64; SENDERS],
     next_sequence: u64,
     pub torn: u64,
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_or_came_twice_or_late_shows() {
+    fn tally_shows_lost_and_duplicated_and_reordered_messages() {
         let (all, received) = sent(0..100);
         assert_eq!((&received.tally, received.torn, received.reordered), (&all, 0, 0));
         let (lost, _) = sent((0..100).filter(|&number| number != 50));
         assert_ne!(lost, all);
         let (swapped, received) = sent((0..100).map(|number| if number == 50 { 49 } else { number }));
-        assert_ne!(swapped, all, "as many, and not the same");
+        assert_ne!(swapped, all, "equal counts, different messages");
         assert_eq!(received.reordered, 1);
     }
 }

@@ -1,9 +1,9 @@
-use super::{Contender, RECEIVED, show};
+use super::{Contender, RECEIVED, visit_one};
 use crate::workloads::Workload;
 use async_channel::{Receiver, Sender, bounded};
 use bytes::Bytes;
 
-/// Has no call for batches, and takes part in those with the one it has.
+/// Has no batch methods; batch workloads use the single-message methods.
 pub struct AsyncChannel;
 
 impl Contender for AsyncChannel {
@@ -14,7 +14,7 @@ impl Contender for AsyncChannel {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn takes(_workload: &Workload) -> bool {
+    fn supports(_workload: &Workload) -> bool {
         true
     }
 
@@ -22,19 +22,19 @@ impl Contender for AsyncChannel {
         bounded(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await.ok(), look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await.ok(), visit)
     }
 }

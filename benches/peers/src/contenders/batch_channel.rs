@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, show, show_all};
+use super::{Contender, RECEIVED, visit_all, visit_one};
 use crate::workloads::{Reads, Workload};
 use batch_channel::{Builder, Receiver, Sender};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ impl Contender for One {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::OneByOne)
     }
 
@@ -25,24 +25,24 @@ impl Contender for One {
         open(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }
 
-/// Writes and reads in batches, as this crate is made for.
+/// Sends and receives in batches.
 pub struct Batched;
 
 impl Batched {
@@ -54,11 +54,11 @@ impl Contender for Batched {
     const CRATE: &'static str = "batch-channel";
     const API: &'static str = "send_iter of 64, recv_vec(64); Bytes";
 
-    /// `Sender::autobatch` written out: it would want the whole send loop inside its closure.
+    /// Replaces `Sender::autobatch`, whose closure would have to contain the whole send loop.
     type Tx = (Sender<Bytes>, Vec<Bytes>);
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::Batches)
     }
 
@@ -67,11 +67,11 @@ impl Contender for Batched {
         ((tx, Vec::with_capacity(Self::LIMIT)), (rx, Vec::with_capacity(Self::LIMIT)))
     }
 
-    fn another_tx((tx, _): &Self::Tx) -> Self::Tx {
+    fn clone_tx((tx, _): &Self::Tx) -> Self::Tx {
         (tx.clone(), Vec::with_capacity(Self::LIMIT))
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.1.push(message);
         if tx.1.len() == Self::LIMIT {
             Self::flush(tx).await;
@@ -82,8 +82,8 @@ impl Contender for Batched {
         tx.send_iter(messages.drain(..)).await.expect(RECEIVED);
     }
 
-    async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+    async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         rx.recv_vec(Self::LIMIT, messages).await;
-        show_all(messages, look)
+        visit_all(messages, visit)
     }
 }

@@ -1,11 +1,11 @@
-//! Has no call for batches, and takes part in those with the one it has.
+//! Has no batch methods; batch workloads use the single-message methods.
 
-use super::{Contender, RECEIVED, show};
+use super::{Contender, RECEIVED, visit_one};
 use crate::workloads::Workload;
 use bytes::Bytes;
 use crossfire::{AsyncRx, AsyncTx, MAsyncRx, MAsyncTx, detect_backoff_cfg, mpmc, mpsc, spsc};
 
-/// For one sender alone, whose handle cannot be cloned.
+/// For a single sender, whose handle cannot be cloned.
 pub struct Spsc;
 
 impl Contender for Spsc {
@@ -16,7 +16,7 @@ impl Contender for Spsc {
     type Tx = AsyncTx<spsc::Array<Bytes>>;
     type Rx = AsyncRx<spsc::Array<Bytes>>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.senders() == 1 && workload.receivers() == 1
     }
 
@@ -25,12 +25,12 @@ impl Contender for Spsc {
         spsc::bounded_async(capacity)
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await.ok(), look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await.ok(), visit)
     }
 }
 
@@ -44,7 +44,7 @@ impl Contender for Mpsc {
     type Tx = MAsyncTx<mpsc::Array<Bytes>>;
     type Rx = AsyncRx<mpsc::Array<Bytes>>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.receivers() == 1
     }
 
@@ -53,16 +53,16 @@ impl Contender for Mpsc {
         mpsc::bounded_async(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await.ok(), look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await.ok(), visit)
     }
 }
 
@@ -76,7 +76,7 @@ impl Contender for Mpmc {
     type Tx = MAsyncTx<mpmc::Array<Bytes>>;
     type Rx = MAsyncRx<mpmc::Array<Bytes>>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.receivers() > 1
     }
 
@@ -85,19 +85,19 @@ impl Contender for Mpmc {
         mpmc::bounded_async(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await.ok(), look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await.ok(), visit)
     }
 }

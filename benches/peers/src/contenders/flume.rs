@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, show};
+use super::{Contender, RECEIVED, visit_one};
 use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
 use flume::{Receiver, Sender, bounded};
@@ -13,7 +13,7 @@ impl Contender for One {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::OneByOne)
     }
 
@@ -21,24 +21,24 @@ impl Contender for One {
         bounded(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send_async(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv_async().await.ok(), look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv_async().await.ok(), visit)
     }
 }
 
-/// Waits for one message and takes all that are there then.
+/// Waits for one message, then drains all available messages.
 pub struct Drained;
 
 impl Contender for Drained {
@@ -49,7 +49,7 @@ impl Contender for Drained {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::Batches)
     }
 
@@ -57,17 +57,17 @@ impl Contender for Drained {
         bounded(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send_async(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        let open = show(rx.recv_async().await.ok(), look);
-        rx.drain().for_each(|message| look(&message));
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        let open = visit_one(rx.recv_async().await.ok(), visit);
+        rx.drain().for_each(|message| visit(&message));
         open
     }
 }

@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, show, show_all};
+use super::{Contender, RECEIVED, visit_all, visit_one};
 use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
 use kanal::{AsyncReceiver, AsyncSender, bounded_async};
@@ -13,7 +13,7 @@ impl Contender for One {
     type Tx = AsyncSender<Bytes>;
     type Rx = AsyncReceiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::OneByOne)
     }
 
@@ -21,24 +21,24 @@ impl Contender for One {
         bounded_async(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await.ok(), look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await.ok(), visit)
     }
 }
 
-/// Waits for one message and takes all that are there then.
+/// Waits for one message, then drains all available messages.
 pub struct Drained;
 
 impl Contender for Drained {
@@ -49,7 +49,7 @@ impl Contender for Drained {
     type Tx = AsyncSender<Bytes>;
     type Rx = (AsyncReceiver<Bytes>, Vec<Bytes>);
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::Batches)
     }
 
@@ -58,19 +58,19 @@ impl Contender for Drained {
         (tx, (rx, Vec::with_capacity(capacity)))
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        let open = show(rx.recv().await.ok(), look);
-        // An error says that the channel is closed, which the next `recv` tells.
+    async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        let open = visit_one(rx.recv().await.ok(), visit);
+        // An error means that the channel is closed; the next `recv` returns it as well.
         let _ = rx.drain_into(messages);
-        show_all(messages, look);
+        visit_all(messages, visit);
         open
     }
 }

@@ -1,8 +1,8 @@
-//! What no channel between tasks can pass: bytes through a ring between two threads that do nothing else, and the mere
-//! copy. Neither wakes, waits asleep, or hands out a message that is owned.
+//! Lower bounds for any channel between tasks: a byte ring between two spinning threads, and the copy alone.
+//! Neither wakes, sleeps, or returns an owned message.
 
 use super::{Entry, Unit};
-use crate::workloads::{Check, Copied, Figure, Job, Outcome, Payload, Source};
+use crate::workloads::{Check, Copied, Job, Outcome, Payload, Source, Statistic};
 use rtrb::{Consumer, CopyToUninit, Producer, RingBuffer};
 use std::hint::black_box;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-/// How many messages go through the ring at once, at most.
+/// The maximum number of messages per chunk of the ring.
 const CHUNK: usize = 64;
-/// The ring's size is a multiple of any message's length, so none is ever split.
+/// A multiple of every message length, so that no message is split.
 const RING_BYTES: usize = 256 << 10;
 
 pub const RTRB: Entry = Entry {
@@ -20,7 +20,7 @@ pub const RTRB: Entry = Entry {
     krate: "rtrb",
     api: "bytes in chunks of up to 64 messages between two threads that spin; borrowed in place",
     unit: Unit::Bytes,
-    takes: |workload| {
+    supports: |workload| {
         let copied = [Payload::Copy128, Payload::Copy1K].contains(&workload.payload());
         workload.is_stream() && copied && workload.senders() == 1 && workload.receivers() == 1
     },
@@ -37,7 +37,7 @@ pub const MEMCPY: Entry = Entry {
     krate: "",
     api: "copy_from_slice into 256 KiB over and over, by one thread",
     unit: Unit::Bytes,
-    takes: |workload| (RTRB.takes)(workload),
+    supports: |workload| (RTRB.supports)(workload),
     capacities: |_| vec![RING_BYTES],
     run: |workload, job| match workload.payload() {
         Payload::Copy1K => through_memory::<1024>(job),
@@ -50,11 +50,11 @@ fn through_rtrb<const LEN: usize>(job: Job) -> Result<Outcome, String> {
     let total = job.warmup() + job.messages;
     let (mut producer, mut consumer) = RingBuffer::new(job.capacity);
     let mut source = Copied::<LEN>::new(0);
-    let mut check = Check::<Copied<LEN>>::alone(1);
+    let mut check = Check::<Copied<LEN>>::exclusive(1);
     let warm = AtomicBool::new(false);
 
     let (start, end) = thread::scope(|scope| {
-        let writer = scope.spawn(|| {
+        let sender = scope.spawn(|| {
             write_until(&mut producer, &mut source, 0..job.warmup());
             spin_until(|| warm.load(Relaxed).then_some(()));
             let start = Instant::now();
@@ -65,11 +65,11 @@ fn through_rtrb<const LEN: usize>(job: Job) -> Result<Outcome, String> {
         warm.store(true, Relaxed);
         read(&mut consumer, &mut check, job.messages);
         let end = Instant::now();
-        writer.join().map(|start| (start, end)).map_err(|_| "the writer's thread failed".to_string())
+        sender.join().map(|start| (start, end)).map_err(|_| "the sender's thread failed".to_string())
     })?;
     Check::finish(vec![check], total)?;
     let ns_per_message = end.duration_since(start).as_nanos() as f64 / job.messages as f64;
-    Ok(Outcome::from([(Figure::NsPerMessage, ns_per_message)]))
+    Ok(Outcome::from([(Statistic::NsPerMessage, ns_per_message)]))
 }
 
 fn write_until<const LEN: usize>(
@@ -80,12 +80,12 @@ fn write_until<const LEN: usize>(
     while !indices.is_empty() {
         let free = spin_until(|| Some(producer.slots() / LEN).filter(|&free| free > 0));
         let count = free.min(CHUNK).min((indices.end - indices.start) as usize);
-        let mut chunk = producer.write_chunk_uninit(count * LEN).expect("room was seen");
+        let mut chunk = producer.write_chunk_uninit(count * LEN).expect("there is room");
         let (first, second) = chunk.as_mut_slices();
         for (slot, index) in first.chunks_mut(LEN).chain(second.chunks_mut(LEN)).zip(&mut indices) {
             source.stamped(index).copy_to_uninit(slot);
         }
-        // SAFETY: every slot of the chunk was filled: there are as many as there are indices, and each is `LEN` long.
+        // SAFETY: every slot of the chunk is filled: there is one index per slot, and each message is `LEN` bytes long.
         unsafe { chunk.commit_all() };
     }
 }
@@ -93,19 +93,19 @@ fn write_until<const LEN: usize>(
 fn read<const LEN: usize>(consumer: &mut Consumer<u8>, check: &mut Check<Copied<LEN>>, count: u64) {
     let mut left = count as usize;
     while left > 0 {
-        let there = spin_until(|| Some(consumer.slots() / LEN).filter(|&there| there > 0));
-        let count = there.min(left);
-        let chunk = consumer.read_chunk(count * LEN).expect("messages were seen");
+        let available = spin_until(|| Some(consumer.slots() / LEN).filter(|&available| available > 0));
+        let count = available.min(left);
+        let chunk = consumer.read_chunk(count * LEN).expect("there are messages");
         let (first, second) = chunk.as_slices();
         for message in first.chunks(LEN).chain(second.chunks(LEN)) {
-            check.look(message);
+            check.verify(message);
         }
         chunk.commit_all();
         left -= count;
     }
 }
 
-/// Tries until it succeeds, and lets others run now and then: there may be one core.
+/// Retries until it succeeds. Yields now and then, as there may be a single core.
 fn spin_until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     loop {
         for _ in 0..1000 {
@@ -135,7 +135,7 @@ fn through_memory<const LEN: usize>(job: Job) -> Result<Outcome, String> {
     let elapsed = copy(job.warmup()..total);
     let last = memory.chunks_exact(LEN).filter_map(Copied::<LEN>::stamp).map(|stamp| stamp.index()).max();
     if last != Some(total - 1) {
-        return Err(format!("{total} messages copied, the last of which is {last:?}"));
+        return Err(format!("{total} messages copied, but the last is {last:?}"));
     }
-    Ok(Outcome::from([(Figure::NsPerMessage, elapsed.as_nanos() as f64 / job.messages as f64)]))
+    Ok(Outcome::from([(Statistic::NsPerMessage, elapsed.as_nanos() as f64 / job.messages as f64)]))
 }

@@ -1,30 +1,30 @@
-use super::{Contender, RECEIVED, Unit, show};
+use super::{Contender, RECEIVED, Unit, visit_one};
 use crate::workloads::{METRICS, Workload};
 use bytes::Bytes;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use turbostream::{PrometheusRecorder, ReadMode, Receiver, Sender};
 
-/// Fifty times as often as by default, so that a short run has some reports in it.
+/// A fiftieth of the default, so that a short run contains reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 static RECORDER: LazyLock<Arc<PrometheusRecorder>> = LazyLock::new(Arc::default);
 
-/// ZeroCopy with metrics turned on.
+/// ZeroCopy with metrics.
 pub struct Recorded;
 
 impl Contender for Recorded {
     const NAME: &'static str = METRICS;
     const CRATE: &'static str = "turbostream";
     const API: &'static str =
-        "send(&[u8]), recv, ReadMode::ZeroCopy, a PrometheusRecorder told every 100 ms; Bytes";
+        "send(&[u8]), recv, ReadMode::ZeroCopy, a PrometheusRecorder called every 100 ms; Bytes";
     const UNIT: Unit = Unit::Bytes;
 
     type Tx = Sender;
     type Rx = Receiver;
 
-    /// Only beside ZeroCopy without metrics.
-    fn takes(workload: &Workload) -> bool {
+    /// Compared only with ZeroCopy without metrics.
+    fn supports(workload: &Workload) -> bool {
         workload.ours == METRICS
     }
 
@@ -38,15 +38,15 @@ impl Contender for Recorded {
         builder.build().expect("the capacity is valid")
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
@@ -54,7 +54,7 @@ impl Contender for Recorded {
         tx.send(payload).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }

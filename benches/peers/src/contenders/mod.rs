@@ -1,5 +1,4 @@
-//! The channels that are compared, one file per crate, and limits that no channel can pass. To add one: implement
-//! [`Contender`] and list it in [`ALL`].
+//! The compared channels, one file per crate, and lower bounds. To add one, implement [`Contender`] and list it in [`ALL`].
 
 mod async_channel;
 mod batch_channel;
@@ -17,96 +16,96 @@ use crate::workloads::{self, EventLog, Job, Outcome, Shape, Workload};
 use bytes::Bytes;
 use std::future::Future;
 
-/// A channel of byte messages, used through one choice of its API.
+/// A channel of byte messages, used through one variant of its API.
 pub trait Contender: 'static {
-    /// What a user filters by: the crate's name, and the variant where there are several.
+    /// The name for filters: the crate's name, plus the variant if there are several.
     const NAME: &'static str;
-    /// The crate, as Cargo.lock spells it.
+    /// The crate's name in Cargo.lock.
     const CRATE: &'static str;
-    /// What is called to write and to read, and what travels.
+    /// The methods for sending and receiving, and the message type.
     const API: &'static str;
-    /// What its capacity counts.
+    /// The unit of its capacity.
     const UNIT: Unit = Unit::Messages;
     type Tx: Send + 'static;
     type Rx: Send + 'static;
 
-    /// Whether this API is meant for the workload.
-    fn takes(workload: &Workload) -> bool;
+    /// Whether this API supports the workload.
+    fn supports(workload: &Workload) -> bool;
 
-    /// Capacities worth trying, the first being the usual one.
+    /// The capacities that `--tune` tries; the first is the default.
     fn capacities(workload: &Workload) -> Vec<usize> {
         workload.queued().map_or_else(|| vec![1024, 64, 256, 8192, 65_536], |queued| vec![queued])
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx);
 
-    /// One more sender's handle; asked only of those that take workloads with several.
-    fn another_tx(_tx: &Self::Tx) -> Self::Tx {
+    /// Another sender handle; required only for workloads with several senders.
+    fn clone_tx(_tx: &Self::Tx) -> Self::Tx {
         unreachable!("{} has one sender", Self::NAME)
     }
 
-    /// One more receiver's handle; asked only of those that take workloads with several.
-    fn another_rx(_rx: &Self::Rx) -> Self::Rx {
+    /// Another receiver handle; required only for workloads with several receivers.
+    fn clone_rx(_rx: &Self::Rx) -> Self::Rx {
         unreachable!("{} has one receiver", Self::NAME)
     }
 
-    /// Sends a message by reference count, waiting while the channel is full.
-    fn pass(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output = ()> + Send;
+    /// Sends an external message; waits while the channel is full.
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output = ()> + Send;
 
-    /// Copies `payload` into a message and sends it, waiting while the channel is full.
+    /// Copies `payload` into a message and sends it; waits while the channel is full.
     fn send(tx: &mut Self::Tx, payload: &[u8]) -> impl Future<Output = ()> + Send {
-        Self::pass(tx, Bytes::copy_from_slice(payload))
+        Self::send_bytes(tx, Bytes::copy_from_slice(payload))
     }
 
-    /// Sends what the sender's side still gathers for a batch.
+    /// Sends the messages that the sender has buffered for a batch.
     fn flush(_tx: &mut Self::Tx) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Waits for a message (a batch: for at least one), shows each to `look` and drops it.
-    /// `false`: the channel is closed and drained.
-    fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> impl Future<Output = bool> + Send;
+    /// Waits for a message, or a batch of at least one, calls `visit` for each and drops it.
+    /// Returns `false` if the channel is closed and drained.
+    fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> impl Future<Output = bool> + Send;
 }
 
-/// What a capacity counts.
+/// The unit of a capacity.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Messages,
     Bytes,
-    /// There is no capacity.
+    /// No capacity.
     Unbounded,
 }
 
-/// Why a send that fails is a fault of this program: its receivers read to the end.
-const RECEIVED: &str = "the receiver is there";
+/// A failed send is a bug of this program, as its receivers receive all messages.
+const RECEIVED: &str = "the receiver exists";
 
-/// Shows a message that came, if one did.
+/// Visits a message, if there is one.
 #[inline]
-fn show(message: Option<Bytes>, look: &mut impl FnMut(&[u8])) -> bool {
+fn visit_one(message: Option<Bytes>, visit: &mut impl FnMut(&[u8])) -> bool {
     message.is_some_and(|message| {
-        look(&message);
+        visit(&message);
         true
     })
 }
 
-/// Shows messages that came and drops them.
+/// Visits messages and drops them.
 #[inline]
-fn show_all(messages: &mut Vec<Bytes>, look: &mut impl FnMut(&[u8])) -> bool {
+fn visit_all(messages: &mut Vec<Bytes>, visit: &mut impl FnMut(&[u8])) -> bool {
     let some = !messages.is_empty();
-    messages.drain(..).for_each(|message| look(&message));
+    messages.drain(..).for_each(|message| visit(&message));
     some
 }
 
-/// A contender as the driver sees it.
+/// A contender, type-erased for the driver.
 pub struct Entry {
     pub name: &'static str,
     pub krate: &'static str,
     pub api: &'static str,
     pub unit: Unit,
-    pub takes: fn(&Workload) -> bool,
+    pub supports: fn(&Workload) -> bool,
     pub capacities: fn(&Workload) -> Vec<usize>,
     pub run: fn(&Workload, Job) -> Result<Outcome, String>,
-    /// No async channel, but what bounds one.
+    /// A lower bound instead of an async channel.
     pub limit: bool,
 }
 
@@ -117,7 +116,7 @@ impl Entry {
             krate: C::CRATE,
             api: C::API,
             unit: C::UNIT,
-            takes: C::takes,
+            supports: C::supports,
             capacities: C::capacities,
             run: workloads::run::<C>,
             limit: false,
@@ -130,7 +129,7 @@ impl Entry {
             krate: L::CRATE,
             api: L::API,
             unit: L::UNIT,
-            takes: |workload| workload.shape == Shape::LogEvents,
+            supports: |workload| workload.shape == Shape::LogEvents,
             capacities: |_| vec![L::CAPACITY],
             run: |_, job| workloads::log_events::<L>(job),
             limit: false,
@@ -143,7 +142,7 @@ impl Entry {
     }
 
     pub fn competes_in(&self, workload: &Workload) -> bool {
-        (self.takes)(workload) && (workload.only.is_empty() || workload.only.contains(&self.name))
+        (self.supports)(workload) && (workload.only.is_empty() || workload.only.contains(&self.name))
     }
 }
 

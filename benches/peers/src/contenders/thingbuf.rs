@@ -1,13 +1,14 @@
-//! Has no call for batches, and takes part in those with the one it has.
+//! Has no batch methods; batch workloads use the single-message methods.
 
-use super::{Contender, RECEIVED, show};
+use super::{Contender, RECEIVED, visit_one};
 use crate::workloads::{Payload, Workload};
 use bytes::Bytes;
 use thingbuf::mpsc::{Receiver, Sender, channel, with_recycle};
 use thingbuf::recycling::WithCapacity;
 
-/// Writes into and reads from the channel's own vectors, which are used again and again: no message is owned by the
-/// receiver, it only looks at one while it lies in the channel.
+/// Writes into and reads from the channel's recycled vectors.
+///
+/// The receiver never owns a message. It borrows the message inside the channel.
 pub struct Recycled;
 
 impl Contender for Recycled {
@@ -18,7 +19,7 @@ impl Contender for Recycled {
     type Tx = Sender<Vec<u8>, WithCapacity>;
     type Rx = Receiver<Vec<u8>, WithCapacity>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.receivers() == 1 && workload.payload() != Payload::Pass64K
     }
 
@@ -26,11 +27,11 @@ impl Contender for Recycled {
         with_recycle(capacity, WithCapacity::new().with_min_capacity(128))
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         Self::send(tx, &message).await;
     }
 
@@ -39,15 +40,15 @@ impl Contender for Recycled {
         slot.extend_from_slice(payload);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         rx.recv_ref().await.is_some_and(|message| {
-            look(&message);
+            visit(&message);
             true
         })
     }
 }
 
-/// Carries values, as there is nothing to write in place where messages travel by reference.
+/// Sends values, as external messages need no copy into the channel.
 pub struct Passed;
 
 impl Contender for Passed {
@@ -58,7 +59,7 @@ impl Contender for Passed {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.receivers() == 1 && workload.payload() == Payload::Pass64K
     }
 
@@ -66,11 +67,11 @@ impl Contender for Passed {
         channel(capacity)
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }

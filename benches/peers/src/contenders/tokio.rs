@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, Unit, show, show_all};
+use super::{Contender, RECEIVED, Unit, visit_all, visit_one};
 use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, ch
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
-/// How many messages one read takes at most.
+/// The maximum number of messages per receive.
 const LIMIT: usize = 256;
 
 fn is_one_by_one(workload: &Workload) -> bool {
@@ -24,7 +24,7 @@ impl Contender for One {
     type Tx = Sender<Bytes>;
     type Rx = Receiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         is_one_by_one(workload)
     }
 
@@ -32,16 +32,16 @@ impl Contender for One {
         channel(capacity)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }
 
@@ -56,7 +56,7 @@ impl Contender for Unbounded {
     type Tx = UnboundedSender<Bytes>;
     type Rx = UnboundedReceiver<Bytes>;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         is_one_by_one(workload)
     }
 
@@ -68,16 +68,16 @@ impl Contender for Unbounded {
         unbounded_channel()
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }
 
@@ -91,7 +91,7 @@ impl Contender for Many {
     type Tx = Sender<Bytes>;
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::Batches)
     }
 
@@ -100,25 +100,25 @@ impl Contender for Many {
         (tx, (rx, Vec::with_capacity(LIMIT)))
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+    async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         rx.recv_many(messages, LIMIT).await;
-        show_all(messages, look)
+        visit_all(messages, visit)
     }
 }
 
-/// Reserves room for several messages at once.
+/// Reserves several permits at once.
 pub struct ReservedMany;
 
 impl ReservedMany {
-    const GATHERED: usize = 64;
+    const PERMITS: usize = 64;
 }
 
 impl Contender for ReservedMany {
@@ -129,22 +129,22 @@ impl Contender for ReservedMany {
     type Tx = (Sender<Bytes>, Vec<Bytes>);
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
-    fn takes(workload: &Workload) -> bool {
-        Many::takes(workload)
+    fn supports(workload: &Workload) -> bool {
+        Many::supports(workload)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         let (tx, rx) = Many::open(capacity);
-        ((tx, Vec::with_capacity(Self::GATHERED)), rx)
+        ((tx, Vec::with_capacity(Self::PERMITS)), rx)
     }
 
-    fn another_tx((tx, _): &Self::Tx) -> Self::Tx {
-        (tx.clone(), Vec::with_capacity(Self::GATHERED))
+    fn clone_tx((tx, _): &Self::Tx) -> Self::Tx {
+        (tx.clone(), Vec::with_capacity(Self::PERMITS))
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.1.push(message);
-        if tx.1.len() == Self::GATHERED {
+        if tx.1.len() == Self::PERMITS {
             Self::flush(tx).await;
         }
     }
@@ -154,8 +154,8 @@ impl Contender for ReservedMany {
         permits.zip(messages.drain(..)).for_each(|(permit, message)| permit.send(message));
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        Many::recv(rx, look).await
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        Many::recv(rx, visit).await
     }
 }
 
@@ -170,8 +170,8 @@ impl Contender for UnboundedMany {
     type Tx = UnboundedSender<Bytes>;
     type Rx = (UnboundedReceiver<Bytes>, Vec<Bytes>);
 
-    fn takes(workload: &Workload) -> bool {
-        Many::takes(workload)
+    fn supports(workload: &Workload) -> bool {
+        Many::supports(workload)
     }
 
     fn capacities(workload: &Workload) -> Vec<usize> {
@@ -183,21 +183,21 @@ impl Contender for UnboundedMany {
         (tx, (rx, Vec::with_capacity(LIMIT)))
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).expect(RECEIVED);
     }
 
-    async fn recv((rx, messages): &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+    async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         rx.recv_many(messages, LIMIT).await;
-        show_all(messages, look)
+        visit_all(messages, visit)
     }
 }
 
-/// Gathers on the reader's side until there are enough, or 1 ms has passed.
+/// The receiver collects 256 messages, or those of 1 ms.
 pub struct Chunks;
 
 impl Contender for Chunks {
@@ -208,8 +208,8 @@ impl Contender for Chunks {
     type Tx = Sender<Bytes>;
     type Rx = Pin<Box<dyn Stream<Item = Vec<Bytes>> + Send>>;
 
-    fn takes(workload: &Workload) -> bool {
-        Many::takes(workload)
+    fn supports(workload: &Workload) -> bool {
+        Many::supports(workload)
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
@@ -217,16 +217,16 @@ impl Contender for Chunks {
         (tx, Box::pin(ReceiverStream::new(rx).chunks_timeout(LIMIT, Duration::from_millis(1))))
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         let mut messages = rx.next().await.unwrap_or_default();
-        show_all(&mut messages, look)
+        visit_all(&mut messages, visit)
     }
 }

@@ -2,7 +2,7 @@ use super::Unit;
 use crate::workloads::{EventLog, Output};
 use tracing_appender::non_blocking::{self, DEFAULT_BUFFERED_LINES_LIMIT, NonBlockingBuilder, WorkerGuard};
 
-/// Each line is a vector of its own, in a channel to a thread that writes.
+/// Each line is a vector, sent through a channel to a writer thread.
 pub struct NonBlocking;
 
 impl EventLog for NonBlocking {

@@ -1,9 +1,9 @@
-use super::{Contender, RECEIVED, Unit, show};
+use super::{Contender, RECEIVED, Unit, visit_one};
 use crate::workloads::{EventLog, Output, Reads, TRACING, Workload};
 use bytes::Bytes;
 use turbostream::{ReadMode, Receiver, Sender, WhenFull, WorkerGuard};
 
-/// The default of `max_bytes`, and so of how much may lie unread.
+/// The default of `max_bytes`, which bounds unread messages.
 pub(super) const DEFAULT: usize = 16 << 20;
 
 fn capacities(workload: &Workload) -> Vec<usize> {
@@ -26,7 +26,7 @@ impl Contender for ZeroCopy {
     type Tx = Sender;
     type Rx = Receiver;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::OneByOne)
     }
 
@@ -38,15 +38,15 @@ impl Contender for ZeroCopy {
         open(capacity, ReadMode::ZeroCopy)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
@@ -54,8 +54,8 @@ impl Contender for ZeroCopy {
         tx.send(payload).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }
 
@@ -71,8 +71,8 @@ impl Contender for Safe {
     type Tx = Sender;
     type Rx = Receiver;
 
-    fn takes(workload: &Workload) -> bool {
-        ZeroCopy::takes(workload)
+    fn supports(workload: &Workload) -> bool {
+        ZeroCopy::supports(workload)
     }
 
     fn capacities(workload: &Workload) -> Vec<usize> {
@@ -83,15 +83,15 @@ impl Contender for Safe {
         open(capacity, ReadMode::Safe)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
@@ -99,12 +99,12 @@ impl Contender for Safe {
         tx.send(payload).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        show(rx.recv().await, look)
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        visit_one(rx.recv().await, visit)
     }
 }
 
-/// Reads a batch and looks at its messages where they lie.
+/// Receives batches and borrows their messages.
 pub struct Batched;
 
 impl Contender for Batched {
@@ -116,7 +116,7 @@ impl Contender for Batched {
     type Tx = Sender;
     type Rx = Receiver;
 
-    fn takes(workload: &Workload) -> bool {
+    fn supports(workload: &Workload) -> bool {
         workload.is_read(Reads::Batches)
     }
 
@@ -128,11 +128,11 @@ impl Contender for Batched {
         open(capacity, ReadMode::ZeroCopy)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         tx.send(message).await.expect(RECEIVED);
     }
 
@@ -140,19 +140,19 @@ impl Contender for Batched {
         tx.send(payload).await.expect(RECEIVED);
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
         rx.recv_batch(8192).await.is_some_and(|batch| {
-            batch.iter().for_each(look);
+            batch.iter().for_each(visit);
             true
         })
     }
 }
 
-/// Written in batches too.
+/// Also sends in batches.
 pub struct Many;
 
-/// Messages that are sent together, one behind the other.
-pub struct Gathered {
+/// Consecutive messages of the next batch.
+pub struct Coalesced {
     tx: Sender,
     bytes: Vec<u8>,
     lens: Vec<usize>,
@@ -168,11 +168,11 @@ impl Contender for Many {
     const API: &'static str = "send_many of 64 &[u8], recv_batch(8192); &[u8] of an owned Batch";
     const UNIT: Unit = Unit::Bytes;
 
-    type Tx = Gathered;
+    type Tx = Coalesced;
     type Rx = Receiver;
 
-    fn takes(workload: &Workload) -> bool {
-        Batched::takes(workload)
+    fn supports(workload: &Workload) -> bool {
+        Batched::supports(workload)
     }
 
     fn capacities(workload: &Workload) -> Vec<usize> {
@@ -181,14 +181,14 @@ impl Contender for Many {
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         let (tx, rx) = Batched::open(capacity);
-        (Gathered::new(tx), rx)
+        (Coalesced::new(tx), rx)
     }
 
-    fn another_tx(tx: &Self::Tx) -> Self::Tx {
-        Gathered::new(tx.tx.clone())
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
+        Coalesced::new(tx.tx.clone())
     }
 
-    async fn pass(tx: &mut Self::Tx, message: Bytes) {
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
         Self::send(tx, &message).await;
     }
 
@@ -203,8 +203,8 @@ impl Contender for Many {
     async fn flush(tx: &mut Self::Tx) {
         let (lens, mut rest) = (&tx.lens, tx.bytes.as_slice());
         let messages = (0..lens.len()).map(|at| {
-            let (message, behind) = rest.split_at(lens[at]);
-            rest = behind;
+            let (message, remaining) = rest.split_at(lens[at]);
+            rest = remaining;
             message
         });
         tx.tx.send_many(messages).await.expect(RECEIVED);
@@ -212,18 +212,18 @@ impl Contender for Many {
         tx.lens.clear();
     }
 
-    async fn recv(rx: &mut Self::Rx, look: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        Batched::recv(rx, look).await
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        Batched::recv(rx, visit).await
     }
 }
 
-impl Gathered {
+impl Coalesced {
     fn new(tx: Sender) -> Self {
         Self { tx, bytes: Vec::new(), lens: Vec::with_capacity(Many::LIMIT) }
     }
 }
 
-/// What `tracing` logs, through a channel to a thread that writes.
+/// The lines of `tracing`, through a channel to a writer thread.
 pub struct TracingWriter;
 
 impl EventLog for TracingWriter {

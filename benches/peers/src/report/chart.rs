@@ -1,4 +1,4 @@
-//! The charts, on a ground of their own: a page may be light or dark.
+//! The charts. They have an opaque background, as a page may be light or dark.
 
 use super::{Row, measured, table};
 use crate::alloc::Allocator;
@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-const GROUND: RGBColor = RGBColor(250, 250, 252);
+const BACKGROUND: RGBColor = RGBColor(250, 250, 252);
 const INK: RGBColor = RGBColor(36, 41, 47);
 const FAINT: RGBColor = RGBColor(208, 213, 220);
 const OURS: RGBColor = RGBColor(196, 84, 18);
@@ -30,14 +30,14 @@ const LINES: [RGBColor; 11] = [
 
 const WIDTH: u32 = 900;
 const LINE: u32 = 22;
-/// Where bars begin, and where the longest ends.
+/// The start of all bars and the end of the longest.
 const BARS: (i32, i32) = (260, 800);
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn canvas(path: &Path, height: u32) -> Result<Canvas<'_>, String> {
     let canvas = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
-    canvas.fill(&GROUND).map_err(|error| error.to_string())?;
+    canvas.fill(&BACKGROUND).map_err(|error| error.to_string())?;
     Ok(canvas)
 }
 
@@ -46,23 +46,23 @@ fn font(size: u32, anchor: HPos) -> TextStyle<'static> {
     style.pos(Pos::new(anchor, VPos::Center))
 }
 
-/// A bar for every row, by allocator.
+/// Draws a bar per row, grouped by allocator.
 pub fn bars(table: &[&Row], workload: &Workload, path: &Path) -> Result<(), String> {
     draw_bars(table, workload, path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn draw_bars(table: &[&Row], workload: &Workload, path: &Path) -> Result<(), String> {
-    let figure = workload.rank();
+    let statistic = workload.rank();
     let groups: Vec<_> = table.chunk_by(|one, next| one.allocator == next.allocator).collect();
     let lines = table.len() + 2 * groups.len() + 2;
     let canvas = canvas(path, lines as u32 * LINE)?;
-    let most = table.iter().filter_map(|row| row.median(figure)).fold(0.0, f64::max);
+    let most = table.iter().filter_map(|row| row.median(statistic)).fold(0.0, f64::max);
     let length = |value: f64| (value / most * f64::from(BARS.1 - BARS.0)) as i32;
     let text = |text: &str, at: (i32, i32), style: TextStyle| {
         canvas.draw(&Text::new(text.to_string(), at, style)).map_err(|error| error.to_string())
     };
 
-    let title = format!("{}: {}, less is better", table::title(table, workload), figure.head());
+    let title = format!("{}: {}, less is better", table::title(table, workload), statistic.head());
     text(&title, (16, 24), font(16, HPos::Left))?;
     let mut y = 2 * LINE as i32;
     for group in groups {
@@ -72,14 +72,14 @@ fn draw_bars(table: &[&Row], workload: &Workload, path: &Path) -> Result<(), Str
         for row in group {
             y += LINE as i32;
             text(row.contender.name, (BARS.0 - 8, y), font(13, HPos::Right))?;
-            let Some(value) = row.median(figure) else {
+            let Some(value) = row.median(statistic) else {
                 text("failed", (BARS.0 + 6, y), font(13, HPos::Left))?;
                 continue;
             };
             let end = BARS.0 + length(value).max(1);
             let bar = Rectangle::new([(BARS.0, y - 8), (end, y + 8)], colour(row).filled());
             canvas.draw(&bar).map_err(|error| error.to_string())?;
-            text(&figure.show(value), (end + 6, y), font(13, HPos::Left))?;
+            text(&statistic.show(value), (end + 6, y), font(13, HPos::Left))?;
         }
         y += LINE as i32;
     }
@@ -94,7 +94,9 @@ fn colour(row: &Row) -> RGBColor {
     }
 }
 
-/// Cost per message by number of senders, with the system's allocator; `false` where there is nothing to compare.
+/// Draws the cost per message by number of senders, with the system's allocator.
+///
+/// Returns `false` if there is nothing to compare.
 pub fn growth(rows: &[Row], path: &Path) -> Result<bool, String> {
     let steps: Vec<_> = measured(rows).into_iter().filter_map(senders_of_step).collect();
     let mut lines = Vec::new();
@@ -113,7 +115,7 @@ pub fn growth(rows: &[Row], path: &Path) -> Result<bool, String> {
     Ok(true)
 }
 
-/// How many senders a workload has that differs from others in nothing else.
+/// The number of senders of a workload that differs from the others only in that number.
 fn senders_of_step(workload: &'static Workload) -> Option<(u32, &'static str)> {
     let all = workload.only.is_empty();
     match workload.shape {

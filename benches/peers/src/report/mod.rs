@@ -1,4 +1,4 @@
-//! What the rows say: as text, as JSON, and as a page with charts.
+//! The results as text, as JSON, and as a page with charts.
 
 mod chart;
 mod page;
@@ -10,7 +10,7 @@ pub use table::text;
 use crate::alloc::Allocator;
 use crate::contenders::{Entry, Unit};
 use crate::targets;
-use crate::workloads::{Figure, Outcome, Workload};
+use crate::workloads::{Outcome, Statistic, Workload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,36 +21,36 @@ pub struct Row {
     pub contender: &'static Entry,
     pub capacity: usize,
     pub outcomes: Vec<Outcome>,
-    /// Why the contender was not run to the end; then it has no figures.
+    /// Why the run failed; then the row has no statistics.
     pub failure: Option<String>,
 }
 
 impl Row {
-    pub fn take(&mut self, result: Result<Outcome, String>) {
+    pub fn add(&mut self, result: Result<Outcome, String>) {
         match result {
             Ok(outcome) => self.outcomes.push(outcome),
             Err(error) => self.failure = Some(error),
         }
     }
 
-    pub fn median(&self, figure: Figure) -> Option<f64> {
-        self.spread(figure).map(|[median, ..]| median)
+    pub fn median(&self, statistic: Statistic) -> Option<f64> {
+        self.spread(statistic).map(|[median, ..]| median)
     }
 
     /// Median, minimum and maximum over the rounds.
-    fn spread(&self, figure: Figure) -> Option<[f64; 3]> {
+    fn spread(&self, statistic: Statistic) -> Option<[f64; 3]> {
         if self.failure.is_some() {
             return None;
         }
         let mut values: Vec<f64> =
-            self.outcomes.iter().filter_map(|outcome| outcome.get(&figure).copied()).collect();
+            self.outcomes.iter().filter_map(|outcome| outcome.get(&statistic).copied()).collect();
         values.sort_unstable_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);
         let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
         Some([f64::midpoint(low, high), min, max])
     }
 
-    /// What is called, and with which capacity.
+    /// The API and the capacity.
     fn api(&self) -> String {
         let capacity = match (self.contender.unit, self.capacity) {
             (Unit::Messages, messages) => format!("capacity {messages}"),
@@ -63,7 +63,7 @@ impl Row {
     }
 }
 
-/// A line of the JSON file.
+/// A row of the JSON file.
 #[derive(Serialize)]
 struct JsonRow<'a> {
     workload: &'a str,
@@ -76,43 +76,43 @@ struct JsonRow<'a> {
     p999_ns: Option<f64>,
     rounds: usize,
     version: &'a str,
-    /// Smallest and largest of the figure that the workload ranks by.
+    /// Minimum and maximum of the ranking statistic.
     min: Option<f64>,
     max: Option<f64>,
     failure: Option<&'a str>,
     #[serde(flatten)]
-    others: BTreeMap<Figure, f64>,
+    others: BTreeMap<Statistic, f64>,
 }
 
 pub fn json(rows: &[Row]) -> Result<String, String> {
-    let common = [Figure::NsPerMessage, Figure::P50Ns, Figure::P99Ns, Figure::P999Ns];
+    let common = [Statistic::NsPerMessage, Statistic::P50Ns, Statistic::P99Ns, Statistic::P999Ns];
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
             let spread = row.spread(row.workload.rank());
-            let others = row.workload.figures.iter().filter(|figure| !common.contains(figure));
+            let others = row.workload.statistics.iter().filter(|statistic| !common.contains(statistic));
             JsonRow {
                 workload: row.workload.name,
                 allocator: row.allocator,
                 contender: row.contender.name,
                 api: row.api(),
-                ns_per_message: row.median(Figure::NsPerMessage),
-                p50_ns: row.median(Figure::P50Ns),
-                p99_ns: row.median(Figure::P99Ns),
-                p999_ns: row.median(Figure::P999Ns),
+                ns_per_message: row.median(Statistic::NsPerMessage),
+                p50_ns: row.median(Statistic::P50Ns),
+                p99_ns: row.median(Statistic::P99Ns),
+                p999_ns: row.median(Statistic::P999Ns),
                 rounds: row.outcomes.len(),
                 version: version(row.contender.krate),
                 min: spread.map(|[_, min, _]| min),
                 max: spread.map(|[.., max]| max),
                 failure: row.failure.as_deref(),
-                others: others.filter_map(|&figure| Some((figure, row.median(figure)?))).collect(),
+                others: others.filter_map(|&statistic| Some((statistic, row.median(statistic)?))).collect(),
             }
         })
         .collect();
     serde_json::to_string_pretty(&rows).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
-/// Which targets are reached, as far as these rows can tell.
+/// Lists which targets are reached, as far as rows exist.
 pub fn targets(rows: &[Row]) -> String {
     let mut text = String::new();
     for workload in measured(rows) {
@@ -128,22 +128,22 @@ pub fn targets(rows: &[Row]) -> String {
     if text.is_empty() { text } else { format!("\ntargets\n{text}") }
 }
 
-/// The processor's name where the system tells it, and how many cores this process may use.
+/// The processor's name, if known, and the number of available cores.
 pub fn machine() -> String {
-    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = told.lines().find(|line| line.starts_with("model name"));
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split_once(": ")).map(|(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let unit = if cores == 1 { "core" } else { "cores" };
     format!("{}, {cores} {unit}", name.unwrap_or(std::env::consts::ARCH))
 }
 
-/// The workloads that there are rows of, in their order.
+/// The workloads of the rows, in their order.
 fn measured(rows: &[Row]) -> Vec<&'static Workload> {
     rows.chunk_by(|one, next| one.workload.name == next.workload.name).map(|rows| rows[0].workload).collect()
 }
 
-/// A crate's version, out of the lock file this was built with.
+/// A crate's version in the lock file of this build.
 fn version(krate: &str) -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let package = format!("name = \"{krate}\"\nversion = \"");

@@ -1,4 +1,4 @@
-//! docs/benchmarks.md.
+//! Writes docs/benchmarks.md.
 
 use super::{Row, chart, machine, measured, table};
 use crate::targets;
@@ -6,7 +6,7 @@ use crate::workloads::{SAFE, Workload, ZERO_COPY};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Where the charts lie, beside the page.
+/// The folder of the charts, relative to the page.
 const CHARTS: &str = "benchmarks";
 
 /// Writes the page and its charts into `directory`.
@@ -35,9 +35,9 @@ fn head() -> String {
          ```sh\n\
          cargo run --release --manifest-path benches/peers/Cargo.toml{separator}{}\n\
          ```\n\n\
-         Measured on {}, {}. How, and what the workloads are, is in\n\
-         [benches/peers](../benches/peers/README.md). Ratio: how many times turbostream's figure it is, that of the row\n\
-         with 1.00. Rows marked LIMIT are no channels between tasks: they show what is left to win.\n",
+         Measured on {}, {}. The method and the workloads are described in\n\
+         [benches/peers](../benches/peers/README.md). Ratio: the row's median divided by turbostream's, the row with 1.00.\n\
+         Rows marked LIMIT are lower bounds instead of channels between tasks.\n",
         arguments.join(" "),
         machine(),
         std::env::consts::OS,
@@ -68,7 +68,7 @@ fn section(rows: &[Row], table: &[&Row], workload: &Workload) -> String {
     text
 }
 
-/// The Go original's figures beside ours; each row is of another machine, and their ratio says little.
+/// The Go original's results and ours. They are of different machines, so their ratio says little.
 fn originals(table: &[&Row], workload: &Workload) -> String {
     let Some(original) = &workload.original else { return String::new() };
     let mut text = format!(

@@ -4,29 +4,29 @@ use super::{Row, version};
 use crate::alloc::Allocator;
 use crate::workloads::Workload;
 
-/// The columns before the figures: allocator, contender, version.
+/// The columns before the statistics: allocator, contender, version.
 const NAMES: usize = 3;
 
-/// The rows of a workload: by allocator, the best contender first, limits last, then what failed.
+/// The rows of a workload: by allocator, the best contender first, then limits, then failures.
 pub fn ranked<'a>(rows: &'a [Row], workload: &Workload) -> Vec<&'a Row> {
     let mut table: Vec<_> = rows.iter().filter(|row| row.workload.name == workload.name).collect();
-    let place = |row: &Row| row.median(workload.rank()).unwrap_or(f64::INFINITY);
+    let rank = |row: &Row| row.median(workload.rank()).unwrap_or(f64::INFINITY);
     table.sort_by(|one, other| {
         let groups = (one.allocator, one.contender.limit).cmp(&(other.allocator, other.contender.limit));
-        groups.then(place(one).total_cmp(&place(other)))
+        groups.then(rank(one).total_cmp(&rank(other)))
     });
     table
 }
 
-/// The cells of one table, its head first.
+/// The cells of one table, headings first.
 pub fn cells(table: &[&Row], workload: &Workload) -> Vec<Vec<String>> {
     let reference = |allocator: Allocator| {
         let ours = table.iter().find(|row| row.allocator == allocator && row.contender.name == workload.ours);
         ours.and_then(|row| row.median(workload.rank()))
     };
-    let (rank, others) = (workload.rank(), &workload.figures[1..]);
+    let (rank, others) = (workload.rank(), &workload.statistics[1..]);
     let mut head = vec!["allocator", "contender", "version", rank.head(), "min", "max", "ratio"];
-    head.extend(others.iter().map(|figure| figure.head()));
+    head.extend(others.iter().map(|statistic| statistic.head()));
     head.push("API; capacity");
     let mut lines = vec![head.into_iter().map(String::from).collect::<Vec<_>>()];
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_string());
@@ -38,14 +38,16 @@ pub fn cells(table: &[&Row], workload: &Workload) -> Vec<Vec<String>> {
         line.extend((0..3).map(|at| or_dash(spread.map(|spread| rank.show(spread[at])))));
         let ratio = spread.zip(reference(row.allocator)).map(|(own, reference)| own[0] / reference);
         line.push(or_dash(ratio.map(|ratio| format!("{ratio:.2}"))));
-        line.extend(others.iter().map(|&figure| or_dash(row.median(figure).map(|value| figure.show(value)))));
+        line.extend(
+            others.iter().map(|&statistic| or_dash(row.median(statistic).map(|value| statistic.show(value)))),
+        );
         line.push(row.failure.as_ref().map_or_else(|| row.api(), |_| format!("FAILED; {}", row.api())));
         lines.push(line);
     }
     lines
 }
 
-/// The name of a workload and how its figures came about.
+/// The name of a workload and its number of rounds.
 pub fn title(table: &[&Row], workload: &Workload) -> String {
     match table.iter().map(|row| row.outcomes.len()).max().unwrap_or(0) {
         1 => format!("{}, one round", workload.name),
@@ -62,8 +64,8 @@ pub fn text(rows: &[Row], workload: &Workload) -> String {
     let mut text = format!("\n{}\n", title(&table, workload));
     for line in &lines {
         for (at, (cell, &width)) in line.iter().zip(&widths).enumerate() {
-            let figure = at >= NAMES && at + 1 < columns;
-            let cell = if figure { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            let numeric = at >= NAMES && at + 1 < columns;
+            let cell = if numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
             text += if at == 0 { "" } else { "  " };
             text += &cell;
         }
@@ -75,12 +77,12 @@ pub fn text(rows: &[Row], workload: &Workload) -> String {
 
 pub fn markdown(table: &[&Row], workload: &Workload) -> String {
     let lines = cells(table, workload);
-    let figures = lines[0].len() - NAMES - 1;
+    let numeric = lines[0].len() - NAMES - 1;
     let mut text = String::new();
     for (at, line) in lines.iter().enumerate() {
         text += &format!("| {} |\n", line.join(" | "));
         if at == 0 {
-            text += &format!("|{}{} --- |\n", " --- |".repeat(NAMES), " ---: |".repeat(figures));
+            text += &format!("|{}{} --- |\n", " --- |".repeat(NAMES), " ---: |".repeat(numeric));
         }
     }
     text

@@ -1,6 +1,6 @@
-//! One task makes a channel, sends one message through it, reads that, and drops the channel, again and again.
+//! One task repeatedly creates a channel, sends and receives one message, and drops the channel.
 
-use super::{Check, Copied, Figure, Job, Outcome, Source};
+use super::{Check, Copied, Job, Outcome, Source, Statistic};
 use crate::contenders::Contender;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ type Message = Copied<128>;
 
 pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
     let task = tokio::spawn(async move {
-        let mut check = Check::<Message>::alone(1);
+        let mut check = Check::<Message>::exclusive(1);
         let mut message = Message::new(0);
         let mut start = Instant::now();
         for index in 0..job.warmup() + job.messages {
@@ -17,11 +17,11 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
             }
             let (mut tx, mut rx) = C::open(job.capacity);
             message.send::<C>(&mut tx, index).await;
-            C::recv(&mut rx, &mut |message| _ = check.look(message)).await;
+            C::recv(&mut rx, &mut |message| _ = check.verify(message)).await;
         }
         (start.elapsed(), check)
     });
     let (elapsed, check) = task.await.map_err(|error| format!("the task failed: {error}"))?;
     Check::finish(vec![check], job.warmup() + job.messages)?;
-    Ok(Outcome::from([(Figure::NsPerMessage, elapsed.as_nanos() as f64 / job.messages as f64)]))
+    Ok(Outcome::from([(Statistic::NsPerMessage, elapsed.as_nanos() as f64 / job.messages as f64)]))
 }

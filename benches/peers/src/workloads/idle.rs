@@ -1,8 +1,9 @@
-//! Many channels, each of which carries 100 messages, is read, and then rests: what one costs in memory new, used and
-//! rested, and what they all cost in CPU time, while they come to rest and while they do nothing. Handles are on
-//! nobody's account.
+//! Many channels that each transfer 100 messages and then stay idle.
+//!
+//! Measures the memory per channel when it is new, used and at rest, and the CPU time of all channels in both idle periods.
+//! Handles do not count.
 
-use super::{Check, Copied, Figure, Job, Outcome, Source};
+use super::{Check, Copied, Job, Outcome, Source, Statistic};
 use crate::alloc;
 use crate::contenders::Contender;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 type Message = Copied<128>;
 
 const MESSAGES: u64 = 100;
-/// So many are measured when they have been used: the first must not come to rest before the last was.
+/// The number of channels measured after use: the first must not reach rest before the last is used.
 const SAMPLE: usize = 1000;
 const REST: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(1);
@@ -36,29 +37,29 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
     let each = |bytes: i64| bytes as f64 / count as f64;
     let of_sample = |bytes: i64| bytes as f64 / sample as f64;
     Ok(Outcome::from([
-        (Figure::HeapNewBytes, each(new.heap - before.heap)),
-        (Figure::HeapUsedBytes, each(new.heap - before.heap) + of_sample(used.heap - new.heap)),
-        (Figure::HeapRestBytes, each(rest.heap - before.heap)),
-        (Figure::ResidentNewBytes, each(new.resident - before.resident)),
+        (Statistic::HeapNewBytes, each(new.heap - before.heap)),
+        (Statistic::HeapUsedBytes, each(new.heap - before.heap) + of_sample(used.heap - new.heap)),
+        (Statistic::HeapRestBytes, each(rest.heap - before.heap)),
+        (Statistic::ResidentNewBytes, each(new.resident - before.resident)),
         (
-            Figure::ResidentUsedBytes,
+            Statistic::ResidentUsedBytes,
             each(new.resident - before.resident) + of_sample(used.resident - new.resident),
         ),
-        (Figure::ResidentRestBytes, each(rest.resident - before.resident)),
-        (Figure::CpuRestMs, cpu_rest - cpu_used),
-        (Figure::CpuIdleMs, cpu_idle - cpu_rest),
+        (Statistic::ResidentRestBytes, each(rest.resident - before.resident)),
+        (Statistic::CpuRestMs, cpu_rest - cpu_used),
+        (Statistic::CpuIdleMs, cpu_idle - cpu_rest),
     ]))
 }
 
-/// Sends the messages through each channel and reads them, all by this task.
+/// Sends and receives the messages through each channel, in this task.
 async fn use_each<C: Contender>(channels: &mut [(C::Tx, C::Rx)], source: &mut Message) -> Result<(), String> {
     for (tx, rx) in channels {
-        let mut check = Check::<Message>::alone(1);
+        let mut check = Check::<Message>::exclusive(1);
         for index in 0..MESSAGES {
             source.send::<C>(tx, index).await;
         }
         for _ in 0..MESSAGES {
-            C::recv(rx, &mut |message| _ = check.look(message)).await;
+            C::recv(rx, &mut |message| _ = check.verify(message)).await;
         }
         Check::finish(vec![check], MESSAGES)?;
     }
@@ -67,31 +68,31 @@ async fn use_each<C: Contender>(channels: &mut [(C::Tx, C::Rx)], source: &mut Me
 
 #[derive(Clone, Copy)]
 struct Memory {
-    /// What was asked of the allocator.
+    /// Bytes allocated and not freed.
     heap: i64,
-    /// What the process has in memory, zero where the system does not tell.
+    /// The resident memory of the process; zero if unknown.
     resident: i64,
 }
 
 impl Memory {
     fn now() -> Result<Self, String> {
         let heap = alloc::bytes_in_use().ok_or("the heap is not counted")?;
-        let told = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages = told.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        // SAFETY: asks for a number and touches no memory.
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+        // SAFETY: returns a number and accesses no memory.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         Ok(Self { heap, resident: pages * page })
     }
 }
 
-/// The CPU time this process has used.
+/// The CPU time of this process.
 fn cpu_ms() -> Result<f64, String> {
     // SAFETY: `rusage` is plain numbers, for which zeros are valid, and lives through the call that fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         (libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) == 0).then_some(usage)
     };
-    let usage = usage.ok_or("the system does not tell the CPU time")?;
+    let usage = usage.ok_or("the CPU time is unknown")?;
     let ms = |time: libc::timeval| time.tv_sec as f64 * 1e3 + time.tv_usec as f64 / 1e3;
     Ok(ms(usage.ru_utime) + ms(usage.ru_stime))
 }

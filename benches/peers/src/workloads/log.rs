@@ -1,4 +1,4 @@
-//! The lines of a log, out of a file or made up.
+//! The lines of a log, read from a file or generated.
 
 use super::message::Stamp;
 use std::path::Path;
@@ -6,25 +6,25 @@ use std::sync::OnceLock;
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Lines, as many as some power of two, so that one is found without a division.
+/// Lines. Their number is a power of two, so that indexing needs no division.
 pub struct Log {
     text: String,
-    /// Where in the text each line is.
+    /// The start and end of each line in the text.
     lines: Vec<(usize, usize)>,
 }
 
 impl Log {
-    /// Takes the lines from the file, or makes some up; before anything asks for one.
+    /// Reads the lines from the file, or generates them. Must run before `get`.
     pub fn open(file: Option<&Path>) -> Result<(), String> {
         let text = match file {
             Some(file) => {
                 let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
                 String::from_utf8_lossy(&bytes).into_owned()
             }
-            None => made_up(2000),
+            None => generated(2000),
         };
         let log = Self::new(text).ok_or("the log has no lines")?;
-        LOG.set(log).map_err(|_| "the log is open".to_string())
+        LOG.set(log).map_err(|_| "the log is already open".to_string())
     }
 
     fn new(text: String) -> Option<Self> {
@@ -46,7 +46,7 @@ impl Log {
         LOG.get().expect("opened first")
     }
 
-    /// The line that is sent under this stamp: each sender begins somewhere else.
+    /// The line for this stamp. Each sender starts at a different line.
     #[inline]
     pub fn line(&self, stamp: Stamp) -> &[u8] {
         let at = stamp.index() as usize + stamp.sender() * self.lines.len() / 4;
@@ -55,8 +55,8 @@ impl Log {
     }
 }
 
-/// Lines as a server writes them, 60 to 200 bytes long, the same ones every time.
-fn made_up(count: usize) -> String {
+/// Deterministic lines as a server writes them, 60 to 200 bytes long.
+fn generated(count: usize) -> String {
     use std::fmt::Write;
     const LEVELS: [&str; 4] = ["INFO ", "INFO ", "WARN ", "DEBUG"];
     const PARTS: [&str; 4] = ["http.server", "storage.segment", "auth.session", "scheduler"];

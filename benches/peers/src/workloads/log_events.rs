@@ -1,9 +1,10 @@
-//! Tasks log events of `tracing` as fast as they can, which are written to a file in the background: time per event until
-//! all are written, and of single calls. A tenth more events than asked for go first, as a warm-up; the clock starts once
-//! they are written.
+//! Tasks log events of `tracing` at full speed to a file that is written in the background.
+//!
+//! Measures the time per event until all are written, and the time of single calls. A tenth more events precede as a
+//! warm-up. The clock starts when they are written.
 
-use super::figure::quantiles;
-use super::{Figure, Job, Outcome, runtime};
+use super::statistic::quantiles;
+use super::{Job, Outcome, Statistic, runtime};
 use crate::contenders::Unit;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
@@ -16,22 +17,22 @@ use tracing_subscriber::fmt::MakeWriter;
 
 const TASKS: usize = 4;
 
-/// A writer for subscribers that writes in the background, and makes whoever logs wait when it is behind.
+/// A writer for subscribers that writes in the background. A caller that logs waits while the writer is full.
 pub trait EventLog: 'static {
     const NAME: &'static str;
     const CRATE: &'static str;
     const API: &'static str;
     const UNIT: Unit;
-    /// Its usual capacity.
+    /// Its default capacity.
     const CAPACITY: usize;
     type Writer: for<'a> MakeWriter<'a> + Send + Sync + 'static;
-    /// Ends the writing when it is dropped.
+    /// Ends the writer when it is dropped.
     type Guard;
 
     fn open(capacity: usize, out: Output) -> (Self::Writer, Self::Guard);
 }
 
-/// Runs one writer once, on a fresh runtime with two workers.
+/// Runs one writer once, on a new runtime with two workers.
 pub fn run<L: EventLog>(job: Job) -> Result<Outcome, String> {
     runtime()?.block_on(measure::<L>(job))
 }
@@ -60,15 +61,15 @@ async fn measure<L: EventLog>(job: Job) -> Result<Outcome, String> {
     drop(guard);
     verify(&temporary, each)?;
     let ns_per_message = end.duration_since(start).as_nanos() as f64 / calls.len() as f64;
-    Ok(quantiles(calls).into_iter().chain([(Figure::NsPerMessage, ns_per_message)]).collect())
+    Ok(quantiles(calls).into_iter().chain([(Statistic::NsPerMessage, ns_per_message)]).collect())
 }
 
-/// How events are formatted: as usual, but without colours.
+/// The default format without colours.
 fn plain() -> tracing_subscriber::fmt::SubscriberBuilder {
     tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO)
 }
 
-/// An event whose line is as long as any other's.
+/// Logs an event. All lines have the same length.
 fn event(task: usize, index: u64) {
     tracing::info!(task, index = 1_000_000_000 + index, "request served, session closed by peer");
 }
@@ -93,7 +94,7 @@ impl Write for &Lines {
     }
 }
 
-/// Logs its share; returns how long each call took, but for those of the warm-up.
+/// Logs its share; returns the duration of each call after the warm-up.
 async fn log(task: usize, warmup: u64, each: u64, progress: Arc<Progress>) -> Vec<u64> {
     let mut calls = Vec::with_capacity((each - warmup) as usize);
     for index in 0..each {
@@ -112,7 +113,7 @@ async fn log(task: usize, warmup: u64, each: u64, progress: Arc<Progress>) -> Ve
     calls
 }
 
-/// A file, and how much was written to it.
+/// A file with a count of the bytes written to it.
 pub struct Output {
     file: File,
     progress: Arc<Progress>,
@@ -120,15 +121,15 @@ pub struct Output {
 
 struct Progress {
     written: AtomicU64,
-    /// The end of the warm-up, and that of all.
+    /// The end of the warm-up and the end of the run.
     marks: [Mark; 2],
 }
 
-/// When so many bytes were written.
+/// The time when `bytes` were written.
 struct Mark {
     bytes: u64,
     at: OnceLock<Instant>,
-    /// Is closed then.
+    /// Closed at that time.
     passed: Semaphore,
 }
 
@@ -144,7 +145,7 @@ impl Mark {
 }
 
 impl Output {
-    fn wrote(&self, bytes: usize) -> usize {
+    fn count(&self, bytes: usize) -> usize {
         let written = self.progress.written.fetch_add(bytes as u64, Relaxed) + bytes as u64;
         for mark in self.progress.marks.iter().filter(|mark| written >= mark.bytes && mark.at.get().is_none())
         {
@@ -157,11 +158,11 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map(|bytes| self.wrote(bytes))
+        self.file.write(bytes).map(|bytes| self.count(bytes))
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.file.write_vectored(slices).map(|bytes| self.wrote(bytes))
+        self.file.write_vectored(slices).map(|bytes| self.count(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -169,29 +170,29 @@ impl Write for Output {
     }
 }
 
-/// Every line of every task is there, once and in order.
+/// Checks that every line of every task was written once, in order.
 fn verify(temporary: &Temporary, each: u64) -> Result<(), String> {
     let file = File::open(&temporary.0).map_err(|error| error.to_string())?;
-    let mut due = [0; TASKS];
+    let mut expected = [0; TASKS];
     for line in BufReader::new(file).lines() {
         let line = line.map_err(|error| error.to_string())?;
         let number = |key: &str| line.split_once(key)?.1.split(' ').next()?.parse::<u64>().ok();
         let stamp = number("task=").zip(number("index="));
         let (task, index) = stamp.ok_or_else(|| format!("no stamp: {line}"))?;
-        let due = due.get_mut(task as usize).ok_or_else(|| format!("no such task: {line}"))?;
-        if index != 1_000_000_000 + *due {
+        let expected = expected.get_mut(task as usize).ok_or_else(|| format!("no such task: {line}"))?;
+        if index != 1_000_000_000 + *expected {
             return Err(format!("lost, repeated or out of order: {line}"));
         }
-        *due += 1;
+        *expected += 1;
     }
-    if due == [each; TASKS] {
+    if expected == [each; TASKS] {
         Ok(())
     } else {
-        Err(format!("{each} events of each task, of which came {due:?}"))
+        Err(format!("{each} events of each task sent, {expected:?} written"))
     }
 }
 
-/// A path that is free again at the end.
+/// A temporary file, removed on drop.
 struct Temporary(PathBuf);
 
 impl Temporary {

@@ -1,12 +1,13 @@
-//! The messages that are sent. Each carries a stamp, its sender's number and its own index, at its start, and what
-//! proves that it is whole at its end.
+//! The messages of the workloads.
+//!
+//! Each starts with a stamp, the sender's number and the message's index, and ends with a seal that proves it whole.
 
 use super::log::Log;
 use crate::contenders::Contender;
 use bytes::Bytes;
 use std::future::Future;
 
-/// A sender's number in the upper 16 bits, the message's index among that sender's in the others.
+/// The sender's number in the upper 16 bits, the message's index among that sender's in the lower 48.
 #[derive(Clone, Copy)]
 pub struct Stamp(u64);
 
@@ -31,7 +32,7 @@ impl Stamp {
         Self(u64::from_le_bytes(*bytes))
     }
 
-    /// What the last bytes of a message are.
+    /// The last bytes of a message.
     fn seal(self) -> [u8; 8] {
         (!self.0).to_le_bytes()
     }
@@ -39,18 +40,18 @@ impl Stamp {
 
 /// The messages of one sender.
 pub trait Source: Send + 'static {
-    /// So many different messages there are, then the same ones come again.
-    const DIFFERENT: u64 = u64::MAX;
+    /// The number of distinct messages; then they repeat.
+    const DISTINCT: u64 = u64::MAX;
 
     fn new(sender: usize) -> Self;
 
     fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output = ()> + Send;
 
-    /// The stamp of a message that is whole.
+    /// The stamp of a message; `None` if the message is not whole.
     fn stamp(message: &[u8]) -> Option<Stamp>;
 }
 
-/// `LEN` bytes, copied in out of one buffer that changes with every message.
+/// `LEN` bytes, copied from one buffer that changes with every message.
 pub struct Copied<const LEN: usize> {
     sender: usize,
     buffer: [u8; LEN],
@@ -65,13 +66,13 @@ impl<const LEN: usize> Copied<LEN> {
         &self.buffer
     }
 
-    /// With a time beside the stamp.
+    /// The message with a time after the stamp.
     pub fn stamped_at(&mut self, index: u64, nanos: u64) -> &[u8] {
         self.buffer[8..16].copy_from_slice(&nanos.to_le_bytes());
         self.stamped(index)
     }
 
-    /// The time beside the stamp.
+    /// The time after the stamp.
     pub fn nanos(message: &[u8]) -> u64 {
         message[8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
@@ -95,7 +96,7 @@ impl<const LEN: usize> Source for Copied<LEN> {
     }
 }
 
-/// Clones of `Bytes` of 64 KiB, which are made once and sent in turn.
+/// Clones of `Bytes` of 64 KiB, created once and sent in turn.
 pub struct Passed(Vec<Bytes>);
 
 impl Passed {
@@ -103,7 +104,7 @@ impl Passed {
 }
 
 impl Source for Passed {
-    const DIFFERENT: u64 = 64;
+    const DISTINCT: u64 = 64;
 
     fn new(sender: usize) -> Self {
         let message = |index| {
@@ -113,12 +114,12 @@ impl Source for Passed {
             bytes[Self::LEN - 8..].copy_from_slice(&stamp.seal());
             Bytes::from(bytes)
         };
-        Self((0..Self::DIFFERENT).map(message).collect())
+        Self((0..Self::DISTINCT).map(message).collect())
     }
 
     #[inline]
     async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
-        C::pass(tx, self.0[(index % Self::DIFFERENT) as usize].clone()).await;
+        C::send_bytes(tx, self.0[(index % Self::DISTINCT) as usize].clone()).await;
     }
 
     #[inline]
@@ -128,7 +129,7 @@ impl Source for Passed {
     }
 }
 
-/// Lines of a log, put together in one buffer: the stamp, then the line.
+/// Lines of a log. Each is composed in one buffer: the stamp, then the line.
 pub struct Lines {
     sender: usize,
     buffer: Vec<u8>,

@@ -1,8 +1,7 @@
-//! What the contenders are put through. To add a workload: an entry in [`ALL`], and for a new shape a function that
-//! is generic over [`Contender`] in a file of its own.
+//! The workloads. To add one, add an entry to [`ALL`]. A new shape also needs a function that is generic over
+//! [`Contender`], in a separate file.
 
 mod check;
-mod figure;
 mod first_message;
 mod idle;
 pub mod log;
@@ -10,13 +9,14 @@ mod log_events;
 mod message;
 mod paced;
 mod ping_pong;
+mod statistic;
 mod stream;
 mod table;
 
 pub use check::Check;
-pub use figure::{Figure, Outcome};
 pub use log_events::{EventLog, Output, run as log_events};
 pub use message::{Copied, Source};
+pub use statistic::{Outcome, Statistic};
 pub use table::{ALL, METRICS, SAFE, TRACING, ZERO_COPY, find};
 
 use crate::contenders::Contender;
@@ -28,20 +28,20 @@ pub struct Workload {
     pub name: &'static str,
     pub about: &'static str,
     pub shape: Shape,
-    /// Messages of one run, quick and in full; round trips for a ping-pong, channels where channels are counted.
+    /// Messages of a quick and of a full run; round trips for a ping-pong, channels for workloads that count channels.
     pub messages: [u64; 2],
-    /// What is measured; the first is what contenders are ranked by.
-    pub figures: &'static [Figure],
-    /// The contender that others are set in proportion to.
+    /// The measured statistics; the first determines the ranking.
+    pub statistics: &'static [Statistic],
+    /// The contender that ratios refer to.
     pub ours: &'static str,
-    /// Only these contenders; empty: all that can.
+    /// Only these contenders; if empty, all that support the workload.
     pub only: &'static [&'static str],
     pub targets: &'static [Target],
-    /// Where it is the Go original's own workload.
+    /// Results of the Go original, if the workload is its own.
     pub original: Option<Original>,
 }
 
-/// What the Go original's author measured on an Apple M4, ns per message.
+/// Results of the Go original's author on an Apple M4, in ns per message.
 pub struct Original {
     pub zero_copy: &'static str,
     pub safe: &'static str,
@@ -49,17 +49,17 @@ pub struct Original {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Messages from tasks to tasks, as fast as they can.
+    /// Messages from sender tasks to receiver tasks at full speed.
     Stream { senders: usize, receivers: usize, payload: Payload, reads: Reads },
     /// A message to another task and back.
     PingPong,
     /// One message every 10 µs.
     Paced,
-    /// A channel for one message.
+    /// One channel per message.
     FirstMessage,
-    /// Channels that have been used and rest.
+    /// Idle channels after use.
     Idle,
-    /// Events of `tracing`, to a file.
+    /// Events of `tracing`, written to a file.
     LogEvents,
 }
 
@@ -71,7 +71,7 @@ pub enum Payload {
     Lines,
 }
 
-/// How many messages one call of the API gives or takes.
+/// How a call transfers messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     OneByOne,
@@ -100,30 +100,30 @@ impl Workload {
         matches!(self.shape, Shape::Stream { .. })
     }
 
-    /// How many messages ever wait in a channel where that does not depend on its capacity.
+    /// The maximum number of queued messages, if it does not depend on the capacity.
     pub fn queued(&self) -> Option<usize> {
         match self.shape {
             Shape::Stream { .. } => None,
             Shape::PingPong | Shape::FirstMessage => Some(16),
-            // No channel takes part by itself.
+            // The contenders are writers instead of channels.
             Shape::LogEvents => Some(0),
             Shape::Paced => Some(1024),
             Shape::Idle => Some(128),
         }
     }
 
-    /// A state is measured rather than a speed: once is enough, and contenders may run side by side.
+    /// Whether the workload measures a state instead of a speed: one round, and contenders may run in parallel.
     pub fn measures_rest(&self) -> bool {
         self.shape == Shape::Idle
     }
 
-    /// The first of its figures.
-    pub fn rank(&self) -> Figure {
-        self.figures[0]
+    /// The statistic that determines the ranking.
+    pub fn rank(&self) -> Statistic {
+        self.statistics[0]
     }
 }
 
-/// How much one run does.
+/// The amount of work of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub messages: u64,
@@ -131,13 +131,13 @@ pub struct Job {
 }
 
 impl Job {
-    /// A tenth more goes first, as a warm-up.
+    /// The number of additional messages that precede as a warm-up: a tenth.
     pub fn warmup(&self) -> u64 {
         self.messages / 10 + 1
     }
 }
 
-/// Runs one contender once, on a fresh runtime with two workers.
+/// Runs one contender once, on a new runtime with two workers.
 pub fn run<C: Contender>(workload: &Workload, job: Job) -> Result<Outcome, String> {
     runtime()?.block_on(async {
         match workload.shape {
@@ -153,7 +153,7 @@ pub fn run<C: Contender>(workload: &Workload, job: Job) -> Result<Outcome, Strin
             Shape::Paced => paced::run::<C>(job).await,
             Shape::FirstMessage => first_message::run::<C>(job).await,
             Shape::Idle => idle::run::<C>(job).await,
-            Shape::LogEvents => Err(format!("{} is no writer of events", C::NAME)),
+            Shape::LogEvents => Err(format!("{} does not write events", C::NAME)),
         }
     })
 }

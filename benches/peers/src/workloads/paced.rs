@@ -1,9 +1,10 @@
-//! One task sends a message every 10 µs and yields to others until the next is due; another notes how long each took
-//! from just before its send to its being looked at. A sender that is late sends at once, and the interval that was
-//! kept is told. A tenth more messages than asked for go first, as a warm-up.
+//! A sender task sends a message every 10 µs and yields in between.
+//!
+//! The receiver measures the delay of each message from just before its send to its receipt. A late sender sends at once;
+//! the run reports the mean interval. A tenth more messages precede as a warm-up.
 
-use super::figure::quantiles;
-use super::{Check, Copied, Figure, Job, Outcome, Source};
+use super::statistic::quantiles;
+use super::{Check, Copied, Job, Outcome, Source, Statistic};
 use crate::contenders::Contender;
 use std::time::{Duration, Instant};
 
@@ -31,21 +32,21 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
         start.elapsed()
     });
     let receiver = tokio::spawn(async move {
-        let mut check = Check::<Message>::alone(1);
+        let mut check = Check::<Message>::exclusive(1);
         let mut delays = Vec::with_capacity(job.messages as usize);
-        let mut look = |message: &[u8]| {
+        let mut visit = |message: &[u8]| {
             let now = epoch.elapsed().as_nanos() as u64;
-            if check.look(message) >= warmup {
+            if check.verify(message) >= warmup {
                 delays.push(now.saturating_sub(Message::nanos(message)));
             }
         };
-        while C::recv(&mut rx, &mut look).await {}
+        while C::recv(&mut rx, &mut visit).await {}
         (delays, check)
     });
 
     let (delays, check) = receiver.await.map_err(|error| format!("the receiver's task failed: {error}"))?;
     Check::finish(vec![check], total)?;
-    let took = sender.await.map_err(|error| format!("the sender's task failed: {error}"))?;
-    let interval = took.as_nanos() as f64 / total as f64;
-    Ok(quantiles(delays).into_iter().chain([(Figure::IntervalNs, interval)]).collect())
+    let elapsed = sender.await.map_err(|error| format!("the sender's task failed: {error}"))?;
+    let interval = elapsed.as_nanos() as f64 / total as f64;
+    Ok(quantiles(delays).into_iter().chain([(Statistic::IntervalNs, interval)]).collect())
 }

@@ -1,8 +1,8 @@
-//! Two tasks and two channels: one task sends a message and waits for it to come back from the other. A tenth more
-//! round trips than asked for go first, as a warm-up.
+//! Two tasks and two channels: one task sends a message and waits for the reply of the other. A tenth more round trips
+//! precede as a warm-up.
 
-use super::figure::quantiles;
-use super::{Check, Copied, Figure, Job, Outcome, Source};
+use super::statistic::quantiles;
+use super::{Check, Copied, Job, Outcome, Source, Statistic};
 use crate::contenders::Contender;
 use std::time::Instant;
 
@@ -14,41 +14,41 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
     let (ping_tx, mut ping_rx) = C::open(job.capacity);
     let (mut pong_tx, pong_rx) = C::open(job.capacity);
 
-    let near = tokio::spawn(ask::<C>(ping_tx, pong_rx, warmup, total));
+    let near = tokio::spawn(request::<C>(ping_tx, pong_rx, warmup, total));
     let far = tokio::spawn(async move {
-        let mut check = Check::<Message>::alone(1);
-        let mut answer = Message::new(0);
+        let mut check = Check::<Message>::exclusive(1);
+        let mut reply = Message::new(0);
         let mut index = 0;
-        while C::recv(&mut ping_rx, &mut |message| index = check.look(message)).await && check.is_right() {
-            answer.send::<C>(&mut pong_tx, index).await;
+        while C::recv(&mut ping_rx, &mut |received| index = check.verify(received)).await && check.is_ok() {
+            reply.send::<C>(&mut pong_tx, index).await;
         }
         check
     });
 
-    let (round_trips, near) = near.await.map_err(|error| format!("the asking task failed: {error}"))?;
+    let (round_trips, near) = near.await.map_err(|error| format!("the requesting task failed: {error}"))?;
     Check::finish(vec![near], total)?;
-    let far = far.await.map_err(|error| format!("the answering task failed: {error}"))?;
+    let far = far.await.map_err(|error| format!("the replying task failed: {error}"))?;
     Check::finish(vec![far], total)?;
     let elapsed: u64 = round_trips.iter().sum();
     let half = elapsed as f64 / (2 * round_trips.len()) as f64;
-    Ok(quantiles(round_trips).into_iter().chain([(Figure::NsPerMessage, half)]).collect())
+    Ok(quantiles(round_trips).into_iter().chain([(Statistic::NsPerMessage, half)]).collect())
 }
 
-/// The round trips that it took, and what came back.
-async fn ask<C: Contender>(
+/// Returns the duration of each round trip, and the check of the replies.
+async fn request<C: Contender>(
     mut tx: C::Tx,
     mut rx: C::Rx,
     warmup: u64,
     total: u64,
 ) -> (Vec<u64>, Check<Message>) {
-    let mut question = Message::new(0);
-    let mut check = Check::alone(1);
+    let mut message = Message::new(0);
+    let mut check = Check::exclusive(1);
     let mut round_trips = Vec::with_capacity((total - warmup) as usize);
     for index in 0..total {
         let start = Instant::now();
-        question.send::<C>(&mut tx, index).await;
-        let answered = C::recv(&mut rx, &mut |message| _ = check.look(message)).await;
-        if !(answered && check.is_right()) {
+        message.send::<C>(&mut tx, index).await;
+        let replied = C::recv(&mut rx, &mut |received| _ = check.verify(received)).await;
+        if !(replied && check.is_ok()) {
             break;
         }
         if index >= warmup {
@@ -56,7 +56,7 @@ async fn ask<C: Contender>(
         }
     }
     drop(tx);
-    // Until the other side's end closes the channel: nothing may come twice.
-    while check.is_right() && C::recv(&mut rx, &mut |message| _ = check.look(message)).await {}
+    // Receives until the other task closes the channel, to detect duplicates.
+    while check.is_ok() && C::recv(&mut rx, &mut |received| _ = check.verify(received)).await {}
     (round_trips, check)
 }

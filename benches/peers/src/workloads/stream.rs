@@ -1,8 +1,9 @@
-//! Sender tasks and receiver tasks, as fast as they can: time per message. A tenth more messages than asked for go
-//! first, through the same channel, as a warm-up; the clock starts once they have all been read, so that nothing is
-//! queued, and stops when the last receiver has seen the end of the channel.
+//! Sender tasks and receiver tasks at full speed: time per message.
+//!
+//! A tenth more messages precede as a warm-up, through the same channel. The clock starts when all of them are received,
+//! with an empty queue. It stops when the last receiver finds the channel closed and drained.
 
-use super::{Check, Figure, Job, Outcome, Source, Workload};
+use super::{Check, Job, Outcome, Source, Statistic, Workload};
 use crate::contenders::Contender;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -17,11 +18,11 @@ pub async fn run<C: Contender, S: Source>(workload: &Workload, job: Job) -> Resu
     let each = start.warmup_each + share(job.messages);
 
     let (tx, rx) = C::open(job.capacity);
-    let (txs, rxs) = (copies(tx, senders, C::another_tx), copies(rx, receivers, C::another_rx));
+    let (txs, rxs) = (clones(tx, senders, C::clone_tx), clones(rx, receivers, C::clone_rx));
     let reading: Vec<_> = rxs
         .into_iter()
         .map(|rx| {
-            let check = if receivers == 1 { Check::alone(senders) } else { Check::competing(senders) };
+            let check = if receivers == 1 { Check::exclusive(senders) } else { Check::competing(senders) };
             tokio::spawn(read::<C, S>(rx, check, Arc::clone(&start)))
         })
         .collect();
@@ -38,7 +39,7 @@ pub async fn run<C: Contender, S: Source>(workload: &Workload, job: Job) -> Resu
     let began = *start.at.get().ok_or("the warm-up never ended")?;
     let messages = share(job.messages) * senders as u64;
     let ns_per_message = end.duration_since(began).as_nanos() as f64 / messages as f64;
-    Ok(Outcome::from([(Figure::NsPerMessage, ns_per_message)]))
+    Ok(Outcome::from([(Statistic::NsPerMessage, ns_per_message)]))
 }
 
 async fn write<C: Contender, S: Source>(mut tx: C::Tx, mut source: S, each: u64, start: Arc<Start>) {
@@ -47,7 +48,7 @@ async fn write<C: Contender, S: Source>(mut tx: C::Tx, mut source: S, each: u64,
             C::flush(&mut tx).await;
             start.gate.acquire().await.expect("never closed").forget();
         }
-        // The only place, so that it is inlined: what it takes to pass arguments on counts for every contender.
+        // The only call, so that it is inlined for every contender.
         source.send::<C>(&mut tx, index).await;
     }
     C::flush(&mut tx).await;
@@ -58,16 +59,16 @@ async fn read<C: Contender, S: Source>(
     mut check: Check<S>,
     start: Arc<Start>,
 ) -> (Instant, Check<S>) {
-    let mut look = |message: &[u8]| {
-        if check.look(message) < start.warmup_each {
-            start.one_read();
+    let mut visit = |message: &[u8]| {
+        if check.verify(message) < start.warmup_each {
+            start.count_one();
         }
-        check.is_right()
+        check.is_ok()
     };
     loop {
-        let mut right = true;
-        let open = C::recv(&mut rx, &mut |message| right &= look(message)).await;
-        if !(open && right) {
+        let mut ok = true;
+        let open = C::recv(&mut rx, &mut |message| ok &= visit(message)).await;
+        if !(open && ok) {
             return (Instant::now(), check);
         }
     }
@@ -77,10 +78,10 @@ async fn read<C: Contender, S: Source>(
 struct Start {
     senders: usize,
     warmup_each: u64,
-    /// Messages of the warm-up that were read.
+    /// Received messages of the warm-up.
     read: AtomicU64,
     at: OnceLock<Instant>,
-    /// Has a permit for each sender once the clock runs.
+    /// Has a permit for each sender once the clock has started.
     gate: Semaphore,
 }
 
@@ -90,7 +91,7 @@ impl Start {
     }
 
     #[cold]
-    fn one_read(&self) {
+    fn count_one(&self) {
         if self.read.fetch_add(1, Relaxed) + 1 == self.warmup_each * self.senders as u64 {
             self.at.get_or_init(Instant::now);
             self.gate.add_permits(self.senders);
@@ -98,17 +99,17 @@ impl Start {
     }
 }
 
-/// A handle and enough others like it.
-fn copies<T>(first: T, count: usize, another: fn(&T) -> T) -> Vec<T> {
-    let mut all: Vec<T> = (1..count).map(|_| another(&first)).collect();
+/// The handle and `count - 1` clones.
+fn clones<T>(first: T, count: usize, clone: fn(&T) -> T) -> Vec<T> {
+    let mut all: Vec<T> = (1..count).map(|_| clone(&first)).collect();
     all.push(first);
     all
 }
 
-async fn join<T>(tasks: Vec<JoinHandle<T>>, who: &str) -> Result<Vec<T>, String> {
+async fn join<T>(tasks: Vec<JoinHandle<T>>, role: &str) -> Result<Vec<T>, String> {
     let mut results = Vec::with_capacity(tasks.len());
     for task in tasks {
-        results.push(task.await.map_err(|error| format!("the {who}'s task failed: {error}"))?);
+        results.push(task.await.map_err(|error| format!("the {role}'s task failed: {error}"))?);
     }
     Ok(results)
 }

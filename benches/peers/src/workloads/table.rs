@@ -1,6 +1,6 @@
-//! All workloads, and what turbostream is meant to reach in each.
+//! All workloads and their targets.
 
-use super::{Figure, Original, Payload, Reads, Shape, Workload};
+use super::{Original, Payload, Reads, Shape, Statistic, Workload};
 use crate::targets::Target;
 
 pub const ZERO_COPY: &str = "turbostream-zerocopy";
@@ -10,7 +10,7 @@ pub const METRICS: &str = "turbostream-metrics";
 const BATCH: &str = "turbostream-batch";
 const TOKIO: &str = "tokio-recv";
 
-const SPEED: &[Figure] = &[Figure::NsPerMessage];
+const SPEED: &[Statistic] = &[Statistic::NsPerMessage];
 const THREE_TIMES: &[Target] = &[Target::best_peer(BATCH, 3.0)];
 
 pub fn find(name: &str) -> Result<&'static Workload, String> {
@@ -20,14 +20,14 @@ pub fn find(name: &str) -> Result<&'static Workload, String> {
         .ok_or_else(|| format!("no such workload; there are {}", known()))
 }
 
-/// A stream that is read one by one, and ours is without a copy.
+/// A stream that is received one by one, ours by ZeroCopy.
 const fn one_by_one(senders: usize, receivers: usize, payload: Payload, about: &'static str) -> Workload {
     Workload {
         name: "",
         about,
         shape: Shape::Stream { senders, receivers, payload, reads: Reads::OneByOne },
         messages: [200_000, 2_000_000],
-        figures: SPEED,
+        statistics: SPEED,
         ours: ZERO_COPY,
         only: &[],
         targets: &[],
@@ -35,7 +35,7 @@ const fn one_by_one(senders: usize, receivers: usize, payload: Payload, about: &
     }
 }
 
-/// A stream that is read in batches.
+/// A stream that is received in batches.
 const fn batches(senders: usize, payload: Payload, about: &'static str) -> Workload {
     let shape = Shape::Stream { senders, receivers: 1, payload, reads: Reads::Batches };
     Workload {
@@ -55,7 +55,7 @@ pub static ALL: &[Workload] = &[
             1,
             1,
             Payload::Copy128,
-            "128-byte messages, copied in out of one buffer that changes with each, read one by one: one sender task, \
+            "128-byte messages, copied from one buffer that changes with each, received one by one: one sender task, \
              one receiver task.",
         )
     },
@@ -71,7 +71,7 @@ pub static ALL: &[Workload] = &[
             4,
             4,
             Payload::Copy128,
-            "The same with 4 sender tasks and 4 receiver tasks, which compete: each message goes to one.",
+            "The same with 4 sender tasks and 4 competing receiver tasks: each message is received by one of them.",
         )
     },
     Workload {
@@ -88,7 +88,7 @@ pub static ALL: &[Workload] = &[
         name: "copy_1k_1p1c",
         messages: [100_000, 500_000],
         targets: &[Target::best_peer(ZERO_COPY, 1.3)],
-        ..one_by_one(1, 1, Payload::Copy1K, "1 KiB messages, copied in: one sender task, one receiver task.")
+        ..one_by_one(1, 1, Payload::Copy1K, "1 KiB messages, copied: one sender task, one receiver task.")
     },
     Workload {
         name: "pass_64k_1p1c",
@@ -97,7 +97,7 @@ pub static ALL: &[Workload] = &[
             1,
             1,
             Payload::Pass64K,
-            "Clones of 64 `Bytes` of 64 KiB in turn, which travel by reference count: one sender task, one receiver \
+            "Clones of 64 `Bytes` of 64 KiB in turn, external messages: one sender task, one receiver \
              task.",
         )
     },
@@ -106,8 +106,8 @@ pub static ALL: &[Workload] = &[
         ..batches(
             1,
             Payload::Copy128,
-            "128-byte messages, copied in one by one or in batches as each contender likes it best, and read in \
-             batches: one sender task, one receiver task. Crates that have no call for batches are read one by one.",
+            "128-byte messages, sent one by one or in batches, by the faster method of each contender, and received in \
+             batches: one sender task, one receiver task. Crates without batch methods receive one by one.",
         )
     },
     Workload { name: "batch_128_4p1c", ..batches(4, Payload::Copy128, "The same with 4 sender tasks.") },
@@ -117,15 +117,15 @@ pub static ALL: &[Workload] = &[
         ..batches(
             4,
             Payload::Lines,
-            "Lines of a log, each with an 8-byte number in front: 4 sender tasks, one receiver task that reads in \
-             batches. The lines are those of the file after `--log`, or else made up, 105 bytes on average.",
+            "Lines of a log, each after an 8-byte number: 4 sender tasks, one receiver task that receives in batches. \
+             The lines are read from the file of `--log`, or generated, 105 bytes on average.",
         )
     },
     Workload {
         name: "log_events",
         shape: Shape::LogEvents,
         messages: [100_000, 500_000],
-        figures: &[Figure::NsPerMessage, Figure::P50Ns, Figure::P99Ns, Figure::P999Ns],
+        statistics: &[Statistic::NsPerMessage, Statistic::P50Ns, Statistic::P99Ns, Statistic::P999Ns],
         ours: TRACING,
         only: &[TRACING, "tracing-appender"],
         targets: &[Target::best_peer(TRACING, 1.0)],
@@ -134,8 +134,8 @@ pub static ALL: &[Workload] = &[
             1,
             Payload::Lines,
             "Events of `tracing` from 4 tasks, each formatted by `tracing_subscriber::fmt` into a line and handed to a \
-             writer that writes a file in the background, and makes who logs wait when it is behind. ns/message is the \
-             time until all lines are written; the percentiles are those of single calls of `info!`.",
+             writer that writes a file in the background. A task that logs waits while the writer is full. ns/message is \
+             the time until all lines are written; the percentiles are of single calls of `info!`.",
         )
     },
     Workload {
@@ -143,7 +143,7 @@ pub static ALL: &[Workload] = &[
         ours: SAFE,
         only: &[SAFE, ZERO_COPY],
         targets: &[Target::at_most(SAFE, ZERO_COPY, 1.5)],
-        ..one_by_one(1, 1, Payload::Copy128, "copy_128_1p1c once more, for what Safe mode's copy costs.")
+        ..one_by_one(1, 1, Payload::Copy128, "copy_128_1p1c again, for the cost of the copy in Safe mode.")
     },
     Workload {
         name: "metrics_128_1p1c",
@@ -155,38 +155,38 @@ pub static ALL: &[Workload] = &[
             1,
             1,
             Payload::Copy128,
-            "copy_128_1p1c once more, for what metrics cost: the same with a recorder for Prometheus, and without.",
+            "copy_128_1p1c again, for the cost of metrics: with and without a recorder for Prometheus.",
         )
     },
     Workload {
         name: "ping_pong_128",
         shape: Shape::PingPong,
         messages: [10_000, 100_000],
-        figures: &[Figure::NsPerMessage, Figure::P50Ns, Figure::P99Ns, Figure::P999Ns],
+        statistics: &[Statistic::NsPerMessage, Statistic::P50Ns, Statistic::P99Ns, Statistic::P999Ns],
         targets: &[Target::at_most(ZERO_COPY, TOKIO, 1.1)],
         ..one_by_one(
             1,
             1,
             Payload::Copy128,
             "A 128-byte message to another task and back, over two channels. ns/message is half a round trip on \
-             average; the percentiles are those of whole round trips.",
+             average; the percentiles are of whole round trips.",
         )
     },
     Workload {
         name: "paced_128_100k",
         shape: Shape::Paced,
         messages: [10_000, 50_000],
-        figures: &[Figure::P50Ns, Figure::P99Ns, Figure::P999Ns, Figure::IntervalNs],
+        statistics: &[Statistic::P50Ns, Statistic::P99Ns, Statistic::P999Ns, Statistic::IntervalNs],
         targets: &[
-            Target::at_most(ZERO_COPY, TOKIO, 1.1).of(Figure::P50Ns),
-            Target::at_most(ZERO_COPY, TOKIO, 1.1).of(Figure::P99Ns),
+            Target::at_most(ZERO_COPY, TOKIO, 1.1).of(Statistic::P50Ns),
+            Target::at_most(ZERO_COPY, TOKIO, 1.1).of(Statistic::P99Ns),
         ],
         ..one_by_one(
             1,
             1,
             Payload::Copy128,
-            "100,000 messages of 128 bytes a second from one sender task: the time of each from just before its send \
-             to its being looked at. The interval is what the sender kept; 10,000 ns is on time.",
+            "100,000 messages of 128 bytes a second from one sender task: the delay of each from just before its send \
+             to its receipt. The interval is the mean between sends; 10,000 ns is on time.",
         )
     },
     Workload {
@@ -198,42 +198,41 @@ pub static ALL: &[Workload] = &[
             1,
             1,
             Payload::Copy128,
-            "A channel is made, carries one message of 128 bytes, and is dropped, all by one task. ns/message is the \
-             time for all of that.",
+            "One task creates a channel, sends and receives one message of 128 bytes, and drops the channel. ns/message \
+             is the time for all of that.",
         )
     },
     Workload {
         name: "idle_10k",
         shape: Shape::Idle,
         messages: [10_000, 10_000],
-        figures: &[
-            Figure::HeapNewBytes,
-            Figure::HeapUsedBytes,
-            Figure::HeapRestBytes,
-            Figure::ResidentNewBytes,
-            Figure::ResidentUsedBytes,
-            Figure::ResidentRestBytes,
-            Figure::CpuRestMs,
-            Figure::CpuIdleMs,
+        statistics: &[
+            Statistic::HeapNewBytes,
+            Statistic::HeapUsedBytes,
+            Statistic::HeapRestBytes,
+            Statistic::ResidentNewBytes,
+            Statistic::ResidentUsedBytes,
+            Statistic::ResidentRestBytes,
+            Statistic::CpuRestMs,
+            Statistic::CpuIdleMs,
         ],
         ours: SAFE,
         targets: &[
-            Target::limit(SAFE, Figure::HeapNewBytes, 8192.0),
-            // 100 messages, their index and a header, each part of them up to a page more at its edges: 8 pages.
-            Target::limit(SAFE, Figure::ResidentUsedBytes, 32_768.0),
-            Target::limit(SAFE, Figure::HeapRestBytes, 8192.0),
-            // 10,000 channels together, in one second: what the process itself takes to fall asleep and wake.
-            Target::limit(SAFE, Figure::CpuIdleMs, 1.0),
+            Target::limit(SAFE, Statistic::HeapNewBytes, 8192.0),
+            // 100 messages, their index and a header, each rounded up to pages: 8 pages.
+            Target::limit(SAFE, Statistic::ResidentUsedBytes, 32_768.0),
+            Target::limit(SAFE, Statistic::HeapRestBytes, 8192.0),
+            // All 10,000 channels, in one second: the cost of one sleep and wake of the process.
+            Target::limit(SAFE, Statistic::CpuIdleMs, 1.0),
         ],
         ..one_by_one(
             1,
             1,
             Payload::Copy128,
             "10,000 channels with their defaults: bytes per channel before use, after 100 messages of 128 bytes were \
-             sent through each and read (the mean of 1,000), and after 2 s of rest; as asked of the allocator (heap), and as what the \
-             process has in memory (resident). CPU time of the process in those 2 s, and in the idle second after \
-             them. A state is measured, not a speed: there is one round, and \
-             contenders run four at a time.",
+             sent and received through each (the mean of 1,000), and after 2 s of rest; as allocated (heap), and as the \
+             process's resident memory. CPU time of the process in those 2 s, and in the idle second after them. This \
+             measures a state, not a speed: there is one round, and contenders run four at a time.",
         )
     },
     Workload {
@@ -244,13 +243,13 @@ pub static ALL: &[Workload] = &[
             1,
             1,
             Payload::Copy128,
-            "What the Go original measures itself with: 128-byte messages, one sender, one receiver that waits for each.",
+            "The benchmark of the Go original: 128-byte messages, one sender, one receiver that waits for each.",
         )
     },
     Workload {
         name: "original_64k",
         only: &[ZERO_COPY, SAFE, TOKIO],
         original: Some(Original { zero_copy: "129", safe: "124" }),
-        ..one_by_one(1, 1, Payload::Pass64K, "The same with 64 KiB by reference.")
+        ..one_by_one(1, 1, Payload::Pass64K, "The same with external messages of 64 KiB.")
     },
 ];

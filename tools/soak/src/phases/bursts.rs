@@ -1,4 +1,4 @@
-//! Full in a moment, read, and then nothing for a while: memory goes back, to two segments first and then to none.
+//! Fills the channel, drains it and waits: the pool shrinks to two segments, then to none.
 
 use std::time::{Duration, Instant};
 
@@ -6,74 +6,75 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use turbostream::{Monitor, Receiver, Sender, TrySendError};
 
-use super::sending::Run;
+use super::senders::Group;
 use crate::heap;
-use crate::phase::{Findings, Progress, bytes, change, heap_at_rest};
+use crate::phase::{Findings, Progress, bytes, change, settled_heap};
 use crate::tally::{Received, Tally};
 
 const MAX_BYTES: usize = 8 << 20;
 const SEGMENT_BYTES: usize = 128 << 10;
 const SEGMENT_MESSAGES: usize = 4096;
-/// With the index and the header of each.
+/// Two segments with their indices and headers.
 const TWO_SEGMENTS: usize = 2 * (SEGMENT_BYTES + 8 * SEGMENT_MESSAGES + 128);
 const POOL_IDLE: Duration = Duration::from_millis(50);
-/// On a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(5);
-const AT_REST: usize = 32 << 10;
-const LEFT_BEHIND: usize = 64 << 10;
+/// Generous, for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_HEAP: usize = 32 << 10;
+const HEAP_TOLERANCE: usize = 64 << 10;
 
 #[derive(Default)]
-struct Seen {
+struct Measured {
     sent: Tally,
     received: Received,
     longest_to_two: Duration,
     longest_to_none: Duration,
-    heap_at_rest: usize,
-    never: u32,
+    idle_heap: usize,
+    /// Bursts after which memory was not released in time.
+    late: u32,
 }
 
 pub fn run(bursts: u32, progress: &Progress) -> Result<Findings> {
     let mut findings = Findings::default();
     let before = heap::in_use();
     let runtime = Runtime::new()?;
-    let seen = runtime.block_on(async {
+    let measured = runtime.block_on(async {
         let builder = turbostream::builder().segment_bytes(SEGMENT_BYTES).segment_messages(SEGMENT_MESSAGES);
         let (tx, rx) = builder.max_bytes(MAX_BYTES).pool_idle(POOL_IDLE).build()?;
-        let (mut seen, mut run) = (Seen::default(), Run::new(0));
-        let made = heap::in_use();
+        let (mut measured, mut group) = (Measured::default(), Group::new(0));
+        let created = heap::in_use();
         for burst in 0..bursts {
-            progress.tell(format!("{burst} of {bursts}"));
-            fill(&tx, &mut run, &mut seen.sent)?;
-            read(&rx, &mut seen.received);
-            rest(&tx.monitor(), made, &mut seen).await;
+            progress.show(format!("{burst} of {bursts}"));
+            fill(&tx, &mut group, &mut measured.sent)?;
+            drain(&rx, &mut measured.received);
+            idle(&tx.monitor(), created, &mut measured).await;
         }
-        anyhow::Ok(seen)
+        anyhow::Ok(measured)
     })?;
     drop(runtime);
-    let of_each = seen.sent.bytes as usize / bursts.max(1) as usize;
-    findings.see(format!("{bursts} bursts of {} each", bytes(of_each)));
-    let Received { tally, torn, reordered, .. } = &seen.received;
-    findings.demand(
-        tally == &seen.sent && (*torn, *reordered) == (0, 0),
-        format!("torn {torn}, reordered {reordered}; all the same ones"),
+    let burst_bytes = measured.sent.bytes as usize / bursts.max(1) as usize;
+    findings.note(format!("{bursts} bursts of {} each", bytes(burst_bytes)));
+    let Received { tally, torn, reordered, .. } = &measured.received;
+    findings.check(
+        tally == &measured.sent && (*torn, *reordered) == (0, 0),
+        format!("torn {torn}, reordered {reordered}; received = sent"),
     );
-    let (two, none) = (seen.longest_to_two, seen.longest_to_none);
-    findings.demand(
-        seen.never == 0,
+    let (two, none) = (measured.longest_to_two, measured.longest_to_none);
+    findings.check(
+        measured.late == 0,
         format!("pool_idle {POOL_IDLE:?}: two segments after {two:?} at most, none after {none:?}"),
     );
-    let heap = seen.heap_at_rest;
-    findings.demand(heap <= AT_REST, format!("heap of the channel at rest {} at most", bytes(heap)));
-    let after = heap_at_rest();
-    findings.demand(after <= before + LEFT_BEHIND, format!("heap {} afterwards", change(before, after)));
+    let heap = measured.idle_heap;
+    findings.check(heap <= IDLE_HEAP, format!("heap of the idle channel {} at most", bytes(heap)));
+    let after = settled_heap();
+    findings.check(after <= before + HEAP_TOLERANCE, format!("heap {} afterwards", change(before, after)));
     Ok(findings)
 }
 
-fn fill(tx: &Sender, run: &mut Run, sent: &mut Tally) -> Result<()> {
+fn fill(tx: &Sender, group: &mut Group, sent: &mut Tally) -> Result<()> {
     loop {
-        run.advance();
-        let large = run.take_large();
-        for message in run.messages().chain(large.as_deref()) {
+        group.advance();
+        let large = group.take_large();
+        for message in group.messages().chain(large.as_deref()) {
             match tx.try_send(message) {
                 Ok(()) => sent.add(message),
                 Err(TrySendError::Full(_)) => return Ok(()),
@@ -83,25 +84,25 @@ fn fill(tx: &Sender, run: &mut Run, sent: &mut Tally) -> Result<()> {
     }
 }
 
-fn read(rx: &Receiver, received: &mut Received) {
+fn drain(rx: &Receiver, received: &mut Received) {
     while let Ok(message) = rx.try_recv() {
         received.check(&message);
     }
 }
 
-async fn rest(monitor: &Monitor, made: usize, seen: &mut Seen) {
+async fn idle(monitor: &Monitor, created: usize, measured: &mut Measured) {
     let began = Instant::now();
-    let to_two = down_to(TWO_SEGMENTS, monitor, began).await;
-    let to_none = down_to(0, monitor, began).await;
-    seen.never += u32::from(to_two.is_none() || to_none.is_none());
-    seen.longest_to_two = seen.longest_to_two.max(to_two.unwrap_or(PATIENCE));
-    seen.longest_to_none = seen.longest_to_none.max(to_none.unwrap_or(PATIENCE));
-    seen.heap_at_rest = seen.heap_at_rest.max(heap::in_use().saturating_sub(made));
+    let to_two = time_down_to(TWO_SEGMENTS, monitor, began).await;
+    let to_none = time_down_to(0, monitor, began).await;
+    measured.late += u32::from(to_two.is_none() || to_none.is_none());
+    measured.longest_to_two = measured.longest_to_two.max(to_two.unwrap_or(TIMEOUT));
+    measured.longest_to_none = measured.longest_to_none.max(to_none.unwrap_or(TIMEOUT));
+    measured.idle_heap = measured.idle_heap.max(heap::in_use().saturating_sub(created));
 }
 
-/// How long it took until the channel had no more memory than that.
-async fn down_to(limit: usize, monitor: &Monitor, began: Instant) -> Option<Duration> {
-    while began.elapsed() < PATIENCE {
+/// Waits until the channel's memory is at most `limit`; returns the time since `began`.
+async fn time_down_to(limit: usize, monitor: &Monitor, began: Instant) -> Option<Duration> {
+    while began.elapsed() < TIMEOUT {
         if monitor.stats().memory_bytes() <= limit {
             return Some(began.elapsed());
         }

@@ -1,4 +1,4 @@
-//! Channels that are made, used a little and dropped in whatever state they are.
+//! Channels that are created, used and dropped in random states.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,38 +11,38 @@ use tokio::runtime::Runtime;
 use turbostream::{MessageCount, ReadMode, Receiver, Sender, TimeWindow, WhenFull};
 
 use crate::message::{self, mix};
-use crate::phase::{Findings, Progress, change, heap_at_rest};
+use crate::phase::{Findings, Progress, change, settled_heap};
 
-/// So many are made before it is looked how much is in use: what the runtime makes once is not counted.
-const WARM: u32 = 200;
-/// Messages that outlive their channel, at a time.
-const KEPT: usize = 32;
+/// Channels before the first measurement, which excludes what the runtime allocates once.
+const WARMUP: u32 = 200;
+/// The number of messages that outlive their channels.
+const RETAINED: usize = 32;
 
 pub fn run(channels: u32, progress: &Progress) -> Result<Findings> {
     let mut findings = Findings::default();
     let runtime = Runtime::new()?;
-    let make = |numbers: std::ops::Range<u32>| {
-        let mut kept = VecDeque::with_capacity(KEPT + 1);
+    let create = |numbers: std::ops::Range<u32>| {
+        let mut retained = VecDeque::with_capacity(RETAINED + 1);
         runtime.block_on(async {
             for number in numbers {
-                make_and_drop(u64::from(number), &mut kept)?;
+                create_and_drop(u64::from(number), &mut retained)?;
                 if number % 64 == 0 {
-                    progress.tell(format!("{number} of {channels}"));
+                    progress.show(format!("{number} of {channels}"));
                     tokio::task::yield_now().await;
                 }
             }
-            let changed = kept.iter().filter(|message| message::read(message).is_err()).count();
-            ensure!(changed == 0, "{changed} messages changed after their channel was gone");
+            let changed = retained.iter().filter(|message| message::read(message).is_err()).count();
+            ensure!(changed == 0, "{changed} messages changed after their channel was dropped");
             Ok(())
         })
     };
-    make(0..WARM)?;
-    let before = heap_at_rest();
-    make(WARM..WARM + channels)?;
-    let after = heap_at_rest();
-    findings.see(format!("{channels} channels"));
-    // Less than a byte for each.
-    findings.demand(after < before + channels as usize, format!("heap {}", change(before, after)));
+    create(0..WARMUP)?;
+    let before = settled_heap();
+    create(WARMUP..WARMUP + channels)?;
+    let after = settled_heap();
+    findings.note(format!("{channels} channels"));
+    // Less than a byte per channel.
+    findings.check(after < before + channels as usize, format!("heap {}", change(before, after)));
     Ok(findings)
 }
 
@@ -65,28 +65,28 @@ fn build(random: u64) -> Result<(Sender, Receiver)> {
     Ok(builder.build()?)
 }
 
-fn make_and_drop(number: u64, kept: &mut VecDeque<Bytes>) -> Result<()> {
+fn create_and_drop(number: u64, retained: &mut VecDeque<Bytes>) -> Result<()> {
     let random = mix(number);
     let (tx, rx) = build(random)?;
     for message in 0..[0, 1, 30, 1000][(random >> 20) as usize % 4] {
         let len = [0, 20, 128, 3000, 40_000][mix(random ^ message) as usize % 5];
         let mut bytes = vec![0; len];
         message::write(0, message, &mut bytes);
-        // Refused where there is no room; some travel by reference.
+        // Fails if there is no room. Some messages are external.
         let _ = if message % 2 == 0 { tx.try_send(bytes).is_ok() } else { tx.try_send(&bytes[..]).is_ok() };
     }
     for _ in 0..(random >> 24) % 40 {
         let Ok(message) = rx.try_recv() else { break };
         ensure!(message::read(&message).is_ok(), "torn in channel {number}");
-        kept.push_back(message);
-        kept.drain(..kept.len().saturating_sub(KEPT));
+        retained.push_back(message);
+        retained.drain(..retained.len().saturating_sub(RETAINED));
     }
-    leave(number, tx, rx);
+    drop_all(number, tx, rx);
     Ok(())
 }
 
-/// Drops everything in one order or another, with futures under way or without.
-fn leave(random: u64, tx: Sender, rx: Receiver) {
+/// Drops all handles in a random order, some with pending futures.
+fn drop_all(random: u64, tx: Sender, rx: Receiver) {
     let (other_tx, other_rx) = (tx.clone(), rx.clone());
     let mut waiting = Box::pin(async move {
         let large = vec![0; 300_000];

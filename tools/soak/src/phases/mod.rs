@@ -1,11 +1,11 @@
-//! What is done to the channel.
+//! The phases of a soak run.
 
 pub mod bursts;
 pub mod channels;
-pub mod empties;
-pub mod held;
-pub mod kills;
+pub mod empty_messages;
 pub mod load;
-mod receiving;
+mod receivers;
+pub mod retained;
 mod samples;
-mod sending;
+mod senders;
+pub mod shutdowns;

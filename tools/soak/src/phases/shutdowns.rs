@@ -1,4 +1,4 @@
-//! Runtimes that are killed while their tasks are inside the channel.
+//! Runtimes that are shut down while their tasks use the channel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,35 +10,35 @@ use tokio::runtime::{Builder, Runtime};
 use turbostream::{Monitor, Receiver, Sender, TryRecvError, WhenFull};
 
 use crate::message::{self, mix};
-use crate::phase::{Findings, Progress, change, count, heap_at_rest};
+use crate::phase::{Findings, Progress, change, count, settled_heap};
 
-/// So many are killed before it is looked how much is in use: what is made once in a process is not counted.
-const WARM: u32 = 100;
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Runtimes before the first measurement, which excludes what a process allocates once.
+const WARMUP: u32 = 100;
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the tasks of one runtime have done, noted in the poll in which it was done.
+/// Counters of the tasks of one runtime. A task updates them in the poll that did the work.
 #[derive(Default)]
-struct Done {
+struct Counters {
     tasks: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
     torn: AtomicU64,
 }
 
-impl Done {
+impl Counters {
     fn check(&self, message: &[u8]) {
         self.received.fetch_add(1, Relaxed);
         self.torn.fetch_add(u64::from(message::read(message).is_err()), Relaxed);
     }
 }
 
-/// A task of the runtime, as long as its future is there.
-struct Task(Arc<Done>);
+/// Counts a task of the runtime until its future is dropped.
+struct Task(Arc<Counters>);
 
 impl Task {
-    fn of(done: &Arc<Done>) -> Self {
-        done.tasks.fetch_add(1, Relaxed);
-        Self(Arc::clone(done))
+    fn of(counters: &Arc<Counters>) -> Self {
+        counters.tasks.fetch_add(1, Relaxed);
+        Self(Arc::clone(counters))
     }
 }
 
@@ -48,26 +48,25 @@ impl Drop for Task {
     }
 }
 
-pub fn run(kills: u32, progress: &Progress) -> Result<Findings> {
+pub fn run(shutdowns: u32, progress: &Progress) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut messages = 0;
-    for number in 0..WARM {
-        kill(u64::from(number))?;
+    for number in 0..WARMUP {
+        shut_down(u64::from(number))?;
     }
-    let before = heap_at_rest();
-    for number in WARM..WARM + kills {
-        messages += kill(u64::from(number))?;
+    let before = settled_heap();
+    for number in WARMUP..WARMUP + shutdowns {
+        messages += shut_down(u64::from(number))?;
         if number % 32 == 0 {
-            progress.tell(format!("{number} of {kills}"));
+            progress.show(format!("{number} of {shutdowns}"));
         }
     }
-    let after = heap_at_rest();
-    findings.see(format!("{kills} runtimes, {} messages", count(messages)));
-    findings.see(
-        "each: every task gone, sent = accepted, received = handed out, accepted = handed out + dropped",
-    );
-    // Less than a byte for each.
-    findings.demand(after < before + kills as usize, format!("heap {}", change(before, after)));
+    let after = settled_heap();
+    findings.note(format!("{shutdowns} runtimes, {} messages", count(messages)));
+    findings
+        .note("each: all tasks dropped, sent and received match the statistics, sent = received + dropped");
+    // Less than a byte per runtime.
+    findings.check(after < before + shutdowns as usize, format!("heap {}", change(before, after)));
     Ok(findings)
 }
 
@@ -77,11 +76,11 @@ fn runtime(random: u64) -> Result<Runtime> {
     Ok(builder.worker_threads(2).enable_time().build()?)
 }
 
-/// Kills one, and returns how many messages it had accepted.
-fn kill(number: u64) -> Result<u64> {
+/// Shuts one runtime down; returns the number of messages sent.
+fn shut_down(number: u64) -> Result<u64> {
     let random = mix(number);
     let runtime = runtime(random)?;
-    let done = Arc::new(Done::default());
+    let counters = Arc::new(Counters::default());
     let policy = [WhenFull::Wait, WhenFull::Wait, WhenFull::DropNewest, WhenFull::DropOldest];
     let (tx, rx) = turbostream::builder()
         .segment_bytes(1 << 10)
@@ -92,14 +91,14 @@ fn kill(number: u64) -> Result<u64> {
         .runtime(runtime.handle().clone())
         .build()?;
     let monitor = tx.monitor();
-    spawn_all(&runtime, random, &tx, &rx, &done);
-    // Some handles outlive the runtime, and some do not.
+    spawn_all(&runtime, random, &tx, &rx, &counters);
+    // Some handles outlive the runtime.
     let survivors =
         (random >> 16 & 1 == 0).then(|| tx.clone()).zip((random >> 17 & 1 == 0).then(|| rx.clone()));
     drop((tx, rx));
     let enough = random >> 32 & 0x3ff;
     runtime.block_on(async {
-        // Not all goes on for ever: the last receiver may have gone.
+        // Bounded: the last receiver may be dropped already.
         for _ in 0..2000 {
             if monitor.stats().sent_messages >= enough {
                 break;
@@ -112,56 +111,61 @@ fn kill(number: u64) -> Result<u64> {
         1 => runtime.shutdown_timeout(Duration::ZERO),
         _ => drop(runtime),
     }
-    judge(number, survivors, &monitor, &done)
+    check_stats(number, survivors, &monitor, &counters)
 }
 
-/// What was not received by tasks is received here, or dropped; then the figures have to be those of the tasks.
-fn judge(number: u64, survivors: Option<(Sender, Receiver)>, monitor: &Monitor, done: &Done) -> Result<u64> {
+/// Drains the channel and compares the statistics with the counters of the tasks.
+fn check_stats(
+    number: u64,
+    survivors: Option<(Sender, Receiver)>,
+    monitor: &Monitor,
+    counters: &Counters,
+) -> Result<u64> {
     let began = Instant::now();
-    while done.tasks.load(Relaxed) > 0 {
-        ensure!(began.elapsed() < PATIENCE, "tasks are left of runtime {number}");
+    while counters.tasks.load(Relaxed) > 0 {
+        ensure!(began.elapsed() < TIMEOUT, "tasks remain of runtime {number}");
         std::thread::yield_now();
     }
     if let Some((tx, rx)) = survivors {
-        // It goes on outside of any runtime, if there is room.
-        done.sent.fetch_add(u64::from(tx.try_send("").is_ok()), Relaxed);
+        // Sending also works outside of a runtime, if there is room.
+        counters.sent.fetch_add(u64::from(tx.try_send("").is_ok()), Relaxed);
         drop(tx);
         loop {
             match rx.try_recv() {
-                Ok(message) => done.check(&message),
+                Ok(message) => counters.check(&message),
                 Err(TryRecvError::Closed) => break,
                 Err(_) => {
-                    ensure!(began.elapsed() < PATIENCE, "not at its end after runtime {number}");
+                    ensure!(began.elapsed() < TIMEOUT, "not drained after runtime {number}");
                     std::thread::yield_now();
                 }
             }
         }
     }
-    // A task counts itself as gone before its handle is, whose drop may be under way on another thread: it counts what it
-    // drops before it gives the memory back.
+    // A task decrements its counter before its handle is dropped, which may still happen on another thread. The handle
+    // counts dropped messages before it frees memory.
     let mut stats = monitor.stats();
-    while (stats.queued_messages > 0 || stats.memory_bytes() > 0) && began.elapsed() < PATIENCE {
+    while (stats.queued_messages > 0 || stats.memory_bytes() > 0) && began.elapsed() < TIMEOUT {
         std::thread::yield_now();
         stats = monitor.stats();
     }
-    let (sent, received) = (done.sent.load(Relaxed), done.received.load(Relaxed));
+    let (sent, received) = (counters.sent.load(Relaxed), counters.received.load(Relaxed));
     ensure!(stats.sent_messages == sent, "runtime {number}: {sent} sent, {stats:?}");
     ensure!(stats.received_messages == received, "runtime {number}: {received} received, {stats:?}");
-    let out = stats.received_messages + stats.dropped_messages;
-    ensure!(stats.queued_messages == 0 && stats.sent_messages == out, "runtime {number}: {stats:?}");
+    let removed = stats.received_messages + stats.dropped_messages;
+    ensure!(stats.queued_messages == 0 && stats.sent_messages == removed, "runtime {number}: {stats:?}");
     ensure!(stats.memory_bytes() == 0, "runtime {number}: {stats:?}");
-    ensure!(done.torn.load(Relaxed) == 0, "torn messages of runtime {number}");
+    ensure!(counters.torn.load(Relaxed) == 0, "torn messages of runtime {number}");
     Ok(stats.sent_messages)
 }
 
-fn spawn_all(runtime: &Runtime, random: u64, tx: &Sender, rx: &Receiver, done: &Arc<Done>) {
+fn spawn_all(runtime: &Runtime, random: u64, tx: &Sender, rx: &Receiver, counters: &Arc<Counters>) {
     for sender in 0..4 {
-        runtime.spawn(send(tx.clone(), sender, Task::of(done)));
+        runtime.spawn(send(tx.clone(), sender, Task::of(counters)));
     }
-    for way in 0..(random >> 24) % 5 {
-        runtime.spawn(receive(rx.clone(), way, Task::of(done)));
+    for method in 0..(random >> 24) % 5 {
+        runtime.spawn(receive(rx.clone(), method, Task::of(counters)));
     }
-    let (tx, task) = (tx.clone(), Task::of(done));
+    let (tx, task) = (tx.clone(), Task::of(counters));
     runtime.spawn(async move {
         let _task = task;
         while tx.drained().await.is_ok() {
@@ -169,7 +173,7 @@ fn spawn_all(runtime: &Runtime, random: u64, tx: &Sender, rx: &Receiver, done: &
         }
     });
     if random >> 28 & 1 == 0 {
-        let (rx, task) = (rx.clone(), Task::of(done));
+        let (rx, task) = (rx.clone(), Task::of(counters));
         let _guard = runtime.enter();
         drop(rx.on_message(move |message| task.0.check(&message)));
     }
@@ -180,7 +184,7 @@ async fn send(tx: Sender, sender: u32, task: Task) {
         let len = [0, 10, 100, 500, 2000][(number + u64::from(sender)) as usize % 5];
         let mut message = vec![0; len];
         message::write(sender, number, &mut message);
-        let accepted = match sender {
+        let sent = match sender {
             0 => tx.send(&message[..]).await.is_ok(),
             1 => tx.send(message).await.is_ok(),
             2 => {
@@ -192,7 +196,7 @@ async fn send(tx: Sender, sender: u32, task: Task) {
             }
             _ => tx.send_timeout(message, Duration::from_micros(100)).await.is_ok(),
         };
-        task.0.sent.fetch_add(u64::from(accepted), Relaxed);
+        task.0.sent.fetch_add(u64::from(sent), Relaxed);
         if tx.is_closed() {
             return;
         }
@@ -202,29 +206,29 @@ async fn send(tx: Sender, sender: u32, task: Task) {
     }
 }
 
-async fn receive(mut rx: Receiver, way: u64, task: Task) {
-    let done = &task.0;
-    match way {
+async fn receive(mut rx: Receiver, method: u64, task: Task) {
+    let counters = &task.0;
+    match method {
         0 => {
             while let Some(message) = rx.recv().await {
-                done.check(&message);
+                counters.check(&message);
             }
         }
         1 => {
             while let Some(batch) = rx.recv_batch(5).await {
-                batch.iter().for_each(|message| done.check(message));
+                batch.iter().for_each(|message| counters.check(message));
                 tokio::task::yield_now().await;
             }
         }
         2 => {
             let mut messages = Vec::new();
             while rx.recv_many(&mut messages, 5).await > 0 {
-                messages.drain(..).for_each(|message| done.check(&message));
+                messages.drain(..).for_each(|message| counters.check(&message));
             }
         }
         _ => {
             while let Some(message) = rx.next().await {
-                done.check(&message);
+                counters.check(&message);
             }
         }
     }

@@ -1,18 +1,18 @@
-//! Messages of no bytes: each costs its bookkeeping, so there are not more of them than `max_bytes` allows.
+//! Empty messages: each takes an entry, so `max_bytes` limits their number.
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use turbostream::{Monitor, Receiver, Sender, TrySendError};
 
 use crate::heap;
-use crate::phase::{Findings, Progress, bytes, change, count, heap_at_rest};
+use crate::phase::{Findings, Progress, bytes, change, count, settled_heap};
 
 const SENDERS: u64 = 4;
-const RUN: u64 = 64;
+const GROUP: u64 = 64;
 const MAX_BYTES: usize = 4 << 20;
-const BESIDE: usize = 256 << 10;
-const LEFT_BEHIND: usize = 64 << 10;
-/// Each takes at least this much of `max_bytes`.
+const OVERHEAD: usize = 256 << 10;
+const HEAP_TOLERANCE: usize = 64 << 10;
+/// The minimum that an empty message takes of `max_bytes`.
 const ENTRY: usize = 8;
 
 pub fn run(messages: u64, progress: &Progress) -> Result<Findings> {
@@ -26,14 +26,14 @@ pub fn run(messages: u64, progress: &Progress) -> Result<Findings> {
         stream(tx, rx, messages, &monitor, progress, &mut findings).await
     })?;
     let peak = heap::take_peak().saturating_sub(before);
-    let bound = MAX_BYTES + BESIDE;
-    findings.demand(peak <= bound, format!("heap at most {} more, bound {}", bytes(peak), bytes(bound)));
-    let after = heap_at_rest();
-    findings.demand(after <= before + LEFT_BEHIND, format!("heap {} afterwards", change(before, after)));
+    let bound = MAX_BYTES + OVERHEAD;
+    findings.check(peak <= bound, format!("heap at most {} more, bound {}", bytes(peak), bytes(bound)));
+    let after = settled_heap();
+    findings.check(after <= before + HEAP_TOLERANCE, format!("heap {} afterwards", change(before, after)));
     Ok(findings)
 }
 
-/// Nobody reads, until the channel is full of them.
+/// Fills the channel without a receiver, then drains it.
 fn fill(tx: &Sender, rx: &Receiver, findings: &mut Findings) -> Result<()> {
     let mut fitted = 0;
     loop {
@@ -44,12 +44,12 @@ fn fill(tx: &Sender, rx: &Receiver, findings: &mut Findings) -> Result<()> {
         }
     }
     let stats = tx.monitor().stats();
-    findings.demand(
+    findings.check(
         fitted <= MAX_BYTES / ENTRY && stats.memory_bytes() <= MAX_BYTES,
         format!("full of {} unread in {}", count(fitted as u64), bytes(stats.memory_bytes())),
     );
     let read = std::iter::from_fn(|| rx.try_recv().ok()).filter(|message| message.is_empty()).count();
-    findings.demand(read == fitted, "all of these came");
+    findings.check(read == fitted, "all of them received");
     Ok(())
 }
 
@@ -62,12 +62,12 @@ async fn stream(
     findings: &mut Findings,
 ) -> Result<()> {
     let before = monitor.stats().received_messages;
-    let runs = messages / SENDERS / RUN;
+    let groups = messages / SENDERS / GROUP;
     for _ in 0..SENDERS {
         let tx = tx.clone();
         tokio::spawn(async move {
-            for _ in 0..runs {
-                if tx.send_many((0..RUN).map(|_| "")).await.is_err() {
+            for _ in 0..groups {
+                if tx.send_many((0..GROUP).map(|_| "")).await.is_err() {
                     return;
                 }
             }
@@ -82,16 +82,16 @@ async fn stream(
             bytes += batch.payload_bytes();
             batches += 1;
             if batches % 4096 == 0 {
-                progress.tell(format!("{} of {}", count(received), count(messages)));
+                progress.show(format!("{} of {}", count(received), count(messages)));
             }
         }
         (received, bytes)
     });
     let (received, bytes) = receiving.await.context("the receiver panicked")?;
-    let sent = runs * RUN * SENDERS;
-    findings.demand(
+    let sent = groups * GROUP * SENDERS;
+    findings.check(
         received == sent && bytes == 0 && monitor.stats().received_messages - before == sent,
-        format!("{} of {} came by four senders", count(received), count(sent)),
+        format!("{} of {} received from four senders", count(received), count(sent)),
     );
     Ok(())
 }

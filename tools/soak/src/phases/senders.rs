@@ -1,4 +1,4 @@
-//! A sender that sends in every way there is.
+//! A sender that uses every method of sending.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,39 +8,40 @@ use bytes::Bytes;
 use futures::SinkExt;
 use turbostream::{SendTimeoutError, Sender, TrySendError};
 
-use crate::message::{self, BY_REFERENCE_FROM, mix};
+use crate::message::{self, EXTERNAL_FROM, mix};
 use crate::tally::Tally;
 
-/// Messages that are made together, one behind the other.
-const RUN: u64 = 64;
+/// The number of messages in a group.
+const GROUP: u64 = 64;
 
-/// Messages that are about to be sent.
-pub struct Run {
+/// Consecutive messages to send.
+pub struct Group {
     sender: u32,
-    /// Its first message, and where the next run begins.
+    /// The number of the first message.
     first: u64,
+    /// The number of the next group's first message.
     next: u64,
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// One that is too long for the run, and comes behind it.
+    /// An external message, sent after the group.
     large: Option<Vec<u8>>,
 }
 
-impl Run {
+impl Group {
     pub fn new(sender: u32) -> Self {
-        let bytes = Vec::with_capacity(RUN as usize * 2048);
-        Self { sender, first: 0, next: 0, bytes, ends: Vec::with_capacity(RUN as usize), large: None }
+        let bytes = Vec::with_capacity(GROUP as usize * 2048);
+        Self { sender, first: 0, next: 0, bytes, ends: Vec::with_capacity(GROUP as usize), large: None }
     }
 
-    /// Makes the next messages.
+    /// Creates the next messages.
     pub fn advance(&mut self) {
         self.first = self.next;
         self.bytes.clear();
         self.ends.clear();
-        for number in self.first..self.first + RUN {
+        for number in self.first..self.first + GROUP {
             self.next = number + 1;
             let len = message::len(self.sender, number);
-            if len >= BY_REFERENCE_FROM {
+            if len >= EXTERNAL_FROM {
                 let mut large = vec![0; len];
                 message::write(self.sender, number, &mut large);
                 self.large = Some(large);
@@ -63,33 +64,33 @@ impl Run {
     }
 }
 
-/// Sends until it is time to stop; what was accepted.
+/// Sends until `stop` is set; returns the tally of sent messages.
 pub async fn send_until(stop: &AtomicBool, mut tx: Sender, sender: u32) -> Result<Tally> {
-    let (mut run, mut sent) = (Run::new(sender), Tally::default());
+    let (mut group, mut sent) = (Group::new(sender), Tally::default());
     while !stop.load(Relaxed) {
-        run.advance();
-        let way = mix(run.first ^ u64::from(sender));
-        send_run(&mut tx, &run, way).await.context("a run was refused")?;
-        run.messages().for_each(|message| sent.add(message));
-        if let Some(large) = run.take_large() {
+        group.advance();
+        let method = mix(group.first ^ u64::from(sender));
+        send_group(&mut tx, &group, method).await.context("a group was rejected")?;
+        group.messages().for_each(|message| sent.add(message));
+        if let Some(large) = group.take_large() {
             sent.add(&large);
-            tx.send(large).await.context("a large message was refused")?;
+            tx.send(large).await.context("a large message was rejected")?;
         }
-        if way % 50_000 == 0 {
+        if method % 50_000 == 0 {
             tx.drained().await.context("not drained")?;
         }
     }
     Ok(sent)
 }
 
-async fn send_run(tx: &mut Sender, run: &Run, way: u64) -> Result<()> {
-    match way % 8 {
+async fn send_group(tx: &mut Sender, group: &Group, method: u64) -> Result<()> {
+    match method % 8 {
         0..4 => {
-            let accepted = tx.send_many(run.messages()).await.map_err(|error| anyhow!("{error}"))?;
-            ensure!(accepted == run.ends.len(), "{accepted} of {}", run.ends.len());
+            let sent = tx.send_many(group.messages()).await.map_err(|error| anyhow!("{error}"))?;
+            ensure!(sent == group.ends.len(), "{sent} of {}", group.ends.len());
         }
         4 => {
-            for message in run.messages() {
+            for message in group.messages() {
                 let write = |buf: &mut [u8]| {
                     buf.copy_from_slice(message);
                     message.len()
@@ -98,19 +99,19 @@ async fn send_run(tx: &mut Sender, run: &Run, way: u64) -> Result<()> {
             }
         }
         5 => {
-            for message in run.messages() {
-                send_now_or_wait(tx, message).await?;
+            for message in group.messages() {
+                send_with_retries(tx, message).await?;
             }
         }
-        6 if way % 256 < 8 => {
-            let messages: Vec<_> = run.messages().map(Bytes::copy_from_slice).collect();
+        6 if method % 256 < 8 => {
+            let messages: Vec<_> = group.messages().map(Bytes::copy_from_slice).collect();
             for message in messages {
                 SinkExt::feed(tx, message).await?;
             }
             SinkExt::<Bytes>::flush(tx).await?;
         }
         _ => {
-            for message in run.messages() {
+            for message in group.messages() {
                 Sender::send(tx, message).await.map_err(|error| anyhow!("{error}"))?;
             }
         }
@@ -118,8 +119,8 @@ async fn send_run(tx: &mut Sender, run: &Run, way: u64) -> Result<()> {
     Ok(())
 }
 
-/// Tries, waits for a moment, and gives that up, as long as it takes.
-async fn send_now_or_wait(tx: &Sender, message: &[u8]) -> Result<()> {
+/// Tries to send, then waits with short timeouts until a wait succeeds.
+async fn send_with_retries(tx: &Sender, message: &[u8]) -> Result<()> {
     match tx.try_send(message) {
         Ok(()) => return Ok(()),
         Err(TrySendError::Full(_)) => {}

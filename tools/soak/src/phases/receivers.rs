@@ -1,29 +1,29 @@
-//! Receivers, each of which takes messages in its own way.
+//! Receivers, each with its own method of receiving.
 
 use futures::StreamExt;
 use turbostream::{ReadMode, Receiver};
 
 use crate::tally::Received;
 
-const AT_ONCE: usize = 256;
+const LIMIT: usize = 256;
 
-/// Takes messages until there are no more, in one of four ways.
-pub async fn receive_all(mut rx: Receiver, way: usize) -> Received {
+/// Receives until the channel is closed and drained, by one of four methods.
+pub async fn receive_all(mut rx: Receiver, method: usize) -> Received {
     let mut received = Received::default();
-    match way % 4 {
+    match method % 4 {
         0 => {
             while let Some(message) = rx.recv().await {
                 received.check(&message);
             }
         }
         1 => {
-            while let Some(batch) = rx.recv_batch(AT_ONCE).await {
+            while let Some(batch) = rx.recv_batch(LIMIT).await {
                 received.check_batch(&batch);
             }
         }
         2 => {
-            let mut messages = Vec::with_capacity(AT_ONCE);
-            while rx.recv_many(&mut messages, AT_ONCE).await > 0 {
+            let mut messages = Vec::with_capacity(LIMIT);
+            while rx.recv_many(&mut messages, LIMIT).await > 0 {
                 messages.drain(..).for_each(|message| received.check(&message));
             }
         }

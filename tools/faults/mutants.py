@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Every small change that cargo-mutants makes to the code, all in one build, and which of them no test notices.
+"""Runs every mutant that cargo-mutants knows, all in one build, and reports the mutants that no test detects.
 
-    faults/mutants.py build                     a copy of the crate with each mutant behind a switch, built: minutes
-    faults/mutants.py run                       all of them; goes on where it was stopped
-    faults/mutants.py run --budget 6            each by no more than so many seconds of tests, to be gone on with
-    faults/mutants.py run -f src/wake.rs --again missed hangs    those once more that ended so
-    faults/mutants.py report                    by file, and what was missed
+    tools/faults/mutants.py build                     builds a copy of the crate with each mutant behind a switch: minutes
+    tools/faults/mutants.py run                       runs all mutants; resumes after an interruption
+    tools/faults/mutants.py run --budget 6            spends at most 6 seconds of tests per mutant; a later run continues
+    tools/faults/mutants.py run -f src/wait/ --again missed hangs    repeats the mutants of these files with these outcomes
+    tools/faults/mutants.py report                    prints outcomes by file, and the missed mutants
 
-To build for each mutant takes many times as long as its tests. So in that copy each function has one body for the original
-and one for each of its mutants, which is the original's text with the change that `cargo mutants --list --json` tells, and
-the environment says which is run. What the compiler rejects is left out. What lies in constants is evaluated when it is built, and
-is not run: `report` counts it.
+One build per mutant takes many times as long as its tests. So the copy has one body per function for the original and one
+for each mutant. A mutant's body is the original text with the replacement that `cargo mutants --list --json` names. The
+environment selects the body at run time. The build leaves out mutants that the compiler rejects. Mutants in constants are
+evaluated at compile time and do not run; `report` counts them.
 
-Only tests that reach a mutant's function are run, those first that have noticed most of the same file. A mutant is caught by
-a test that fails, or that does not end: its threads all sleep for six seconds, or it uses many times the time of a core that it
-takes without a mutant. What merely waits for a core is neither.
+A mutant runs only the tests that reach its function, in the order of how often they detected mutants of the same file. A
+test detects a mutant if it fails or does not end: all threads sleep for six seconds, or the process uses many times its
+usual CPU time. A process that waits for a CPU is neither.
 """
 
 import argparse
@@ -31,22 +31,20 @@ import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-# Those that have modules, or count what the whole process allocates, and those that need servers or are about types alone.
-APART = ["allocations", "byte_streams", "state_machine"]
-LEFT_OUT = ["auto_traits", "live_page", "otlp", "prometheus_server", "servers", "common"]
-# A test that takes long by itself, and what is lost time where it fails.
-# Those that listen to events, of whatever else runs in their process too.
-ALONE = re.compile(r"^quick (events|tracing_writer|many_threads)::")
-# Many of a kind, each of which takes long.
-SKIP = re.compile(r"conservation::(?!four_to_four_multi|small_messages_sixteen_to_four)")
+# The test binaries that run. The others need servers.
+BINARIES = ["it", "allocations", "byte_streams", "cancel_storm", "conservation", "many_threads", "state_machine"]
+# Tests that need a process of their own: they record the events of the whole process, or take long.
+ALONE = re.compile(r"^(it (telemetry::events|adapters::tracing_writer)::|many_threads )")
+# Many similar tests that take long.
+SKIP = re.compile(r"^conservation (?!four_to_four_multi|small_messages_sixteen_to_four)")
 PATCHES = {
     "tests/state_machine/main.rs": [("max_shrink_iters: 20_000", "max_shrink_iters: 0"), ("CASES: u32 = 300", "CASES: u32 = 40")],
     "tests/byte_streams/main.rs": [],
 }
-# Functions that are called in constants.
+# Functions that constants call.
 CONST = ["bounds_in_micros"]
 SWITCH = """
 pub(crate) mod mutants {
@@ -58,7 +56,7 @@ pub(crate) mod mutants {
     static ACTIVE: AtomicU32 = AtomicU32::new(UNKNOWN);
     static REACHED: [AtomicBool; %d] = [const { AtomicBool::new(false) }; %d];
 
-    /// Which mutant of a function is to be run: 0 is none.
+    /// The active mutant of a function; 0 is the original.
     #[inline]
     pub(crate) fn active(function: usize, first: u32, last: u32) -> u32 {
         let active = ACTIVE.load(Relaxed);
@@ -91,7 +89,7 @@ pub(crate) mod mutants {
 
 
 def masked(text):
-    """`text` with everything blanked in which braces mean nothing."""
+    """`text` with comments, strings and characters blanked, so that every brace left is code."""
     pattern = r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\\\'])\''
     blank = lambda found: re.sub(r"[^\n]", " ", found[0])
     return re.sub(pattern, blank, text, flags=re.S)
@@ -105,14 +103,14 @@ class Source:
         for line in self.text.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
 
-    def at(self, place):
-        return self.starts[place["line"] - 1] + place["column"] - 1
+    def offset(self, position):
+        return self.starts[position["line"] - 1] + position["column"] - 1
 
     def span(self, span):
-        return self.at(span["start"]), self.at(span["end"])
+        return self.offset(span["start"]), self.offset(span["end"])
 
     def body(self, function):
-        """What lies between the braces of a function, and where the function begins."""
+        """The start of a function, and the start and end of its body."""
         start, end = self.span(function["span"])
         depth = 0
         for at in range(end - 1, start, -1):
@@ -143,12 +141,10 @@ def copy_tree():
             assert text.count(old) == 1, (name, old)
             text = text.replace(old, new)
         (TREE / name).write_text(re.sub(r"failure_persistence: .*?\)\)\),", "failure_persistence: None,", text, flags=re.S))
-    suites = sorted(path.stem for path in (TREE / "tests").glob("*.rs") if path.stem not in APART + LEFT_OUT)
-    (TREE / "faults" / "quick.rs").write_text("".join(f'#[path = "../tests/{suite}.rs"]\nmod {suite};\n' for suite in suites))
 
 
 def instrument(files, mutants):
-    """Writes all mutants into the copy; returns which lines of which file belong to which."""
+    """Writes all mutants into the copy; returns, by file, the lines that belong to each mutant."""
     functions = defaultdict(list)
     for mutant in mutants:
         start = mutant["function"]["span"]["start"]
@@ -156,7 +152,7 @@ def instrument(files, mutants):
     lines = {}
     for name in files:
         mine = [(found, number) for number, (key, found) in enumerate(functions.items()) if key[0] == name]
-        # What is inlined would be compiled as often as there are mutants in its callers, and in theirs.
+        # An inlined function would be compiled once per mutant of its callers, transitively.
         text = Instrumented(Source(name), mine).text().replace("#[inline(always)]", "")
         (TREE / name).write_text(text)
         lines[name] = [(line, int(number)) for line, number in marks(text)]
@@ -169,7 +165,7 @@ MARK = re.compile(r"/\*(mutant (\d+)|end)\*/")
 
 
 def marks(text):
-    """For each line the mutant whose body it is in."""
+    """Each line inside the body of a mutant, with that mutant."""
     inside = 0
     for line, content in enumerate(text.split("\n"), 1):
         for mark in MARK.finditer(content):
@@ -179,7 +175,7 @@ def marks(text):
 
 
 class Instrumented:
-    """A file with all mutants in it. A function may lie within the original body of another."""
+    """A source file with all its mutants. A function may be nested in the original body of another."""
 
     def __init__(self, source, functions):
         self.source = source
@@ -217,7 +213,7 @@ def cargo(*command, **extra):
 
 
 def rejected_by_compiler(out, lines):
-    """The mutants in which there is an error."""
+    """The mutants with a compile error, and the errors outside of all mutants."""
     bad, elsewhere = set(), []
     for line in out.splitlines():
         message = json.loads(line).get("message")
@@ -250,34 +246,34 @@ def build():
         rejected += [m for m in mutants if m["number"] in bad]
         mutants = [m for m in mutants if m["number"] not in bad]
     binaries = {}
-    ran = cargo("test", "--profile", "mutants", "--all-features", "--lib", *[arg for name in ["quick", *APART] for arg in ("--test", name)], "--no-run")
+    ran = cargo("test", "--profile", "mutants", "--all-features", "--lib", *[arg for name in BINARIES for arg in ("--test", name)], "--no-run")
     for line in ran.stdout.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["profile"]["test"]:
             binaries[message["target"]["name"]] = message["executable"]
-    assert len(binaries) == 2 + len(APART), ran.stderr[-3000:]
+    assert len(binaries) == 1 + len(BINARIES), ran.stderr[-3000:]
     state = {"mutants": mutants, "rejected": rejected, "constants": at_compile_time, "binaries": binaries}
     for kind in ("mutants", "rejected", "constants"):
         for mutant in state[kind]:
             mutant.pop("diff", None)
     (WORK / "built.json").write_text(json.dumps(state))
-    # Which tests reach what has to be found anew.
+    # The coverage is of the previous build.
     (WORK / "cover.json").unlink(missing_ok=True)
 
 
-class Watch:
-    """Kills a process that has used too much time of a core, or all of whose threads sleep for seconds and none runs.
+class Watchdog:
+    """Kills a process that exceeds its CPU time, or all of whose threads sleep for six seconds.
 
-    What waits for a core that others have is neither.
+    A process that waits for a CPU is neither.
     """
 
     def __init__(self, pid, cpu_limit):
-        self.pid, self.cpu_limit, self.verdict, self.ended = pid, cpu_limit, None, threading.Event()
-        self.thread = threading.Thread(target=self.look, daemon=True)
+        self.pid, self.cpu_limit, self.verdict, self.stopped = pid, cpu_limit, None, threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
     def sample(self):
-        """Whether all threads sleep, and the ticks that they have used."""
+        """Whether all threads sleep, and the CPU ticks used so far."""
         asleep, ticks = True, 0
         for task in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
             fields = (task / "stat").read_text().rpartition(")")[2].split()
@@ -285,9 +281,9 @@ class Watch:
             ticks += int(fields[11]) + int(fields[12])
         return asleep, ticks
 
-    def look(self):
+    def watch(self):
         before, still = -1, 0
-        while not self.ended.wait(0.25):
+        while not self.stopped.wait(0.25):
             try:
                 asleep, ticks = self.sample()
             except OSError:
@@ -302,8 +298,8 @@ class Watch:
                 os.killpg(self.pid, signal.SIGKILL)
                 return
 
-    def end(self):
-        self.ended.set()
+    def stop(self):
+        self.stopped.set()
         self.thread.join()
 
 
@@ -317,34 +313,37 @@ def limits():
 
 
 def run_tests(binaries, names, cpu_limit, threads=2, **extra):
-    """Outcome, the test that showed it, and whether it was asleep: `passed`, `failed`, `hangs` or `crashed`."""
+    """Returns the outcome, the test that caused it, and the kind of hang.
+
+    The outcome is `passed`, `failed`, `hangs` or `crashed`.
+    """
     binary, tests = names[0].split()[0], [name.split()[1] for name in names]
     command = [binaries[binary], "--exact", *tests, "--test-threads", str(threads), "-Zunstable-options", "--fail-fast"]
     env = os.environ | {"RUSTC_BOOTSTRAP": "1", "RUST_BACKTRACE": "0"} | extra
     process = subprocess.Popen(command, cwd=TREE, env=env, text=True, errors="replace", stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, preexec_fn=limits)
-    watch = Watch(process.pid, cpu_limit)
+    watchdog = Watchdog(process.pid, cpu_limit)
     out = process.stdout.read()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    watch.end()
+    watchdog.stop()
     code = process.wait()
-    if watch.verdict:
-        return "hangs", f"{binary} {hanging(tests, out)}", watch.verdict
+    if watchdog.verdict:
+        return "hangs", f"{binary} {unfinished(tests, out)}", watchdog.verdict
     if code == 0:
         assert " passed" in out, out
         return "passed", "", ""
     if failed := FAILED.search(out):
         return ("hangs" if "stuck: the test body still runs" in out else "failed"), f"{binary} {failed[1]}", "stuck"
-    return "crashed", f"{binary} {hanging(tests, out)}", ""
+    return "crashed", f"{binary} {unfinished(tests, out)}", ""
 
 
-def hanging(tests, out):
+def unfinished(tests, out):
     ended = set(re.findall(r"^test (\S+)(?: - should panic)? \.\.\. \w", out, re.M))
     return next((test for test in tests if test not in ended), "?")
 
 
 class Suite:
-    """What tests there are, how long each takes, and which functions it reaches."""
+    """All tests, with the duration and the reached functions of each."""
 
     def __init__(self, built):
         self.binaries = built["binaries"]
@@ -367,14 +366,17 @@ class Suite:
             path.unlink(missing_ok=True)
             tests[test] |= {"seconds": time.monotonic() - began, "reached": reached, "outcome": outcome}
             if outcome != "passed":
-                print("without a mutant:", test, outcome, flush=True)
+                print("fails without a mutant:", test, outcome, flush=True)
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one, tests))
         self.path.write_text(json.dumps(tests))
         return tests
 
     def reaching(self, mutant):
-        """In pieces, those first that have noticed most for the time that they take."""
+        """Yields the tests that reach the mutant, in chunks with a growing time budget.
+
+        The tests with the most detections per second are first.
+        """
         file = mutant["file"]
         usable = [n for n, t in self.tests.items()
                   if t["outcome"] == "passed" and mutant["function_number"] in t["reached"] and not SKIP.search(n)]
@@ -382,37 +384,37 @@ class Suite:
         usable.sort(key=score, reverse=True)
         budget = 0.4
         while usable:
-            piece, total = [], 0
-            while usable and (not piece or total < budget):
+            chunk, total = [], 0
+            while usable and (not chunk or total < budget):
                 if ALONE.search(usable[0]):
                     yield [usable[0]], self.tests[usable.pop(0)]["seconds"]
                     continue
-                piece.append(usable.pop(0))
-                total += self.tests[piece[-1]]["seconds"]
-            if not piece:
+                chunk.append(usable.pop(0))
+                total += self.tests[chunk[-1]]["seconds"]
+            if not chunk:
                 return
-            yield piece, total
+            yield chunk, total
             budget *= 3
 
-    def note(self, mutant, test):
+    def record(self, mutant, test):
         self.kills[mutant["file"]][test] += 1
         self.kills[""][test] += 1
 
 
 def try_mutant(suite, mutant, budget):
     began, reached = time.monotonic(), 0
-    for piece, total in suite.reaching(mutant):
+    for chunk, total in suite.reaching(mutant):
         budget -= total
         if budget < 0 and reached:
             return mutant, "undecided", "", "", time.monotonic() - began
         for name in suite.binaries:
-            tests = [test for test in piece if suite.tests[test]["binary"] == name]
+            tests = [test for test in chunk if suite.tests[test]["binary"] == name]
             if not tests:
                 continue
             reached += len(tests)
             outcome, test, idle = run_tests(suite.binaries, tests, 8 + 6 * total, MUTANT=str(mutant["number"]))
             if outcome != "passed":
-                suite.note(mutant, test)
+                suite.record(mutant, test)
                 return mutant, outcome, test, idle, time.monotonic() - began
     return mutant, "missed", "", "", time.monotonic() - began
 
@@ -430,7 +432,7 @@ def run(options):
     by_name = {m["name"]: m for m in built["mutants"]}
     for name, row in known.items():
         if row[1] and name in by_name and row[1] in suite.tests:
-            suite.note(by_name[name], row[1])
+            suite.record(by_name[name], row[1])
     again = options.again or ["undecided"]
     wanted = [m for m in wanted if known.get(m["name"], ["undecided"])[0] in again]
     began, count = time.monotonic(), 0
@@ -466,8 +468,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["build", "run", "report"])
     parser.add_argument("-f", "--file", nargs="+")
-    parser.add_argument("--again", nargs="+", metavar="OUTCOME", help="undecided, missed, hangs, failed or crashed")
-    parser.add_argument("--budget", type=float, default=1000, help="seconds of tests, after which a mutant is left undecided")
+    parser.add_argument("--again", nargs="+", metavar="OUTCOME", help="repeat mutants with this outcome: undecided, missed, hangs, failed or crashed")
+    parser.add_argument("--budget", type=float, default=1000, help="seconds of tests per mutant; beyond them the mutant is undecided")
     parser.add_argument("--jobs", type=int, default=4)
     options = parser.parse_args()
     if options.what == "build":

@@ -1,12 +1,12 @@
-//! What a run measures.
+//! The statistics of a run.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One kind of figure; the name that it has in JSON is its own, in snake case.
+/// A kind of statistic. Its name in JSON is the variant's name in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Figure {
+pub enum Statistic {
     NsPerMessage,
     P50Ns,
     P99Ns,
@@ -22,11 +22,11 @@ pub enum Figure {
     CpuIdleMs,
 }
 
-/// The figures of one run.
-pub type Outcome = BTreeMap<Figure, f64>;
+/// The statistics of one run.
+pub type Outcome = BTreeMap<Statistic, f64>;
 
-impl Figure {
-    /// The head of its column.
+impl Statistic {
+    /// The heading of its column.
     pub fn head(self) -> &'static str {
         match self {
             Self::NsPerMessage => "ns/message",
@@ -54,10 +54,10 @@ impl Figure {
     }
 }
 
-/// The median, the 99th percentile and the 99.9th, by nearest rank from below.
-pub fn quantiles(mut samples: Vec<u64>) -> [(Figure, f64); 3] {
+/// The median, the 99th and the 99.9th percentile, by nearest rank from below.
+pub fn quantiles(mut samples: Vec<u64>) -> [(Statistic, f64); 3] {
     samples.sort_unstable();
     let last = samples.len().saturating_sub(1) as f64;
-    [(Figure::P50Ns, 0.5), (Figure::P99Ns, 0.99), (Figure::P999Ns, 0.999)]
-        .map(|(figure, share)| (figure, samples[(last * share) as usize] as f64))
+    [(Statistic::P50Ns, 0.5), (Statistic::P99Ns, 0.99), (Statistic::P999Ns, 0.999)]
+        .map(|(statistic, share)| (statistic, samples[(last * share) as usize] as f64))
 }
