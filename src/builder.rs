@@ -9,15 +9,15 @@ use tokio::runtime::Handle;
 use crate::channel::Core;
 use crate::channel::background;
 use crate::channel::config::{Config, WhenFull};
+use crate::channel::strategy::{SwitchStrategy, Weighted};
 use crate::error::BuildError;
 use crate::queue::ReadMode;
 use crate::queue::pool::footprint;
-use crate::receiver::Receiver;
-use crate::telemetry::recorder::Recorder;
 use crate::queue::segment::slot_state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS};
+use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::sync::{Arc, downgrade};
-use crate::channel::strategy::{SwitchStrategy, Weighted};
+use crate::telemetry::recorder::Recorder;
 
 const DEFAULT_MAX_BYTES: usize = 16 << 20;
 const DEFAULT_SEGMENT_BYTES: usize = 256 << 10;
@@ -303,7 +303,8 @@ fn spawn_tasks(core: &Arc<Core>, runtime: Handle) {
         let alive = core.tasks().enter();
         runtime.spawn(background::report_periodically(downgrade(core), interval, ended, alive));
     }
-    let (weak, signal, tasks) = (downgrade(core), Arc::clone(core.background().signal()), core.tasks().clone());
+    let (weak, signal, tasks) =
+        (downgrade(core), Arc::clone(core.background().signal()), core.tasks().clone());
     core.background().spawn_with(move || {
         runtime.spawn(background::maintain(weak.clone(), Arc::clone(&signal), tasks.enter()));
     });

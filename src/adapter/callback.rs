@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::receiver::batch::Batch;
 use crate::receiver::Receiver;
+use crate::receiver::batch::Batch;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::wait::wait_list::WaitList;
 

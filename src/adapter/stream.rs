@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 
-use crate::receiver::batch::Batch;
 use crate::receiver::Receiver;
+use crate::receiver::batch::Batch;
 use crate::wait::wait_list::PollWaiter;
 
 impl Stream for Receiver {

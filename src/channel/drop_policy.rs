@@ -1,8 +1,8 @@
 //! What becomes of a message for which there is no room, where that is not for its sender to wait for.
 
-use super::reserve::{QueuePosition, Refusal};
 use super::Core;
 use super::config::WhenFull;
+use super::reserve::{QueuePosition, Refusal};
 use super::source::Source;
 use crate::queue::segment::EXTERNAL_BYTES;
 use crate::sync::{AtomicU64, Ordering};
@@ -108,7 +108,8 @@ impl Core {
                 // Receivers make room under this very lock.
                 Room::Likely
             } else if head.retire_drained_segments(&self.queue, effects)
-                || head.drop_oldest(&self.queue, external, effects) {
+                || head.drop_oldest(&self.queue, external, effects)
+            {
                 Room::Freed
             } else {
                 Room::None

@@ -6,9 +6,9 @@ use std::task::Poll;
 use bytes::Bytes;
 
 use super::Core;
-use crate::queue::{Queue, ReadMode};
 use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
+use crate::queue::{Queue, ReadMode};
 use crate::sync::{MutexGuard, Ordering, fence};
 
 impl Core {

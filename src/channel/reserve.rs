@@ -83,9 +83,7 @@ impl Core {
             let sequence = self.queue.ring.active();
             match reserve(self.queue.ring.slot(sequence)) {
                 Ok(reserved) => return Ok((sequence, reserved)),
-                Err(NotReserved::NoRoom) => {
-                    timer = self.begin_switch(sequence, SwitchCause::Full).or(timer)
-                }
+                Err(NotReserved::NoRoom) => timer = self.begin_switch(sequence, SwitchCause::Full).or(timer),
                 Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, position)?,
             }
         }

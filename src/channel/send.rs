@@ -8,8 +8,8 @@ use super::payload::sealed::Sealed;
 use super::reserve::{QueuePosition, Refusal, Reservation};
 use super::source::{PayloadSource, Source, is_external};
 use super::strategy::limits::FillLevel;
-use crate::queue::segment::slot_state::{EntryRange, EntrySlot};
 use crate::queue::segment::EXTERNAL_BYTES;
+use crate::queue::segment::slot_state::{EntryRange, EntrySlot};
 use crate::sync::{Ordering, fence};
 
 /// The most messages that one reservation takes.
@@ -98,7 +98,11 @@ impl Core {
     /// After a commit: tells whoever waits for it or its slot, and asks the strategy if that is due.
     #[inline(always)]
     pub(super) fn after_commit(&self, sequence: u64, slot: EntrySlot, commit_waiter: bool, external: bool) {
-        if commit_waiter | slot.has_waiter() | (slot.index() == 0) | self.strategy_due(sequence, &slot, external) {
+        if commit_waiter
+            | slot.has_waiter()
+            | (slot.index() == 0)
+            | self.strategy_due(sequence, &slot, external)
+        {
             self.after_commit_cold(sequence, slot, commit_waiter, external);
         }
     }
@@ -180,7 +184,13 @@ impl Core {
 
     /// Tells whoever waits for messages that were committed: for their slot, or for their commit. The first of them is
     /// at `start`, an index and an offset.
-    fn notify_readers(&self, sequence: u64, start: (usize, usize), reserve_waiter: bool, commit_waiter: bool) {
+    fn notify_readers(
+        &self,
+        sequence: u64,
+        start: (usize, usize),
+        reserve_waiter: bool,
+        commit_waiter: bool,
+    ) {
         let first = start.0 == 0;
         if commit_waiter && self.receivers() == 0 {
             self.discard();

@@ -127,10 +127,7 @@ impl Core {
 
     /// An active segment without messages, at this time.
     fn empty_segment(&self) -> ActiveSegment {
-        ActiveSegment {
-            elapsed: self.queue.since_switch(),
-            ..ActiveSegment::empty(self.queue.capacity())
-        }
+        ActiveSegment { elapsed: self.queue.since_switch(), ..ActiveSegment::empty(self.queue.capacity()) }
     }
 
     /// The timer's look at the active segment: switches if it is time to, or tells when to look again.
@@ -176,7 +173,8 @@ impl Core {
     }
 
     pub(super) fn has_stuck_receivers(&self) -> bool {
-        self.receivers_waiting().waiting() > 1 && (self.queue.ring.backlog() > 0 || self.lock_head().left(&self.queue) > 0)
+        self.receivers_waiting().waiting() > 1
+            && (self.queue.ring.backlog() > 0 || self.lock_head().left(&self.queue) > 0)
     }
 
     pub(super) fn has_stuck_senders(&self) -> bool {

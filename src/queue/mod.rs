@@ -153,8 +153,7 @@ impl Queue {
     /// that is not a switch.
     pub(crate) fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
         let even_if_consumed = matches!(cause, SwitchCause::Full | SwitchCause::Close);
-        let state =
-            self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;
+        let state = self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;
         self.ring.advance(sequence);
         if state.is_fully_consumed() {
             // A receiver that sleeps at this slot has to move on to the next one.

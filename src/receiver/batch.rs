@@ -101,7 +101,12 @@ impl IntoIterator for Batch {
     type IntoIter = BatchIter;
 
     fn into_iter(self) -> BatchIter {
-        BatchIter { range: self.range, chunks: ChunkCache::default(), arena: CopyArena::default(), mode: self.mode }
+        BatchIter {
+            range: self.range,
+            chunks: ChunkCache::default(),
+            arena: CopyArena::default(),
+            mode: self.mode,
+        }
     }
 }
 

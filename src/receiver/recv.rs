@@ -161,10 +161,7 @@ impl Receiver {
     }
 
     /// Calls `poll` once if a message is expected soon, and then waits.
-    pub(super) async fn spin_then_wait<T>(
-        &self,
-        mut poll: impl FnMut(bool) -> Poll<Option<T>>,
-    ) -> Option<T> {
+    pub(super) async fn spin_then_wait<T>(&self, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
         if self.expects_message() {
             if let Poll::Ready(received) = poll(false) {
                 return received;

@@ -40,7 +40,13 @@ pub struct Sender {
 
 impl Sender {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, budget: CoopBudget::default(), closed: false, pending_item: None, waiter: PollWaiter::default() }
+        Self {
+            core,
+            budget: CoopBudget::default(),
+            closed: false,
+            pending_item: None,
+            waiter: PollWaiter::default(),
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -87,7 +87,11 @@ impl Sender {
 
 impl Sender {
     /// Accepts the first of `taken`, as many as can be at once; returns how many.
-    fn write_range<P: Payload>(&self, taken: &mut VecDeque<P>, position: QueuePosition) -> Result<usize, Refusal> {
+    fn write_range<P: Payload>(
+        &self,
+        taken: &mut VecDeque<P>,
+        position: QueuePosition,
+    ) -> Result<usize, Refusal> {
         match self.core().try_write_range(taken, position) {
             Err(Refusal::Full) if self.core().drops_when_full() => {
                 let Some(first) = taken.pop_front() else { return Ok(0) };

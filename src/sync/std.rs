@@ -1,8 +1,8 @@
 //! The names of [`sync`](super), from the standard library and Tokio.
 
 pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 pub(crate) use tokio::sync::Notify;
 pub(crate) use tokio::sync::futures::OwnedNotified;

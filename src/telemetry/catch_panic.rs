@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::telemetry::events::user_code_panicked;
 use crate::sync::{AtomicU64, Ordering};
+use crate::telemetry::events::user_code_panicked;
 
 /// Runs code of the user, and counts how often it panicked.
 #[derive(Default)]

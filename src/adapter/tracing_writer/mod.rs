@@ -12,15 +12,15 @@ use tokio::sync::oneshot;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::worker::Worker;
-use crate::wait::blocking;
+use crate::builder::Builder;
 use crate::channel::source::PayloadSource;
 use crate::channel::{QueuePosition, Refusal};
-use crate::builder::Builder;
 use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::sync::{AtomicU64, OnceLock, Ordering};
+use crate::wait::blocking;
 
 /// How long a guard that is dropped waits for what is still to be written.
 const DROP_LIMIT: Duration = Duration::from_secs(1);

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Shared, WriteReport};
+use crate::receiver::Receiver;
 use crate::receiver::batch::Batch;
 use crate::wait::blocking;
-use crate::receiver::Receiver;
 
 /// Having written, the thread lets events gather for so long before it takes the next: waking it costs whoever logs
 /// several times what logging does.

@@ -96,8 +96,15 @@ impl ActiveStrategy {
 
     /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before the active
     /// segment was looked at. False if they have changed meanwhile, maybe by somebody who has seen less of it.
-    pub(crate) fn ask_limits(&self, seen: PackedLimits, sequence: u64, base: CutOffset, active: &ActiveSegment) -> bool {
-        let limits = PackedLimits::on_top_of(base, ask(&self.strategies, &*self.strategy(), active), self.capacity);
+    pub(crate) fn ask_limits(
+        &self,
+        seen: PackedLimits,
+        sequence: u64,
+        base: CutOffset,
+        active: &ActiveSegment,
+    ) -> bool {
+        let limits =
+            PackedLimits::on_top_of(base, ask(&self.strategies, &*self.strategy(), active), self.capacity);
         self.exchange(seen, sequence, limits)
     }
 
@@ -134,7 +141,11 @@ impl ActiveStrategy {
 }
 
 /// The limits right after a switch, and whether time alone can make the strategy switch.
-fn first_answers(code: &CatchPanic, strategy: &dyn SwitchStrategy, capacity: Capacity) -> (PackedLimits, bool) {
+fn first_answers(
+    code: &CatchPanic,
+    strategy: &dyn SwitchStrategy,
+    capacity: Capacity,
+) -> (PackedLimits, bool) {
     let limits = ask(code, strategy, &ActiveSegment::empty(capacity));
     let next_check = code.call(|| strategy.next_check(&ActiveSegment::empty(capacity))).flatten();
     (PackedLimits::on_top_of(CutOffset::default(), limits, capacity), next_check.is_some())

@@ -10,8 +10,8 @@
 //! They hold for the segment whose sequence (low 11 bits) they bear. *Swaps* counts how often the strategy was swapped, so
 //! that what an old strategy said does not take the slot of what a newer one says.
 
-use crate::queue::segment::slot_state::Capacity;
 use super::SwitchLimits;
+use crate::queue::segment::slot_state::Capacity;
 
 const BYTES_BITS: u32 = 28;
 const MESSAGES_SHIFT: u32 = BYTES_BITS;

@@ -47,7 +47,13 @@ impl ChunkCache {
 
     /// The next message of `range`, which lies at this offset, as a copy; a small one shares its page with those
     /// behind it.
-    pub(crate) fn copy<K>(&mut self, range: &ReadRange<K>, offset: usize, len: usize, arena: &mut CopyArena) -> Bytes
+    pub(crate) fn copy<K>(
+        &mut self,
+        range: &ReadRange<K>,
+        offset: usize,
+        len: usize,
+        arena: &mut CopyArena,
+    ) -> Bytes
     where
         K: Deref<Target = Segment>,
     {

@@ -241,12 +241,7 @@ impl Head {
     }
 
     /// Takes up to `limit` messages as they lie; the first is readable, and so is the batch.
-    pub(crate) fn take_range(
-        &mut self,
-        queue: &Queue,
-        limit: usize,
-        effects: &mut Effects,
-    ) -> TakenRange {
+    pub(crate) fn take_range(&mut self, queue: &Queue, limit: usize, effects: &mut Effects) -> TakenRange {
         let current = self.current.as_mut().expect("a readable message has a segment");
         let (batch, released) = current.take_range(limit, self.first_message);
         self.released += released;
@@ -309,7 +304,8 @@ impl Head {
     /// Whether the active segment is the one at the head, holds nothing unread, and is still referred to by messages
     /// that were handed out.
     pub(crate) fn is_lent_after_all_read(&self, sequence: u64, active: SlotState) -> bool {
-        let lent = |current: &SegmentCursor| current.end() == active.messages() && current.is_lent_after_all_read();
+        let lent =
+            |current: &SegmentCursor| current.end() == active.messages() && current.is_lent_after_all_read();
         sequence == self.sequence && self.current.as_ref().is_some_and(lent)
     }
 

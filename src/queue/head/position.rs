@@ -36,7 +36,12 @@ impl Head {
     }
 
     /// What became of the messages before `mark`; nothing if some are left.
-    pub(crate) fn drain_outcome(&mut self, queue: &Queue, target: Position, effects: &mut Effects) -> Option<DrainOutcome> {
+    pub(crate) fn drain_outcome(
+        &mut self,
+        queue: &Queue,
+        target: Position,
+        effects: &mut Effects,
+    ) -> Option<DrainOutcome> {
         if !self.position().reaches(target) {
             // It may be nothing but padding, which no receiver comes to take.
             self.poll_without_cut(queue, effects);

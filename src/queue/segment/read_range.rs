@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use bytes::Bytes;
 
-use super::{EXTERNAL, WAITER, Block, EMPTY, Entry, INLINE, Segment};
+use super::{Block, EMPTY, EXTERNAL, Entry, INLINE, Segment, WAITER};
 use crate::sync::Ordering;
 
 /// One message where it lies.
@@ -246,7 +246,10 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         assert!(self.readable() > 0);
         let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
         let offset = first.offset();
-        (LentBytes { segment: self.segment.clone(), offset, len: last.offset() + last.len() - offset }, offset)
+        (
+            LentBytes { segment: self.segment.clone(), offset, len: last.offset() + last.len() - offset },
+            offset,
+        )
     }
 }
 

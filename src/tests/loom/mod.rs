@@ -34,7 +34,8 @@ const SEGMENT_MESSAGES: usize = 2;
 
 /// A channel of `segments` segments of two messages.
 fn small(segments: usize) -> Builder {
-    let one = SEGMENT_BYTES + SEGMENT_MESSAGES * crate::queue::pool::ENTRY_BYTES + crate::queue::pool::HEADER_BYTES;
+    let one =
+        SEGMENT_BYTES + SEGMENT_MESSAGES * crate::queue::pool::ENTRY_BYTES + crate::queue::pool::HEADER_BYTES;
     builder().segment_bytes(SEGMENT_BYTES).segment_messages(SEGMENT_MESSAGES).max_bytes(segments * one)
 }
 

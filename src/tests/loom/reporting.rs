@@ -3,8 +3,8 @@
 use loom::thread;
 
 use super::explore_within;
-use crate::telemetry::coalescer::Coalescer;
 use crate::sync::{AccessLog, Arc, AtomicUsize, Ordering};
+use crate::telemetry::coalescer::Coalescer;
 
 struct Shared {
     combine: Coalescer,

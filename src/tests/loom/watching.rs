@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::wait::task_signal::{WakeFlag, BackoffFlag, watch};
 use crate::sync::{AtomicBool, Ordering, fence};
+use crate::wait::task_signal::{BackoffFlag, WakeFlag, watch};
 use crate::wait::wait_list::PollWaiter;
 
 /// Whether the task goes on to look after what may be `there`.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::queue::ring::SegmentRing;
-use crate::queue::segment::slot_state::{Capacity, Phase, SlotState, AtomicSlotState};
-use crate::queue::segment::{ReadRange, Segment, EntrySlot};
+use crate::queue::segment::slot_state::{AtomicSlotState, Capacity, Phase, SlotState};
+use crate::queue::segment::{EntrySlot, ReadRange, Segment};
 use crate::sync::{AtomicBool, Ordering};
 
 const CAPACITY: Capacity = Capacity { messages: 2, bytes: 2 };

@@ -369,7 +369,7 @@ fn long_buffered_record_is_external() {
         for (len, external) in [(40_000, 40_001), (100, 0)] {
             lines.write_all(&vec![7; len]).await.expect("open");
             lines.write_all(b"\n").await.expect("open");
-            assert_eq!(rx.monitor().stats().referenced_bytes, external);
+            assert_eq!(rx.monitor().stats().external_bytes, external);
             assert_eq!(rx.try_recv().expect("there").len(), len + 1);
         }
     });

@@ -115,7 +115,7 @@ fn dropping_the_last_receiver_frees_queued_memory() {
         assert!(tx.is_closed());
         assert!(payload.is_unique(), "queued payloads are dropped");
         let stats = monitor.stats();
-        let held = (stats.sealed_bytes, stats.lent_bytes, stats.referenced_bytes, stats.queued_messages);
+        let held = (stats.sealed_bytes, stats.lent_bytes, stats.external_bytes, stats.queued_messages);
         assert_eq!(held, (0, 0, 0, 0), "{stats:?}");
         assert!(stats.active_bytes + stats.pooled_bytes <= 2 * (4096 + 16 * 8 + 128), "{stats:?}");
         assert_eq!(stats.sent_messages, stats.received_messages + stats.dropped_messages);
@@ -142,7 +142,7 @@ fn dropping_the_last_receiver_during_a_write_drops_all_messages() {
         assert!(payload.is_unique(), "queued payloads are dropped");
         let stats = tx.monitor().stats();
         assert_eq!((stats.sent_messages, stats.dropped_messages, stats.queued_messages), (3, 3, 0));
-        assert_eq!((stats.sealed_bytes, stats.referenced_bytes), (0, 0), "{stats:?}");
+        assert_eq!((stats.sealed_bytes, stats.external_bytes), (0, 0), "{stats:?}");
     });
 }
 

@@ -197,7 +197,7 @@ fn dropped_external_payloads_free_their_memory() {
         }
         let queued: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
         assert_eq!(queued.last().map(|m| check(m)), Some(Some((1, 49))));
-        assert_eq!(tx.monitor().stats().referenced_bytes, 0);
+        assert_eq!(tx.monitor().stats().external_bytes, 0);
 
         // External payloads in the active segment are dropped too.
         let (tx, rx) = open(WhenFull::DropOldest);
@@ -344,7 +344,7 @@ async fn under_load(when_full: WhenFull) {
     let got: u64 = readers.join_all().await.into_iter().sum();
     let stats = conserved(&monitor, u64::from(3 * SENT));
     assert_eq!((stats.received_messages, stats.queued_messages), (got, 0), "{stats:?}");
-    assert_eq!((stats.referenced_bytes, stats.sealed_bytes), (0, 0), "{stats:?}");
+    assert_eq!((stats.external_bytes, stats.sealed_bytes), (0, 0), "{stats:?}");
 }
 
 #[test]

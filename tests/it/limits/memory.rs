@@ -26,7 +26,7 @@ fn twenty_segments(mode: ReadMode) -> Builder {
 }
 
 fn held(stats: &Stats) -> usize {
-    stats.active_bytes + stats.sealed_bytes + stats.pooled_bytes + stats.lent_bytes + stats.referenced_bytes
+    stats.active_bytes + stats.sealed_bytes + stats.pooled_bytes + stats.lent_bytes + stats.external_bytes
 }
 
 /// Sends until the channel is full. Returns how many messages were accepted.
@@ -107,7 +107,7 @@ async fn under_load(mode: ReadMode) {
     stop.store(true, Ordering::Relaxed);
     assert!(watching.join().expect("the watcher") > SEGMENT);
     let stats = monitor.stats();
-    assert_eq!((stats.lent_bytes, stats.sealed_bytes, stats.referenced_bytes), (0, 0, 0), "{stats:?}");
+    assert_eq!((stats.lent_bytes, stats.sealed_bytes, stats.external_bytes), (0, 0, 0), "{stats:?}");
 }
 
 #[test]
@@ -145,13 +145,13 @@ fn external_payloads_count_against_max_bytes() {
             accepted += 1;
             let stats = tx.monitor().stats();
             assert!(
-                held(&stats) <= stats.max_bytes && stats.referenced_bytes >= accepted * 50_000,
+                held(&stats) <= stats.max_bytes && stats.external_bytes >= accepted * 50_000,
                 "{stats:?}"
             );
         }
         assert!((3..=6).contains(&accepted), "{accepted} of 50,000 bytes in {}", 20 * SEGMENT);
         assert_eq!(drain(&rx).len(), accepted);
-        assert_eq!(tx.monitor().stats().referenced_bytes, 0, "a received payload belongs to the receiver");
+        assert_eq!(tx.monitor().stats().external_bytes, 0, "a received payload belongs to the receiver");
     });
 }
 

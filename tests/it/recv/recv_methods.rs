@@ -198,7 +198,7 @@ fn lengths_and_statistics_add_up_at_rest() {
                 + stats.sealed_bytes
                 + stats.lent_bytes
                 + stats.pooled_bytes
-                + stats.referenced_bytes;
+                + stats.external_bytes;
             assert!(held <= stats.max_bytes && stats.max_bytes == 256 << 10, "{stats:?}");
             assert_eq!((stats.waiting_senders, stats.waiting_receivers), (0, 0));
             kept.extend(rx.try_recv());
@@ -219,7 +219,7 @@ fn lengths_and_statistics_add_up_at_rest() {
         drop((kept, tx, rx));
         let stats = monitor.stats();
         assert_eq!((stats.sent_messages, stats.received_messages), (52, 52));
-        assert_eq!((stats.lent_bytes, stats.sealed_bytes, stats.referenced_bytes), (0, 0, 0));
+        assert_eq!((stats.lent_bytes, stats.sealed_bytes, stats.external_bytes), (0, 0, 0));
     });
 }
 

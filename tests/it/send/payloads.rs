@@ -28,7 +28,7 @@ fn round_trip<P: Payload>(kind: &str, owned: bool, payload: P, len: usize) -> By
     assert!(tx.try_send(payload).is_ok(), "{kind} of {len} bytes: room");
     let external = len > SEGMENT_BYTES || owned && len == MEDIUM;
     let stats = tx.monitor().stats();
-    assert_eq!(stats.referenced_bytes, if external { len } else { 0 }, "{kind} of {len} bytes");
+    assert_eq!(stats.external_bytes, if external { len } else { 0 }, "{kind} of {len} bytes");
     assert_eq!(stats.queued_bytes, len as u64, "{kind} of {len} bytes");
     let received = rx.try_recv().expect("a queued message");
     assert_eq!(received, text(len), "{kind} of {len} bytes");

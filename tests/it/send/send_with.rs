@@ -90,13 +90,13 @@ fn send_with_makes_messages_larger_than_a_segment_external() {
             };
             tx.send_with(max_len, write).await.map_err(|_| "send failed").expect("open");
             let stats = monitor.stats();
-            assert_eq!((stats.referenced_bytes, stats.queued_bytes), (len, len as u64));
+            assert_eq!((stats.external_bytes, stats.queued_bytes), (len, len as u64));
             let received = rx.recv().await.expect("open");
             assert_eq!(received, bytes);
             assert!(len < max_len / 2 || received.as_ptr().addr() == at, "not copied");
         }
         assert!(send_with_panicking(&tx, 100_000).await);
-        assert_eq!((monitor.stats().referenced_bytes, tx.len()), (0, 0));
+        assert_eq!((monitor.stats().external_bytes, tx.len()), (0, 0));
         drop((tx, rx));
         assert_eq!(monitor.stats().memory_bytes(), 0);
     });
