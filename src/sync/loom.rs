@@ -38,6 +38,7 @@ pub(crate) fn spin_loop() {
     loom::hint::spin_loop();
 }
 
+#[cfg(test)]
 pub(crate) fn spins() -> usize {
     SPINS.get()
 }

@@ -37,6 +37,12 @@ impl Waiters {
     }
 }
 
+impl Default for Notify {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Notify {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Waiters::default()))

@@ -1,7 +1,7 @@
 //! What a channel counts and reports: statistics, recorders, metrics and events.
 
 pub(crate) mod catch_panic;
-mod coalescer;
+pub(crate) mod coalescer;
 pub(crate) mod events;
 pub(crate) mod histogram;
 #[cfg(feature = "otel")]

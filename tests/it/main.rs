@@ -1,5 +1,7 @@
 //! The crate's behaviour through its public API, by topic.
 
+#![cfg(not(any(turbostream_loom, turbostream_shuttle)))]
+
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -39,11 +39,11 @@ fn a_segment_is_freed_while_its_number_is_taken() {
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let lent = block_on(rx.recv_batch(1)).unwrap();
         assert_eq!(rx.try_recv().unwrap(), "2");
-        tx.core().pool().trim(0);
+        tx.core().queue.pool.trim(0);
         // There are bytes for another, so that only its number says that the first is free, which is looked for first.
         drop(lent);
         let freeing = tx.clone();
-        let timer = thread::spawn(move || freeing.core().pool().trim(0));
+        let timer = thread::spawn(move || freeing.core().queue.pool.trim(0));
         make_way();
         send(&tx, "4");
         timer.join().unwrap();
@@ -60,7 +60,7 @@ fn who_gets_the_bytes_of_a_segment_finds_its_number() {
         assert_eq!(rx.try_recv().unwrap(), "1");
         let before = spins();
         let trimming = tx.clone();
-        let timer = thread::spawn(move || trimming.core().pool().trim(0));
+        let timer = thread::spawn(move || trimming.core().queue.pool.trim(0));
         // There may be no room, while what is pooled is on its way out.
         let accepted = tx.try_send("3").is_ok();
         timer.join().unwrap();
@@ -81,9 +81,9 @@ fn a_segment_comes_back_as_the_pool_is_closed() {
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
         let elsewhere = thread::spawn(move || drop(lent));
-        tx.core().pool().close();
+        tx.core().queue.pool.close();
         elsewhere.join().unwrap();
-        assert_eq!(tx.core().pool().used_bytes(), 0, "nobody frees it");
+        assert_eq!(tx.core().queue.pool.used_bytes(), 0, "nobody frees it");
     });
 }
 
@@ -224,7 +224,7 @@ fn a_strategy_that_watches_time_is_set_while_a_writer_switches() {
         tx.core().switch();
         send(&tx, "2");
         setter.join().unwrap();
-        assert!(tx.core().timer().was_told_of_unread(), "nobody looks when it is time");
+        assert!(tx.core().background().signal().was_unread_signalled(), "nobody looks when it is time");
         drop(rx);
     });
 }

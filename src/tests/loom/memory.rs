@@ -77,7 +77,7 @@ fn the_backlog_is_never_less_than_nothing() {
     explore("the_backlog_is_never_less_than_nothing", || {
         let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
         let looking = tx.clone();
-        let looker = thread::spawn(move || assert!(looking.core().ring().backlog() < 4));
+        let looker = thread::spawn(move || assert!(looking.core().queue.ring.backlog() < 4));
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
         looker.join().unwrap();
@@ -141,7 +141,7 @@ fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
         send(&tx, "2");
         drop(block_on(rx.recv_batch(1)).unwrap());
         let trimming = tx.clone();
-        let timer = thread::spawn(move || trimming.core().pool().trim(0));
+        let timer = thread::spawn(move || trimming.core().queue.pool.trim(0));
         block_on(tx.send("3")).unwrap();
         timer.join().unwrap();
         drop(lent);

@@ -27,7 +27,7 @@ use loom::thread;
 
 use crate::adapter::callback::{Shared, drive};
 use crate::sync::{Arc, Mutex};
-use crate::{Builder, ReadMode, Receiver, Sender, builder, channel};
+use crate::{Builder, ReadMode, Receiver, Sender, builder};
 
 const SEGMENT_BYTES: usize = 64;
 const SEGMENT_MESSAGES: usize = 2;
@@ -46,10 +46,10 @@ fn open(builder: Builder) -> (Sender, Receiver) {
 fn open_as_it_is(builder: Builder) -> (Sender, Receiver) {
     let mut config = builder.check(None).unwrap();
     config.first_sequence = u64::MAX - 1;
-    let (tx, rx) = channel::open(config);
+    let (tx, rx) = crate::builder::open(config);
     // What is made by the first use is made in a `OnceLock`, which loom cannot see into.
-    tx.core().ring().slot(0);
-    tx.core().pool().segment(0);
+    tx.core().queue.ring.slot(0);
+    tx.core().queue.pool.segment(0);
     (tx, rx)
 }
 

@@ -106,7 +106,7 @@ fn somebody_comes_for_one_who_leaves_as_the_task_resigns() {
         let space = |tx: &Sender, waiter: &mut PollWaiter| {
             let waker = noop_waker();
             let mut cx = Context::from_waker(&waker);
-            tx.core().pool().room_waiters.poll_wait(waiter, &mut cx, |_| None::<()>).is_ready()
+            tx.core().queue.pool.room_waiters.poll_wait(waiter, &mut cx, |_| None::<()>).is_ready()
         };
         let (mut first, mut second) = (PollWaiter::default(), PollWaiter::default());
         space(&tx, &mut first);
@@ -115,12 +115,12 @@ fn somebody_comes_for_one_who_leaves_as_the_task_resigns() {
         let coming = thread::spawn({
             let (tx, resigned) = (tx.clone(), Arc::clone(&resigned));
             move || {
-                second.leave(&tx.core().pool().room_waiters);
+                second.deregister(&tx.core().queue.pool.room_waiters);
                 let (woken, waker) = counting_waker();
                 let mut third = PollWaiter::default();
                 let mut cx = Context::from_waker(&waker);
                 let refused = |_| None::<()>;
-                let _ = tx.core().pool().room_waiters.poll_wait(&mut third, &mut cx, refused);
+                let _ = tx.core().queue.pool.room_waiters.poll_wait(&mut third, &mut cx, refused);
                 // As `TaskSignal::waiters`, where `waiters` is raised already.
                 let notified = resigned.reset();
                 (third, woken, notified)
@@ -130,8 +130,8 @@ fn somebody_comes_for_one_who_leaves_as_the_task_resigns() {
         tx.core().wake_stuck_waiters();
         let (mut third, woken, notified) = coming.join().unwrap();
         let woken = woken.0.load(Relaxed) > 0;
-        third.leave(&tx.core().pool().room_waiters);
-        first.leave(&tx.core().pool().room_waiters);
+        third.deregister(&tx.core().queue.pool.room_waiters);
+        first.deregister(&tx.core().queue.pool.room_waiters);
         assert!(woken || notified, "whoever came waits as long as those whose wakes were in vain");
     });
 }

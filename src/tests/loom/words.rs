@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::queue::ring::SegmentRing;
+use crate::queue::segment::slot_state::EntrySlot;
 use crate::queue::segment::slot_state::{AtomicSlotState, Capacity, Phase, SlotState};
-use crate::queue::segment::{EntrySlot, ReadRange, Segment};
+use crate::queue::segment::{ReadRange, Segment};
 use crate::sync::{AtomicBool, Ordering};
 
 const CAPACITY: Capacity = Capacity { messages: 2, bytes: 2 };
@@ -139,7 +140,7 @@ fn whoever_finds_sealed_what_it_would_cut_passes_on_what_was_done_before() {
 fn await_commits(claim: &Mutex<ReadRange<Arc<Segment>>>) {
     let mut claim = claim.lock().unwrap();
     while claim.remaining() > 0 {
-        if claim.look() > 0 {
+        if claim.advance_committed() > 0 {
             claim.advance();
         } else if claim.set_commit_waiter() {
             return;

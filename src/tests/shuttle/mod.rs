@@ -22,7 +22,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 
-use crate::{Builder, ReadMode, Receiver, Sender, builder, channel};
+use crate::{Builder, ReadMode, Receiver, Sender, builder};
 
 const SEGMENT_BYTES: usize = 64;
 const SEGMENT_MESSAGES: usize = 2;
@@ -61,10 +61,10 @@ fn small(segments: usize) -> Builder {
 fn open(builder: Builder) -> (Sender, Receiver) {
     let mut config = builder.strategy(crate::MessageCount(3)).check(None).unwrap();
     config.first_sequence = u64::MAX - 1;
-    let (tx, rx) = channel::open(config);
+    let (tx, rx) = crate::builder::open(config);
     // What is made by the first use is made in a `OnceLock`, which shuttle cannot see into.
-    tx.core().ring().slot(0);
-    tx.core().pool().segment(0);
+    tx.core().queue.ring.slot(0);
+    tx.core().queue.pool.segment(0);
     (tx, rx)
 }
 
