@@ -4,6 +4,8 @@
 target := "x86_64-unknown-linux-gnu"
 peers := "benches/peers/Cargo.toml"
 listing := "tools/public-api/Cargo.toml"
+servers := "tests/servers/Cargo.toml"
+criterion := "benches/criterion/Cargo.toml"
 models := "cargo test --release --lib models -- --nocapture --test-threads 2"
 shuttles := "cargo test --release --lib shuttles -- --nocapture --test-threads 2"
 
@@ -19,6 +21,10 @@ gate:
 test:
     cargo test --all-features
 
+# Metrics against real servers; those that are not installed are skipped. 2 minutes first, then 10 seconds.
+test-servers:
+    CARGO_TARGET_DIR=target/servers cargo test --manifest-path {{servers}}
+
 # Format and lints; clippy also checks what the minimum Rust version has. 1 minute first, then seconds.
 lint:
     cargo fmt --check
@@ -31,7 +37,7 @@ metrics-server *args:
 
 # A picture of its page for docs/metrics.md. Needs `apt-get install chromium chromium-driver`.
 screenshot:
-    TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_SCREENSHOT=docs/metrics-page.png cargo test --all-features --test live_page
+    TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_SCREENSHOT={{justfile_directory()}}/docs/metrics-page.png CARGO_TARGET_DIR=target/servers cargo test --manifest-path {{servers}} --test live_page
 
 # The minimum Rust version, for real: needs that toolchain installed. 1 minute first.
 msrv:
@@ -58,17 +64,21 @@ public-api-since baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
 semver baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
     cargo semver-checks --all-features --baseline-rev {{baseline}}
 
-# Licences, bans and sources of all dependencies, those of the peers and of the listing too: needs cargo-deny. Seconds.
+# Licences, bans and sources of all dependencies, those of the crates apart too: needs cargo-deny. Seconds.
 deny:
     cargo deny --locked --all-features check bans licenses sources
     cargo deny --locked --all-features --exclude-dev check -D duplicate bans
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check -A banned -A duplicate -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{servers}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{criterion}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
 
 # Known vulnerabilities: needs cargo-deny, and RustSec's database, which it fetches. Seconds.
 advisories:
     cargo deny --locked --all-features check advisories
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check advisories
+    cargo deny --locked --manifest-path {{servers}} --config deny.toml check advisories
+    cargo deny --locked --manifest-path {{criterion}} --config deny.toml check advisories
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check advisories
 
 # Lints for every combination of features: needs cargo-hack. 2 minutes.
@@ -154,7 +164,7 @@ many-threads effort="1":
 
 # One message at a time, under criterion: `just bench --quick`, `just bench one_by_one`. 4 minutes; with --quick half a minute.
 bench *args:
-    cargo bench --bench channel -- {{args}}
+    CARGO_TARGET_DIR=target/criterion-benches cargo bench --manifest-path {{criterion}} -- {{args}}
 
 # Instructions per message, counted by valgrind, against a bound. A minute first, then seconds.
 instructions:

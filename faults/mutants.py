@@ -34,9 +34,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-# Those that have modules, or count what the whole process allocates, and those that need servers or are about types alone.
+# Those that have modules, or count what the whole process allocates, and those about types alone.
 APART = ["allocations", "byte_streams", "state_machine"]
-LEFT_OUT = ["auto_traits", "live_page", "otlp", "prometheus_server", "servers", "common"]
+LEFT_OUT = ["auto_traits", "common"]
 # A test that takes long by itself, and what is lost time where it fails.
 # Those that listen to events, of whatever else runs in their process too.
 ALONE = re.compile(r"^quick (events|tracing_writer|many_threads)::")

@@ -1,5 +1,4 @@
 //! Servers that tests start: whether they are there, where they listen, and when they are up.
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep};
 /// # Panics
 ///
 /// If it is missing where it has to be there.
-pub(crate) fn installed(program: &str, install: &str) -> Option<String> {
+pub fn installed(program: &str, install: &str) -> Option<String> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found =
         std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
@@ -24,13 +23,13 @@ pub(crate) fn installed(program: &str, install: &str) -> Option<String> {
 }
 
 /// A port that nobody listens on, for a server that cannot choose one and tell.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
 
 /// Tries ten times a second, as another process does not tell when it is ready; fails with what was wrong the last time.
-pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(
+pub async fn until<T, F: Future<Output = Result<T, String>>>(
     what: &str,
     mut attempt: impl FnMut() -> F,
 ) -> T {
