@@ -3,6 +3,8 @@
 target := "x86_64-unknown-linux-gnu"
 peers := "benches/peers/Cargo.toml"
 listing := "tools/public-api/Cargo.toml"
+servers := "tests/servers/Cargo.toml"
+criterion := "benches/criterion/Cargo.toml"
 models := "cargo test --release --lib tests::loom -- --nocapture --test-threads 2"
 shuttles := "cargo test --release --lib tests::shuttle -- --nocapture --test-threads 2"
 
@@ -18,6 +20,10 @@ gate:
 test:
     cargo test --all-features
 
+# Metrics against real servers; tests without their server are skipped. 2 minutes first, then 10 seconds.
+test-servers:
+    CARGO_TARGET_DIR=target/servers cargo test --manifest-path {{servers}}
+
 # Format and lints. Clippy also rejects APIs newer than the minimum Rust version. 1 minute first, then seconds.
 lint:
     cargo fmt --check
@@ -30,7 +36,7 @@ metrics-server *args:
 
 # The screenshot of its page in docs/metrics.md. Needs `apt-get install chromium chromium-driver`.
 screenshot:
-    TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_SCREENSHOT=docs/metrics-page.png cargo test --all-features --test live_page
+    TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_SCREENSHOT={{justfile_directory()}}/docs/metrics-page.png CARGO_TARGET_DIR=target/servers cargo test --manifest-path {{servers}} --test live_page
 
 # A build with the minimum Rust version. Needs that toolchain. 1 minute first.
 msrv:
@@ -57,17 +63,21 @@ public-api-since baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
 semver baseline=`git describe --tags --abbrev=0 --match 'v*' HEAD^`:
     cargo semver-checks --all-features --baseline-rev {{baseline}}
 
-# Licences, bans and sources of all dependencies, including the peers and the API listing. Needs cargo-deny. Seconds.
+# Licences, bans and sources of all dependency trees. Needs cargo-deny. Seconds.
 deny:
     cargo deny --locked --all-features check bans licenses sources
     cargo deny --locked --all-features --exclude-dev check -D duplicate bans
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check -A banned -A duplicate -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{servers}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{criterion}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
 
 # Known vulnerabilities. Needs cargo-deny, which fetches RustSec's database. Seconds.
 advisories:
     cargo deny --locked --all-features check advisories
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check advisories
+    cargo deny --locked --manifest-path {{servers}} --config deny.toml check advisories
+    cargo deny --locked --manifest-path {{criterion}} --config deny.toml check advisories
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check advisories
 
 # Lints for every combination of features. Needs cargo-hack. 2 minutes.
@@ -153,7 +163,7 @@ many-threads effort="1":
 
 # Criterion benchmarks of single messages: `just bench one_by_one`, `just bench --quick`. 4 minutes, or half a minute.
 bench *args:
-    cargo bench --bench channel -- {{args}}
+    CARGO_TARGET_DIR=target/criterion-benches cargo bench --manifest-path {{criterion}} -- {{args}}
 
 # Instructions per message, counted by valgrind and compared with a bound. A minute first, then seconds.
 instructions:

@@ -1,12 +1,14 @@
-//! A receiver that keeps what it gets. Its messages are slices of the channel's own memory, so the channel fills up with
-//! what is long received; the senders wait, the monitor says why, and memory stays under the bound that was set.
+//! Memory stays bounded though the receiver keeps its messages.
+//!
+//! The messages are slices of the channel's own memory, so messages that were received but are still held fill the
+//! channel. The senders wait, the monitor shows why, and memory stays under the configured bound.
 //!
 //! ```text
 //! cargo run --release --example bounded_memory
 //! ```
 //!
-//! First the receiver keeps everything, which stops the senders: nobody else can give that memory back. Then it keeps the
-//! latest messages only, and many times the bound passes through.
+//! First the receiver keeps every message, which stops the senders: only the receiver can release that memory. Then it
+//! keeps the latest messages only, and 16 times the bound passes through.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,16 +23,16 @@ const MAX_BYTES: usize = 16 * MIB;
 const SENDERS: u64 = 4;
 const MESSAGE_BYTES: usize = 1024;
 const MESSAGES: u64 = 256 * MIB as u64 / MESSAGE_BYTES as u64;
-/// How many of the latest messages the receiver keeps in the end: half of what would fit.
+/// How many of the latest messages the receiver keeps in the second phase: half of what fits.
 const KEPT: usize = MAX_BYTES / MESSAGE_BYTES / 2;
-/// What a process needs beside the channel: the kept `Bytes` themselves, stacks, and the allocator's own reserve.
-const BESIDE: usize = 16 * MIB;
+/// What the process needs besides the channel: the kept `Bytes` handles, stacks, and the allocator's own reserve.
+const OTHER_BYTES: usize = 16 * MIB;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let (tx, rx) =
         turbostream::builder().name("kept").max_bytes(MAX_BYTES).read_mode(ReadMode::ZeroCopy).build()?;
-    let mut watch = Watch { monitor: rx.monitor(), before: resident(), most: 0, most_resident: 0 };
+    let mut peak = Peak { monitor: rx.monitor(), resident_before: resident(), channel: 0, resident: 0 };
     let mut senders = JoinSet::new();
     for sender in 0..SENDERS {
         senders.spawn(send(sender, tx.clone()));
@@ -39,48 +41,51 @@ async fn main() -> anyhow::Result<()> {
 
     let mut kept = VecDeque::new();
     let mut next = [0; SENDERS as usize];
-    receive(&rx, &mut kept, &mut next, &mut watch, usize::MAX).await?;
-    let stats = watch.monitor.stats();
-    println!("after {} messages nothing comes any more: {}", kept.len(), explain(&stats));
+    receive(&rx, &mut kept, &mut next, &mut peak, usize::MAX).await?;
+    let stats = peak.monitor.stats();
+    println!("after {} messages no more arrive: {}", kept.len(), explain(&stats));
     ensure!(stats.waiting_senders == SENDERS as usize, "the senders should wait: {stats:?}");
-    ensure!(stats.lent_bytes + stats.active_bytes > MAX_BYTES / 2, "for what is lent: {stats:?}");
+    ensure!(
+        stats.lent_bytes + stats.active_bytes > MAX_BYTES / 2,
+        "most of the memory should be lent: {stats:?}"
+    );
 
     kept.drain(..kept.len().saturating_sub(KEPT));
-    receive(&rx, &mut kept, &mut next, &mut watch, KEPT).await?;
+    receive(&rx, &mut kept, &mut next, &mut peak, KEPT).await?;
     ensure!(next.iter().sum::<u64>() == MESSAGES, "lost: {next:?}");
     senders.join_all().await;
-    let stats = watch.monitor.stats();
-    println!("keeping the latest {} only, all {MESSAGES} went through: {}", kept.len(), explain(&stats));
-    watch.report()?;
+    let stats = peak.monitor.stats();
+    println!("keeping the latest {} only, all {MESSAGES} passed through: {}", kept.len(), explain(&stats));
+    peak.report()?;
 
     drop(kept);
-    let left = watch.monitor.stats().lent_bytes;
+    let left = peak.monitor.stats().lent_bytes;
     ensure!(left == 0, "{left} bytes are still lent");
     println!("nothing is lent once the last message is dropped");
     Ok(())
 }
 
-/// Sends its share of the messages, waiting wherever there is no room.
+/// Sends one sender's share of the messages. Waits while the channel has no room.
 async fn send(sender: u64, tx: Sender) {
     let mut message = [sender as u8; MESSAGE_BYTES];
     for number in 0..MESSAGES / SENDERS {
         message[..8].copy_from_slice(&number.to_le_bytes());
-        tx.send(&message).await.expect("the receiver is there");
+        tx.send(&message).await.expect("the receiver is open");
     }
 }
 
-/// Receives until the channel is closed, or every sender waits for room that does not come, and keeps the latest `limit` messages.
+/// Receives and keeps the latest `limit` messages, until the channel is closed or every sender waits for room.
 async fn receive(
     rx: &Receiver,
     kept: &mut VecDeque<Bytes>,
     next: &mut [u64; SENDERS as usize],
-    watch: &mut Watch,
+    peak: &mut Peak,
     limit: usize,
 ) -> anyhow::Result<()> {
     loop {
         let message = match rx.recv_timeout(Duration::from_millis(500)).await {
             Ok(message) => message,
-            Err(RecvTimeoutError::Timeout) if watch.monitor.stats().waiting_senders < SENDERS as usize => {
+            Err(RecvTimeoutError::Timeout) if peak.monitor.stats().waiting_senders < SENDERS as usize => {
                 continue;
             }
             Err(_) => return Ok(()),
@@ -94,20 +99,20 @@ async fn receive(
             kept.pop_front();
         }
         if number % 64 == 0 {
-            watch.look()?;
+            peak.sample()?;
         }
     }
 }
 
-/// What an operator would want to be told about senders that wait.
+/// Describes the memory of the channel, and why its senders wait.
 fn explain(stats: &Stats) -> String {
     let mib = |bytes: usize| bytes as f64 / MIB as f64;
     let reason = match stats.waiting_senders {
-        0 => "nobody waits".to_string(),
+        0 => "no sender waits".to_string(),
         waiting if stats.lent_bytes + stats.active_bytes > stats.sealed_bytes => {
-            format!("{waiting} senders wait for a receiver that keeps what it got")
+            format!("{waiting} senders wait for a receiver that keeps its messages")
         }
-        waiting => format!("{waiting} senders wait for a receiver that is slow"),
+        waiting => format!("{waiting} senders wait for a slow receiver"),
     };
     format!(
         "{reason}\n  {:.1} of {:.1} MiB: {:.1} lent, {:.1} sealed, {:.1} active, {:.1} pooled; {} messages queued",
@@ -121,41 +126,41 @@ fn explain(stats: &Stats) -> String {
     )
 }
 
-/// Looks at the memory as often as it is asked to, and remembers the most.
-struct Watch {
+/// The peak memory of the channel and of the process.
+struct Peak {
     monitor: Monitor,
-    before: Option<usize>,
-    most: usize,
-    most_resident: usize,
+    resident_before: Option<usize>,
+    channel: usize,
+    resident: usize,
 }
 
-impl Watch {
-    fn look(&mut self) -> anyhow::Result<()> {
+impl Peak {
+    fn sample(&mut self) -> anyhow::Result<()> {
         let bytes = self.monitor.stats().memory_bytes();
-        ensure!(bytes <= MAX_BYTES, "the channel takes {bytes} bytes, its bound is {MAX_BYTES}");
-        self.most = self.most.max(bytes);
-        self.most_resident = self.most_resident.max(resident().unwrap_or(0));
+        ensure!(bytes <= MAX_BYTES, "the channel uses {bytes} bytes, its bound is {MAX_BYTES}");
+        self.channel = self.channel.max(bytes);
+        self.resident = self.resident.max(resident().unwrap_or(0));
         Ok(())
     }
 
     fn report(&self) -> anyhow::Result<()> {
         println!(
-            "verified: {} MiB went through a channel that never took more than {:.1} of its {} MiB",
+            "verified: {} MiB passed through a channel that never used more than {:.1} of its {} MiB",
             MESSAGES as usize * MESSAGE_BYTES / MIB,
-            self.most as f64 / MIB as f64,
+            self.channel as f64 / MIB as f64,
             MAX_BYTES / MIB
         );
-        let Some(before) = self.before else { return Ok(()) };
-        let grown = self.most_resident.saturating_sub(before);
+        let Some(before) = self.resident_before else { return Ok(()) };
+        let grown = self.resident.saturating_sub(before);
         println!("verified: the process grew by {:.1} MiB", grown as f64 / MIB as f64);
-        ensure!(grown <= MAX_BYTES + BESIDE, "the process grew by {grown} bytes");
+        ensure!(grown <= MAX_BYTES + OTHER_BYTES, "the process grew by {grown} bytes");
         Ok(())
     }
 }
 
-/// What the process has in memory, where the system tells.
+/// Returns the resident memory of this process in bytes, on Linux.
 fn resident() -> Option<usize> {
-    let told = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = told.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
 }

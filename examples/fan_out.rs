@@ -1,13 +1,14 @@
-//! Four workers compete for jobs: each job goes to exactly one of them, and who is quicker gets more. A worker is taken out
-//! of service in the middle of it, and at the end all shut down gracefully. No job is lost or done twice.
+//! Four workers compete for jobs: each job goes to exactly one of them, and a faster worker gets more.
+//!
+//! One worker leaves early, and at the end all shut down gracefully. No job is lost or done twice.
 //!
 //! ```text
 //! cargo run --release --example fan_out            # stops by itself after 4,000 jobs
 //! cargo run --release --example fan_out -- --wait  # stops at Ctrl-C
 //! ```
 //!
-//! The stop reaches the producers alone. As they end, the channel closes; the workers go on until it is drained, which
-//! `recv` tells by `None`.
+//! The stop reaches only the producers. When they end, the channel closes. The workers continue until it is drained:
+//! then `recv` returns `None`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,24 +21,24 @@ use turbostream::{Receiver, Sender};
 
 const PRODUCERS: u64 = 2;
 const STOP_AFTER: u64 = 4_000;
-const RETIRE_AFTER: u64 = STOP_AFTER / 2;
+const LEAVE_AFTER: u64 = STOP_AFTER / 2;
 
-/// Who works, and how long a job takes there.
+/// The workers: a name, and how long a job takes.
 const WORKERS: [(&str, Duration); 4] = [
-    ("quick", Duration::from_millis(1)),
-    ("quick too", Duration::from_millis(1)),
+    ("fast 1", Duration::from_millis(1)),
+    ("fast 2", Duration::from_millis(1)),
     ("leaves early", Duration::from_millis(1)),
     ("slow", Duration::from_millis(5)),
 ];
 
-/// What the workers tell those who wait for it.
+/// The progress of all workers, and what they cancel when enough is done.
 struct Progress {
     done: AtomicU64,
     /// Stops the producers.
     stop: CancellationToken,
-    /// Takes one worker out of service.
-    retire: CancellationToken,
-    /// Whether jobs end with Ctrl-C only.
+    /// Stops one worker.
+    leave_early: CancellationToken,
+    /// Whether only Ctrl-C stops the producers.
     until_ctrl_c: bool,
 }
 
@@ -48,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let progress = Arc::new(Progress {
         done: AtomicU64::new(0),
         stop: CancellationToken::new(),
-        retire: CancellationToken::new(),
+        leave_early: CancellationToken::new(),
         until_ctrl_c: std::env::args().any(|argument| argument == "--wait"),
     });
 
@@ -60,9 +61,9 @@ async fn main() -> anyhow::Result<()> {
     let workers: Vec<_> = WORKERS
         .into_iter()
         .map(|(name, pace)| {
-            // Everybody else stays until the channel is closed and drained.
+            // The other workers stay until the channel is closed and drained.
             let leave =
-                if name == "leaves early" { progress.retire.clone() } else { CancellationToken::new() };
+                if name == "leaves early" { progress.leave_early.clone() } else { CancellationToken::new() };
             tokio::spawn(work(pace, rx.clone(), leave, Arc::clone(&progress)))
         })
         .collect();
@@ -77,29 +78,29 @@ async fn main() -> anyhow::Result<()> {
         progress.done.load(Ordering::Relaxed),
         monitor.stats().queued_messages
     );
-    let accepted: Vec<u64> = in_order(producers.join_all().await);
+    let sent: Vec<u64> = by_producer(producers.join_all().await);
     let mut shares = Vec::new();
     for worker in workers {
         shares.push(worker.await?);
     }
-    show(&shares);
-    verify(&accepted, shares)
+    print_shares(&shares);
+    verify(&sent, shares)
 }
 
-/// Sends jobs until it is told to stop; returns how many were accepted, behind its own number.
+/// Sends jobs until the stop. Returns the producer's number, and how many jobs it sent.
 async fn produce(producer: u64, tx: Sender, stop: CancellationToken) -> (u64, u64) {
     for number in 0_u64.. {
         let job = [producer.to_le_bytes(), number.to_le_bytes()].concat();
         tokio::select! {
-            // A `send` that is dropped here was not accepted, and does not count.
+            // A `send` that is dropped here has sent nothing, and does not count.
             () = stop.cancelled() => return (producer, number),
             sent = tx.send(&job) => if sent.is_err() { return (producer, number) },
         }
     }
-    unreachable!("nobody counts to 2^64")
+    unreachable!("2^64 jobs")
 }
 
-/// Does jobs until there are no more, or until it is to leave; returns those that it did.
+/// Does jobs until the channel is drained or `leave` is cancelled. Returns the jobs that it did.
 async fn work(
     pace: Duration,
     rx: Receiver,
@@ -109,16 +110,16 @@ async fn work(
     let mut done = Vec::new();
     loop {
         let job = tokio::select! {
-            // A `recv` that is dropped here takes no job with it.
+            // A `recv` that is dropped here has taken no job.
             () = leave.cancelled() => return done,
             job = rx.recv() => match job { Some(job) => job, None => return done },
         };
-        tokio::time::sleep(pace).await; // a request to somebody else
+        tokio::time::sleep(pace).await; // stands for a request to another service
         let number = |at: usize| u64::from_le_bytes(job[at..at + 8].try_into().expect("8 bytes"));
         done.push((number(0), number(8)));
         let all = progress.done.fetch_add(1, Ordering::Relaxed) + 1;
-        if all == RETIRE_AFTER {
-            progress.retire.cancel();
+        if all == LEAVE_AFTER {
+            progress.leave_early.cancel();
         }
         if all == STOP_AFTER && !progress.until_ctrl_c {
             progress.stop.cancel();
@@ -126,12 +127,12 @@ async fn work(
     }
 }
 
-fn in_order(mut counts: Vec<(u64, u64)>) -> Vec<u64> {
+fn by_producer(mut counts: Vec<(u64, u64)>) -> Vec<u64> {
     counts.sort_unstable();
-    counts.into_iter().map(|(_, accepted)| accepted).collect()
+    counts.into_iter().map(|(_, sent)| sent).collect()
 }
 
-fn show(shares: &[Vec<(u64, u64)>]) {
+fn print_shares(shares: &[Vec<(u64, u64)>]) {
     let total: usize = shares.iter().map(Vec::len).sum();
     for ((name, pace), share) in WORKERS.iter().zip(shares) {
         let percent = share.len() * 100 / total.max(1);
@@ -139,20 +140,20 @@ fn show(shares: &[Vec<(u64, u64)>]) {
     }
 }
 
-/// Each job that was accepted was done, once, and each worker did those of a producer in the order in which they were sent.
-fn verify(accepted: &[u64], shares: Vec<Vec<(u64, u64)>>) -> anyhow::Result<()> {
+/// Checks that each sent job was done exactly once, and that each worker did the jobs of a producer in their order.
+fn verify(sent: &[u64], shares: Vec<Vec<(u64, u64)>>) -> anyhow::Result<()> {
     for (share, (name, _)) in shares.iter().zip(WORKERS) {
         ensure!(!share.is_empty(), "{name} got nothing");
         for producer in 0..PRODUCERS {
-            let of_it = share.iter().filter(|job| job.0 == producer).map(|job| job.1);
-            ensure!(of_it.is_sorted_by(|one, next| one < next), "{name} got jobs out of order");
+            let numbers = share.iter().filter(|job| job.0 == producer).map(|job| job.1);
+            ensure!(numbers.is_sorted_by(|one, next| one < next), "{name} got jobs out of order");
         }
     }
     let mut done: Vec<_> = shares.into_iter().flatten().collect();
     done.sort_unstable();
-    let sent =
-        accepted.iter().zip(0..).flat_map(|(&count, producer)| (0..count).map(move |job| (producer, job)));
-    ensure!(done.iter().copied().eq(sent), "a job was lost, or done twice");
-    println!("verified: {} jobs accepted, each of them done exactly once", done.len());
+    let expected =
+        sent.iter().zip(0..).flat_map(|(&count, producer)| (0..count).map(move |job| (producer, job)));
+    ensure!(done.iter().copied().eq(expected), "a job was lost, or done twice");
+    println!("verified: {} jobs sent, each of them done exactly once", done.len());
     Ok(())
 }

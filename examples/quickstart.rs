@@ -1,4 +1,4 @@
-//! The smallest useful program: one task writes a million messages, another reads them in batches.
+//! The smallest useful program: one task sends a million messages, another receives them in batches.
 
 use turbostream::SendError;
 

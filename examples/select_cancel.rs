@@ -1,9 +1,9 @@
 //! Graceful shutdown that loses nothing: `tokio::select!` and a `CancellationToken`.
 //!
-//! Four producers send into a small channel whose reader has work to do, so most of the time they wait for
-//! room, and are cancelled in the middle of such a wait. A cancelled `send` was either accepted in full or
-//! not at all, so what each producer counted is exactly what arrives. The reader goes on until the channel is
-//! closed and drained.
+//! Four producers send into a small channel whose consumer is slower than they are. Most of the time they wait
+//! for room, and the stop cancels them during such a wait. A cancelled `send` has either sent the whole message
+//! or nothing, so exactly the messages that each producer counted arrive. The consumer receives until the channel
+//! is closed and drained.
 //!
 //! ```text
 //! cargo run --release --example select_cancel            # stops by itself after 50,000 messages
@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     let consumer = tokio::spawn(consume(rx, stop.clone(), (!until_ctrl_c).then_some(STOP_AFTER)));
 
     tokio::select! {
-        () = stop.cancelled() => println!("the consumer has seen {STOP_AFTER} messages: stopping"),
+        () = stop.cancelled() => println!("the consumer has received {STOP_AFTER} messages: stopping"),
         interrupt = tokio::signal::ctrl_c() => {
             interrupt?;
             println!("interrupted: stopping");
@@ -45,40 +45,39 @@ async fn main() -> anyhow::Result<()> {
         }
     }
 
-    let mut accepted = [0; PRODUCERS];
-    let mut cut_short = 0;
+    let mut sent = [0; PRODUCERS];
+    let mut cancelled = 0;
     for (id, count, was_waiting) in producers.join_all().await {
-        accepted[id] = count;
-        cut_short += u32::from(was_waiting);
+        sent[id] = count;
+        cancelled += u32::from(was_waiting);
     }
     let received = consumer.await?;
 
-    println!("{cut_short} of {PRODUCERS} producers were cancelled while they waited in send()");
+    println!("{cancelled} of {PRODUCERS} producers were cancelled while they waited in send()");
     for id in 0..PRODUCERS {
-        println!("producer {id}: {:>9} accepted, {:>9} received", accepted[id], received[id]);
+        println!("producer {id}: {:>9} sent, {:>9} received", sent[id], received[id]);
     }
     let stats = monitor.stats();
     println!(
-        "channel:    {:>9} accepted, {:>9} handed out, {} dropped, {} queued",
+        "channel:    {:>9} sent, {:>9} received, {} dropped, {} queued",
         stats.sent_messages, stats.received_messages, stats.dropped_messages, stats.queued_messages
     );
 
-    assert_eq!(accepted, received, "every accepted message arrives, and no other");
-    assert_eq!(stats.sent_messages, accepted.iter().sum::<u64>());
+    assert_eq!(sent, received, "every sent message arrives, and no other");
+    assert_eq!(stats.sent_messages, sent.iter().sum::<u64>());
     assert_eq!(stats.sent_messages, stats.received_messages + stats.dropped_messages + stats.queued_messages);
-    println!("conserved: nothing lost, nothing twice, each producer in order");
+    println!("verified: no message lost or duplicated, and those of each producer in order");
     Ok(())
 }
 
-/// Sends numbered messages until told to stop; returns how many were accepted, and whether the last one was
-/// cut short.
+/// Sends numbered messages until the stop. Returns how many were sent, and whether the stop cancelled a wait for room.
 async fn produce(id: usize, tx: Sender, stop: CancellationToken) -> (usize, u64, bool) {
     for number in 0_u64.. {
         let mut message = [id as u8; MESSAGE_BYTES];
         message[..8].copy_from_slice(&(id as u64).to_le_bytes());
         message[8..16].copy_from_slice(&number.to_le_bytes());
         tokio::select! {
-            // In any order nothing is lost. `send` first means: whoever is stopped here was waiting for room.
+            // No message is lost in either order. With `send` first, a producer that stops here was waiting for room.
             biased;
             sent = tx.send(&message) => if sent.is_err() { return (id, number, false) },
             () = stop.cancelled() => return (id, number, true),
@@ -87,20 +86,20 @@ async fn produce(id: usize, tx: Sender, stop: CancellationToken) -> (usize, u64,
             return (id, number + 1, false);
         }
     }
-    unreachable!("nobody counts to 2^64")
+    unreachable!("2^64 messages")
 }
 
-/// Reads until the channel is closed and drained; asks for the stop after `stop_after` messages.
+/// Receives until the channel is closed and drained. Requests the stop after `stop_after` messages.
 async fn consume(rx: Receiver, stop: CancellationToken, stop_after: Option<u64>) -> [u64; PRODUCERS] {
     let mut received = [0; PRODUCERS];
     let mut total = 0;
     let mut heartbeat = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
-            // Losing the race against the heartbeat drops this `recv`, which takes no message with it.
+            // The heartbeat may win and drop this `recv`. A dropped `recv` has taken no message.
             message = rx.recv() => {
                 let Some(message) = message else { return received };
-                let (id, number) = examine(&message);
+                let (id, number) = check(&message);
                 assert_eq!(number, received[id], "producer {id}: lost, repeated or out of order");
                 received[id] += 1;
                 total += 1;
@@ -113,9 +112,8 @@ async fn consume(rx: Receiver, stop: CancellationToken, stop_after: Option<u64>)
     }
 }
 
-/// Who sent a message and its number there. Looks at every byte several times: the work that makes producers
-/// wait.
-fn examine(message: &[u8]) -> (usize, u64) {
+/// Returns the producer of a message and its number. Checks every byte 16 times, which makes the producers wait.
+fn check(message: &[u8]) -> (usize, u64) {
     let id = u64::from_le_bytes(message[..8].try_into().expect("8 bytes")) as usize;
     let number = u64::from_le_bytes(message[8..16].try_into().expect("8 bytes"));
     for _ in 0..16 {

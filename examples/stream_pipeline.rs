@@ -1,8 +1,7 @@
-//! A receiver is a `Stream` and a sender is a `Sink`: two channels joined by `StreamExt` combinators and
-//! `forward`.
+//! Joins two channels by `StreamExt` combinators and `forward`: a receiver is a `Stream`, a sender is a `Sink`.
 //!
-//! `parse -> keep the slow ones -> format` runs as one task between a channel of raw readings and a channel
-//! of alerts. Backpressure passes through: when the alerts are not read, `forward` stops taking readings.
+//! One task parses readings from the first channel, keeps the slow ones, and sends alerts to the second channel.
+//! Backpressure passes through: while the alerts are not received, `forward` receives no readings.
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, future, stream};
@@ -15,8 +14,7 @@ async fn main() -> anyhow::Result<()> {
     let (mut readings_in, readings) = turbostream::builder().name("readings").build()?;
     let (alerts_in, alerts) = turbostream::builder().name("alerts").build()?;
 
-    // `send_all` feeds a whole stream and flushes; `close` gives up this handle, the last one, so `readings`
-    // ends.
+    // `send_all` sends a whole stream and flushes. `close` closes this sender, the last one, so `readings` ends.
     let source = tokio::spawn(async move {
         let mut lines =
             stream::iter((0..READINGS).map(|id| Ok(Bytes::from(format!("{id} {}", latency(id))))));
@@ -24,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
         readings_in.close().await
     });
 
-    // `forward` closes `alerts` when `readings` ends. A line that does not parse is skipped, not fatal.
+    // `forward` closes `alerts` when `readings` ends. A line that does not parse is skipped.
     let filter = tokio::spawn(
         readings
             .filter_map(|line| future::ready(parse(&line)))
@@ -33,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
             .forward(alerts_in),
     );
 
-    // `chunks` and friends work too; here the first three are printed and the rest are counted.
+    // Prints the first three alerts and counts all of them.
     let alerted = alerts
         .enumerate()
         .inspect(|(index, alert)| {
@@ -52,12 +50,12 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A made-up but repeatable latency for request `id`, 0 to 999 ms.
+/// Returns the latency of request `id`, 0 to 999 ms: arbitrary, the same at every run.
 fn latency(id: u64) -> u64 {
     (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 1000
 }
 
-/// `"17 930"` to `(17, 930)`.
+/// Parses `"17 930"` to `(17, 930)`.
 fn parse(line: &[u8]) -> Option<(u64, u64)> {
     let (id, ms) = std::str::from_utf8(line).ok()?.split_once(' ')?;
     Some((id.parse().ok()?, ms.parse().ok()?))

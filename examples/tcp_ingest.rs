@@ -1,9 +1,10 @@
-//! Lines from many TCP clients to one file: each connection is copied into the channel line by line, and one task writes
-//! batches. When the file is too slow, the channel fills up, connections are not read any more, and TCP holds the clients
-//! back: what is on its way stays bounded, however much they would like to send.
+//! Writes lines from many TCP clients to one file.
+//!
+//! Each connection is copied into the channel line by line, and one task writes batches. When the file is too slow, the
+//! channel fills up, connections are no longer read, and TCP makes the clients wait: the bytes in flight stay bounded.
 //!
 //! ```text
-//! cargo run --release --example tcp_ingest                                # clients of its own, a slow file, and a check
+//! cargo run --release --example tcp_ingest                                # own clients, a slow file, and a check
 //! cargo run --release --example tcp_ingest -- 127.0.0.1:5140 lines.log    # serves until Ctrl-C
 //! ```
 //!
@@ -31,17 +32,17 @@ const MAX_BYTES: usize = 256 << 10;
 const MAX_LINE: usize = 16 << 10;
 const CLIENTS: usize = 16;
 const LINES: usize = 20_000;
-/// What the slow file takes in a second.
+/// The pace of the slow file, in bytes per second.
 const SLOW_BYTES: f64 = 40e6;
-/// Small ones, so that TCP does not take everything at once.
+/// Small, so that TCP does not buffer everything.
 const SOCKET_BUFFER: u32 = 16 << 10;
-/// A segment of loopback traffic is up to 64 KiB, and each side may have one more than its buffer is meant for.
+/// A loopback packet is up to 64 KiB, and each side may hold one more than its buffer size.
 const SOCKET_SLACK: u64 = 2 * (64 << 10);
 
 /// Writes lines that TCP clients send into one file
 #[derive(Parser)]
 struct Options {
-    /// Where to listen [default: somewhere, with clients in this process]
+    /// Where to listen [default: any free port, with clients in this process]
     #[arg(requires = "output")]
     address: Option<SocketAddr>,
     /// The file to append to
@@ -57,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Serves until Ctrl-C, and then writes out what was received.
+/// Serves until Ctrl-C, and then writes the rest of what was received.
 async fn serve(address: SocketAddr, output: PathBuf) -> anyhow::Result<()> {
     let file = File::options().create(true).append(true).open(&output).context("cannot open the output")?;
     let listener = TcpListener::bind(address).await?;
@@ -78,14 +79,14 @@ async fn serve(address: SocketAddr, output: PathBuf) -> anyhow::Result<()> {
                 }
                 Err(error) => {
                     println!("cannot accept: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // too many open files, mostly
+                    tokio::time::sleep(Duration::from_millis(100)).await; // too many open files, usually
                 }
             },
             Some(ended) = connections.join_next() => match ended? {
                 (peer, Ok(bytes)) => println!("{peer}: {bytes} bytes"),
                 (peer, Err(error)) => println!("{peer}: {error}"),
             },
-            () = tx.closed() => break, // the file cannot be written: nobody receives any more
+            () = tx.closed() => break, // the file cannot be written: the receiver is dropped
         }
     }
     stop.cancel();
@@ -100,16 +101,16 @@ fn open() -> anyhow::Result<(Sender, Receiver)> {
     Ok(turbostream::builder().name("lines").max_bytes(MAX_BYTES).max_message_bytes(MAX_LINE).build()?)
 }
 
-/// Sends what a client sends, a line at a time, until its end or the stop; a last line without an end gets one.
+/// Copies a client's bytes into the channel, a line at a time, until its end or the stop. Ends an unfinished last line.
 async fn receive(socket: TcpStream, tx: Sender, stop: CancellationToken) -> io::Result<u64> {
     let mut lines = tx.into_delimited_writer(b'\n');
     let mut socket = tokio::io::BufReader::new(socket);
     let copied = tokio::select! {
         copied = tokio::io::copy_buf(&mut socket, &mut lines) => copied,
-        // What was read and not passed on yet is still in the buffer.
+        // The buffer still holds what was read and not sent yet.
         () = stop.cancelled() => lines.write_all(socket.buffer()).await.map(|()| 0),
     };
-    // Also where the connection broke: what has come of a line is kept, as a line of its own.
+    // Also if the connection broke: an incomplete line is kept, as a line of its own.
     if !lines.buffer().is_empty() && !lines.get_ref().is_closed() {
         lines.write_all(b"\n").await?;
     }
@@ -149,28 +150,28 @@ fn write_all(file: &mut File, mut lines: &mut [IoSlice<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends more than the slow file can take, watches what is on its way, and reads the file back.
+/// Sends more than the slow file can write, measures the bytes in flight, and verifies the file.
 async fn demonstrate() -> anyhow::Result<()> {
     let path = tempfile::NamedTempFile::new()?.into_temp_path();
     let (tx, rx) = open()?;
     let listening = TcpSocket::new_v4()?;
-    listening.set_recv_buffer_size(SOCKET_BUFFER)?; // those that are accepted have it too
+    listening.set_recv_buffer_size(SOCKET_BUFFER)?; // accepted sockets inherit it
     listening.bind("127.0.0.1:0".parse()?)?;
     let buffers = u64::from(listening.recv_buffer_size()?);
     let listener = listening.listen(CLIENTS as u32)?;
     let address = listener.local_addr()?;
 
-    let watch = Watch { monitor: tx.monitor(), sent: AtomicU64::new(0), written: Arc::default() };
-    let watch = Arc::new(watch);
+    let traffic = Traffic { monitor: tx.monitor(), sent: AtomicU64::new(0), written: Arc::default() };
+    let traffic = Arc::new(traffic);
     let start = Instant::now();
     let writer =
-        tokio::spawn(write_out(rx, File::create(&path)?, Arc::clone(&watch.written), Some(SLOW_BYTES)));
+        tokio::spawn(write_out(rx, File::create(&path)?, Arc::clone(&traffic.written), Some(SLOW_BYTES)));
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        clients.spawn(be_client(client, address, Arc::clone(&watch)));
+        clients.spawn(run_client(client, address, Arc::clone(&traffic)));
     }
     let accepting = tokio::spawn(accept_all(listener, tx));
-    let peak = watch_until(&watch, async move {
+    let peak = peak_until(&traffic, async move {
         let mut buffers = 0;
         while let Some(client) = clients.join_next().await {
             buffers += client??;
@@ -182,9 +183,9 @@ async fn demonstrate() -> anyhow::Result<()> {
     let lines = writer.await??;
     let took = start.elapsed();
 
-    let bytes = watch.written.load(Ordering::Relaxed);
+    let bytes = traffic.written.load(Ordering::Relaxed);
     println!("{CLIENTS} clients sent {lines} lines, {} KiB, in {took:.1?}", bytes >> 10);
-    // The channel; what TCP holds on both sides; a client's line in hand and a copy's buffer at each connection.
+    // The channel, the socket buffers of both sides, and for each connection the client's chunk and the copy buffer.
     let bound = MAX_BYTES as u64
         + client_buffers
         + CLIENTS as u64 * (buffers + SOCKET_SLACK + (8 << 10) + CHUNK as u64);
@@ -192,7 +193,7 @@ async fn demonstrate() -> anyhow::Result<()> {
     verify(&path)
 }
 
-/// Receives from every client to its end. The connections hold the only senders then: the channel closes with the last.
+/// Receives from every client to its end. The connections hold the only senders: the last one closes the channel.
 async fn accept_all(listener: TcpListener, tx: Sender) -> io::Result<()> {
     let mut connections = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -206,17 +207,17 @@ async fn accept_all(listener: TcpListener, tx: Sender) -> io::Result<()> {
     Ok(())
 }
 
-/// A client sends so much at once, in whole lines.
+/// The most that a client sends at once, in whole lines.
 const CHUNK: usize = 4 << 10;
 
-/// What has been sent and written so far.
-struct Watch {
+/// What the clients have sent and the file holds so far.
+struct Traffic {
     monitor: Monitor,
     sent: AtomicU64,
     written: Arc<AtomicU64>,
 }
 
-/// The most that was seen at any time.
+/// The highest values of the samples.
 #[derive(Default)]
 struct Peak {
     in_flight: u64,
@@ -224,9 +225,9 @@ struct Peak {
     waiting: usize,
 }
 
-/// Looks at what is on its way, again and again, until `end` is there.
-async fn watch_until<T>(
-    watch: &Watch,
+/// Samples the traffic every millisecond until `end` completes.
+async fn peak_until<T>(
+    traffic: &Traffic,
     end: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<(Peak, T)> {
     let mut peak = Peak::default();
@@ -236,10 +237,10 @@ async fn watch_until<T>(
         tokio::select! {
             end = &mut end => return Ok((peak, end?)),
             _ = ticks.tick() => {
-                // In this order, or bytes that are written in between would seem to be on their way.
-                let sent = watch.sent.load(Ordering::Relaxed);
-                let in_flight = sent.saturating_sub(watch.written.load(Ordering::Relaxed));
-                let stats = watch.monitor.stats();
+                // In this order: bytes that are written in between must not count as in flight.
+                let sent = traffic.sent.load(Ordering::Relaxed);
+                let in_flight = sent.saturating_sub(traffic.written.load(Ordering::Relaxed));
+                let stats = traffic.monitor.stats();
                 peak.in_flight = peak.in_flight.max(in_flight);
                 peak.channel = peak.channel.max(stats.memory_bytes());
                 peak.waiting = peak.waiting.max(stats.waiting_senders);
@@ -252,19 +253,19 @@ impl Peak {
     fn verify(&self, bound: u64, total: u64) -> anyhow::Result<()> {
         let Self { in_flight, channel, waiting } = *self;
         let kib = |bytes: u64| bytes >> 10;
-        println!("at most {} KiB of {} KiB were on their way at once,", kib(in_flight), kib(total));
+        println!("at most {} KiB of {} KiB were in flight at once,", kib(in_flight), kib(total));
         println!("in the channel's {} KiB and in the buffers of sockets", kib(MAX_BYTES as u64));
-        println!("up to {waiting} of {CLIENTS} connections were held up at once, and their clients by TCP");
-        ensure!(channel <= MAX_BYTES, "the channel took more than its bound");
+        println!("up to {waiting} of {CLIENTS} connections waited at once, and TCP made their clients wait");
+        ensure!(channel <= MAX_BYTES, "the channel used more than its bound");
         ensure!(bound < total / 4, "not enough was sent to show anything");
-        ensure!(in_flight <= bound, "more than {bound} bytes were on their way");
-        ensure!(waiting > 0, "nobody was ever held up: the file is not slow enough to show it");
+        ensure!(in_flight <= bound, "more than {bound} bytes were in flight");
+        ensure!(waiting > 0, "no connection ever waited: the file is not slow enough");
         Ok(())
     }
 }
 
-/// Sends numbered lines as fast as it may; returns how large its socket's buffer is.
-async fn be_client(client: usize, address: SocketAddr, watch: Arc<Watch>) -> anyhow::Result<u64> {
+/// Sends numbered lines as fast as possible. Returns the size of the socket's send buffer.
+async fn run_client(client: usize, address: SocketAddr, traffic: Arc<Traffic>) -> anyhow::Result<u64> {
     let socket = TcpSocket::new_v4()?;
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
     let buffer = u64::from(socket.send_buffer_size()?);
@@ -273,7 +274,7 @@ async fn be_client(client: usize, address: SocketAddr, watch: Arc<Watch>) -> any
     for number in 0..LINES {
         writeln!(chunk, "client {client} line {number} {}", filler(client, number))?;
         if chunk.len() + 128 > CHUNK || number + 1 == LINES {
-            watch.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            traffic.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             stream.write_all(&chunk).await?;
             chunk.clear();
         }
@@ -282,26 +283,26 @@ async fn be_client(client: usize, address: SocketAddr, watch: Arc<Watch>) -> any
     Ok(buffer)
 }
 
-/// The rest of a line: it follows from whose it is.
+/// Returns the rest of a line, a function of its client and number.
 fn filler(client: usize, number: usize) -> &'static str {
     const TEXT: &str =
-        "the quick brown fox jumps over the lazy dog, again and again, until all of it was told";
+        "the quick brown fox jumps over the lazy dog, again and again, until all lines were sent";
     &TEXT[..20 + (client * 7 + number * 13) % (TEXT.len() - 20)]
 }
 
-/// Every line of every client is there, whole, and those of each in order.
+/// Checks that every line of every client is in the file, whole, and the lines of each client in order.
 fn verify(path: &std::path::Path) -> anyhow::Result<()> {
-    let mut due = [0; CLIENTS];
+    let mut next = [0; CLIENTS];
     for line in BufReader::new(File::open(path)?).lines() {
         let line = line?;
         let mut words = line.splitn(5, ' ');
         let client: usize = words.nth(1).context("no client")?.parse()?;
         let number: usize = words.nth(1).context("no number")?.parse()?;
-        ensure!(due.get(client) == Some(&number), "lost, repeated or out of order: {line}");
+        ensure!(next.get(client) == Some(&number), "lost, repeated or out of order: {line}");
         ensure!(words.next() == Some(filler(client, number)), "torn: {line}");
-        due[client] += 1;
+        next[client] += 1;
     }
-    ensure!(due == [LINES; CLIENTS], "lost: {due:?}");
+    ensure!(next == [LINES; CLIENTS], "lost: {next:?}");
     println!("verified: every line of every client is in the file, whole, and each client's are in order");
     Ok(())
 }

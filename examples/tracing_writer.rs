@@ -1,12 +1,11 @@
-//! A service that logs through a channel: whoever logs copies a formatted event, one thread writes them all to a file.
-//! Ends gracefully, reads the file back, and finds every event of every request in it.
+//! A service that logs through a channel: each event is copied into the channel, and one thread writes all to a file.
 //!
 //! ```text
 //! cargo run --release --example tracing_writer --features tracing-writer
 //! ```
 //!
-//! Logging waits here when the file is too slow, so nothing may be missing. Beside it the same service logs to an output
-//! that is far too slow for it, and loses what does not fit rather than be held up: then the report says how much.
+//! The first run waits when the file is too slow, so no event may be missing: the program reads the file back and checks.
+//! The second run logs to a much slower output. It drops what does not fit instead of waiting, and the report counts it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +19,7 @@ use turbostream::{TracingWriter, WhenFull, WriteReport};
 
 const CONNECTIONS: usize = 8;
 const REQUESTS: usize = 5_000;
-/// A request is logged when it comes and when it is served.
+/// A request is logged when it is received and when it is served.
 const EVENTS: usize = CONNECTIONS * REQUESTS * 2;
 
 #[tokio::main]
@@ -39,8 +38,8 @@ async fn main() -> anyhow::Result<()> {
         "waiting: {EVENTS} events logged in {served:.0?}, on disk {:.0?} later",
         began.elapsed() - served
     );
-    println!("         {}", told(&report));
-    ensure!(report.is_complete(), "something was lost: {report:?}");
+    println!("         {}", summary(&report));
+    ensure!(report.is_complete(), "an event was lost: {report:?}");
     verify(BufReader::new(File::open(&path)?))?;
     println!("         verified: every event of every request is in the file, each connection's in order\n");
 
@@ -53,14 +52,20 @@ async fn main() -> anyhow::Result<()> {
     serve(writer).await?;
     println!("lossy:   {EVENTS} events logged in {:.0?}, though the output is slow", began.elapsed());
     let report = guard.shutdown().await;
-    println!("         {}", told(&report));
-    ensure!(report.error.is_none() && report.dropped_messages > 0, "a slow output loses events: {report:?}");
-    ensure!(report.written_messages + report.dropped_messages == EVENTS as u64, "not all told: {report:?}");
-    println!("         verified: what was written and what was dropped is all that was logged");
+    println!("         {}", summary(&report));
+    ensure!(
+        report.error.is_none() && report.dropped_messages > 0,
+        "a slow output must drop events: {report:?}"
+    );
+    ensure!(
+        report.written_messages + report.dropped_messages == EVENTS as u64,
+        "the report is incomplete: {report:?}"
+    );
+    println!("         verified: every event was either written or counted as dropped");
     Ok(())
 }
 
-/// A service under load: connections with one request after the other, each of which is logged twice.
+/// Serves requests on several connections and logs each request twice.
 async fn serve(writer: TracingWriter) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
     let dispatch = tracing::Dispatch::new(subscriber);
@@ -88,7 +93,7 @@ async fn serve(writer: TracingWriter) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn told(report: &WriteReport) -> String {
+fn summary(report: &WriteReport) -> String {
     let WriteReport { written_messages, written_bytes, dropped_messages, failed_messages, .. } = report;
     format!(
         "{written_messages} written ({} KiB), {dropped_messages} dropped, {failed_messages} failed",
@@ -96,7 +101,7 @@ fn told(report: &WriteReport) -> String {
     )
 }
 
-/// Every line belongs to a request, and to each there are two, one after the other.
+/// Checks that every request has its two lines, and that the lines of each connection are in order.
 fn verify(log: impl BufRead) -> anyhow::Result<()> {
     let mut seen = HashMap::<usize, usize>::new();
     for line in log.lines() {
@@ -105,8 +110,8 @@ fn verify(log: impl BufRead) -> anyhow::Result<()> {
         let request = number_after(&line, "request=").with_context(|| format!("no request: {line}"))?;
         let events = seen.entry(connection).or_default();
         ensure!(request == *events / 2, "lost, repeated or out of order: {line}");
-        let due = if *events % 2 == 0 { "received" } else { "served" };
-        ensure!(line.contains(due), "not {due:?}: {line}");
+        let expected = if *events % 2 == 0 { "received" } else { "served" };
+        ensure!(line.contains(expected), "not {expected:?}: {line}");
         *events += 1;
     }
     ensure!(
@@ -122,17 +127,17 @@ fn number_after(line: &str, key: &str) -> Option<usize> {
     rest[..end].parse().ok()
 }
 
-/// Takes a few bytes at a time, and looks at each of them for long.
+/// A slow output: accepts at most 64 bytes at a time, and spends time on each byte.
 struct Slow(Vec<u8>);
 
 impl Write for Slow {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = &bytes[..bytes.len().min(64)];
+        let accepted = &bytes[..bytes.len().min(64)];
         for _ in 0..200 {
             self.0.clear();
-            self.0.extend(std::hint::black_box(taken).iter().map(|byte| byte.rotate_left(1)));
+            self.0.extend(std::hint::black_box(accepted).iter().map(|byte| byte.rotate_left(1)));
         }
-        Ok(taken.len())
+        Ok(accepted.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -8,7 +8,7 @@ if ! command -v valgrind >/dev/null; then
     exit 3
 fi
 
-cargo build --release --examples
+CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release --examples
 built=${CARGO_TARGET_DIR:-target}/release/examples
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

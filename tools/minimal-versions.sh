@@ -14,3 +14,7 @@ cd "$copy"
 RUSTC_BOOTSTRAP=1 cargo update -Zdirect-minimal-versions
 cargo check --locked --no-default-features --target-dir "$target"
 cargo test --locked --all-features --lib --tests --target-dir "$target"
+
+cd tests/servers
+RUSTC_BOOTSTRAP=1 cargo update -Zdirect-minimal-versions
+cargo test --locked --target-dir "$target/servers"

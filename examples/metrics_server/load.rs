@@ -1,4 +1,4 @@
-//! Two channels that are kept busy: one with many small messages, one with bulky ones that gather.
+//! The load of the example: one channel of many small messages, one of bulky messages that accumulate.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use turbostream::{Batch, Builder, ByteCount, Monitor, PrometheusRecorder, ReadMode, Receiver, Sender};
 
-/// How often senders send what is due by then.
+/// How often the senders send the messages that are due.
 const TICK: Duration = Duration::from_millis(10);
 const SMALL_BYTES: usize = 128;
 const BULKY_BYTES: usize = 1024;
-/// So many batches of small messages the reader keeps, as if it had yet to write them somewhere.
+/// How many batches the receiver keeps, as if it had yet to write them.
 const KEPT_BATCHES: usize = 16;
 
-/// Messages a second.
+/// Messages per second.
 #[derive(Clone, Copy)]
 pub(crate) struct Rates {
     pub(crate) small: u32,
@@ -30,7 +30,7 @@ impl Default for Rates {
     }
 }
 
-/// What went into a channel.
+/// What was sent to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub(crate) channel: &'static str,
@@ -40,9 +40,9 @@ pub(crate) struct Sent {
 
 pub(crate) struct Load {
     stop: CancellationToken,
-    sending: Vec<JoinHandle<Result<Sent>>>,
+    send_tasks: Vec<JoinHandle<Result<Sent>>>,
     monitors: Vec<Monitor>,
-    /// The channels are open for as long as it goes on to be looked at.
+    /// Keep the channels open, so that their metrics stay after the load has ended.
     _senders: Vec<Sender>,
 }
 
@@ -54,13 +54,18 @@ impl Load {
         };
         let mut load = Self {
             stop: CancellationToken::new(),
-            sending: Vec::new(),
+            send_tasks: Vec::new(),
             monitors: Vec::new(),
             _senders: Vec::new(),
         };
         load.add("small", named("small"), rates.small, SMALL_BYTES)?;
-        let gathering = named("bulky").segment_bytes(4 << 20).segment_messages(8192).max_bytes(32 << 20);
-        load.add("bulky", gathering.on_demand(false).strategy(ByteCount(3 << 20)), rates.bulky, BULKY_BYTES)?;
+        let accumulating = named("bulky").segment_bytes(4 << 20).segment_messages(8192).max_bytes(32 << 20);
+        load.add(
+            "bulky",
+            accumulating.on_demand(false).strategy(ByteCount(3 << 20)),
+            rates.bulky,
+            BULKY_BYTES,
+        )?;
         Ok(load)
     }
 
@@ -68,24 +73,24 @@ impl Load {
         let (tx, rx) = builder.build()?;
         self.monitors.push(tx.monitor());
         self._senders.push(tx.clone());
-        tokio::spawn(read(rx));
-        self.sending.push(tokio::spawn(send(channel, tx, rate, len, self.stop.clone())));
+        tokio::spawn(receive(rx));
+        self.send_tasks.push(tokio::spawn(send(channel, tx, rate, len, self.stop.clone())));
         Ok(())
     }
 
-    /// Ends the load, reports to the recorder, and returns what was sent.
+    /// Stops the load, flushes the statistics to the recorder, and returns what was sent.
     pub(crate) async fn stop(&mut self) -> Result<Vec<Sent>> {
         self.stop.cancel();
         let mut sent = Vec::new();
-        for sending in self.sending.drain(..) {
-            sent.push(sending.await??);
+        for task in self.send_tasks.drain(..) {
+            sent.push(task.await??);
         }
         self.monitors.iter().for_each(Monitor::flush);
         Ok(sent)
     }
 }
 
-/// Sends `rate` messages of `len` bytes a second.
+/// Sends `rate` messages of `len` bytes per second.
 async fn send(
     channel: &'static str,
     tx: Sender,
@@ -110,8 +115,8 @@ async fn send(
     Ok(sent)
 }
 
-/// Reads batches, and keeps the last few.
-async fn read(rx: Receiver) {
+/// Receives batches, and keeps the latest few.
+async fn receive(rx: Receiver) {
     let mut kept = VecDeque::<Batch>::new();
     while let Some(batch) = rx.recv_batch(256).await {
         kept.push_back(batch);

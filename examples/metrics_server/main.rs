@@ -1,5 +1,8 @@
-//! A service under load that Prometheus can scrape, with a live page: `cargo run --features prometheus --example
-//! metrics_server`, and open <http://127.0.0.1:9464/>.
+//! A service under load that Prometheus can scrape, with a live page.
+//!
+//! ```text
+//! cargo run --release --features prometheus --example metrics_server   # then open http://127.0.0.1:9464/
+//! ```
 
 mod load;
 mod service;
@@ -11,19 +14,19 @@ use clap::Parser;
 use load::Rates;
 use service::Service;
 
-/// A service under load, with its figures at /metrics and on a live page at /.
+/// A service under load, with its metrics at /metrics and on a live page at /
 #[derive(Parser)]
 struct Options {
-    /// Where to listen; port 0 is any that is free.
+    /// Where to listen; port 0 is any free port
     #[arg(long, default_value = "127.0.0.1:9464")]
     listen: SocketAddr,
-    /// Ends after so many seconds; otherwise by Ctrl-C.
+    /// How many seconds to run [default: until Ctrl-C]
     #[arg(long)]
     seconds: Option<u64>,
-    /// Small messages a second.
+    /// Small messages per second
     #[arg(long, default_value_t = Rates::default().small)]
     small: u32,
-    /// Messages of 1 KiB a second, which gather until there are 3 MiB of them.
+    /// Messages of 1 KiB per second; their channel switches at 3 MiB
     #[arg(long, default_value_t = Rates::default().bulky)]
     bulky: u32,
 }
@@ -33,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let rates = Rates { small: options.small, bulky: options.bulky };
     let mut service = Service::start(options.listen, rates).await?;
-    println!("http://{}/ shows what http://{}/metrics says", service.address(), service.address());
+    println!("http://{}/ plots http://{}/metrics", service.address(), service.address());
     match options.seconds {
         Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
         None => tokio::signal::ctrl_c().await?,

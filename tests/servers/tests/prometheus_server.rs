@@ -2,13 +2,12 @@
 //!
 //! Needs `prometheus` and `promtool` (Debian: `apt-get install prometheus`). Where they are missing the test says so and
 //! does nothing, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails.
-#![cfg(feature = "prometheus")]
 
+#[path = "../../common/mod.rs"]
 mod common;
-#[path = "../examples/metrics_server/load.rs"]
+#[path = "../../../examples/metrics_server/load.rs"]
 mod load;
-mod servers;
-#[path = "../examples/metrics_server/service.rs"]
+#[path = "../../../examples/metrics_server/service.rs"]
 mod service;
 
 use std::process::{Child, Command, Stdio};
@@ -16,8 +15,8 @@ use std::process::{Child, Command, Stdio};
 use common::multi;
 use load::Rates;
 use serde_json::Value;
-use servers::{free_port, installed, until};
 use service::Service;
+use turbostream_server_tests::{free_port, installed, until};
 
 /// A Prometheus server that scrapes one address five times a second. Ends with this.
 struct Prometheus {
@@ -141,7 +140,7 @@ fn a_prometheus_server_answers_what_operators_ask() {
 #[test]
 fn the_alerts_are_valid_and_fire_when_they_should() {
     let Some(promtool) = installed("promtool", "apt-get install prometheus") else { return };
-    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
     for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
         let output = Command::new(&promtool).args(arguments).current_dir(docs).output().expect("started");
         let said =
@@ -153,7 +152,7 @@ fn the_alerts_are_valid_and_fire_when_they_should() {
 /// The dashboard asks for metrics that there are.
 #[test]
 fn the_dashboard_shows_metrics_that_there_are() {
-    let text = include_str!("../docs/grafana-dashboard.json");
+    let text = include_str!("../../../docs/grafana-dashboard.json");
     serde_json::from_str::<Value>(text).expect("JSON");
     multi(async move {
         let address = "127.0.0.1:0".parse().expect("an address");

@@ -1,17 +1,16 @@
-//! Servers that tests start: whether they are there, where they listen, and when they are up.
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
+//! Helpers for tests that start servers: finding a program, a free port, and waiting until a server is up.
 
 use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Where `program` is, or nothing, and then the test is to be left out; `install` says how to get it.
+/// Returns the path of `program`, or `None`, and then the caller must skip its test. `install` is the command to get it.
 ///
 /// # Panics
 ///
-/// If it is missing where it has to be there.
-pub(crate) fn installed(program: &str, install: &str) -> Option<String> {
+/// If the program is missing and `TURBOSTREAM_REQUIRE_SERVERS` is set.
+pub fn installed(program: &str, install: &str) -> Option<String> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found =
         std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
@@ -23,14 +22,18 @@ pub(crate) fn installed(program: &str, install: &str) -> Option<String> {
     found.map(|path| path.display().to_string())
 }
 
-/// A port that nobody listens on, for a server that cannot choose one and tell.
-pub(crate) fn free_port() -> u16 {
+/// Returns a free port, for a server that cannot choose and report one itself.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
 
-/// Tries ten times a second, as another process does not tell when it is ready; fails with what was wrong the last time.
-pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(
+/// Retries `attempt` ten times a second for 45 s, as another process does not signal that it is ready.
+///
+/// # Panics
+///
+/// With the last error, if no attempt succeeds.
+pub async fn until<T, F: Future<Output = Result<T, String>>>(
     what: &str,
     mut attempt: impl FnMut() -> F,
 ) -> T {

@@ -1,6 +1,6 @@
 //! The OpenTelemetry recorder, through the SDK and the protocol, into a collector that decodes what it gets.
-#![cfg(feature = "otel")]
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use std::collections::HashMap;

@@ -3,13 +3,12 @@
 //! Needs `chromium` and `chromedriver` (Debian: `apt-get install chromium chromium-driver`). Where they are missing the test
 //! says so and does nothing, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails. With `TURBOSTREAM_SCREENSHOT` set
 //! to a path it leaves a picture of the page there.
-#![cfg(feature = "prometheus")]
 
+#[path = "../../common/mod.rs"]
 mod common;
-#[path = "../examples/metrics_server/load.rs"]
+#[path = "../../../examples/metrics_server/load.rs"]
 mod load;
-mod servers;
-#[path = "../examples/metrics_server/service.rs"]
+#[path = "../../../examples/metrics_server/service.rs"]
 mod service;
 
 use std::process::{Child, Command, Stdio};
@@ -19,8 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use common::multi;
 use load::Rates;
 use serde_json::{Value, json};
-use servers::{free_port, installed, until};
 use service::Service;
+use turbostream_server_tests::{free_port, installed, until};
 
 /// What the plots say: each a series by channel, with the number of points in its line.
 const FIGURES: &str = r#"
