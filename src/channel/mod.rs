@@ -38,7 +38,6 @@ use crate::telemetry::events::{Events, are_warnings_enabled};
 use crate::telemetry::reporter::Reporter;
 use crate::telemetry::stats::SwitchCause;
 use crate::telemetry::task_count::TaskCount;
-use crate::wait::spin::AdaptiveSpin;
 use crate::wait::task_signal::TaskSignal;
 use crate::wait::wait_list::WaitList;
 
@@ -85,8 +84,6 @@ struct Reading {
     caught_up: AtomicBool,
     /// Receivers that wait for a message.
     waiting: WaitList,
-    /// Whether a receiver spins before it waits.
-    spin: AdaptiveSpin,
 }
 
 /// Switches that the strategy wants and that are not made yet.
@@ -117,7 +114,6 @@ impl Core {
                 head: Mutex::new(Head::new(config.first_sequence)),
                 caught_up: AtomicBool::new(false),
                 waiting: WaitList::new(),
-                spin: AdaptiveSpin::default(),
             }),
             deferral: CachePadded(Deferral { skipped: AtomicU64::new(0), deferred: AtomicBool::new(false) }),
             dropped_newest: CachePadded::default(),

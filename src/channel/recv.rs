@@ -47,11 +47,11 @@ impl Core {
         take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
         let mut stalled = false;
-        let mut locked = LockedHead::lock(self);
-        let LockedHead { head, effects, .. } = &mut locked;
+        let mut effects = Effects::default();
+        let mut head = self.lock_head();
         let polled = loop {
-            match head.poll_readable(&self.queue, effects) {
-                Readiness::Readable => break Poll::Ready(Some(take(&self.queue, head, effects))),
+            match head.poll_readable(&self.queue, &mut effects) {
+                Readiness::Readable => break Poll::Ready(Some(take(&self.queue, &mut head, &mut effects))),
                 Readiness::Closed => break Poll::Ready(None),
                 Readiness::Stalled if !registered || head.set_commit_waiter() => {
                     stalled = registered;
@@ -65,12 +65,14 @@ impl Core {
                 Readiness::Stalled | Readiness::Empty => {}
             }
         };
+        self.before_unlock(&mut head, &mut effects, polled.is_ready());
         effects.released += head.take_released(&self.queue);
         if head.has_drained_active(&self.queue) {
             // Under the lock: the background task locks the head too for its last check, after it has cleared the flag.
             effects.at_rest = self.queue.pool.signal.set_memory();
         }
-        locked.unlock(polled.is_ready());
+        drop(head);
+        self.apply_effects(effects);
         if stalled {
             self.arm_watchdog();
         }
@@ -79,9 +81,12 @@ impl Core {
 
     /// Calls `visit` with the head, for a thread that receives nothing.
     pub(super) fn with_head<T>(&self, visit: impl FnOnce(&mut Head, &mut Effects) -> T) -> T {
-        let mut locked = LockedHead::lock(self);
-        let result = visit(&mut locked.head, &mut locked.effects);
-        locked.unlock(true);
+        let mut effects = Effects::default();
+        let mut head = self.lock_head();
+        let result = visit(&mut head, &mut effects);
+        self.before_unlock(&mut head, &mut effects, true);
+        drop(head);
+        self.apply_effects(effects);
         result
     }
 
@@ -92,7 +97,7 @@ impl Core {
 
     /// Looks whether there is something to read soon, where that can be expected.
     pub(crate) fn spin_for_message(&self) -> bool {
-        self.reading.spin.spin_until(|| !self.seems_empty())
+        self.queue.spin().spin_until(|| !self.seems_empty())
     }
 
     /// Whether there is nothing to read, as far as can be told from outside.
@@ -117,6 +122,18 @@ impl Core {
         self.with_head(|head, effects| head.retire_drained_segments(&self.queue, effects))
     }
 
+    /// Completes the effects before the head is unlocked. Computes which receivers to wake if `changed`, or if a segment
+    /// was retired.
+    #[inline(always)]
+    fn before_unlock(&self, head: &mut Head, effects: &mut Effects, changed: bool) {
+        effects.drained = head.take_drained(&self.queue, effects);
+        if changed || effects.retired {
+            self.compute_wakeups(head, effects);
+        }
+        // ORDERING: Relaxed: a hint.
+        self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
+    }
+
     /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
     fn compute_wakeups(&self, head: &Head, effects: &mut Effects) {
         if self.receivers_waiting().waiting() > 0 {
@@ -133,9 +150,6 @@ impl Core {
     fn apply_effects(&self, effects: Effects) {
         if effects.recycled > 0 {
             self.queue.pool.wake_senders(effects.recycled.saturating_mul(self.queue.capacity().messages));
-        }
-        if effects.cut_messages > 0 {
-            self.reading.spin.record(effects.cut_messages);
         }
         if effects.retired {
             // ORDERING: SeqCst fence, see `consider_switch`; Relaxed behind it.
@@ -171,33 +185,5 @@ impl Core {
         if self.is_timed() && self.active_segment(self.queue.ring.active()).is_some() {
             self.background.watch_unread();
         }
-    }
-}
-
-/// The locked head, and what is to be done after it is unlocked.
-struct LockedHead<'a> {
-    core: &'a Core,
-    head: MutexGuard<'a, Head>,
-    effects: Effects,
-}
-
-impl<'a> LockedHead<'a> {
-    fn lock(core: &'a Core) -> Self {
-        Self { core, head: core.lock_head(), effects: Effects::default() }
-    }
-
-    /// Unlocks the head and applies the effects. Computes which receivers to wake if `changed`, or if a segment was
-    /// retired.
-    #[inline]
-    fn unlock(self, changed: bool) {
-        let Self { core, mut head, mut effects } = self;
-        effects.drained = head.take_drained(&core.queue, &mut effects);
-        if changed || effects.retired {
-            core.compute_wakeups(&head, &mut effects);
-        }
-        // ORDERING: Relaxed: a hint.
-        core.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
-        drop(head);
-        core.apply_effects(effects);
     }
 }

@@ -9,7 +9,7 @@ use super::reserve::{QueuePosition, Refusal, Reservation};
 use super::source::{PayloadSource, Source, is_external};
 use super::strategy::limits::FillLevel;
 use crate::queue::segment::EXTERNAL_BYTES;
-use crate::queue::segment::slot_state::{EntryRange, EntrySlot};
+use crate::queue::segment::slot_state::{EntryRange, EntrySlot, NotReserved};
 use crate::sync::{Ordering, fence};
 
 /// The most messages that one reservation takes.
@@ -23,17 +23,18 @@ impl Core {
         if len > self.max_message_bytes {
             return false;
         }
-        if source.is_external(self.queue.capacity()) {
-            return source.moves() && self.write_external_fast(source);
+        if source.moves() && source.is_external(self.queue.capacity()) {
+            return self.write_external_fast(source);
         }
         if S::IN_PLACE {
             self.note_in_place();
         }
-        let sequence = self.queue.ring.active();
-        let slot = self.queue.ring.slot(sequence);
-        let Ok(slot) = slot.reserve(len, self.queue.capacity()) else { return false };
-        source.commit(self, sequence, slot);
-        true
+        let reserve = |len| {
+            let sequence = self.queue.ring.active();
+            let slot = self.queue.ring.slot(sequence).reserve(len, self.queue.capacity())?;
+            Ok::<_, NotReserved>((sequence, slot))
+        };
+        source.write(self, reserve).is_ok()
     }
 
     /// Writes a message, or says why not.
@@ -54,9 +55,7 @@ impl Core {
         if source.is_external(self.queue.capacity()) {
             return self.write_external(source, len, position);
         }
-        let (sequence, slot) = self.reserve(len, position)?;
-        source.commit(self, sequence, slot);
-        Ok(())
+        source.write(self, |len| self.reserve(len, position))
     }
 
     /// Writes an external payload.

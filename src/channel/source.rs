@@ -29,8 +29,12 @@ pub(crate) trait Source {
     /// Whether an external payload is made without a copy or a call of user code.
     fn moves(&self) -> bool;
 
-    /// Writes the message into its entry and commits it.
-    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot);
+    /// Reserves an entry by calling `reserve` with the number of bytes, writes the message into it, and commits it.
+    fn write<E>(
+        &mut self,
+        core: &Core,
+        reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
+    ) -> Result<(), E>;
 
     /// Makes the external payload.
     fn take_external(&mut self) -> Bytes;
@@ -65,8 +69,15 @@ impl<P: Payload> Source for PayloadSource<P> {
     }
 
     #[inline(always)]
-    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot) {
-        core.write_copy(sequence, slot, self.0.as_slice());
+    fn write<E>(
+        &mut self,
+        core: &Core,
+        reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
+    ) -> Result<(), E> {
+        let bytes = self.0.as_slice();
+        let (sequence, slot) = reserve(bytes.len())?;
+        core.write_copy(sequence, slot, bytes);
+        Ok(())
     }
 
     fn take_external(&mut self) -> Bytes {
@@ -131,9 +142,15 @@ impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
     }
 
     #[inline(always)]
-    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot) {
+    fn write<E>(
+        &mut self,
+        core: &Core,
+        reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
+    ) -> Result<(), E> {
+        let (sequence, slot) = reserve(self.max_len)?;
         // A panic of the closure drops the reservation, which commits padding.
         Reservation::new(core, sequence, slot, 0).write_in_place(self.take());
+        Ok(())
     }
 
     fn take_external(&mut self) -> Bytes {

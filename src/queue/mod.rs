@@ -31,6 +31,7 @@ use crate::telemetry::events::Switched;
 use crate::telemetry::histogram::{Histogram, SWITCH_BOUNDS, SharedHistogram};
 use crate::telemetry::stats::SwitchCause;
 use crate::wait::clock::Clock;
+use crate::wait::spin::AdaptiveSpin;
 use crate::wait::task_signal::TaskSignal;
 
 /// How messages are handed out.
@@ -67,6 +68,8 @@ struct Switching {
     counts: [AtomicU64; SwitchCause::COUNT],
     /// The duration of switches, without cuts.
     latency: SharedHistogram,
+    /// How many messages cuts found: receivers spin before they sleep if those were several.
+    spin: AdaptiveSpin,
 }
 
 /// What sealing a segment did.
@@ -112,6 +115,7 @@ impl Queue {
                 last_cut: LastCut::default(),
                 counts: Default::default(),
                 latency: SharedHistogram::new(SWITCH_BOUNDS),
+                spin: AdaptiveSpin::default(),
             }),
         }
     }
@@ -122,6 +126,7 @@ impl Queue {
     }
 
     /// Whether a receiver may cut the active segment.
+    #[inline]
     pub(crate) fn on_demand(&self) -> bool {
         self.on_demand
     }
@@ -131,6 +136,7 @@ impl Queue {
         self.pool.segment(number)
     }
 
+    #[inline]
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -189,6 +195,12 @@ impl Queue {
             self.note_switch(SwitchCause::OnDemand, state);
         }
         state
+    }
+
+    /// Returns what decides whether a receiver spins before it sleeps.
+    #[inline]
+    pub(crate) fn spin(&self) -> &AdaptiveSpin {
+        &self.switching.spin
     }
 
     fn note_switch(&self, cause: SwitchCause, state: SlotState) {

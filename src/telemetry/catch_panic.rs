@@ -13,6 +13,7 @@ pub(crate) struct CatchPanic {
 
 impl CatchPanic {
     /// What `code` returns; nothing if it panics.
+    #[inline]
     pub(crate) fn call<R>(&self, code: impl FnOnce() -> R) -> Option<R> {
         let result = catch_unwind(AssertUnwindSafe(code)).ok();
         if result.is_none() {

@@ -11,6 +11,7 @@ impl Clock {
     }
 
     /// Returns the time, which is never 0.
+    #[inline]
     pub(crate) fn nanos(&self) -> u64 {
         if cfg!(any(turbostream_loom, turbostream_shuttle)) {
             return 1;
@@ -19,6 +20,7 @@ impl Clock {
     }
 
     /// Returns how long ago `then` was, which this clock returned.
+    #[inline]
     pub(crate) fn nanos_since(&self, then: u64) -> u64 {
         self.nanos().saturating_sub(then)
     }

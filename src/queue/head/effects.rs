@@ -13,8 +13,6 @@ pub(crate) struct Effects {
     pub(crate) at_rest: bool,
     /// Segments that went back to the pool.
     pub(crate) recycled: usize,
-    /// The most messages that one cut made readable.
-    pub(crate) cut_messages: usize,
     /// Bytes of payloads that travelled by reference and are out of the channel.
     pub(crate) released: usize,
     /// Messages that other receivers could take.

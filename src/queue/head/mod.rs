@@ -140,7 +140,7 @@ impl Head {
                     coalesce(self.known_end(), state, || slot.load());
                     let state = queue.cut(self.sequence);
                     let messages = state.messages() - self.known_end();
-                    effects.cut_messages = effects.cut_messages.max(messages);
+                    queue.spin().record(messages);
                     let (cause, sequence) = (SwitchCause::OnDemand, self.sequence);
                     effects.note(state.is_open().then_some(Switched { cause, sequence, messages }));
                     self.extend_to(queue, state);
@@ -152,16 +152,19 @@ impl Head {
     }
 
     /// How many messages of the segment at the head are known to be sealed or cut.
+    #[inline]
     fn known_end(&self) -> usize {
         self.current.as_ref().map_or(0, SegmentCursor::end)
     }
 
     /// Whether everything that is known to be sealed or cut was taken.
+    #[inline]
     pub(crate) fn is_caught_up(&self) -> bool {
         self.current.as_ref().is_none_or(|current| current.remaining() == 0)
     }
 
     /// Whether there is a segment with nothing but messages that were taken.
+    #[inline]
     pub(crate) fn has_drained_active(&self, queue: &Queue) -> bool {
         let nothing_new = || queue.ring.slot(self.sequence).load().messages() == self.known_end();
         self.current.is_some() && self.is_caught_up() && nothing_new()
