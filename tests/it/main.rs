@@ -12,6 +12,7 @@ mod limits;
 mod panics;
 mod recv;
 mod send;
+mod structure;
 mod switch;
 mod telemetry;
 mod wait;
