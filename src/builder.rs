@@ -127,8 +127,7 @@ impl Builder {
 
     /// Sets how many payload bytes one segment holds: 64 B to 64 MiB.
     ///
-    /// The default is 256 KiB, or an eighth of [`max_bytes`](Self::max_bytes) if that is less. A channel has at most
-    /// 4096 segments, so a large `max_bytes` makes the default larger.
+    /// The default is 256 KiB, but at most an eighth and at least a 4096th of [`max_bytes`](Self::max_bytes).
     pub fn segment_bytes(mut self, bytes: usize) -> Self {
         self.segment_bytes = Some(bytes);
         self

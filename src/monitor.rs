@@ -67,8 +67,8 @@ impl Monitor {
 
     /// Returns a snapshot of all statistics.
     ///
-    /// While messages are in transit, statistics may differ from each other by those messages. At rest `sent =
-    /// received + dropped + queued` holds.
+    /// While messages are in transit, statistics may differ from each other by those messages. At rest, the sent
+    /// messages are those received, dropped and queued together.
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
