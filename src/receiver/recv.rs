@@ -1,8 +1,11 @@
 //! How a receiver takes messages: its futures, and how it waits.
 //!
-//! A receive tries three steps in order. The *fast path* takes a message that needs no more than a slice. The *slow
-//! path* locks the head, unless the channel seems empty and stays so during a short spin. Then the receiver *waits*:
-//! it registers, tries again with the head locked, and sleeps until it is woken.
+//! A receive tries three steps, in this order:
+//!
+//! - The *fast path* takes a message that the head can hand out as a slice.
+//! - The *slow path* also makes messages readable: it moves the head to the next segment, or cuts the active one. It
+//!   is skipped if the channel seems empty, and stays so during a short spin.
+//! - The receiver *waits*: it registers, tries the slow path again, and sleeps until it is woken.
 
 use std::future::poll_fn;
 use std::mem;
