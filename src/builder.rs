@@ -22,16 +22,19 @@ use crate::telemetry::recorder::Recorder;
 const DEFAULT_MAX_BYTES: usize = 16 << 20;
 const DEFAULT_SEGMENT_BYTES: usize = 256 << 10;
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 8 << 20;
-/// A segment of this many bytes has one index entry by default.
+/// Payload bytes for each message that a segment has room for by default.
 const DEFAULT_BYTES_PER_MESSAGE: usize = 32;
 const MIN_SEGMENT_BYTES: usize = 64;
 const DEFAULT_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Makes a channel with all defaults.
+/// Creates a channel with default settings.
+///
+/// See [`builder`] for the settings and their defaults.
 ///
 /// # Panics
 ///
-/// If called outside of a Tokio runtime, or in one without a time driver; use `builder().runtime(..)` there.
+/// Panics if called outside of a Tokio runtime, or in a runtime without a time driver. Use
+/// [`builder().runtime(..)`](Builder::runtime) there.
 ///
 /// # Examples
 ///
@@ -47,12 +50,12 @@ const DEFAULT_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 #[track_caller]
 pub fn channel() -> (Sender, Receiver) {
     match builder().build() {
-        Ok(ends) => ends,
+        Ok(handles) => handles,
         Err(error) => panic!("turbostream::channel(): {error}"),
     }
 }
 
-/// Settings of a channel to be built; see [`builder`].
+/// Configures a channel. Created by [`builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     name: Option<String>,
@@ -71,7 +74,7 @@ pub struct Builder {
     report_interval: Duration,
 }
 
-/// Starts the settings of a channel; every one has a default.
+/// Returns a builder with the default settings.
 ///
 /// # Examples
 ///
@@ -114,133 +117,154 @@ impl Builder {
         }
     }
 
-    /// A name for metrics and traces. By default there is none.
+    /// Sets a name for metrics and traces.
+    ///
+    /// By default a channel has no name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Payload bytes that one segment holds: 64 B to 64 MiB.
+    /// Sets how many payload bytes one segment holds: 64 B to 64 MiB.
     ///
-    /// By default 256 KiB, or an eighth of `max_bytes` if that is less, or as much as makes `max_bytes` out of
-    /// 4096 segments if that is more.
+    /// The default is 256 KiB, but at most an eighth and at least a 4096th of [`max_bytes`](Self::max_bytes).
     pub fn segment_bytes(mut self, bytes: usize) -> Self {
         self.segment_bytes = Some(bytes);
         self
     }
 
-    /// Messages that one segment holds: 1 to 1,048,575. Each takes 8 bytes of index.
+    /// Sets how many messages one segment holds: 1 to 1,048,575. Each takes 8 bytes of index.
     ///
-    /// By default one for each 32 bytes of the segment: 8192 for a segment of 256 KiB.
+    /// The default is one message for each 32 bytes of the segment: 8192 for a segment of 256 KiB.
     pub fn segment_messages(mut self, messages: usize) -> Self {
         self.segment_messages = Some(messages);
         self
     }
 
-    /// The hard ceiling on memory, 16 MiB by default: active, sealed, pooled and lent segments with their index,
-    /// and payloads that travel by reference while queued. Two segments have to fit.
+    /// Sets the limit on the memory of the channel, in bytes.
+    ///
+    /// The limit covers active, sealed, free and lent segments, with their index, and the queued external payloads.
+    /// It must leave room for two segments. The default is 16 MiB.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// The longest message that is accepted. By default the smaller of 8 MiB and half of `max_bytes`; at most
-    /// what `max_bytes` leaves beside one segment.
+    /// Sets the maximum length of a message, in bytes.
+    ///
+    /// It can be at most [`max_bytes`](Self::max_bytes) without the memory of one segment. The default is the smaller
+    /// of 8 MiB and half of `max_bytes`.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = Some(bytes);
         self
     }
 
-    /// When the active segment is switched before it is full; [`Weighted`] over 5 ms by default.
+    /// Sets the strategy that decides when to switch the active segment before it is full.
+    ///
+    /// The default is [`Weighted`] over 5 ms.
     pub fn strategy(mut self, strategy: impl SwitchStrategy) -> Self {
         self.strategy = Box::new(strategy);
         self
     }
 
-    /// Whether a waiting receiver causes a switch when nothing sealed is left; true by default.
+    /// Sets whether a waiting receiver causes a switch when no sealed message is left. The default is `true`.
     ///
-    /// With `false` a receiver sees messages only once the strategy, a full segment, [`switch`](crate::Sender::switch),
-    /// [`drained`](crate::Sender::drained), the flush of a sink, or a close switches.
+    /// With `false`, a receiver sees messages only after a switch by the strategy, by a full segment, by
+    /// [`switch`](crate::Sender::switch), by [`drained`](crate::Sender::drained), by the flush of a sink, or by a
+    /// close.
     pub fn on_demand(mut self, on_demand: bool) -> Self {
         self.on_demand = on_demand;
         self
     }
 
-    /// How messages are handed out; [`ReadMode::Safe`] by default.
+    /// Sets whether receivers copy small messages or lend them.
+    ///
+    /// The default is [`ReadMode::Safe`].
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
     }
 
-    /// What becomes of a message when there is no room; [`WhenFull::Wait`] by default.
+    /// Sets what happens to a message when there is no room for it.
+    ///
+    /// The default is [`WhenFull::Wait`].
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
     }
 
-    /// How long after its last switch a segment is lent from in [`ReadMode::Safe`]; 5 s by default.
+    /// Sets for how long after its last switch a segment is lent in [`ReadMode::Safe`].
+    ///
+    /// The default is 5 s.
     pub fn lend_ttl(mut self, ttl: Duration) -> Self {
         self.lend_ttl = ttl;
         self
     }
 
-    /// How long memory that is not needed stays pooled; 1 s by default. Two segments stay longer: while the channel is in
-    /// use, and at rest for half as long again.
+    /// Sets how long unused memory stays in the pool before it is freed. The default is 1 s.
+    ///
+    /// Two segments are kept longer: until the channel has made no switch for one and a half times this long.
     pub fn pool_idle(mut self, idle: Duration) -> Self {
         self.pool_idle = idle;
         self
     }
 
-    /// The runtime that the channel's timer runs on, and what reports to its [`recorder`](Self::recorder). It needs its
-    /// time driver enabled (Tokio's `enable_time`). By default the one that [`build`](Self::build) is called in.
+    /// Sets the runtime for the channel's background task and for its reports to the [`recorder`](Self::recorder).
+    ///
+    /// The runtime must have a time driver (Tokio's `enable_time`). The default is the runtime in which
+    /// [`build`](Self::build) is called.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// Who is told what the channel does; nobody by default. [`Recorder`] says when.
+    /// Sets a [`Recorder`] that receives the changes of the channel's statistics. By default there is none.
     ///
-    /// Several channels may share one: pass each a clone of an `Arc`.
+    /// Several channels can share one recorder: pass each a clone of an `Arc`.
     pub fn recorder(mut self, recorder: impl Recorder) -> Self {
         self.recorder = Some(StdArc::new(recorder));
         self
     }
 
-    /// How often the [`recorder`](Self::recorder) is told: 1 ms or more, 5 s by default.
+    /// Sets the interval of reports to the [`recorder`](Self::recorder).
+    ///
+    /// It must be at least 1 ms. The default is 5 s.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         self.report_interval = interval;
         self
     }
 
-    /// Makes the channel. No memory for messages is taken before the first one is written.
+    /// Creates the channel.
     ///
-    /// Its timer runs on [`runtime`](Self::runtime), or on the current one, which needs its time driver enabled as well.
+    /// Memory for messages is allocated with the first message. The background task of the channel runs on
+    /// [`runtime`](Self::runtime), or on the current runtime, which must have a time driver.
     ///
     /// # Errors
     ///
-    /// [`BuildError::OutOfRange`] names the setting that cannot work and what would be accepted, given the others;
-    /// [`BuildError::NoRuntime`] if called outside of a Tokio runtime without [`runtime`](Self::runtime);
-    /// [`BuildError::NoTime`] if that runtime has no time driver. Tokio tells that by a panic alone, which is caught: a panic
-    /// hook sees it, and where panics abort, the process ends.
+    /// - [`BuildError::OutOfRange`] if a setting is out of range. It names the setting and the values that are
+    ///   accepted, given the other settings.
+    /// - [`BuildError::NoRuntime`] if called outside of a Tokio runtime without [`runtime`](Self::runtime).
+    /// - [`BuildError::NoTime`] if the runtime has no time driver. The only way to detect this is a panic of Tokio,
+    ///   which is caught: a panic hook sees it, and where panics abort, the process ends.
     pub fn build(self) -> Result<(Sender, Receiver), BuildError> {
         let runtime =
             self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(BuildError::NoRuntime)?;
         let config = self.check(Some(runtime.clone()))?;
-        if !keeps_time(&runtime) {
+        if !has_time_driver(&runtime) {
             return Err(BuildError::NoTime);
         }
         Ok(open(config))
     }
 
-    /// Checks every number against its range, which depends on those before it.
+    /// Checks each setting against its range, which depends on the settings checked before it.
     pub(crate) fn check(self, runtime: Option<Handle>) -> Result<Config, BuildError> {
         let capacity = self.capacity(self.max_bytes)?;
-        let one = footprint(capacity);
-        let (least, most) = self.max_bytes_range()?;
-        in_range("max_bytes", self.max_bytes, least, most)?;
+        let segment_footprint = footprint(capacity);
+        let (min, max) = self.max_bytes_range()?;
+        in_range("max_bytes", self.max_bytes, min, max)?;
         let max_message_bytes =
             self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
-        in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - one)?;
+        in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - segment_footprint)?;
         let interval = usize::try_from(self.report_interval.as_millis()).unwrap_or(usize::MAX);
         in_range("report_interval", interval, 1, usize::MAX)?;
         Ok(Config {
@@ -260,11 +284,11 @@ impl Builder {
         })
     }
 
-    /// The size of segments, which follows `max_bytes` where it was not set.
+    /// Returns the capacity of a segment. It depends on `max_bytes` unless it was set.
     fn capacity(&self, max_bytes: usize) -> Result<Capacity, BuildError> {
         let bytes = self.segment_bytes.unwrap_or_else(|| {
-            let usual = (max_bytes / 8).min(DEFAULT_SEGMENT_BYTES);
-            usual.max(max_bytes / 4096).clamp(MIN_SEGMENT_BYTES, MAX_BYTES)
+            let preferred = (max_bytes / 8).min(DEFAULT_SEGMENT_BYTES);
+            preferred.max(max_bytes / 4096).clamp(MIN_SEGMENT_BYTES, MAX_BYTES)
         });
         in_range("segment_bytes", bytes, MIN_SEGMENT_BYTES, MAX_BYTES)?;
         let messages =
@@ -273,16 +297,16 @@ impl Builder {
         Ok(Capacity { messages, bytes })
     }
 
-    /// The least that holds two segments, and the most that segments can be numbered for.
+    /// Returns the range of `max_bytes`: at least two segments, and at most as much as the segment numbers allow.
     fn max_bytes_range(&self) -> Result<(usize, usize), BuildError> {
-        let two = |max_bytes| self.capacity(max_bytes).map(|capacity| 2 * footprint(capacity));
-        let mut least = two(0)?;
-        // Where segments grow with `max_bytes` they do so by less than half of it: this settles.
-        while two(least)? > least {
-            least = two(least)?;
+        let two_segments = |max_bytes| self.capacity(max_bytes).map(|capacity| 2 * footprint(capacity));
+        let mut min = two_segments(0)?;
+        // The default segment size grows with `max_bytes`, but by less than half of it, so the loop ends.
+        while two_segments(min)? > min {
+            min = two_segments(min)?;
         }
         let largest = footprint(self.capacity(usize::MAX)?);
-        Ok((least, largest.saturating_mul(MAX_SEGMENTS).min(isize::MAX as usize)))
+        Ok((min, largest.saturating_mul(MAX_SEGMENTS).min(isize::MAX as usize)))
     }
 }
 
@@ -296,8 +320,9 @@ pub(crate) fn open(config: Config) -> (Sender, Receiver) {
     (Sender::new(Arc::clone(&core)), Receiver::new(core, mode))
 }
 
-/// Spawns the task that reports, if there is a recorder, and arranges for the background task to be spawned when it is
-/// first needed.
+/// Spawns the reporting task if there is a recorder, and prepares the background task.
+///
+/// The background task is spawned when it is first needed.
 fn spawn_tasks(core: &Arc<Core>, runtime: Handle) {
     if let Some((interval, ended)) = core.reporter().schedule() {
         let alive = core.tasks().enter();
@@ -310,8 +335,8 @@ fn spawn_tasks(core: &Arc<Core>, runtime: Handle) {
     });
 }
 
-/// Whether the runtime has a time driver. Tokio does not tell, but panics where one is needed and is not there.
-fn keeps_time(runtime: &Handle) -> bool {
+/// Whether the runtime has a time driver. Tokio has no method for this, but panics if a driver is needed and missing.
+fn has_time_driver(runtime: &Handle) -> bool {
     let _entered = runtime.enter();
     catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }

@@ -1,28 +1,28 @@
-//! What can go wrong, each error naming its cause and giving back what was passed in.
+//! The errors of a channel. Each names its cause; a send error also contains what was to be sent.
 
 use std::fmt;
 use std::io;
 
-/// Why [`Builder::build`](crate::Builder::build) refused.
+/// Error returned by [`Builder::build`](crate::Builder::build).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A number lies outside of what the other settings leave possible.
+    /// A setting is outside the range that the other settings allow.
     OutOfRange {
-        /// The builder method whose value was refused.
+        /// The builder method that sets the value.
         field: &'static str,
-        /// The value it was given, or the default that the other settings rule out.
+        /// The value that was set, or the default that the other settings rule out.
         value: usize,
-        /// The smallest value that would be accepted.
+        /// The smallest value that is accepted.
         min: usize,
-        /// The largest value that would be accepted.
+        /// The largest value that is accepted.
         max: usize,
     },
-    /// There is no Tokio runtime to run the channel's timer on.
+    /// There is no Tokio runtime for the background task of the channel.
     NoRuntime,
-    /// The Tokio runtime to run the channel's timer on keeps no time: it was built without `enable_time` or `enable_all`.
+    /// The Tokio runtime has no time driver: it was built without `enable_time` or `enable_all`.
     NoTime,
-    /// The system gives no thread to write on; only where one is needed, for `Builder::tracing_writer`.
+    /// The operating system refused to start a thread. Only `Builder::tracing_writer` needs one.
     NoThread(io::ErrorKind),
 }
 
@@ -49,11 +49,11 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Writes the `Debug`, `Display` and `Error` that every send error shares; none of them shows the payload.
+/// Implements `into_inner`, `Debug`, `Display` and `Error` of a send error. None of them shows the payload.
 macro_rules! payload_error {
     ($name:ident { $($variant:ident => $text:literal),* $(,)? }) => {
         impl<P> $name<P> {
-            /// The payload that was not sent.
+            /// Returns the payload that was not sent.
             pub fn into_inner(self) -> P {
                 match self {
                     $(Self::$variant(payload) => payload,)*
@@ -88,29 +88,32 @@ macro_rules! payload_error {
     };
 }
 
-/// Why [`Sender::send`](crate::Sender::send), or another call that waits for room, did not accept a message; what was
-/// to be sent is inside.
+/// Error returned by [`Sender::send`](crate::Sender::send) and the other calls that wait for room.
+///
+/// It holds what was to be sent.
 #[non_exhaustive]
 pub enum SendError<P> {
-    /// Every receiver is gone, or one of them closed the channel, or this handle was closed as a sink.
+    /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
     Closed(P),
-    /// No room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
+    /// The channel has no room, and was built with [`WhenFull::Reject`](crate::WhenFull::Reject).
     Full(P),
-    /// The message is longer than `max_message_bytes`.
+    /// The message is longer than [`max_message_bytes`](crate::Builder::max_message_bytes).
     TooLarge {
         /// What was to be sent.
         payload: P,
-        /// Its length in bytes.
+        /// The length of the message in bytes.
         len: usize,
-        /// The channel's limit in bytes.
+        /// The channel's `max_message_bytes`.
         max: usize,
     },
 }
 
 payload_error!(SendError { Closed => "the channel is closed", Full => "the channel is full" });
 
-/// The error inside an [`io::Error`], for adapters that need one: `BrokenPipe` where the channel is closed,
-/// `InvalidInput` where the message is too long, `StorageFull` where there is no room.
+/// Wraps the error in an [`io::Error`], for adapters that need one.
+///
+/// Its kind is `BrokenPipe` if the channel is closed, `InvalidInput` if the message is too long, and `StorageFull` if
+/// there is no room.
 ///
 /// # Examples
 ///
@@ -137,42 +140,46 @@ impl<P: Send + Sync + 'static> From<SendError<P>> for io::Error {
     }
 }
 
-/// Why [`Sender::try_send`](crate::Sender::try_send) did not accept a message; the payload is inside.
+/// Error returned by [`Sender::try_send`](crate::Sender::try_send).
+///
+/// It holds the payload.
 #[non_exhaustive]
 pub enum TrySendError<P> {
-    /// No segment that `max_bytes` allows has room at the moment.
+    /// The channel has no room: the message fits in no segment that `max_bytes` allows now.
     Full(P),
-    /// Every receiver is gone, or one of them closed the channel, or this handle was closed as a sink.
+    /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
     Closed(P),
-    /// The message is longer than `max_message_bytes`.
+    /// The message is longer than [`max_message_bytes`](crate::Builder::max_message_bytes).
     TooLarge {
         /// What was to be sent.
         payload: P,
-        /// Its length in bytes.
+        /// The length of the message in bytes.
         len: usize,
-        /// The channel's limit in bytes.
+        /// The channel's `max_message_bytes`.
         max: usize,
     },
 }
 
 payload_error!(TrySendError { Full => "the channel is full", Closed => "the channel is closed" });
 
-/// Why [`Sender::send_timeout`](crate::Sender::send_timeout) did not accept a message; the payload is inside.
+/// Error returned by [`Sender::send_timeout`](crate::Sender::send_timeout).
+///
+/// It holds the payload.
 #[non_exhaustive]
 pub enum SendTimeoutError<P> {
-    /// There was no room until the time was up.
+    /// The channel had no room before the timeout elapsed.
     Timeout(P),
-    /// Every receiver is gone, or one of them closed the channel, or this handle was closed as a sink.
+    /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
     Closed(P),
-    /// No room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
+    /// The channel has no room, and was built with [`WhenFull::Reject`](crate::WhenFull::Reject).
     Full(P),
-    /// The message is longer than `max_message_bytes`.
+    /// The message is longer than [`max_message_bytes`](crate::Builder::max_message_bytes).
     TooLarge {
         /// What was to be sent.
         payload: P,
-        /// Its length in bytes.
+        /// The length of the message in bytes.
         len: usize,
-        /// The channel's limit in bytes.
+        /// The channel's `max_message_bytes`.
         max: usize,
     },
 }
@@ -183,13 +190,13 @@ payload_error!(SendTimeoutError {
     Full => "the channel is full",
 });
 
-/// Why [`Receiver::try_recv`](crate::Receiver::try_recv) returned no message.
+/// Error returned by [`Receiver::try_recv`](crate::Receiver::try_recv).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryRecvError {
-    /// Nothing can be read at the moment.
+    /// No message can be read now, but more may follow.
     Empty,
-    /// The channel is closed, and everything that it accepted was handed out.
+    /// The channel is closed, and no message is left.
     Closed,
 }
 
@@ -204,13 +211,13 @@ impl fmt::Display for TryRecvError {
 
 impl std::error::Error for TryRecvError {}
 
-/// Why [`Receiver::recv_timeout`](crate::Receiver::recv_timeout) returned no message.
+/// Error returned by [`Receiver::recv_timeout`](crate::Receiver::recv_timeout).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {
-    /// Nothing could be read until the time was up.
+    /// No message could be read before the timeout elapsed.
     Timeout,
-    /// The channel is closed, and everything that it accepted was handed out.
+    /// The channel is closed, and no message is left.
     Closed,
 }
 

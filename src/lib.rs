@@ -1,9 +1,32 @@
 //! A fast, bounded, double-buffered Tokio channel of byte messages.
 //!
-//! Many tasks [`send`](Sender::send) byte messages; they are copied one after the other into the **active** segment,
-//! a block of memory for thousands of them. A switch seals it and puts a pooled one in its slot; receivers read the
-//! sealed side in the order in which messages were accepted, as [`Bytes`](bytes::Bytes) one by one or as a [`Batch`].
-//! A stream of small messages needs next to no allocations, and memory never exceeds `max_bytes`.
+//! Senders copy messages one after the other into the **active segment**, a block of memory for thousands of
+//! messages. A *switch* seals that segment and activates a free one. Receivers read the sealed segments in order, as
+//! [`Bytes`](bytes::Bytes) one by one or as a [`Batch`] that is not copied. A stream of small messages needs almost
+//! no allocations, and memory never exceeds [`max_bytes`](Builder::max_bytes).
+//!
+//! ```text
+//!  Sender --+                                                          +--> Receiver
+//!           |                                                          |
+//!  Sender --+--> active segment --seal--> sealed segments --> head ----+--> Receiver
+//!           |     ^     |                                      ^       |
+//!  Sender --+     |     +---------------- cut -----------------+       +--> Receiver
+//!                 |                                                          |
+//!               open                                             Bytes and Batch dropped
+//!                 |                                                          |
+//!                 +------------------- pool of free segments <---------------+
+//! ```
+//!
+//! - A sender **reserves** an entry in the active segment, **writes** its message there, and **commits** it. The
+//!   order of reservations is the order of the messages.
+//! - The **head** is the position up to which messages were received. All receivers of a channel share it, so each
+//!   message goes to exactly one of them.
+//! - A waiting receiver **cuts** the active segment: it takes the messages written so far, and senders continue in
+//!   the same segment.
+//! - A segment returns to the **pool** when all its messages were received and no `Bytes` or `Batch` refers to it any
+//!   more.
+//!
+//! # Examples
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,7 +36,7 @@
 //!     let tx = tx.clone();
 //!     tokio::spawn(async move {
 //!         for line in 0..1000 {
-//!             tx.send(format!("worker {worker} line {line}\n")).await.expect("the reader is there");
+//!             tx.send(format!("worker {worker} line {line}\n")).await.expect("the receiver is alive");
 //!         }
 //!     });
 //! }
@@ -29,32 +52,36 @@
 //!
 //! # When a receiver sees a message
 //!
-//! At once, if it waits ([`Builder::on_demand`]): it takes what the active segment holds by now. That counts as a
-//! switch, though writers go on in the same segment, behind what was cut off. Otherwise when the segment is full,
-//! when its [`SwitchStrategy`] says so, when [`Sender::switch`], [`Sender::drained`] or the flush of a sink asks for
-//! it, or when the channel closes.
+//! If a receiver waits, it gets the message at once: it cuts the active segment. This is a switch *on demand*
+//! ([`Builder::on_demand`]). Otherwise a message becomes readable with the next switch of its segment:
+//!
+//! - the segment is full,
+//! - the channel's [`SwitchStrategy`] decides so,
+//! - [`Sender::switch`], [`Sender::drained`] or the flush of a sink requests it,
+//! - the channel closes.
 //!
 //! # What is bounded
 //!
-//! Segments being written, waiting to be read, free, or still referred to by a `Bytes` in your hands, and payloads
-//! that travel by reference while they are queued, together stay within [`Builder::max_bytes`]. When that is reached,
-//! senders wait ([`WhenFull`]), and [`Monitor::stats`] tells what for. What was copied out for you in
-//! [`ReadMode::Safe`] is yours: it counts no longer.
+//! [`Builder::max_bytes`] limits one sum: the memory of the active segment, of sealed, free and lent segments, and of
+//! queued external payloads. A segment is *lent* while a `Bytes` or `Batch` of the user refers to it. A payload is
+//! *external* if it travels by reference count instead of being copied. When the limit is reached, senders wait, or
+//! [`WhenFull`] applies; [`Monitor::stats`] shows which part of the sum is the cause. Copies that receivers make in
+//! [`ReadMode::Safe`] belong to the user and do not count.
 //!
-//! Small copies share pages of 4 KiB, and slices taken one after the other share a reference count. Two kinds of message
-//! cost an allocation each: one of 1 to 32 KiB that Safe mode has to copy, and a slice that comes alone, as where each
-//! message is waited for.
+//! Small copies share pages of 4 KiB, and consecutive slices share a reference count. Two kinds of message cost one
+//! allocation each: a message of 1 to 32 KiB that Safe mode has to copy, and a single slice, as when a receiver waits
+//! for each message.
 //!
 //! # Cargo features
 //!
-//! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for what keeps
-//!   others waiting for long, and when code passed to a channel panics.
+//! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for long
+//!   waits, and for panics of user code.
 //! - `otel`: `OtelRecorder`, a [`Recorder`] over the metrics API of OpenTelemetry.
-//! - `prometheus`: `PrometheusRecorder`, a [`Recorder`] for Prometheus to scrape.
-//! - `tracing-writer`: `TracingWriter`, which has the output of [`tracing`](https://docs.rs/tracing) subscribers written by
-//!   a thread of its own.
+//! - `prometheus`: `PrometheusRecorder`, a [`Recorder`] that Prometheus scrapes.
+//! - `tracing-writer`: `TracingWriter`, which writes the output of [`tracing`](https://docs.rs/tracing) subscribers
+//!   on a separate thread.
 //!
-//! `docs/metrics.md` of the repository lists every metric and event, with what to do about it.
+//! `docs/metrics.md` in the repository lists every metric and event, and what to do about it.
 
 #![deny(unsafe_code)]
 mod adapter;
@@ -100,12 +127,12 @@ pub use telemetry::metrics::PrometheusRecorder;
 pub use telemetry::recorder::{Counter, Gauge, HistogramKind, Recorder, StatsDelta};
 pub use telemetry::stats::{Drops, SendErrors, Stats, Switches};
 
-/// The README's code compiles and runs.
+/// Compiles and runs the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The guide's too; one of its programs needs the feature.
+/// Compiles and runs the code of the guide, of which one program needs the feature.
 #[cfg(all(doctest, feature = "tracing-writer"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

@@ -1,11 +1,13 @@
-//! Figures of a channel, apart from both of its ends.
+//! A handle that reads the statistics of a channel.
 
 use crate::channel::Core;
 use crate::sync::Arc;
 use crate::telemetry::stats::Stats;
 
-/// Reads a channel's figures. Cheap to clone and to poll; keeps neither end of the channel open, only its figures and a
-/// task that sleeps.
+/// Reads the statistics of a channel.
+///
+/// A monitor is cheap to clone and to poll. It keeps neither end of the channel open: only its statistics stay
+/// readable, and an idle background task stays alive.
 ///
 /// # Examples
 ///
@@ -31,15 +33,16 @@ impl Monitor {
         Self { core }
     }
 
-    /// The name given to the builder.
+    /// Returns the [name](crate::Builder::name) of the channel, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.core.name()
     }
 
-    /// Reports what has changed to the channel's [`Recorder`](crate::Recorder) now, and not only at the next
-    /// interval; does nothing on a channel without one. The recorder has been called when this returns; if another
-    /// thread is calling it at this moment, that one calls it once more, and is waited for. Within a recorder it does
-    /// not wait.
+    /// Reports changes to the channel's [`Recorder`](crate::Recorder) now instead of at the next interval.
+    ///
+    /// The recorder has been called when this method returns. If another thread is reporting at the same time, that
+    /// thread reports once more, and this method waits for it. Called from within a recorder, it does not wait. It
+    /// does nothing on a channel without a recorder.
     ///
     /// # Examples
     ///
@@ -48,22 +51,24 @@ impl Monitor {
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     /// use turbostream::{StatsDelta, Counter};
     ///
-    /// static ACCEPTED: AtomicU64 = AtomicU64::new(0);
-    /// let count = |changes: &StatsDelta<'_>| {
-    ///     ACCEPTED.fetch_add(changes.counter(Counter::SentMessages), Relaxed);
+    /// static SENT: AtomicU64 = AtomicU64::new(0);
+    /// let count = |delta: &StatsDelta<'_>| {
+    ///     SENT.fetch_add(delta.counter(Counter::SentMessages), Relaxed);
     /// };
     /// let (tx, _rx) = turbostream::builder().recorder(count).build()?;
     /// tx.send("a").await?;
     /// tx.monitor().flush();
-    /// assert_eq!(ACCEPTED.load(Relaxed), 1);
+    /// assert_eq!(SENT.load(Relaxed), 1);
     /// # Ok(()) }
     /// ```
     pub fn flush(&self) {
         self.core.report_now();
     }
 
-    /// All figures at one instant. While messages are on their way they may lag each other by those; at rest
-    /// accepted = handed out + dropped + queued.
+    /// Returns a snapshot of all statistics.
+    ///
+    /// While messages are in transit, statistics may differ from each other by those messages. At rest, the sent
+    /// messages are those received, dropped and queued together.
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }

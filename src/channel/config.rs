@@ -1,4 +1,4 @@
-//! The checked settings of a channel.
+//! The checked settings of a channel, and what it does when it is full.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,21 @@ use crate::queue::ReadMode;
 use crate::queue::segment::slot_state::Capacity;
 use crate::telemetry::recorder::Recorder;
 
-/// What happens to a message that fits in no segment that `max_bytes` allows.
+/// What happens to a message when the channel is full.
+///
+/// A channel is full for a message that fits in no segment that [`max_bytes`](crate::Builder::max_bytes) allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// `send` waits for room, first come first served: the default.
+    /// The sender waits for room. This is the default.
     ///
-    /// They wait for memory, that is for another segment. Room in the segment that is being written is for whoever comes,
-    /// so a short message may pass a long one that waits.
+    /// Senders wait for memory, which is for another segment, first come first served. Room left in the active
+    /// segment is open to every sender, so a short message may overtake a longer one whose sender waits.
     #[default]
     Wait,
-    /// `send` returns [`SendError::Full`](crate::SendError::Full) at once.
+    /// [`send`](crate::Sender::send) returns [`SendError::Full`](crate::SendError::Full) at once.
     Reject,
-    /// The message is dropped, and its sender gets `Ok` at once.
+    /// The message is dropped and counted, and its sender gets `Ok` at once.
     ///
     /// # Examples
     ///
@@ -39,12 +41,12 @@ pub enum WhenFull {
     /// # Ok(()) }
     /// ```
     DropNewest,
-    /// The oldest messages are dropped, a segment at a time, and its sender gets `Ok` at once.
+    /// The oldest messages are dropped and counted, a segment at a time, and the sender gets `Ok` at once.
     ///
-    /// What goes is the oldest sealed segment, or what is unread of it;
-    /// [`Batch::first_sequence`](crate::Batch::first_sequence) shows the gap. Nothing goes that would make no room:
-    /// memory that a `Bytes` or `Batch` in your hands refers to is never taken back. Where only such memory is in the
-    /// way, or the oldest segment is still being written to by another sender, it is the new message that is dropped.
+    /// The channel drops the oldest sealed segment, or the unread part of it.
+    /// [`Batch::first_sequence`](crate::Batch::first_sequence) shows the gap. It drops nothing that makes no room:
+    /// memory that a `Bytes` or `Batch` of the user refers to is never taken back. The new message is dropped instead
+    /// if only such memory is left, or if another sender still writes to the oldest segment.
     ///
     /// # Examples
     ///
@@ -64,7 +66,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// Settings that were checked.
+/// Settings that [`Builder`](crate::Builder) has checked.
 pub(crate) struct Config {
     pub(crate) name: Option<String>,
     pub(crate) capacity: Capacity,
@@ -77,8 +79,8 @@ pub(crate) struct Config {
     pub(crate) lend_ttl: Duration,
     pub(crate) pool_idle: Duration,
     pub(crate) runtime: Option<Handle>,
-    /// Who is told of figures, and how often.
+    /// The recorder, and the interval of its reports.
     pub(crate) recorder: Option<(Arc<dyn Recorder>, Duration)>,
-    /// Where segment and message sequences start; models start near their wrap.
+    /// The first segment and message sequence. Models start near the wrap.
     pub(crate) first_sequence: u64,
 }

@@ -1,4 +1,4 @@
-//! What can be sent: borrowed bytes are copied, large owned ones travel by reference count.
+//! What can be sent as one message, and how its bytes are accessed.
 
 use std::borrow::Cow;
 use std::mem;
@@ -7,23 +7,24 @@ use bytes::{Bytes, BytesMut};
 
 /// Bytes that can be sent as one message.
 ///
-/// Borrowed payloads (`&[u8]`, `&str`, …) and arrays are always copied: to the segment, or to an allocation of their own if
-/// they are longer than one. Owned ones (`Vec<u8>`, `String`, `Bytes`,
-/// `BytesMut`, an owned `Cow`, …), and `&Bytes`, are copied while small; from 32 KiB on, or when longer than a segment,
-/// they travel by reference count and are not copied.
+/// Borrowed payloads (`&[u8]`, `&str`, …) and arrays are always copied: into the segment, or into an allocation of
+/// their own if they are longer than a segment.
 ///
-/// The trait is sealed: it cannot be implemented outside of this crate.
+/// Owned payloads (`Vec<u8>`, `String`, `Bytes`, `BytesMut`, an owned `Cow`, …) and `&Bytes` are copied into the
+/// segment while they are small. From 32 KiB on, or if they are longer than a segment, they are *external*: they
+/// travel by reference count and are not copied.
+///
+/// This trait is sealed and cannot be implemented outside of this crate.
 pub trait Payload: sealed::Sealed {}
 
 pub(crate) mod sealed {
     use bytes::Bytes;
 
     pub trait Sealed: Sized {
-        /// Whether the bytes can move into a [`Bytes`] without being copied.
+        /// Whether the bytes can move into a [`Bytes`] without a copy.
         fn is_owned(&self) -> bool;
         fn as_slice(&self) -> &[u8];
-        /// Its bytes behind a reference count; copies them once where they are only borrowed, and leaves nothing
-        /// where they are owned.
+        /// Returns the bytes with a reference count. Copies borrowed bytes, and leaves an owned payload empty.
         fn take_bytes(&mut self) -> Bytes;
     }
 }
@@ -50,7 +51,9 @@ macro_rules! payload {
     )*};
 }
 
-/// A vector that holds far more memory than bytes would evade the channel's accounting: it is trimmed.
+/// Converts a vector, and frees capacity that it does not use.
+///
+/// Otherwise a vector of much more capacity than length would hold memory that the channel does not count.
 fn trimmed(mut vec: Vec<u8>) -> Bytes {
     if vec.capacity() / 2 > vec.len() {
         vec.shrink_to_fit();

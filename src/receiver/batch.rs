@@ -1,4 +1,4 @@
-//! Many messages at once, as they lie in their segment.
+//! [`Batch`]: many messages of one segment, received at once and not copied.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -12,11 +12,11 @@ use crate::queue::head::copy_arena::{CopyArena, SMALL_BELOW};
 use crate::queue::pool::SegmentRef;
 use crate::queue::segment::{Content, ReadRange};
 
-/// Messages of one segment, in order, gap-free, and read where they lie.
+/// Consecutive messages of one segment, in order and in place.
 ///
 /// The segment is not reused before the batch is dropped: until then its memory counts as lent. Iterating by
-/// reference costs no reference count and no copy; iterating by value gives each message as [`Bytes`]: in
-/// [`ReadMode::Safe`] copied out below 1 KiB, otherwise a slice of the segment.
+/// reference neither copies a message nor touches a reference count. Iterating by value returns each message as
+/// [`Bytes`]: in [`ReadMode::Safe`] a copy below 1 KiB, otherwise a slice of the segment.
 ///
 /// # Examples
 ///
@@ -46,27 +46,27 @@ impl Batch {
         Self { range, first_sequence, payload_bytes, mode }
     }
 
-    /// How many messages there are, at least one.
+    /// Returns the number of messages, which is at least one.
     pub fn len(&self) -> usize {
         self.range.remaining()
     }
 
-    /// Whether there are no messages in it: always false.
+    /// Returns `true` if the batch has no messages, which is never the case.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The sequence of the first message; the others follow without a gap.
+    /// Returns the sequence number of the first message. The others follow without a gap.
     pub fn first_sequence(&self) -> u64 {
         self.first_sequence
     }
 
-    /// The length of all messages together.
+    /// Returns the total length of all messages in bytes.
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
     }
 
-    /// The message at `index`, or `None` past the last.
+    /// Returns the message at `index`, or `None` if `index` is not less than [`len`](Self::len).
     #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         (index < self.len()).then(|| match self.range.get(index) {
@@ -75,12 +75,14 @@ impl Batch {
         })
     }
 
-    /// All messages, in order.
+    /// Returns an iterator over all messages, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + DoubleEndedIterator + Clone {
         (0..self.len()).map(|index| self.get(index).unwrap_or_default())
     }
 
-    /// All messages for a vectored write. Mind that a writer may take only so many slices at once (1024 on Linux).
+    /// Returns all messages as slices for a vectored write.
+    ///
+    /// The writer may accept only a limited number of slices at once, such as 1024 on Linux.
     pub fn io_slices(&self) -> Vec<IoSlice<'_>> {
         self.iter().map(IoSlice::new).collect()
     }
@@ -110,7 +112,7 @@ impl IntoIterator for Batch {
     }
 }
 
-/// The messages of a [`Batch`] by value.
+/// Iterates over the messages of a [`Batch`] by value.
 pub struct BatchIter {
     range: ReadRange<SegmentRef>,
     chunks: ChunkCache,

@@ -1,4 +1,7 @@
-//! The reading end.
+//! The receiving half: [`Receiver`], the futures of its receives, and [`Batch`].
+//!
+//! All receivers of a channel share one head, the state of the reading side. A receiver holds no messages of its own,
+//! so a future or a clone can be dropped without losing any.
 
 pub(crate) mod batch;
 mod recv;
@@ -23,19 +26,21 @@ use crate::wait::coop::CoopBudget;
 use crate::wait::timeout::timeout;
 use crate::wait::wait_list::PollWaiter;
 
-/// Receives byte messages in the order in which they were accepted.
+/// Receives byte messages from a channel, in the order in which they were accepted.
 ///
-/// Clones compete: each message goes to exactly one of them, and they take in that order. Dropping the last
-/// clone closes the channel and drops what was not read. Also a [`futures::Stream`](futures_core::Stream) of
-/// [`Bytes`]. What was received may outlive the channel and the runtime.
+/// Clones compete: each message goes to exactly one of them, and together they take the messages in order. The
+/// channel closes when the last clone is dropped, and unread messages are dropped with it. Received [`Bytes`] may
+/// outlive the channel and the runtime.
+///
+/// A receiver is also a [`futures::Stream`](futures_core::Stream) of [`Bytes`].
 pub struct Receiver {
     core: Arc<Core>,
-    /// [`ReadMode::ZeroCopy`], else [`ReadMode::Safe`]; this handle's own.
+    /// The read mode of this handle: [`ReadMode::ZeroCopy`] if set, otherwise [`ReadMode::Safe`].
     zero_copy: AtomicBool,
     budget: CoopBudget,
-    /// The spot in the list of a caller that polls.
+    /// The registration of a caller that polls this handle.
     waiter: Mutex<PollWaiter>,
-    /// The stream has returned `None`.
+    /// Set when the stream has returned `None`.
     pub(crate) terminated: bool,
 }
 
@@ -54,12 +59,14 @@ impl Receiver {
         &self.core
     }
 
-    /// Receives the next message, waiting for it; `None` once the channel is closed and everything accepted was
-    /// handed out.
+    /// Receives the next message, waiting until there is one.
+    ///
+    /// Returns `None` if the channel is closed and all its messages were received.
     ///
     /// # Cancel safety
     ///
-    /// A `recv` that is dropped before it returned has taken nothing, and passes on the wake it may have got.
+    /// This method is cancel safe. If the future is dropped before it completes, no message was taken, and a wake
+    /// that it may have got is passed on.
     ///
     /// # Examples
     ///
@@ -77,12 +84,14 @@ impl Receiver {
         RecvOperation::start(self)
     }
 
-    /// Receives the next message if there is one now. Works in and outside of a runtime.
+    /// Receives the next message if there is one now.
+    ///
+    /// This method works inside and outside of a runtime.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if nothing can be read at the moment, [`TryRecvError::Closed`] if nothing ever
-    /// will be.
+    /// - [`TryRecvError::Empty`] if no message can be read now.
+    /// - [`TryRecvError::Closed`] if the channel is closed and all its messages were received.
     ///
     /// # Examples
     ///
@@ -110,12 +119,13 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if nothing came in time, [`RecvTimeoutError::Closed`] if nothing ever will.
+    /// - [`RecvTimeoutError::Timeout`] if there was no message in time.
+    /// - [`RecvTimeoutError::Closed`] if the channel is closed and all its messages were received.
     ///
     /// # Panics
     ///
-    /// If the runtime that it is awaited in has no time driver (Tokio's `enable_time`), also where there is a message.
-    /// Outside of a runtime the one of the channel keeps the time, and Tokio panics if that shuts down meanwhile.
+    /// Panics if the current runtime has no time driver (Tokio's `enable_time`), even if there is a message. Outside
+    /// of a runtime, the timeout uses the runtime of the channel, and panics if that shuts down meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -142,25 +152,27 @@ impl Receiver {
         }
     }
 
-    /// Receives the next message, blocking the thread until there is one; `None` once the channel is closed and
-    /// everything accepted was handed out. For threads that run no async code: a plain one, or one of
-    /// [`spawn_blocking`](tokio::task::spawn_blocking).
+    /// Receives the next message, blocking the current thread until there is one.
     ///
-    /// Needs no runtime to be woken by a message; but what is sealed by time alone, with
-    /// [`on_demand(false)`](crate::Builder::on_demand), is sealed by the channel's runtime.
+    /// This is [`recv`](Self::recv) for threads that run no async code: plain threads, and those of
+    /// [`spawn_blocking`](tokio::task::spawn_blocking). Returns `None` if the channel is closed and all its messages
+    /// were received.
+    ///
+    /// A message wakes the thread without a runtime. Only switches by time, with
+    /// [`on_demand(false)`](crate::Builder::on_demand), need the runtime of the channel.
     ///
     /// # Panics
     ///
-    /// If called where it would block async tasks, as Tokio's own blocking methods do, also where there is a message:
-    /// anywhere in an async task or in `block_on`, except inside `tokio::task::block_in_place`. A thread that has only
-    /// entered a runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
+    /// Panics if called within an async task or within `block_on`, even if there is a message, as Tokio's own
+    /// blocking methods do. It may be called inside `tokio::task::block_in_place`, and on a thread that only entered
+    /// a runtime by [`Handle::enter`](tokio::runtime::Handle::enter).
     ///
     /// # Examples
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (tx, rx) = turbostream::channel();
-    /// let reader = std::thread::spawn(move || {
+    /// let receiver = std::thread::spawn(move || {
     ///     let mut messages = 0;
     ///     while let Some(message) = rx.blocking_recv() {
     ///         assert_eq!(message, "to a thread");
@@ -170,7 +182,7 @@ impl Receiver {
     /// });
     /// tx.send("to a thread").await?;
     /// drop(tx);
-    /// assert_eq!(reader.join().unwrap(), 1);
+    /// assert_eq!(receiver.join().unwrap(), 1);
     /// # Ok(()) }
     /// ```
     #[track_caller]
@@ -178,7 +190,10 @@ impl Receiver {
         blocking::on("Receiver::blocking_recv", self.recv())
     }
 
-    /// Polls for the next message. The waker of the latest call is the one that is woken.
+    /// Polls for the next message.
+    ///
+    /// Returns `Poll::Ready(None)` if the channel is closed and all its messages were received. If it returns
+    /// `Poll::Pending`, the waker of the latest call is woken when a message may be there.
     ///
     /// # Examples
     ///
@@ -200,8 +215,9 @@ impl Receiver {
         })
     }
 
-    /// Receives up to `limit` messages at once into `messages`; returns how many, 0 only if the channel is closed
-    /// and drained, or if `limit` is 0. Waits for the first only.
+    /// Receives up to `limit` messages into `messages`, and returns their number. Waits only for the first message.
+    ///
+    /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0.
     ///
     /// # Cancel safety
     ///
@@ -226,7 +242,7 @@ impl Receiver {
         }
         coop::consume_budget().await;
         let mode = self.read_mode();
-        let mut many = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
+        let mut take_many = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
             let before = messages.len();
             while messages.len() - before < limit {
                 let message = match head.take_fast(mode) {
@@ -240,13 +256,16 @@ impl Receiver {
             }
             messages.len() - before
         };
-        self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut many)).await.unwrap_or(0)
+        self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut take_many))
+            .await
+            .unwrap_or(0)
     }
 
-    /// Receives up to `limit` messages as they lie in their segment, in order and without a copy. Waits for the
-    /// first only; `None` once the channel is closed and drained. A limit of 0 counts as 1.
+    /// Receives up to `limit` messages of one segment, in order and without a copy. Waits only for the first message.
     ///
-    /// This is the fastest way to read, and fit for vectored writes: see [`Batch`].
+    /// Returns `None` if the channel is closed and all its messages were received. A limit of 0 counts as 1.
+    ///
+    /// This is the fastest way to receive, and it suits vectored writes; see [`Batch`].
     ///
     /// # Cancel safety
     ///
@@ -266,13 +285,13 @@ impl Receiver {
     pub async fn recv_batch(&self, limit: usize) -> Option<Batch> {
         coop::consume_budget().await;
         let mode = self.read_mode();
-        let batch = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
+        let take_batch = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
             Batch::new(head.take_range(queue, limit.max(1), effects), mode)
         };
-        self.spin_then_wait(|registered| self.core.poll_with_head(registered, batch)).await
+        self.spin_then_wait(|registered| self.core.poll_with_head(registered, take_batch)).await
     }
 
-    /// How this handle gets messages from now on; clones made before keep their own mode.
+    /// Sets the read mode of this handle. Other clones keep theirs.
     ///
     /// # Examples
     ///
@@ -280,25 +299,27 @@ impl Receiver {
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use turbostream::ReadMode;
     /// let (tx, rx) = turbostream::channel();
-    /// tx.send_many(["kept", "looked at"]).await?;
-    /// let kept = rx.recv().await; // Safe, the default: a copy, which pins no segment
+    /// tx.send_many(["copied", "lent"]).await?;
+    /// let copied = rx.recv().await; // Safe, the default: a copy, which pins no segment
     /// rx.set_read_mode(ReadMode::ZeroCopy);
-    /// assert_eq!(rx.recv().await.unwrap(), "looked at"); // where it lies
-    /// assert_eq!(kept.unwrap(), "kept");
+    /// assert_eq!(rx.recv().await.unwrap(), "lent"); // a slice of its segment
+    /// assert_eq!(copied.unwrap(), "copied");
     /// # Ok(()) }
     /// ```
     pub fn set_read_mode(&self, mode: ReadMode) {
-        // ORDERING: Relaxed: nothing else goes with it.
+        // ORDERING: Relaxed: the mode publishes no other data.
         self.zero_copy.store(mode == ReadMode::ZeroCopy, Ordering::Relaxed);
     }
 
     #[inline]
     fn read_mode(&self) -> ReadMode {
-        // ORDERING: Relaxed, as above.
+        // ORDERING: Relaxed: the mode publishes no other data.
         if self.zero_copy.load(Ordering::Relaxed) { ReadMode::ZeroCopy } else { ReadMode::Safe }
     }
 
-    /// Closes the channel: senders get `Closed`. What was accepted can still be received, then comes `None`.
+    /// Closes the channel.
+    ///
+    /// Sends fail from now on. Messages accepted before can still be received; then receivers get `None`.
     ///
     /// # Examples
     ///
@@ -316,31 +337,32 @@ impl Receiver {
         self.core.close();
     }
 
-    /// Whether nothing more is accepted; there may still be messages to receive.
+    /// Returns `true` if the channel accepts no more messages. There may still be messages to receive.
     pub fn is_closed(&self) -> bool {
         self.core.is_closed()
     }
 
-    /// Messages that were accepted and neither handed out nor dropped.
+    /// Returns the number of queued messages: accepted, and neither received nor dropped.
     ///
-    /// Locks the reading side and walks over the segments that hold them: for a look now and then, not for each message.
+    /// This method locks the head and walks over all segments that hold queued messages, so call it now and then, not
+    /// for each message.
     pub fn len(&self) -> usize {
         self.core.queued().0 as usize
     }
 
-    /// Whether all accepted messages were handed out or dropped. Takes as long as [`len`](Self::len).
+    /// Returns `true` if no message is queued. Costs as much as [`len`](Self::len).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A view of the channel's figures that keeps neither end open.
+    /// Returns a [`Monitor`] of the channel's statistics, which does not keep the channel open.
     pub fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.core))
     }
 }
 
 impl Clone for Receiver {
-    /// Another handle of the same channel, in the same read mode.
+    /// Returns another handle of the same channel, in the same read mode.
     fn clone(&self) -> Self {
         self.core.add_receiver();
         Self::new(Arc::clone(&self.core), self.read_mode())
@@ -368,9 +390,9 @@ impl fmt::Debug for Receiver {
 mod tests {
     use crate::ReadMode;
 
-    /// A writer that panics between its reservation and its commit leaves padding.
+    /// A sender that panics between its reservation and its commit leaves padding.
     #[tokio::test]
-    async fn many_are_received_around_padding() {
+    async fn recv_many_skips_padding() {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let (tx, rx) = crate::builder().read_mode(mode).build().unwrap();
             tx.try_send("1").unwrap();

@@ -1,4 +1,11 @@
 //! How a receiver takes messages: its futures, and how it waits.
+//!
+//! A receive tries three steps, in this order:
+//!
+//! - The *fast path* takes a message that the head can hand out as a slice.
+//! - The *slow path* also makes messages readable: it moves the head to the next segment, or cuts the active one. It
+//!   is skipped if the channel seems empty, and stays so during a short spin.
+//! - The receiver *waits*: it registers, tries the slow path again, and sleeps until it is woken.
 
 use std::future::poll_fn;
 use std::mem;
@@ -18,7 +25,7 @@ use crate::sync::MutexGuard;
 use crate::wait::fast_path::{FastPath, FastThenWait, SlowPath};
 use crate::wait::wait_list::PollWaiter;
 
-/// The future of [`Receiver::recv`].
+/// The operation of [`Receiver::recv`].
 pub(super) struct RecvOperation<'a>(&'a Receiver);
 
 impl<'a> RecvOperation<'a> {
@@ -60,7 +67,9 @@ impl FastPath for RecvOperation<'_> {
     }
 }
 
-/// Hands unread messages back to the background task when a waiting receiver is dropped.
+/// Has the background task watch unread messages again when a waiting receiver is dropped.
+///
+/// While a receiver waits, messages wake it, and the background task does not watch them.
 struct StopWaitingOnDrop<'a>(&'a Core);
 
 impl Drop for StopWaitingOnDrop<'_> {
@@ -70,14 +79,18 @@ impl Drop for StopWaitingOnDrop<'_> {
 }
 
 impl Receiver {
-    /// Takes the next message. If there is none and this receiver is `registered`, the next one's sender wakes a receiver.
+    /// Takes the next message. `registered` says that this receiver is in the list of waiters.
+    ///
+    /// If there is no message and this receiver is registered, the sender of the next message wakes a receiver.
     #[inline]
     pub(super) fn poll_take(&self, registered: bool) -> Poll<Option<Bytes>> {
         let mode = self.read_mode();
         self.core.poll_with_head(registered, |queue, head, effects| head.take(queue, mode, effects))
     }
 
-    /// Takes the next message if that needs no more than a slice, and this handle has no registration to give up.
+    /// Takes the next message if that needs no more than a slice.
+    ///
+    /// Takes nothing if this handle is registered, as `poll_wait` has to complete the registration.
     pub(super) fn poll_fast(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let budget = ready!(coop::poll_proceed(cx));
         if self.own_waiter().is_registered() {
@@ -95,8 +108,9 @@ impl Receiver {
         self.core.take_fast(self.read_mode())
     }
 
-    /// Polls for up to `limit` messages, with a registration that the caller owns: see
-    /// [`deregister`](Self::deregister).
+    /// Polls for up to `limit` messages, with a registration that the caller owns.
+    ///
+    /// The caller has to [`deregister`](Self::deregister) it when it stops polling.
     pub(crate) fn poll_batch(
         &self,
         limit: usize,
@@ -114,9 +128,9 @@ impl Receiver {
         self.with_own_waiter(|waiter| self.poll_batch(limit, waiter, cx))
     }
 
-    /// Polls with the registration of this handle. The latest poll owns it.
+    /// Calls `poll` with the registration of this handle. Of concurrent polls, the latest keeps its registration.
     pub(super) fn with_own_waiter<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
-        // Taken out of its lock, as polling runs code of the caller's waker.
+        // Polling runs code of the caller's waker, so the lock is not held meanwhile.
         let mut waiter = mem::take(&mut *self.own_waiter());
         let polled = poll(&mut waiter);
         mem::swap(&mut waiter, &mut self.own_waiter());
@@ -128,20 +142,22 @@ impl Receiver {
         self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up the registration of this handle, which is not polled any more.
+    /// Gives up the registration of this handle, as the handle is not polled any more.
     pub(crate) fn deregister_own_waiter(&self) {
         let mut waiter = mem::take(&mut *self.own_waiter());
         self.deregister(&mut waiter);
     }
 
-    /// Gives up a registration that is not polled any more, and hands unread messages back to the background task.
+    /// Gives up a registration that is not polled any more.
+    ///
+    /// Has the background task watch unread messages again.
     pub(crate) fn deregister(&self, waiter: &mut PollWaiter) {
         if waiter.deregister(self.core.receivers_waiting()) {
             self.core.stopped_waiting();
         }
     }
 
-    /// Polls once for what `take` takes, and registers if there is nothing.
+    /// Polls once for the result of `take`, and registers if there is no message.
     pub(super) fn poll_wait<T>(
         &self,
         waiter: &mut PollWaiter,
@@ -153,14 +169,14 @@ impl Receiver {
                 ready_value(self.core.poll_with_head(state.registered, &mut take))
             })
         });
-        // The caller's waker may panic.
+        // Dropped without `forget` if the caller's waker panics.
         let waiting = StopWaitingOnDrop(&self.core);
         let polled = pin!(coop::cooperative(attempt)).poll(cx);
         mem::forget(waiting);
         polled
     }
 
-    /// Calls `poll` once if a message is expected soon, and then waits.
+    /// Calls `poll` once if a message is expected soon. Waits if it is not ready.
     pub(super) async fn spin_then_wait<T>(&self, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
         if self.expects_message() {
             if let Poll::Ready(received) = poll(false) {

@@ -1,4 +1,7 @@
-//! The writing end.
+//! The sending half: [`Sender`], the futures of its sends, and [`WeakSender`](weak::WeakSender).
+//!
+//! Every send tries to write without waiting. If there is no room, the sender registers in the channel's list of
+//! senders that wait for room, and tries again each time it is woken.
 
 mod send;
 pub(crate) mod send_many;
@@ -23,17 +26,18 @@ use crate::wait::coop::CoopBudget;
 use crate::wait::timeout::timeout;
 use crate::wait::wait_list::{PollWaiter, WaitState};
 
-/// Sends byte messages; clone it for every task that writes.
+/// Sends byte messages to a channel.
 ///
-/// The order of messages is the order in which sends were accepted, over all clones; dropping the last clone
-/// closes the channel: receivers get what was accepted, and then the end. Also a [`futures::Sink`](futures_sink::Sink) of
-/// [`Bytes`].
+/// Clone the sender for every task that sends. Messages are ordered as they are accepted, over all clones. The
+/// channel closes when the last clone is dropped: receivers get the messages that were accepted, and then the end.
+///
+/// A sender is also a [`futures::Sink`](futures_sink::Sink) of [`Bytes`].
 pub struct Sender {
     core: Arc<Core>,
     pub(crate) budget: CoopBudget,
-    /// Set when this handle was closed as a sink: it holds the channel open no longer.
+    /// Set when this handle was closed as a sink. It does not hold the channel open any more.
     pub(crate) closed: bool,
-    /// What the sink took and the channel had no room for.
+    /// An item that the sink accepted and the channel had no room for.
     pub(crate) pending_item: Option<Bytes>,
     pub(crate) waiter: PollWaiter,
 }
@@ -53,22 +57,27 @@ impl Sender {
         &self.core
     }
 
-    /// Sends one message, waiting for room while the channel is full.
+    /// Sends a message, waiting for room while the channel is full.
     ///
-    /// Small payloads are copied, owned ones of 32 KiB and more travel by reference count; see [`Payload`]. When
-    /// `send` returns `Ok`, the message is accepted: it will be handed out, in order, unless the last receiver
-    /// is dropped before, or [`WhenFull`] says that messages are dropped.
+    /// Small payloads are copied. Owned payloads of 32 KiB and more travel by reference count; see [`Payload`]. After
+    /// `send` has returned `Ok`, the message is accepted: it will be received, in order, unless the last receiver is
+    /// dropped first or [`WhenFull`](crate::WhenFull) drops it.
+    ///
+    /// On a channel that drops messages when it is full, `send` does not wait, and returns `Ok` also for a message
+    /// that was dropped.
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] if every receiver is gone or one closed the channel, [`SendError::TooLarge`] if the
-    /// message is longer than `max_message_bytes`, and [`SendError::Full`] only on a channel that was built with
-    /// [`WhenFull::Reject`]. Each gives the payload back. Where messages are dropped when the channel is full, `send`
-    /// does not wait and is `Ok` also for one that was dropped.
+    /// Each error contains the payload.
+    ///
+    /// - [`SendError::Closed`] if every receiver was dropped, or the channel was closed.
+    /// - [`SendError::TooLarge`] if the message is longer than `max_message_bytes`.
+    /// - [`SendError::Full`] if there is no room, on a channel built with
+    ///   [`WhenFull::Reject`](crate::WhenFull::Reject).
     ///
     /// # Cancel safety
     ///
-    /// A `send` that is dropped before it returned has not sent anything.
+    /// This method is cancel safe. If the future is dropped before it completes, the message was not sent.
     ///
     /// # Examples
     ///
@@ -76,7 +85,7 @@ impl Sender {
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (tx, rx) = turbostream::channel();
     /// tx.send(b"borrowed").await?;
-    /// tx.send(vec![7; 100_000]).await?; // moves, is not copied
+    /// tx.send(vec![7; 100_000]).await?; // moved, not copied
     /// assert_eq!(rx.recv().await.unwrap(), "borrowed");
     /// assert_eq!(rx.recv().await.unwrap().len(), 100_000);
     /// # Ok(()) }
@@ -86,32 +95,34 @@ impl Sender {
         SendOperation::start(self, PayloadSource(payload))
     }
 
-    /// Has `write` put one message where it will lie, without a copy, waiting for room while the channel is full.
+    /// Sends a message that `write` writes directly into the channel, waiting for room while the channel is full.
     ///
-    /// `write` gets `max_len` zeroed bytes and returns how many of them, from the start, are the message. What it leaves
-    /// of them stays unused until its segment is used again, so `max_len` should be a good guess. It is called once,
-    /// when there is room, and under no lock; but receivers get nothing from behind its message before it returned, so
-    /// it should be quick, and must not wait for anything to be received from this channel.
+    /// `write` gets a buffer of `max_len` zeroed bytes, and returns the length of the message, which starts at the
+    /// beginning of the buffer. The remainder of the buffer stays unused until its segment is reused, so choose
+    /// `max_len` close to the length.
     ///
-    /// Where a message has to be dropped, as [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) says, `write` is not
-    /// called, and the message counts with `max_len` bytes.
+    /// `write` is called once, when there is room, and not under a lock. Receivers get no later message before it
+    /// returns. Therefore it should be quick, and it must not wait for a message of this channel to be received.
     ///
-    /// Where `max_len` is more than a segment holds, the message is written to an allocation of its own, and travels by
-    /// reference.
+    /// If `max_len` is more than a segment holds, the message is external: it is written to an allocation of its own,
+    /// and travels by reference count. If the channel drops the message
+    /// ([`WhenFull::DropNewest`](crate::WhenFull::DropNewest)), `write` is not called, and the statistics count
+    /// `max_len` bytes.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send), with `write` inside, which then was not called; [`SendError::TooLarge`] if
-    /// `max_len` is more than `max_message_bytes`, however short the message would have come out.
+    /// As for [`send`](Self::send). The error contains `write`, which was not called. [`SendError::TooLarge`] is
+    /// returned if `max_len` is more than `max_message_bytes`, even if the message would be shorter.
     ///
     /// # Panics
     ///
-    /// If `write` does, or if it returns more than `max_len`. Then nothing was sent: receivers never see what was
-    /// written, nothing but its sequence is missing, and the channel goes on.
+    /// Panics if `write` panics, or if it returns more than `max_len`. Then no message is sent: its sequence number
+    /// is skipped, receivers never see the bytes, and the channel keeps working.
     ///
     /// # Cancel safety
     ///
-    /// A `send_with` that is dropped before it returned has neither called `write` nor sent anything.
+    /// This method is cancel safe. If the future is dropped before it completes, `write` was not called and no
+    /// message was sent.
     ///
     /// # Examples
     ///
@@ -139,12 +150,17 @@ impl Sender {
         SendOperation::start(self, ClosureSource::new(max_len, write))
     }
 
-    /// Sends one message if there is room for it now. Works in and outside of a runtime.
+    /// Sends a message if there is room for it now.
+    ///
+    /// This method works inside and outside of a runtime.
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] if there is no room, unless messages are dropped then ([`WhenFull`]);
-    /// [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for [`send`](Self::send). Each gives the payload back.
+    /// Each error contains the payload.
+    ///
+    /// - [`TrySendError::Full`] if there is no room, unless the channel drops messages then
+    ///   ([`WhenFull`](crate::WhenFull)).
+    /// - [`TrySendError::Closed`] and [`TrySendError::TooLarge`] as for [`send`](Self::send).
     ///
     /// # Examples
     ///
@@ -173,21 +189,21 @@ impl Sender {
         })
     }
 
-    /// Sends one message, waiting for room no longer than `limit`.
+    /// Sends a message, waiting for room no longer than `limit`.
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError::Timeout`] if there was no room in time, where the channel has senders wait for it
-    /// ([`WhenFull::Wait`]); the others as for [`send`](Self::send).
+    /// [`SendTimeoutError::Timeout`] if there was no room in time, on a channel whose senders wait
+    /// ([`WhenFull::Wait`](crate::WhenFull::Wait)). The others are as for [`send`](Self::send).
     ///
     /// # Panics
     ///
-    /// If there is no room, and the runtime that it is awaited in has no time driver (Tokio's `enable_time`). Outside of
-    /// a runtime the one of the channel keeps the time, and Tokio panics if that shuts down meanwhile.
+    /// Panics if there is no room and the current runtime has no time driver (Tokio's `enable_time`). Outside of a
+    /// runtime, the timeout uses the runtime of the channel, and panics if that shuts down meanwhile.
     ///
     /// # Cancel safety
     ///
-    /// A `send_timeout` that is dropped before it returned has not sent anything.
+    /// This method is cancel safe. If the future is dropped before it completes, the message was not sent.
     ///
     /// # Examples
     ///
@@ -228,8 +244,10 @@ impl Sender {
         })
     }
 
-    /// Sends one message from a plain thread, blocking it while the channel is full: [`send`](Self::send) without
-    /// `await`, for threads of your own and for Tokio's `spawn_blocking`.
+    /// Sends a message, blocking the current thread while the channel is full.
+    ///
+    /// This is [`send`](Self::send) for threads that run no async code: plain threads, and those of Tokio's
+    /// `spawn_blocking`.
     ///
     /// # Errors
     ///
@@ -237,9 +255,9 @@ impl Sender {
     ///
     /// # Panics
     ///
-    /// If called where it would block async tasks, as Tokio's own blocking methods do, also where there is room: anywhere
-    /// in an async task or in `block_on`, except inside `tokio::task::block_in_place`. A thread that has only entered a
-    /// runtime by [`Handle::enter`](tokio::runtime::Handle::enter) may block.
+    /// Panics if called within an async task or within `block_on`, even if there is room, as Tokio's own blocking
+    /// methods do. It may be called inside `tokio::task::block_in_place`, and on a thread that only entered a runtime
+    /// by [`Handle::enter`](tokio::runtime::Handle::enter).
     ///
     /// # Examples
     ///
@@ -256,19 +274,19 @@ impl Sender {
         blocking::on("Sender::blocking_send", self.send(payload))
     }
 
-    /// Writes a message if the active segment has room for it and nothing else is to be done.
+    /// Writes a message in the common case: the active segment has room, and no slow path is needed.
     #[inline(always)]
     pub(crate) fn write_fast<S: Source>(&self, source: &mut S) -> bool {
         !self.closed && self.core.write_fast(source)
     }
 
-    /// Writes a message, or says why not.
+    /// Writes a message, or returns the reason why it was not accepted.
     #[inline]
     pub(crate) fn push<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
         if self.closed { Err(Refusal::Closed) } else { self.core.push(source, position) }
     }
 
-    /// Writes, and waits for room while the channel is full, unless it rejects then.
+    /// Calls `write`, and waits for room while it returns `Full`, unless the channel rejects messages when full.
     pub(crate) async fn write_or_wait_for_room<T>(
         &self,
         mut write: impl FnMut(QueuePosition) -> Result<T, Refusal>,
@@ -279,7 +297,7 @@ impl Sender {
         }
     }
 
-    /// Calls `write` until it is not refused for want of room, and waits in between.
+    /// Calls `write` until it does not return `Full`, and waits for room between the calls.
     #[cold]
     pub(crate) async fn wait_for_room<T>(
         &self,
@@ -289,7 +307,9 @@ impl Sender {
         self.core.room_waiters().wait_until(|state| self.try_from_queue(state, &mut write)).await
     }
 
-    /// Calls `write` for a waiter; `None` if it has to wait on.
+    /// Calls `write` for a waiter. Returns `None` if the waiter has to keep waiting.
+    ///
+    /// A waiter at the front may take memory that others wait for; any other may only write to the active segment.
     pub(crate) fn try_from_queue<T>(
         &self,
         state: WaitState,
@@ -301,7 +321,7 @@ impl Sender {
                 if state.registered {
                     self.core.arm_watchdog();
                     if !state.at_front {
-                        // Waiters ahead pass their wakes on, unless they are not polled any more.
+                        // A waiter ahead passes its wake on when it is polled. The background task checks that it is.
                         self.core.background().watch_waiters();
                     }
                 }
@@ -311,7 +331,7 @@ impl Sender {
         }
     }
 
-    /// After having waited: the next in the list may find room too.
+    /// Wakes the next senders in the list, for which there may be room too. Called when a sender stops waiting.
     pub(crate) fn wake_next(&self) {
         let room_waiters = self.core.room_waiters();
         if room_waiters.waiting() == 0 {
@@ -320,16 +340,17 @@ impl Sender {
         if self.core.has_room() {
             room_waiters.wake(self.core.queue.capacity().messages);
         } else {
-            // A segment may have been sealed after all of it was read, and no receiver come since: that wakes too.
+            // A segment may have been sealed after its last message was received. Retiring it frees memory, which
+            // wakes senders.
             self.core.retire_drained_segments();
         }
     }
 
-    /// Waits until the channel is closed: every receiver is gone, or one of them closed it.
+    /// Waits until the channel is closed: every receiver was dropped, or one of them closed it.
     ///
     /// # Cancel safety
     ///
-    /// Can be dropped and called again at any time.
+    /// This method is cancel safe. It can be dropped and called again at any time.
     ///
     /// # Examples
     ///
@@ -345,30 +366,31 @@ impl Sender {
         self.core.closing.wait_until(|_| self.is_closed().then_some(())).await;
     }
 
-    /// Whether nothing more is accepted: of anybody, or of this handle, if it was closed as a sink.
+    /// Returns `true` if sends fail because the channel is closed, or because this handle was closed as a sink.
     pub fn is_closed(&self) -> bool {
         self.closed || self.core.is_closed()
     }
 
-    /// Switches now, and waits until everything that was accepted before is out of the channel: handed out to receivers,
-    /// or dropped by a [`WhenFull`] that says so. What is accepted later is not waited for.
+    /// Switches, and waits until all messages accepted before have left the channel.
     ///
-    /// Returns at once where nothing is queued. On a closed channel it still waits for what was accepted before.
+    /// A message has left the channel when it was received, or dropped by a [`WhenFull`](crate::WhenFull) policy.
+    /// Messages accepted later are not waited for. This method returns at once if no message is queued. On a closed
+    /// channel it still waits for the messages accepted before.
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] if the last receiver is gone and some of it was dropped unread.
+    /// [`SendError::Closed`] if the last receiver was dropped, and some of these messages were dropped unread.
     ///
     /// # Cancel safety
     ///
-    /// Can be dropped and called again at any time.
+    /// This method is cancel safe. It can be dropped and called again at any time.
     ///
     /// # Examples
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (tx, rx) = turbostream::channel();
-    /// let reader = tokio::spawn(async move {
+    /// let receiver = tokio::spawn(async move {
     ///     let mut lines = 0;
     ///     while let Some(batch) = rx.recv_batch(64).await {
     ///         lines += batch.len();
@@ -381,7 +403,7 @@ impl Sender {
     /// tx.drained().await?;
     /// assert_eq!(tx.monitor().stats().received_messages, 1000);
     /// drop(tx);
-    /// assert_eq!(reader.await?, 1000);
+    /// assert_eq!(receiver.await?, 1000);
     /// # Ok(()) }
     /// ```
     pub async fn drained(&self) -> Result<(), SendError<()>> {
@@ -391,9 +413,10 @@ impl Sender {
         }
     }
 
-    /// Swaps the strategy of the running channel: it is asked from now on, also about what the active segment holds.
+    /// Replaces the switch strategy of the running channel.
     ///
-    /// No message is affected, and no other setting. On a closed channel there is nothing left to ask about.
+    /// The new strategy applies at once, also to the messages in the active segment. No message and no other setting
+    /// is affected. On a closed channel this has no effect.
     ///
     /// # Examples
     ///
@@ -412,10 +435,11 @@ impl Sender {
         self.core.set_strategy(Box::new(strategy));
     }
 
-    /// Switches now, and waits for nobody: what was accepted and no receiver saw yet can be read from here on, also on
-    /// a channel without [`on_demand`](crate::Builder::on_demand). Does nothing if there is no such message.
+    /// Switches now: all messages accepted before become readable, also without
+    /// [`on_demand`](crate::Builder::on_demand).
     ///
-    /// Each switch takes a segment, however little is in it.
+    /// This method does not wait for receivers. It does nothing if there is no message that receivers could not read
+    /// yet. Each switch uses up a segment, even if that holds few messages.
     ///
     /// # Examples
     ///
@@ -423,17 +447,17 @@ impl Sender {
     /// # #[tokio::main] async fn main() {
     /// use turbostream::TryRecvError;
     /// let (tx, rx) = turbostream::builder().on_demand(false).build().unwrap();
-    /// tx.send("gathering").await.unwrap();
+    /// tx.send("buffered").await.unwrap();
     /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
     /// tx.switch();
-    /// assert_eq!(rx.try_recv().unwrap(), "gathering");
+    /// assert_eq!(rx.try_recv().unwrap(), "buffered");
     /// # }
     /// ```
     pub fn switch(&self) {
         self.core.switch();
     }
 
-    /// Whether both handles send to the same channel.
+    /// Returns `true` if both handles send to the same channel.
     ///
     /// # Examples
     ///
@@ -448,24 +472,25 @@ impl Sender {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    /// Messages that were accepted and neither handed out nor dropped; one that is being written counts already.
+    /// Returns the number of queued messages: accepted, and neither received nor dropped.
     ///
-    /// Locks the reading side and walks over the segments that hold them: for a look now and then, not for each message.
+    /// A message that is still being written counts. This method locks the head and walks over all segments that hold
+    /// queued messages, so call it now and then, not for each message.
     pub fn len(&self) -> usize {
         self.core.queued().0 as usize
     }
 
-    /// Whether all accepted messages were handed out or dropped. Takes as long as [`len`](Self::len).
+    /// Returns `true` if no message is queued. Costs as much as [`len`](Self::len).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Payload bytes that were accepted and neither handed out nor dropped. Takes as long as [`len`](Self::len).
+    /// Returns the payload bytes of the queued messages. Costs as much as [`len`](Self::len).
     pub fn queued_bytes(&self) -> usize {
         self.core.queued().1 as usize
     }
 
-    /// What a refused `send` returns.
+    /// Counts a refusal, and makes the error that the caller gets.
     pub(crate) fn refused<P>(&self, refusal: Refusal, payload: P) -> SendError<P> {
         self.core.count_refusal(refusal);
         match refusal {
@@ -475,12 +500,12 @@ impl Sender {
         }
     }
 
-    /// A view of the channel's figures that keeps neither end open.
+    /// Returns a [`Monitor`] of the channel's statistics, which does not keep the channel open.
     pub fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.core))
     }
 
-    /// Gives up this handle's claim on the channel; nothing can be sent through it any more.
+    /// Closes this handle: it does not hold the channel open any more, and sends fail.
     pub(crate) fn release(&mut self) {
         if !self.closed {
             self.closed = true;
@@ -492,7 +517,10 @@ impl Sender {
     }
 }
 
-/// Whoever is next is not to wait for one that has left: that was done, given up, or panicked.
+/// Wakes the next waiting senders when this sender stops waiting.
+///
+/// It stops when it has sent its message, when its future is dropped, and when it panics. In each case the others
+/// must not depend on it any more.
 pub(crate) struct WakeNextOnDrop<'a>(pub(crate) &'a Sender);
 
 impl Drop for WakeNextOnDrop<'_> {
@@ -502,8 +530,10 @@ impl Drop for WakeNextOnDrop<'_> {
 }
 
 impl Clone for Sender {
-    /// Another handle of the same channel. What a sink handle has pending_item stays with it; the clone of one that was closed
-    /// (`SinkExt::close`) is closed as well.
+    /// Returns another handle of the same channel.
+    ///
+    /// An item that this handle accepted as a sink stays with this handle. The clone of a handle that was closed as a
+    /// sink (`SinkExt::close`) is closed too.
     fn clone(&self) -> Self {
         let mut clone = Self::new(Arc::clone(&self.core));
         clone.closed = self.closed;

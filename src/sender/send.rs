@@ -8,7 +8,7 @@ use crate::channel::{QueuePosition, Refusal};
 use crate::error::SendError;
 use crate::wait::fast_path::{FastPath, FastThenWait, SlowPath};
 
-/// One message that is being sent.
+/// The sending of one message. Most sends complete at the first poll; see [`FastThenWait`].
 pub(super) struct SendOperation<'a, S> {
     sender: &'a Sender,
     source: S,
@@ -27,7 +27,7 @@ impl<'a, S: Source> SendOperation<'a, S> {
         self.sender.refused(refusal, self.source.into_input())
     }
 
-    /// Waits for room and sends.
+    /// Waits for room and sends the message.
     #[cold]
     async fn send_slow(mut self) -> Result<(), SendError<S::Input>> {
         let sender = self.sender;

@@ -1,4 +1,4 @@
-//! Sending many messages at once.
+//! [`Sender::send_many`], which reserves room for many messages at once.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,28 +11,29 @@ use crate::channel::{MAX_RANGE_MESSAGES, QueuePosition, Refusal};
 use crate::error::SendError;
 
 impl Sender {
-    /// Sends many messages, waiting for room while the channel is full; returns how many were accepted, which is all of
-    /// them.
+    /// Sends all messages of an iterator, waiting for room while the channel is full. Returns their number.
     ///
-    /// As many small messages as fit in the active segment, up to 32, are accepted in one step: no other sender's
-    /// message comes between those, and they cost less than one `send` each. For this, up to 32 payloads are taken out
-    /// of the iterator ahead of what is sent. Messages are accepted in the order of the iterator, and can be received
-    /// while it goes on. A payload that travels by reference is accepted by itself.
+    /// Small messages are accepted in groups: as many as fit in the active segment, up to 32. No other sender's
+    /// message comes between the messages of a group, and a group costs less than one [`send`](Self::send) for each
+    /// message. To form groups, up to 32 payloads are taken out of the iterator before they are sent. An external
+    /// payload is accepted by itself. Messages are accepted in the order of the iterator, and can be received before
+    /// this method returns.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send), at the first payload that is refused. Inside is an [`SendManyError`]: how many were
-    /// accepted before, and all that were not.
+    /// As for [`send`](Self::send), at the first payload that is refused. The error contains a [`SendManyError`]: the
+    /// number of messages accepted before, and all payloads that were not accepted.
     ///
     /// # Panics
     ///
-    /// If the iterator does. What was accepted before stays so; the payloads taken out ahead are dropped.
+    /// Panics if the iterator panics. Messages accepted before stay accepted; payloads taken out of the iterator and
+    /// not yet sent are dropped.
     ///
     /// # Cancel safety
     ///
-    /// What was accepted stays accepted, in full and in order, if the future is dropped before it returned. All else is
-    /// dropped with it: the iterator, and the payloads taken out ahead. Where it matters which those are, send what
-    /// can be sent again, such as slices of a buffer, or use [`send`](Self::send).
+    /// If the future is dropped before it completes, a prefix of the messages was sent, each of them in full. The
+    /// iterator and the payloads that were taken out of it are dropped. If it matters which messages were not sent,
+    /// pass payloads that can be sent again, such as slices of a buffer, or use [`send`](Self::send).
     ///
     /// # Examples
     ///
@@ -45,7 +46,7 @@ impl Sender {
     /// let unsent = error.into_inner();
     /// assert_eq!(unsent.accepted, 1);
     /// assert_eq!(unsent.payload.len(), 5000);
-    /// assert_eq!(tx.send_many(unsent.remaining).await?, 1); // goes on behind what was refused
+    /// assert_eq!(tx.send_many(unsent.remaining).await?, 1); // continues after the refused message
     /// # assert_eq!(rx.len(), 5);
     /// # Ok(()) }
     /// ```
@@ -57,27 +58,27 @@ impl Sender {
         I: IntoIterator,
         I::Item: Payload,
     {
-        let mut coming = payloads.into_iter().fuse();
-        let mut taken = VecDeque::with_capacity(MAX_RANGE_MESSAGES.min(coming.size_hint().0.max(1)));
+        let mut payloads = payloads.into_iter().fuse();
+        let mut buffered = VecDeque::with_capacity(MAX_RANGE_MESSAGES.min(payloads.size_hint().0.max(1)));
         let mut accepted = 0;
         loop {
-            taken.extend(coming.by_ref().take(MAX_RANGE_MESSAGES - taken.len()));
-            if taken.is_empty() {
+            buffered.extend(payloads.by_ref().take(MAX_RANGE_MESSAGES - buffered.len()));
+            if buffered.is_empty() {
                 return Ok(accepted);
             }
             let written = self.write_or_wait_for_room(|position| match self.closed {
                 true => Err(Refusal::Closed),
-                false => self.write_range(&mut taken, position),
+                false => self.write_range(&mut buffered, position),
             });
             match written.await {
                 Ok(messages) => {
                     accepted += messages;
-                    // Only now: what is accepted is counted here, should this be given up.
+                    // After the count, as the future may be dropped here.
                     self.budget.consume_n(messages).await;
                 }
                 Err(refusal) => {
-                    let payload = taken.pop_front().expect("a refused payload is still here");
-                    let remaining = Remaining { taken, coming };
+                    let payload = buffered.pop_front().expect("the refused payload is the first one");
+                    let remaining = Remaining { buffered, payloads };
                     return Err(self.refused(refusal, SendManyError { accepted, payload, remaining }));
                 }
             }
@@ -86,19 +87,19 @@ impl Sender {
 }
 
 impl Sender {
-    /// Accepts the first of `taken`, as many as can be at once; returns how many.
+    /// Accepts as many of the first payloads as one reservation has room for. Removes them, and returns their number.
     fn write_range<P: Payload>(
         &self,
-        taken: &mut VecDeque<P>,
+        buffered: &mut VecDeque<P>,
         position: QueuePosition,
     ) -> Result<usize, Refusal> {
-        match self.core().try_write_range(taken, position) {
+        match self.core().try_write_range(buffered, position) {
             Err(Refusal::Full) if self.core().drops_when_full() => {
-                let Some(first) = taken.pop_front() else { return Ok(0) };
+                let Some(first) = buffered.pop_front() else { return Ok(0) };
                 let mut first = PayloadSource(first);
                 let pushed = self.core().push(&mut first, position);
                 if pushed.is_err() {
-                    taken.push_front(first.into_input());
+                    buffered.push_front(first.into_input());
                 }
                 pushed.map(|()| 1)
             }
@@ -107,9 +108,9 @@ impl Sender {
     }
 }
 
-/// What a [`send_many`](Sender::send_many) that was refused has done, and what it has not.
+/// What a refused [`send_many`](Sender::send_many) has sent, and what it has not.
 ///
-/// Iterating over it gives all that was not accepted, in order: the refused payload, and then the rest.
+/// As an iterator, it yields all payloads that were not accepted, in order, starting with the refused one.
 ///
 /// # Examples
 ///
@@ -117,18 +118,18 @@ impl Sender {
 /// # #[tokio::main] async fn main() {
 /// let (tx, rx) = turbostream::channel();
 /// drop(rx);
-/// let unsent = tx.send_many(["a", "b"]).await.unwrap_err().into_inner();
-/// assert_eq!(unsent.accepted, 0);
-/// assert_eq!(unsent.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+/// let error = tx.send_many(["a", "b"]).await.unwrap_err().into_inner();
+/// assert_eq!(error.accepted, 0);
+/// assert_eq!(error.into_iter().collect::<Vec<_>>(), ["a", "b"]);
 /// # }
 /// ```
 #[non_exhaustive]
 pub struct SendManyError<P, I> {
-    /// How many messages were accepted before.
+    /// The number of messages that were accepted before the refused one.
     pub accepted: usize,
     /// The payload that was refused.
     pub payload: P,
-    /// Those that come behind it.
+    /// The payloads after the refused one.
     pub remaining: Remaining<P, I>,
 }
 
@@ -138,29 +139,29 @@ impl<P, I: Iterator<Item = P>> IntoIterator for SendManyError<P, I> {
 
     fn into_iter(self) -> Remaining<P, I> {
         let mut all = self.remaining;
-        all.taken.push_front(self.payload);
+        all.buffered.push_front(self.payload);
         all
     }
 }
 
-/// The payloads behind one that was refused, in order.
+/// Iterates over the payloads after a refused one, in order. See [`SendManyError`].
 pub struct Remaining<P, I> {
-    /// Taken out of the iterator ahead.
-    taken: VecDeque<P>,
-    coming: Fuse<I>,
+    /// Payloads that were taken out of the iterator.
+    buffered: VecDeque<P>,
+    payloads: Fuse<I>,
 }
 
 impl<P, I: Iterator<Item = P>> Iterator for Remaining<P, I> {
     type Item = P;
 
     fn next(&mut self) -> Option<P> {
-        self.taken.pop_front().or_else(|| self.coming.next())
+        self.buffered.pop_front().or_else(|| self.payloads.next())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.coming.size_hint();
-        let taken = self.taken.len();
-        (least.saturating_add(taken), most.and_then(|most| most.checked_add(taken)))
+        let (lower, upper) = self.payloads.size_hint();
+        let buffered = self.buffered.len();
+        (lower.saturating_add(buffered), upper.and_then(|upper| upper.checked_add(buffered)))
     }
 }
 

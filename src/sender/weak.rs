@@ -1,4 +1,4 @@
-//! A handle to the writing end that does not hold the channel open.
+//! [`WeakSender`]: a sender that does not hold the channel open.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use super::Sender;
 use crate::channel::Core;
 use crate::sync::Arc;
 
-/// Makes a [`Sender`] again for as long as the channel has one; made by [`Sender::downgrade`].
+/// A handle that can be upgraded to a [`Sender`] while the channel has one. Created by [`Sender::downgrade`].
 ///
-/// It does not keep the channel from closing when the last `Sender` is dropped, and does not open it again.
+/// It does not keep the channel open: the channel closes when the last `Sender` is dropped, and stays closed.
 #[derive(Clone)]
 pub struct WeakSender {
     core: Arc<Core>,
 }
 
 impl WeakSender {
-    /// Another sender, or `None` once all of them are gone.
+    /// Returns a new sender, or `None` if the channel has no sender any more.
     ///
-    /// A channel that a receiver closed still has its senders: the new one is as closed as those.
+    /// If a receiver closed the channel while it still has senders, this returns a sender, and its sends fail.
     ///
     /// # Examples
     ///
@@ -25,10 +25,10 @@ impl WeakSender {
     /// # #[tokio::main] async fn main() {
     /// let (tx, rx) = turbostream::channel();
     /// let weak = tx.downgrade();
-    /// weak.upgrade().unwrap().send("while there is one").await.unwrap();
+    /// weak.upgrade().unwrap().send("upgraded").await.unwrap();
     /// drop(tx);
     /// assert!(weak.upgrade().is_none());
-    /// assert_eq!(rx.recv().await.unwrap(), "while there is one");
+    /// assert_eq!(rx.recv().await.unwrap(), "upgraded");
     /// assert_eq!(rx.recv().await, None);
     /// # }
     /// ```
@@ -38,7 +38,9 @@ impl WeakSender {
 }
 
 impl Sender {
-    /// A handle that does not hold the channel open: for a task that only sends while others do.
+    /// Returns a handle that does not hold the channel open.
+    ///
+    /// It is meant for a task that only sends while other tasks do.
     ///
     /// # Examples
     ///
@@ -47,7 +49,7 @@ impl Sender {
     /// let (tx, rx) = turbostream::channel();
     /// let weak = tx.downgrade();
     /// drop(tx);
-    /// assert_eq!(rx.recv().await, None); // closed, whatever became of `weak`
+    /// assert_eq!(rx.recv().await, None); // closed, although `weak` exists
     /// assert!(weak.upgrade().is_none());
     /// # }
     /// ```
