@@ -1,4 +1,16 @@
-//! The reading end as a callback: a task that hands over each message.
+//! A receiver as a callback: a task calls a function with each message.
+//!
+//! The receiver lies in [`Shared`], where exactly one of these has it:
+//!
+//! ```text
+//!             try_take                         give_back
+//!   driver <------------> in Shared (at rest) -----------> unregistering caller
+//!     ReceiverGuard::drop
+//! ```
+//!
+//! The driver task takes the receiver for one poll of its future, calls the function while messages are ready, and puts
+//! it back. `unregister` sets a flag that ends this loop after the current call, and waits for the receiver. If the
+//! `unregister` future is dropped, it clears the flag and wakes the driver, which continues.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,7 +28,7 @@ use crate::receiver::batch::Batch;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::wait::wait_list::WaitList;
 
-/// A function that gets the messages of a [`Receiver`]; see [`Receiver::on_message`] and [`Receiver::on_batch`].
+/// A function registered for the messages of a [`Receiver`]; see [`Receiver::on_message`] and [`Receiver::on_batch`].
 ///
 /// Dropping it leaves the function registered, as dropping a [`JoinHandle`] leaves its task running.
 pub struct Callback {
@@ -25,19 +37,20 @@ pub struct Callback {
 }
 
 impl Receiver {
-    /// Has `callback` called with each message from now on, one after the other in the order in which they were
-    /// accepted, until it is [unregistered](Callback::unregister) or the channel is closed and drained.
+    /// Calls `callback` with each message, one at a time, in the order in which messages were accepted.
     ///
-    /// A task on the channel's runtime does it: the one that the channel was built in, or
-    /// [`Builder::runtime`](crate::Builder::runtime). The callback must not block that task for long. It pays a unit of
-    /// Tokio's cooperative budget for each message, so that a task which is never kept waiting yields every 128
-    /// messages.
+    /// The calls end when the callback is [unregistered](Callback::unregister), or when the channel is closed and
+    /// drained.
     ///
-    /// A callback that panics is contained: that is counted in
-    /// [`Stats::callback_panics`](crate::Stats::callback_panics), and it is called again with the next message.
+    /// A task on the channel's runtime makes the calls. That is the runtime in which the channel was built, or
+    /// [`Builder::runtime`](crate::Builder::runtime). The callback must not block that task for long. The task pays one
+    /// unit of Tokio's cooperative budget for each message: if it never has to wait, it yields every 128 messages.
     ///
-    /// If the runtime shuts down, the callback is not called any more. As long as the [`Callback`] is there, so is the
-    /// receiver: the channel stays open, and whoever unregisters goes on where the callback stopped.
+    /// A panic of the callback is caught and counted in
+    /// [`Stats::callback_panics`](crate::Stats::callback_panics). The callback is called again with the next message.
+    ///
+    /// After the runtime has shut down, the callback is not called any more. The [`Callback`] still owns the receiver:
+    /// the channel stays open, and an unregistered receiver continues where the callback stopped.
     ///
     /// # Examples
     ///
@@ -59,8 +72,10 @@ impl Receiver {
         register(self, Receiver::poll_recv, callback)
     }
 
-    /// Has a task call `callback` with up to `limit` messages of one segment at a time, as
-    /// [`recv_batch`](Self::recv_batch) gives them. A limit of 0 counts as 1.
+    /// Calls `callback` with batches of up to `limit` messages.
+    ///
+    /// Each batch holds messages of one segment, as returned by [`recv_batch`](Self::recv_batch). A limit of 0 counts
+    /// as 1. Everything else is as for [`on_message`](Self::on_message).
     ///
     /// # Examples
     ///
@@ -73,7 +88,7 @@ impl Receiver {
     /// for _ in 0..1000 {
     ///     tx.send("counted").await?;
     /// }
-    /// drop(tx); // ends the task, and `counted` with it
+    /// drop(tx); // ends the task, which ends `counted`
     /// let mut sum = 0;
     /// while let Some(messages) = counted.recv().await {
     ///     sum += messages;
@@ -87,16 +102,16 @@ impl Receiver {
 }
 
 impl Callback {
-    /// Ends the calls and gives the receiver back: at once, or after the call that is being made. What the callback did
-    /// not get is still in the channel, and comes next.
+    /// Ends the calls and returns the receiver: at once, or after the call in progress.
     ///
-    /// That is so too if the channel is closed, and if the runtime has shut down or is not driven. A callback that waits
-    /// for its own unregistration waits for ever.
+    /// Messages that the callback did not get are still in the channel; the receiver returns them next. This also works
+    /// if the channel is closed, and if the runtime has shut down or is not driven. A callback that waits for its own
+    /// unregistration deadlocks.
     ///
     /// # Cancel safety
     ///
-    /// An `unregister` that is dropped before it returned leaves the callback registered for good, as dropping the
-    /// [`Callback`] does. No message is lost.
+    /// If this future is dropped before it is ready, the callback stays registered for good, as if the [`Callback`] had
+    /// been dropped. No message is lost.
     ///
     /// # Examples
     ///
@@ -115,8 +130,7 @@ impl Callback {
         receiver
     }
 
-    /// Whether the callback will not be called any more: the channel is closed and drained, or the runtime has shut
-    /// down.
+    /// Returns whether the calls have ended: the channel is closed and drained, or the runtime has shut down.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
@@ -128,93 +142,97 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// What the task and the handle share.
+/// State shared by the driver task and the [`Callback`].
 pub(crate) struct Shared {
-    /// The receiver, except while the task polls it and calls the callback, which it does in one go; and once it was
-    /// unregistered.
-    slot: Mutex<Option<Receiver>>,
-    /// Somebody unregisters.
-    wanted: AtomicBool,
-    /// Who unregisters waits here for the receiver.
+    /// The receiver; `None` while the driver has it, and after it was unregistered. The driver puts it back before its
+    /// poll returns.
+    receiver: Mutex<Option<Receiver>>,
+    /// Whether an `unregister` is in progress.
+    unregistering: AtomicBool,
+    /// `unregister` waits here until the driver has put the receiver back.
     returned: WaitList,
-    /// The task waits here while the receiver is wanted.
+    /// The driver waits here while an `unregister` is in progress.
     resumed: WaitList,
 }
 
 impl Shared {
     pub(crate) fn new(receiver: Receiver) -> Self {
         Self {
-            slot: Mutex::new(Some(receiver)),
-            wanted: AtomicBool::new(false),
+            receiver: Mutex::new(Some(receiver)),
+            unregistering: AtomicBool::new(false),
             returned: WaitList::new(),
             resumed: WaitList::new(),
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Receiver>> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Receiver>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn want(&self, wanted: bool) {
-        // ORDERING: Relaxed: `true` only keeps the task from taking the receiver again and again, `false` is followed by
-        // the fence of a wake.
-        self.wanted.store(wanted, Ordering::Relaxed);
+    fn set_unregistering(&self, unregistering: bool) {
+        // ORDERING: Relaxed: `true` is a hint that keeps the driver from taking the receiver again and again; the lock
+        // of `receiver` orders the handover. `false` is followed by `wake_all`, whose SeqCst fence pairs with the one
+        // after the driver's registration in `resumed`; either the driver reads `false` or it is woken.
+        self.unregistering.store(unregistering, Ordering::Relaxed);
     }
 
-    fn is_wanted(&self) -> bool {
-        // ORDERING: Relaxed, as above.
-        self.wanted.load(Ordering::Relaxed)
+    fn is_unregistering(&self) -> bool {
+        // ORDERING: Relaxed: see `set_unregistering`.
+        self.unregistering.load(Ordering::Relaxed)
     }
 
-    /// Takes the receiver away from the task, waiting for the call that it is in.
+    /// Takes the receiver from the driver for good, after the call in progress.
     pub(crate) async fn give_back(&self) -> Receiver {
-        struct Wanting<'a>(&'a Shared);
-        impl Drop for Wanting<'_> {
+        /// Lets the driver continue if `give_back` is dropped.
+        struct ResumeOnDrop<'a>(&'a Shared);
+        impl Drop for ResumeOnDrop<'_> {
             fn drop(&mut self) {
-                self.0.want(false);
+                self.0.set_unregistering(false);
                 self.0.resumed.wake_all();
             }
         }
-        self.want(true);
-        let wanting = Wanting(self);
-        let receiver = self.returned.wait_until(|_| self.slot().take()).await;
-        mem::forget(wanting);
+        self.set_unregistering(true);
+        let resume = ResumeOnDrop(self);
+        let receiver = self.returned.wait_until(|_| self.lock().take()).await;
+        mem::forget(resume);
         receiver.deregister_own_waiter();
         receiver
     }
 
-    fn take(&self) -> Option<Held<'_>> {
-        let receiver = self.slot().take();
-        receiver.is_some().then_some(Held { shared: self, receiver })
+    fn try_take(&self) -> Option<ReceiverGuard<'_>> {
+        let receiver = self.lock().take();
+        receiver.is_some().then_some(ReceiverGuard { shared: self, receiver })
     }
 }
 
-/// The receiver in the hands of the task; goes back where it came from.
-struct Held<'a> {
+/// The receiver while the driver has it. Its drop puts the receiver back and wakes an `unregister`.
+struct ReceiverGuard<'a> {
     shared: &'a Shared,
     receiver: Option<Receiver>,
 }
 
-impl Deref for Held<'_> {
+impl Deref for ReceiverGuard<'_> {
     type Target = Receiver;
     fn deref(&self) -> &Receiver {
-        self.receiver.as_ref().expect("taken by its drop only")
+        self.receiver.as_ref().expect("only the drop takes it")
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for ReceiverGuard<'_> {
     fn drop(&mut self) {
-        *self.shared.slot() = self.receiver.take();
+        *self.shared.lock() = self.receiver.take();
         self.shared.returned.wake(1);
     }
 }
 
-/// The task's share. When it is dropped, be it by its runtime, nobody polls the receiver any more.
-struct Driving(Arc<Shared>);
+/// The driver's share of the state. Its drop deregisters the receiver's waiter, which no task polls any more.
+///
+/// The runtime drops it if it shuts down before the driver has ended.
+struct DriverGuard(Arc<Shared>);
 
-impl Drop for Driving {
+impl Drop for DriverGuard {
     fn drop(&mut self) {
-        if let Some(receiver) = self.0.take() {
+        if let Some(receiver) = self.0.try_take() {
             receiver.deregister_own_waiter();
         }
     }
@@ -228,55 +246,57 @@ fn register<T: 'static>(
     let runtime = receiver.core().background().runtime().cloned().unwrap_or_else(Handle::current);
     let alive = receiver.core().tasks().enter();
     let shared = Arc::new(Shared::new(receiver));
-    let driving = drive(Arc::clone(&shared), poll, callback);
+    let driver = drive(Arc::clone(&shared), poll, callback);
     let task = runtime.spawn(async move {
         let _alive = alive;
-        driving.await;
+        driver.await;
     });
     Callback { shared, task }
 }
 
-/// Calls `callback` until the channel is closed and drained, or the receiver is gone.
+/// Calls `callback` until the channel is closed and drained, or the receiver was unregistered.
 pub(crate) fn drive<T>(
     shared: Arc<Shared>,
     mut poll: impl FnMut(&Receiver, &mut Context<'_>) -> Poll<Option<T>>,
     mut callback: impl FnMut(T),
 ) -> impl Future<Output = ()> {
-    // Out here, so that it is dropped with a future that was never polled.
-    let driving = Driving(shared);
+    // Outside of the async block, so that a future that was never polled drops it too.
+    let guard = DriverGuard(shared);
     async move {
-        let shared = &*driving.0;
+        let shared = &*guard.0;
         loop {
-            let stopped = poll_fn(|cx| call_while_ready(shared, cx, &mut poll, &mut callback)).await;
-            if stopped == Stop::Ended {
+            let stop = poll_fn(|cx| call_while_ready(shared, cx, &mut poll, &mut callback)).await;
+            if stop == Stop::Ended {
                 return;
             }
-            shared.resumed.wait_until(|_| (!shared.is_wanted()).then_some(())).await;
+            shared.resumed.wait_until(|_| (!shared.is_unregistering()).then_some(())).await;
         }
     }
 }
 
-/// Why no more calls are made.
+/// Why the driver makes no more calls.
 #[derive(PartialEq, Eq)]
 enum Stop {
+    /// The channel is closed and drained, or the receiver was unregistered.
     Ended,
-    Wanted,
+    /// An `unregister` is in progress.
+    Unregistering,
 }
 
-/// Makes calls as long as there are messages. A message that was taken is passed on before this returns.
+/// Calls `callback` while messages are ready. It passes every message that it takes to `callback` before it returns.
 fn call_while_ready<T>(
     shared: &Shared,
     cx: &mut Context<'_>,
     poll: &mut impl FnMut(&Receiver, &mut Context<'_>) -> Poll<Option<T>>,
     callback: &mut impl FnMut(T),
 ) -> Poll<Stop> {
-    let Some(receiver) = shared.take() else { return Poll::Ready(Stop::Ended) };
-    while !shared.is_wanted() {
+    let Some(receiver) = shared.try_take() else { return Poll::Ready(Stop::Ended) };
+    while !shared.is_unregistering() {
         match poll(&receiver, cx) {
             Poll::Ready(Some(messages)) => receiver.core().call_back(|| callback(messages)),
             Poll::Ready(None) => return Poll::Ready(Stop::Ended),
             Poll::Pending => return Poll::Pending,
         }
     }
-    Poll::Ready(Stop::Wanted)
+    Poll::Ready(Stop::Unregistering)
 }

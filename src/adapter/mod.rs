@@ -1,4 +1,6 @@
-//! Other shapes of the two ends; none has a way of its own to send or to receive.
+//! Adapters: a sender or a receiver as another interface.
+//!
+//! None has a path of its own to send or to receive: each calls what `sender/` and `receiver/` offer.
 
 pub(crate) mod callback;
 pub(crate) mod reader;

@@ -1,4 +1,4 @@
-//! The reading end as an `AsyncRead` and an `AsyncBufRead`.
+//! A receiver as an `AsyncRead` and `AsyncBufRead`.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use crate::receiver::Receiver;
 
 impl Receiver {
-    /// This handle as an [`AsyncRead`] and [`AsyncBufRead`]: the bytes of all messages, one after the other.
+    /// Turns this handle into an [`AsyncRead`] and [`AsyncBufRead`] over the concatenated messages.
     ///
     /// # Examples
     ///
@@ -33,21 +33,20 @@ impl Receiver {
 
 /// A [`Receiver`] as an [`AsyncRead`] and [`AsyncBufRead`]; made by [`Receiver::into_reader`].
 ///
-/// Where one message ends and the next begins does not show, and empty ones do not at all. A read waits for the first
-/// byte only, and then takes what is there. It ends, with 0 bytes, when the channel is closed and drained, and never
-/// fails.
+/// Message boundaries are not visible, and empty messages are skipped. A read waits for the first byte only, and then
+/// returns what is available. It returns 0 bytes when the channel is closed and drained. It never fails.
 ///
-/// Clones compete, each for whole messages. What was not read yet of a message that this reader has taken is in its
-/// [`buffer`](Self::buffer), and lost when it is dropped.
+/// Clones of the receiver compete for whole messages. The unread part of a message that this reader has taken is in its
+/// [`buffer`](Self::buffer); dropping the reader loses it.
 ///
 /// # Cancel safety
 ///
-/// A `read`, `read_buf` or `fill_buf` that is dropped before it returned has taken nothing. The reader keeps its slot
-/// among those who wait; drop it where it is not polled any more.
+/// A `read`, `read_buf` or `fill_buf` that is dropped before it is ready has taken nothing. The reader stays registered
+/// as a waiter; drop it if it is not polled any more.
 ///
 /// # Examples
 ///
-/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), whatever messages the bytes came in:
+/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), frames are independent of messages:
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -65,30 +64,30 @@ impl Receiver {
 /// ```
 pub struct Reader {
     receiver: Receiver,
-    /// What was not read yet of the latest message.
+    /// The unread part of the latest message.
     message: Bytes,
 }
 
 impl Reader {
-    /// The handle that is read from.
+    /// Returns the receiver.
     pub fn get_ref(&self) -> &Receiver {
         &self.receiver
     }
 
-    /// What was not read yet of the latest message.
+    /// Returns the unread part of the latest message.
     pub fn buffer(&self) -> &[u8] {
         &self.message
     }
 
-    /// The handle again. What is in the [`buffer`](Self::buffer) is dropped.
+    /// Returns the receiver, and drops the [`buffer`](Self::buffer).
     pub fn into_inner(self) -> Receiver {
         self.receiver.deregister_own_waiter();
         self.receiver
     }
 
-    /// Waits until there are bytes, or none will come any more.
+    /// Waits until `message` is not empty, or the channel is closed and drained.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // To a reader an empty message would be the end. It keeps memory lent all the same, so it does not stay here.
+        // Skip empty messages: a read of 0 bytes means the end. Drop them at once, as they too keep memory lent.
         while self.message.is_empty() {
             match ready!(self.receiver.poll_recv(cx)) {
                 Some(message) if message.is_empty() => {}
@@ -102,7 +101,7 @@ impl Reader {
     fn advance(&mut self, bytes: usize) {
         self.message.advance(bytes);
         if self.message.is_empty() {
-            // What is left of a message keeps its memory lent, also if nothing is.
+            // Even an empty slice of a message keeps its memory lent.
             self.message = Bytes::new();
         }
     }
@@ -122,7 +121,8 @@ impl AsyncRead for Reader {
         }
         ready!(this.poll_message(cx));
         this.copy_to(buf);
-        // Messages that are at hand fill the rest. Polling for more would leave a spot in the list that nobody may poll.
+        // Fill the buffer with messages that are ready. `poll_recv` could register a waiter here, although this read is
+        // ready and the caller may not poll again.
         while buf.remaining() > 0 {
             match this.receiver.take_at_hand() {
                 Some(message) if !message.is_empty() => this.message = message,

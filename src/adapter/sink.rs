@@ -1,4 +1,7 @@
-//! The writing end as a sink.
+//! A sender as a `Sink`.
+//!
+//! `start_send` cannot wait. If another handle takes the room that `poll_ready` saw, the message becomes this handle's
+//! pending item, and the next poll sends it.
 
 use std::mem;
 use std::pin::Pin;
@@ -14,18 +17,20 @@ use crate::channel::{QueuePosition, Refusal};
 use crate::error::SendError;
 use crate::sender::{Sender, WakeNextOnDrop};
 
-/// `poll_flush` seals what was sent, so that receivers see it, and waits for nobody to read it; `poll_close`
-/// flushes and gives up this handle's claim on the channel.
+/// Sends each item as one message.
 ///
-/// Each flush takes a segment, however little is in it, unless receivers have so much to read before it that on demand they
-/// find it in time. `SinkExt::send` flushes, and so does `forward` whenever its stream has nothing: to send many messages,
-/// `feed` them, or use [`Sender::send`].
+/// `poll_flush` seals the messages sent so far, so that receivers see them; it does not wait until they are read.
+/// `poll_close` flushes and releases this handle.
 ///
-/// `start_send` without `poll_ready` before is refused as `Full` if a message already waits inside.
+/// Each flush uses up a segment, however few messages it holds, unless receivers still have so much to read that an on
+/// demand switch makes the messages visible in time. `SinkExt::send` flushes, and `forward` flushes whenever its stream
+/// is not ready. To send many messages, `feed` them, or use [`Sender::send`].
+///
+/// `start_send` without a preceding `poll_ready` returns `Full` if an item is already pending.
 impl Sink<Bytes> for Sender {
     type Error = SendError<Bytes>;
 
-    /// Ready, also when the channel is closed: it is for `start_send` to refuse the message and give it back.
+    /// Ready once no item is pending, also if the channel is closed: `start_send` then returns the message in its error.
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         ready!(self.poll_pending_item(cx))?;
         if self.budget.is_due() {
@@ -35,7 +40,7 @@ impl Sink<Bytes> for Sender {
         Poll::Ready(Ok(()))
     }
 
-    /// Full where it is called without having been ready, if a message waits already.
+    /// Returns `Full` if an item is already pending, which a preceding `poll_ready` rules out.
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
         if self.pending_item.is_some() {
             return Err(SendError::Full(message));
@@ -43,7 +48,7 @@ impl Sink<Bytes> for Sender {
         self.budget.tick();
         let mut source = PayloadSource(message);
         match self.push(&mut source, QueuePosition::Barging) {
-            // Another handle took the room that there was: the message waits here for the next poll.
+            // Another handle took the room: keep the message as the pending item, for the next poll.
             Err(Refusal::Full) if !self.core().rejects_when_full() => {
                 self.pending_item = Some(source.into_input());
                 Ok(())
@@ -65,7 +70,9 @@ impl Sink<Bytes> for Sender {
     }
 }
 
-/// The pending item while it is sent. It is kept if it is not sent, also if the caller's waker panics.
+/// The pending item during an attempt to send it.
+///
+/// Its drop puts an unsent item back into the sender, also if the caller's waker panics.
 struct PendingItem<'a> {
     sender: &'a mut Sender,
     source: PayloadSource<Bytes>,
@@ -81,7 +88,7 @@ impl Drop for PendingItem<'_> {
 }
 
 impl Sender {
-    /// Sends the pending item, if there is one.
+    /// Sends the pending item; ready at once if there is none.
     pub(crate) fn poll_pending_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
         let Some(item) = self.pending_item.take() else { return Poll::Ready(Ok(())) };
         let mut pending = PendingItem { sender: self, source: PayloadSource(item), is_done: false };
@@ -93,7 +100,9 @@ impl Sender {
         }))
     }
 
-    /// Sends one message with the registration of this handle, unless the channel rejects when full.
+    /// Sends one message; while the channel is full, waits with the registration of this handle.
+    ///
+    /// Does not wait if the channel rejects when full.
     pub(crate) fn poll_send<P: Payload>(
         &mut self,
         source: &mut PayloadSource<P>,
@@ -115,7 +124,9 @@ impl Sender {
         polled
     }
 
-    /// Gives up the spot among those who wait for room: nobody polls this handle until it has something to send.
+    /// Deregisters this handle's waiter for room, and passes on a wake that it got.
+    ///
+    /// To be called when the handle is not polled again before it has another message.
     pub(crate) fn stop_waiting(&mut self) {
         let mut waiter = mem::take(&mut self.waiter);
         if waiter.deregister(self.core().room_waiters()) {

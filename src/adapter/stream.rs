@@ -1,4 +1,4 @@
-//! The reading end as a stream, of messages and of batches.
+//! A receiver as a `Stream` of messages and of batches.
 
 use std::fmt;
 use std::pin::Pin;
@@ -28,15 +28,17 @@ impl FusedStream for Receiver {
 }
 
 impl Receiver {
-    /// A stream of what [`recv_batch`](Self::recv_batch) gives: up to `limit` messages of one segment at a time, as
-    /// soon as there is one. It ends once the channel is closed and drained. A limit of 0 counts as 1.
+    /// Returns a stream of batches of up to `limit` messages.
     ///
-    /// It takes nothing in advance: this handle can be used beside it, and dropping the stream loses nothing.
+    /// Each batch is as returned by [`recv_batch`](Self::recv_batch): messages of one segment, at least one. The stream
+    /// ends once the channel is closed and drained. A limit of 0 counts as 1.
+    ///
+    /// The stream takes nothing in advance: this handle stays usable beside it, and dropping the stream loses no message.
     ///
     /// # Cancel safety
     ///
-    /// A `next` on it that is dropped has taken nothing. The stream keeps its slot among those who wait; drop it
-    /// where it is not polled any more.
+    /// A `next` that is dropped before it is ready has taken nothing. The stream stays registered as a waiter; drop it if
+    /// it is not polled any more.
     ///
     /// # Examples
     ///
@@ -67,7 +69,7 @@ impl Receiver {
 pub struct Batches<'a> {
     receiver: &'a Receiver,
     limit: usize,
-    /// Its own, as the handle can be polled too.
+    /// The registration of this stream, apart from that of the receiver, which can be polled too.
     waiter: PollWaiter,
     terminated: bool,
 }

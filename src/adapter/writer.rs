@@ -1,4 +1,4 @@
-//! The writing end as an `AsyncWrite`, and as a `Write` for plain threads.
+//! A sender as an `AsyncWrite`, and as a `Write` for plain threads.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -7,6 +7,7 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use memchr::memchr;
 use tokio::io::AsyncWrite;
 use tokio::task::coop;
 
@@ -18,7 +19,7 @@ use crate::sender::Sender;
 use crate::wait::blocking;
 
 impl Sender {
-    /// This handle as an [`AsyncWrite`]: each write that is not empty is one message.
+    /// Turns this handle into an [`AsyncWrite`] that sends each non-empty write as one message.
     ///
     /// # Examples
     ///
@@ -29,7 +30,7 @@ impl Sender {
     /// let mut writer = tx.into_writer();
     /// writer.write_all(b"one message").await?;
     /// writer.write_all(b"and another").await?;
-    /// writer.shutdown().await?; // gives up the handle, here the last one
+    /// writer.shutdown().await?; // releases the handle, here the last one
     /// assert_eq!(rx.recv().await.unwrap(), "one message");
     /// assert_eq!(rx.recv().await.unwrap(), "and another");
     /// assert_eq!(rx.recv().await, None);
@@ -39,8 +40,9 @@ impl Sender {
         Writer { sender: self, delimiter: None, record: Vec::new() }
     }
 
-    /// This handle as an [`AsyncWrite`]: each record that ends with `delimiter` is one message, the delimiter included,
-    /// however the bytes are cut up into writes.
+    /// Turns this handle into an [`AsyncWrite`] that sends each record as one message.
+    ///
+    /// A record ends with `delimiter`, which is part of the message. How writes split the bytes does not matter.
     ///
     /// # Examples
     ///
@@ -64,35 +66,35 @@ impl Sender {
 
 /// A [`Sender`] as an [`AsyncWrite`]; made by [`Sender::into_writer`] and [`Sender::into_delimited_writer`].
 ///
-/// **Write.** Bytes that a write has taken are in the channel, but for the beginning of a record whose delimiter did not
-/// come yet: that is kept here, up to `max_message_bytes`, and is not part of `max_bytes`. A write waits while the
-/// channel is full; where messages are dropped then ([`WhenFull`](crate::WhenFull)), it succeeds. An empty write is no
-/// message.
+/// **Write.** Bytes that a write has taken are in the channel, except an unfinished record: the writer keeps it until its
+/// delimiter is written. It holds up to `max_message_bytes` and is not part of `max_bytes`. A write waits while the
+/// channel is full; if the channel drops messages when full ([`WhenFull`](crate::WhenFull)), the write succeeds. An empty
+/// write sends no message.
 ///
-/// **Flush** makes receivers see all messages, and waits for nobody to read them. It does not cut a record short:
+/// **Flush** makes all messages visible to receivers, and does not wait until they are read. It does not end a record:
 /// `tokio::io::copy` flushes whenever its reader is slow.
 ///
-/// **Shutdown** sends an unfinished record as it is, flushes, and gives up this handle's claim on the channel. Merely
-/// dropping the writer drops the unfinished record.
+/// **Shutdown** sends an unfinished record as it is, flushes, and releases this handle. Dropping the writer without a
+/// shutdown drops the unfinished record.
 ///
 /// # Errors
 ///
-/// A write that fails has taken nothing. Inside of the [`io::Error`] is a `SendError<()>`:
+/// A write that fails has taken nothing. The [`io::Error`] contains a `SendError<()>`:
 ///
-/// - `BrokenPipe`: every receiver is gone, or one closed the channel, or this writer was shut down.
-/// - `InvalidInput`: the message is longer than `max_message_bytes`. What came of a record before stays in the
-///   [`buffer`](Self::buffer), so that writing on fails again, until it is [taken](Self::take_buffer) from there.
+/// - `BrokenPipe`: all receivers were dropped, or the channel was closed, or this writer was shut down.
+/// - `InvalidInput`: the message is longer than `max_message_bytes`. The beginning of its record stays in the
+///   [`buffer`](Self::buffer), so further writes fail too, until [`take_buffer`](Self::take_buffer) removes it.
 /// - `StorageFull`: there is no room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
 ///
 /// # Cancel safety
 ///
-/// A `write` or `write_buf` that is dropped before it returned has taken nothing; a `write_all` may have taken a part, as
-/// always. The writer keeps its slot among those who wait for room: drop it where it is not used any more.
+/// A `write` or `write_buf` that is dropped before it is ready has taken nothing; a `write_all` may have taken a part, as
+/// with every writer. The writer stays registered as a waiter for room: drop it if it is not used any more.
 ///
 /// # Examples
 ///
-/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), which may put several frames into one
-/// write:
+/// With [`tokio_util::codec`](https://docs.rs/tokio-util/latest/tokio_util/codec), which may write several frames at
+/// once:
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -106,24 +108,24 @@ impl Sender {
 /// ```
 pub struct Writer {
     sender: Sender,
-    /// What ends a record; without one each write is a message.
+    /// Ends a record; if `None`, each write is a message.
     delimiter: Option<u8>,
-    /// The beginning of a record whose end did not come yet.
+    /// The unfinished record.
     record: Vec<u8>,
 }
 
 impl Writer {
-    /// The handle that is written to.
+    /// Returns the sender.
     pub fn get_ref(&self) -> &Sender {
         &self.sender
     }
 
-    /// The beginning of a record whose delimiter was not written yet.
+    /// Returns the unfinished record: the bytes since the last delimiter.
     pub fn buffer(&self) -> &[u8] {
         &self.record
     }
 
-    /// Takes the [`buffer`](Self::buffer), the beginning of an unfinished record: the next write begins a new one.
+    /// Takes the unfinished record out of the [`buffer`](Self::buffer); the next write begins a new record.
     ///
     /// # Examples
     ///
@@ -143,13 +145,15 @@ impl Writer {
         mem::take(&mut self.record)
     }
 
-    /// Gives the handle back. An unfinished record is dropped: see [`take_buffer`](Self::take_buffer).
+    /// Returns the sender, and drops an unfinished record; see [`take_buffer`](Self::take_buffer).
     pub fn into_inner(mut self) -> Sender {
         self.sender.stop_waiting();
         self.sender
     }
 
-    /// This writer as a [`Write`](io::Write) for plain threads and `spawn_blocking`, with its unfinished record.
+    /// Turns this writer into a [`Write`](io::Write) for plain threads and `spawn_blocking`.
+    ///
+    /// An unfinished record is kept.
     ///
     /// # Examples
     ///
@@ -172,7 +176,9 @@ impl Writer {
         BlockingWriter { writer: self }
     }
 
-    /// Whether a write may go on: nothing of the sink is pending_item, the channel is open, and the task has budget left.
+    /// Waits until a write may start: no item of the sink is pending, and the task has budget left.
+    ///
+    /// Fails if the channel is closed.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.sender.poll_pending_item(cx))?;
         if self.sender.is_closed() {
@@ -184,7 +190,7 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends one message: with a context it waits for room, without one it is `SegmentRing` where there is none.
+    /// Sends one message. If there is no room, it waits with a context, and is `Pending` unregistered without one.
     fn poll_message<P: Payload>(
         &mut self,
         source: &mut PayloadSource<P>,
@@ -203,7 +209,7 @@ impl Writer {
         Poll::Ready(sent)
     }
 
-    /// Takes as many records of `bytes` as it can without waiting for more than the first.
+    /// Takes records from `bytes`. Waits for room for the first only; returns the number of bytes taken.
     fn poll_records(
         &mut self,
         bytes: &[u8],
@@ -214,21 +220,21 @@ impl Writer {
         while taken < bytes.len() && !self.sender.budget.is_due() {
             match self.poll_record(&bytes[taken..], delimiter, None) {
                 Poll::Ready(Ok(len)) => taken += len,
-                // What was taken has to be told; the next write meets the reason again.
+                // Return what was taken. A refusal is not counted here: the next write meets it again.
                 Poll::Ready(Err(_)) | Poll::Pending => break,
             }
         }
         Poll::Ready(Ok(taken))
     }
 
-    /// Takes what there is of one record: sends it if this is its end, keeps it otherwise.
+    /// Takes up to one record from `bytes`: sends it if its delimiter is there, keeps it otherwise.
     fn poll_record(
         &mut self,
         bytes: &[u8],
         delimiter: u8,
         cx: Option<&mut Context<'_>>,
     ) -> Poll<Result<usize, Refusal>> {
-        let end = position(delimiter, bytes).map(|at| at + 1);
+        let end = memchr(delimiter, bytes).map(|at| at + 1);
         let part = &bytes[..end.unwrap_or(bytes.len())];
         let (len, max) = (self.record.len() + part.len(), self.sender.core().max_message_bytes());
         if len > max {
@@ -250,13 +256,13 @@ impl Writer {
         Poll::Ready(Ok(part.len()))
     }
 
-    /// Sends what is in the buffer, and leaves it there if that fails.
+    /// Sends the buffered record; keeps it if that fails.
     fn poll_buffer(&mut self, cx: Option<&mut Context<'_>>) -> Poll<Result<(), Refusal>> {
         let mut record = mem::take(&mut self.record);
         if record.len() >= EXTERNAL_MIN_BYTES {
             let mut source = PayloadSource(record);
             let sent = self.poll_message(&mut source, cx);
-            // Empty if it was sent.
+            // A sent payload leaves an empty one here.
             self.record = source.into_input();
             return sent;
         }
@@ -314,30 +320,28 @@ impl fmt::Debug for Writer {
 
 /// A [`Sender`] as an [`io::Write`] for plain threads and for `spawn_blocking`; made by [`Writer::into_blocking`].
 ///
-/// Writes, flushes and errors are those of [`Writer`]; where that waits, this blocks its thread. As
-/// there is no shutdown in [`io::Write`], [`finish`](Self::finish) is to be called at the end where a record may be
-/// unfinished.
+/// Writes, flushes and errors are those of [`Writer`]; where that waits, this blocks its thread. [`io::Write`] has no
+/// shutdown: if a record may be unfinished, call [`finish`](Self::finish) at the end.
 ///
 /// # Panics
 ///
-/// A write, a flush and `finish`, where [`blocking_send`](Sender::blocking_send) does.
+/// A write, a flush and `finish` panic in the same contexts as [`blocking_send`](Sender::blocking_send).
 #[derive(Debug)]
 pub struct BlockingWriter {
     writer: Writer,
 }
 
 impl BlockingWriter {
-    /// Gives the writer for async code back, with its unfinished record.
+    /// Returns the writer for async code, with its unfinished record.
     pub fn into_inner(self) -> Writer {
         self.writer
     }
 
-    /// Sends an unfinished record as it is, flushes, and gives up this handle's claim on the channel, as
-    /// `shutdown` does for a [`Writer`].
+    /// Sends an unfinished record as it is, flushes, and releases this handle, as the shutdown of a [`Writer`] does.
     ///
     /// # Errors
     ///
-    /// Those of a write; the record is still in the [`buffer`](Writer::buffer) then.
+    /// Those of a write; the record then stays in the [`buffer`](Writer::buffer).
     #[track_caller]
     pub fn finish(&mut self) -> io::Result<()> {
         blocking::on("BlockingWriter::finish", poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)))
@@ -354,12 +358,4 @@ impl io::Write for BlockingWriter {
     fn flush(&mut self) -> io::Result<()> {
         blocking::on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
     }
-}
-
-/// Where `byte` is. Looks at some bytes at once before it looks at each: most are not it.
-fn position(byte: u8, bytes: &[u8]) -> Option<usize> {
-    const STRIDE: usize = 64;
-    let chunk = bytes.chunks(STRIDE).position(|chunk| chunk.contains(&byte))?;
-    let start = chunk * STRIDE;
-    bytes[start..].iter().position(|&other| other == byte).map(|at| start + at)
 }

@@ -1,31 +1,32 @@
-//! Code of the user, run such that its panics go no further.
+//! Runs user code and catches its panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::events::user_code_panicked;
 
-/// Runs code of the user, and counts how often it panicked.
+/// Runs user code, catches its panics and counts them.
 #[derive(Default)]
 pub(crate) struct CatchPanic {
     panics: AtomicU64,
 }
 
 impl CatchPanic {
-    /// What `code` returns; nothing if it panics.
+    /// Runs `code`; returns `None` if it panics.
     #[inline]
     pub(crate) fn call<R>(&self, code: impl FnOnce() -> R) -> Option<R> {
         let result = catch_unwind(AssertUnwindSafe(code)).ok();
         if result.is_none() {
-            // ORDERING: Relaxed: a statistic.
+            // ORDERING: Relaxed: statistic only.
             self.panics.fetch_add(1, Ordering::Relaxed);
             user_code_panicked();
         }
         result
     }
 
+    /// Returns how many calls panicked.
     pub(crate) fn panics(&self) -> u64 {
-        // ORDERING: Relaxed: a statistic.
+        // ORDERING: Relaxed: statistic only.
         self.panics.load(Ordering::Relaxed)
     }
 }

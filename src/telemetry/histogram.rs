@@ -1,11 +1,11 @@
-//! How often something took how long: counted by threads, read by whoever watches.
+//! Histograms of durations: [`SharedHistogram`] records them, [`Histogram`] is its copy for the user.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 
 const BOUNDS: usize = 5;
-/// One more than bounds: the last is for all that took longer.
+/// One more than bounds: the last bucket counts what took longer than the last bound.
 const BUCKETS: usize = BOUNDS + 1;
 
 const fn bounds_in_micros(micros: [u64; BOUNDS]) -> [Duration; BOUNDS] {
@@ -18,30 +18,32 @@ const fn bounds_in_micros(micros: [u64; BOUNDS]) -> [Duration; BOUNDS] {
     bounds
 }
 
-/// Of the time that a switch takes: 1, 5, 10, 50, 100 ms.
+/// Bounds for the duration of a switch: 1, 5, 10, 50, 100 ms.
 pub(crate) const SWITCH_BOUNDS: [Duration; BOUNDS] =
     bounds_in_micros([1_000, 5_000, 10_000, 50_000, 100_000]);
-/// Of the time that messages are queued: 1, 10, 100 ms, 1, 10 s.
+/// Bounds for the time that a message is queued: 1, 10, 100 ms, 1, 10 s.
 pub(crate) const QUEUE_BOUNDS: [Duration; BOUNDS] =
     bounds_in_micros([1_000, 10_000, 100_000, 1_000_000, 10_000_000]);
 
-/// How often something took how long, in [`Stats`](crate::Stats) since the channel was made, in
-/// [`StatsDelta`](crate::StatsDelta) since the last report.
+/// A histogram of durations.
+///
+/// In [`Stats`](crate::Stats) it covers the time since the channel was built, in [`StatsDelta`](crate::StatsDelta) the
+/// time since the last report.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Histogram {
     bounds: [Duration; BOUNDS],
     buckets: [Bucket; BUCKETS],
 }
 
-/// One bucket of a [`Histogram`]: what took longer than the bound of the bucket before, and no longer than its own.
+/// One bucket of a [`Histogram`]: durations above the bound of the bucket before, up to and including its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bucket {
-    /// The longest time that belongs to this bucket; `None` for the last one, which has no bound.
+    /// The longest duration of this bucket; `None` for the last bucket, which has no bound.
     pub bound: Option<Duration>,
-    /// How many times belong to this bucket.
+    /// The number of durations in this bucket.
     pub count: u64,
-    /// The sum of those times.
+    /// The sum of those durations.
     pub sum: Duration,
 }
 
@@ -51,27 +53,27 @@ impl Histogram {
         Self { bounds, buckets: std::array::from_fn(bucket) }
     }
 
-    /// The bounds between buckets, rising.
+    /// Returns the bounds between buckets, in rising order.
     pub fn bounds(&self) -> &[Duration] {
         &self.bounds
     }
 
-    /// The buckets, one more than bounds, each without what is in those before it: not cumulative as those of Prometheus.
+    /// Returns the buckets, one more than bounds. They are not cumulative, unlike those of Prometheus.
     pub fn buckets(&self) -> &[Bucket] {
         &self.buckets
     }
 
-    /// How many times were recorded, in all buckets.
+    /// Returns the number of recorded durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.count).sum()
     }
 
-    /// The sum of all times that were recorded.
+    /// Returns the sum of all recorded durations.
     pub fn sum(&self) -> Duration {
         self.buckets.iter().map(|bucket| bucket.sum).sum()
     }
 
-    /// This histogram and so many more that took no time.
+    /// Adds `count` durations of 0 s.
     pub(crate) fn with_instant(mut self, count: u64) -> Self {
         self.buckets[0].count += count;
         self
@@ -83,19 +85,20 @@ impl Histogram {
         bucket.sum += took;
     }
 
-    /// What came since `reported`, which is brought up to date. A bucket whose sum is ahead of its count is left for
-    /// later.
-    pub(crate) fn changes_since(&self, reported: &mut Self) -> Self {
-        let mut changes = Self::new(self.bounds);
-        let buckets = self.buckets.iter().zip(&mut reported.buckets).zip(&mut changes.buckets);
-        for ((now, before), change) in buckets {
-            change.count = now.count.saturating_sub(before.count);
-            if change.count > 0 {
-                change.sum = now.sum.saturating_sub(before.sum);
+    /// Returns the durations recorded since `reported`, and updates `reported`.
+    ///
+    /// A bucket without a new count is left for later: its sum may already include a duration that is not counted yet.
+    pub(crate) fn take_delta(&self, reported: &mut Self) -> Self {
+        let mut delta = Self::new(self.bounds);
+        let buckets = self.buckets.iter().zip(&mut reported.buckets).zip(&mut delta.buckets);
+        for ((now, before), added) in buckets {
+            added.count = now.count.saturating_sub(before.count);
+            if added.count > 0 {
+                added.sum = now.sum.saturating_sub(before.sum);
                 *before = *now;
             }
         }
-        changes
+        delta
     }
 }
 
@@ -116,7 +119,7 @@ impl std::fmt::Debug for Histogram {
 }
 
 impl Bucket {
-    /// The mean of the times in this bucket, no longer than its bound; 0 where there are none.
+    /// Returns the mean duration of this bucket, at most its bound; 0 for an empty bucket.
     pub fn mean(&self) -> Duration {
         let mean = self.sum.as_nanos().checked_div(u128::from(self.count)).unwrap_or(0);
         let mean = Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX));
@@ -129,6 +132,8 @@ fn bucket_of(bounds: &[Duration; BOUNDS], took: Duration) -> usize {
 }
 
 /// A histogram that several threads record to.
+///
+/// A bucket is two atomics, its count and its sum. The sum is added first, so that it covers every counted duration.
 pub(crate) struct SharedHistogram {
     bounds: [Duration; BOUNDS],
     counts: [AtomicU64; BUCKETS],
@@ -141,17 +146,22 @@ impl SharedHistogram {
         Self { bounds, counts: zeros(), nanos: zeros() }
     }
 
+    /// Records a duration of `nanos` ns.
     pub(crate) fn record(&self, nanos: u64) {
         let bucket = bucket_of(&self.bounds, Duration::from_nanos(nanos));
-        // ORDERING: Relaxed and then Release, which pairs with the Acquire in `load`: a sum is never behind its count.
+        // ORDERING: Relaxed for the sum; the Release of the count publishes it.
+        // Release: pairs with the Acquire in `load`; makes the addition to the sum visible, so that a loaded sum covers
+        // the loaded count.
         self.nanos[bucket].fetch_add(nanos, Ordering::Relaxed);
         self.counts[bucket].fetch_add(1, Ordering::Release);
     }
 
+    /// Returns a copy. Its buckets may be from slightly different moments.
     pub(crate) fn load(&self) -> Histogram {
         let mut histogram = Histogram::new(self.bounds);
         for (at, bucket) in histogram.buckets.iter_mut().enumerate() {
-            // ORDERING: see `record`.
+            // ORDERING: Acquire: pairs with the Release in `record`; makes the sums of the counted durations visible to the
+            // Relaxed load that follows.
             bucket.count = self.counts[at].load(Ordering::Acquire);
             bucket.sum = Duration::from_nanos(self.nanos[at].load(Ordering::Relaxed));
         }
@@ -164,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_belongs_to_its_bucket_and_what_is_longer_to_the_next() {
+    fn bucket_bound_is_inclusive() {
         let shared = SharedHistogram::new(SWITCH_BOUNDS);
         for bound in SWITCH_BOUNDS {
             shared.record(bound.as_nanos() as u64);
@@ -181,23 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn changes_add_up_to_the_whole() {
+    fn deltas_sum_to_total() {
         let shared = SharedHistogram::new(QUEUE_BOUNDS);
         let mut reported = Histogram::new(QUEUE_BOUNDS);
         let (mut count, mut sum) = (0, Duration::ZERO);
         for nanos in [1, 5_000_000, 5_000_000, 3, 1 << 40] {
             shared.record(nanos);
-            let changes = shared.load().changes_since(&mut reported);
-            assert_eq!((changes.count(), changes.sum()), (1, Duration::from_nanos(nanos)));
-            count += changes.count();
-            sum += changes.sum();
+            let delta = shared.load().take_delta(&mut reported);
+            assert_eq!((delta.count(), delta.sum()), (1, Duration::from_nanos(nanos)));
+            count += delta.count();
+            sum += delta.sum();
         }
         assert_eq!((count, sum), (shared.load().count(), shared.load().sum()));
         assert_eq!(reported, shared.load());
     }
 
     #[test]
-    fn a_mean_is_inside_of_its_bucket() {
+    fn mean_is_at_most_bucket_bound() {
         let mut bucket =
             Bucket { bound: Some(Duration::from_millis(1)), count: 2, sum: Duration::from_millis(3) };
         assert_eq!(bucket.mean(), Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! What a channel counts and reports: statistics, recorders, metrics and events.
+//! Statistics of a channel, and how it reports them: recorders, metrics and events.
 
 pub(crate) mod catch_panic;
 pub(crate) mod coalescer;

@@ -1,4 +1,6 @@
-//! What a channel tells of itself, in batches.
+//! The interface to monitoring systems: a [`Recorder`] gets a [`StatsDelta`] at intervals.
+//!
+//! [`Reported`] holds what was reported before. From it and the current [`Stats`] it computes the next delta.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,22 +8,22 @@ use std::sync::Arc;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::stats::Stats;
 
-/// Is told what a channel does, for a monitoring system.
+/// Receives the changes of a channel's statistics, for a monitoring system.
 ///
-/// A task in the background calls it at an [interval](crate::Builder::report_interval) with what has changed since
-/// the last call; so does [`Monitor::flush`](crate::Monitor::flush). The first call comes when that task starts, the
-/// last ones when the channel is closed and when the last handle to it, a [`Monitor`](crate::Monitor) included, is
-/// dropped: they are made by whoever does that. A channel in which nothing has changed makes no call. Messages cost
-/// nothing for it: what is told is what the channel counts anyway.
+/// A task calls it at an [interval](crate::Builder::report_interval) with the changes since the last call. So does
+/// [`Monitor::flush`](crate::Monitor::flush). The first call is made when that task starts. The last calls are made when
+/// the channel is closed, and when the last handle to it, including a [`Monitor`](crate::Monitor), is dropped; the thread
+/// that closes or drops makes them. No call is made if nothing has changed. A recorder costs nothing per message: it gets
+/// what the channel counts anyway.
 ///
-/// One recorder may serve many channels, and is called for several of them at once; for one channel, one call comes
-/// after the other. It should not block for long. If it panics, that is contained and counted in
-/// [`Stats::recorder_panics`], and what it was to be told then is not told again.
+/// One recorder may serve many channels. It may be called for several channels at once; calls for one channel never
+/// overlap. It should not block for long. A panic is caught and counted in [`Stats::recorder_panics`]; that call's
+/// increments are lost.
 ///
-/// Once all that was sent is handed out or queued, the sum of all increments is what
-/// [`Monitor::stats`](crate::Monitor::stats) says. Those of counters are never negative, and sums of gauges never go
-/// below zero. The last call takes all gauges back to zero: also for memory that is still lent then, which is no
-/// channel's any more.
+/// Once no send is in progress, the sum of all increments equals
+/// [`Monitor::stats`](crate::Monitor::stats). Increments of counters are never negative, and sums of gauges never go
+/// below zero. The last call takes all gauges back to zero, also for memory that is still lent: it no longer belongs to a
+/// channel.
 ///
 /// # Examples
 ///
@@ -31,9 +33,9 @@ use crate::telemetry::stats::Stats;
 ///
 /// struct Lines;
 /// impl Recorder for Lines {
-///     fn record(&self, changes: &StatsDelta<'_>) {
-///         let channel = changes.channel().unwrap_or("?");
-///         for (counter, increment) in changes.counters().filter(|(_, increment)| *increment > 0) {
+///     fn record(&self, delta: &StatsDelta<'_>) {
+///         let channel = delta.channel().unwrap_or("?");
+///         for (counter, increment) in delta.counters().filter(|(_, increment)| *increment > 0) {
 ///             println!("{channel}: {counter:?} +{increment}");
 ///         }
 ///     }
@@ -44,35 +46,35 @@ use crate::telemetry::stats::Stats;
 /// # Ok(()) }
 /// ```
 pub trait Recorder: Send + Sync + 'static {
-    /// Takes in what has changed in one channel. Called under no lock.
-    fn record(&self, changes: &StatsDelta<'_>);
+    /// Records the changes of one channel. The channel holds no lock during the call.
+    fn record(&self, delta: &StatsDelta<'_>);
 }
 
 impl<R: Recorder + ?Sized> Recorder for Arc<R> {
-    fn record(&self, changes: &StatsDelta<'_>) {
-        (**self).record(changes);
+    fn record(&self, delta: &StatsDelta<'_>) {
+        (**self).record(delta);
     }
 }
 
 impl<F: Fn(&StatsDelta<'_>) + Send + Sync + 'static> Recorder for F {
-    fn record(&self, changes: &StatsDelta<'_>) {
-        self(changes);
+    fn record(&self, delta: &StatsDelta<'_>) {
+        self(delta);
     }
 }
 
-/// Declares an enum whose values are each a statistic of [`Stats`].
+/// Declares an enum with one variant per statistic of [`Stats`].
 macro_rules! statistics {
-    ($(#[$about:meta])* $name:ident: $type:ty { $($(#[$doc:meta])* $statistic:ident = $stats:ident => $value:expr,)* }) => {
-        $(#[$about])*
+    ($(#[$attribute:meta])* $name:ident: $type:ty { $($(#[$doc:meta])* $statistic:ident = $stats:ident => $value:expr,)* }) => {
+        $(#[$attribute])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name { $($(#[$doc])* $statistic,)* }
 
         impl $name {
-            /// All there are, in the order of their declaration.
+            /// All variants, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$statistic,)*];
 
-            /// The value of this statistic in `stats`.
+            /// Returns the value of this statistic in `stats`.
             pub fn of(self, stats: &Stats) -> $type {
                 match self { $(Self::$statistic => { let $stats = stats; $value })* }
             }
@@ -83,7 +85,7 @@ macro_rules! statistics {
 statistics! {
     /// A statistic of [`Stats`] that only goes up.
     Counter: u64 {
-        /// Messages that became part of the channel.
+        /// Messages accepted.
         SentMessages = stats => stats.sent_messages,
         /// Payload bytes of the accepted messages.
         SentBytes = stats => stats.sent_bytes,
@@ -91,39 +93,39 @@ statistics! {
         RefusedFull = stats => stats.send_errors.full,
         /// Messages refused because the channel was closed.
         RefusedClosed = stats => stats.send_errors.closed,
-        /// Messages refused because they were too long.
+        /// Messages refused because they were longer than `max_message_bytes`.
         RefusedTooLarge = stats => stats.send_errors.too_large,
-        /// Messages refused because there was no room in time.
+        /// Messages refused because there was no room before the timeout.
         RefusedTimedOut = stats => stats.send_errors.timed_out,
-        /// Messages that receivers got.
+        /// Messages that receivers took.
         ReceivedMessages = stats => stats.received_messages,
-        /// Payload bytes of the messages handed out.
+        /// Payload bytes of the received messages.
         ReceivedBytes = stats => stats.received_bytes,
-        /// Receives for which nothing came in time.
+        /// Receives that timed out.
         RecvTimeouts = stats => stats.recv_timeouts,
         /// Calls of a callback that panicked.
         CallbackPanics = stats => stats.callback_panics,
-        /// Messages dropped as there was no room for them.
+        /// Messages dropped because there was no room for them.
         DroppedNewest = stats => stats.drops.newest,
         /// Messages dropped to make room for newer ones.
         DroppedOldest = stats => stats.drops.oldest,
-        /// Messages dropped as the last receiver was gone.
+        /// Messages unread when the last receiver was dropped.
         DroppedUnread = stats => stats.drops.unread,
         /// Payload bytes of the dropped messages.
         DroppedBytes = stats => stats.dropped_bytes,
-        /// Switches of a full segment.
+        /// Switches because the segment was full, or all memory was in use.
         SwitchesFull = stats => stats.switches.full,
         /// Switches by the strategy.
         SwitchesStrategy = stats => stats.switches.strategy,
-        /// Switches for a receiver that was waiting.
+        /// Switches for a waiting receiver.
         SwitchesOnDemand = stats => stats.switches.on_demand,
-        /// Switches by a flush, or for a sender that drains.
+        /// Switches requested by `switch`, `drained` or the flush of a sink.
         SwitchesRequested = stats => stats.switches.requested,
         /// Switches because the channel was closed.
         SwitchesClose = stats => stats.switches.close,
-        /// Looks of the timer after which it made no switch.
+        /// Checks of the background task that found no reason to switch.
         SkippedSwitches = stats => stats.skipped_switches,
-        /// Segments that memory was allocated for.
+        /// Segments that were allocated.
         AllocatedSegments = stats => stats.allocated_segments,
         /// Calls of the recorder that panicked.
         RecorderPanics = stats => stats.recorder_panics,
@@ -133,43 +135,43 @@ statistics! {
 statistics! {
     /// A statistic of [`Stats`] that goes up and down.
     Gauge: u64 {
-        /// Messages in the active segment that were not handed out.
+        /// Queued messages in the active segment.
         ActiveMessages = stats => stats.active_messages,
-        /// Payload bytes of the messages in the active segment that were not handed out.
+        /// Payload bytes of the queued messages in the active segment.
         ActiveMessageBytes = stats => stats.active_message_bytes,
-        /// Messages accepted and neither handed out nor dropped.
+        /// Accepted messages that were neither received nor dropped.
         QueuedMessages = stats => stats.queued_messages,
         /// Payload bytes of the queued messages.
         QueuedBytes = stats => stats.queued_bytes,
-        /// Sealed segments.
+        /// Sealed segments, including the one being read.
         SealedSegments = stats => stats.sealed_segments as u64,
         /// Memory of the active segment.
         ActiveBytes = stats => stats.active_bytes as u64,
         /// Memory of sealed segments.
         SealedBytes = stats => stats.sealed_bytes as u64,
-        /// Memory that readers refer to.
+        /// Memory of segments that messages in user hands still refer to.
         LentBytes = stats => stats.lent_bytes as u64,
         /// Memory of free segments.
         PooledBytes = stats => stats.pooled_bytes as u64,
-        /// Bytes of the queued payloads that travel by reference.
+        /// Bytes of the queued external payloads.
         ExternalBytes = stats => stats.external_bytes as u64,
-        /// The ceiling on the sum of active, sealed, lent, pooled and external bytes.
+        /// The limit on the sum of active, sealed, lent, pooled and external bytes.
         MaxBytes = stats => stats.max_bytes as u64,
         /// Senders waiting for room.
         WaitingSenders = stats => stats.waiting_senders as u64,
         /// Receivers waiting for a message.
         WaitingReceivers = stats => stats.waiting_receivers as u64,
-        /// Background tasks that are alive.
+        /// Tasks of the channel that are alive.
         BackgroundTasks = stats => stats.background_tasks as u64,
     }
 }
 
 statistics! {
-    /// A [`Histogram`] of [`Stats`]: how long something took.
+    /// A [`Histogram`] of [`Stats`].
     HistogramKind: Histogram {
-        /// From the decision to switch until it was done; a switch on demand counts as 0 s.
+        /// The time from the decision to switch until the switch was done; 0 s for a switch on demand.
         SwitchLatency = stats => stats.switch_latency,
-        /// How long the first message of a segment was queued.
+        /// The time that the first message of a segment was queued.
         QueueTime = stats => stats.queue_time,
     }
 }
@@ -178,7 +180,7 @@ const COUNTERS: usize = Counter::ALL.len();
 const GAUGES: usize = Gauge::ALL.len();
 const HISTOGRAMS: usize = HistogramKind::ALL.len();
 
-/// What has changed in a channel since it was last told of.
+/// The changes of a channel's statistics since the last report.
 pub struct StatsDelta<'a> {
     channel: Option<&'a str>,
     counters: [u64; COUNTERS],
@@ -187,42 +189,42 @@ pub struct StatsDelta<'a> {
 }
 
 impl<'a> StatsDelta<'a> {
-    /// The name of the channel, if it was given one.
+    /// Returns the name of the channel, if it has one.
     pub fn channel(&self) -> Option<&'a str> {
         self.channel
     }
 
-    /// By how much `counter` went up since the last report.
+    /// Returns the increase of `counter` since the last report.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
 
-    /// By how much `gauge` went up, or down if negative, since the last report.
+    /// Returns the change of `gauge` since the last report; negative if it went down.
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges[gauge as usize]
     }
 
-    /// What was added to the histogram of `kind` since the last report.
+    /// Returns the samples added to the histogram of `kind` since the last report.
     pub fn histogram(&self, kind: HistogramKind) -> &Histogram {
         &self.histograms[kind as usize]
     }
 
-    /// Every counter and by how much it went up, also those that did not.
+    /// Returns every counter and its increase, including increases of 0.
     pub fn counters(&self) -> impl Iterator<Item = (Counter, u64)> {
         Counter::ALL.iter().map(|&counter| (counter, self.counter(counter)))
     }
 
-    /// Every gauge and its change, also those that are as they were.
+    /// Returns every gauge and its change, including changes of 0.
     pub fn gauges(&self) -> impl Iterator<Item = (Gauge, i64)> {
         Gauge::ALL.iter().map(|&gauge| (gauge, self.gauge(gauge)))
     }
 
-    /// Every histogram and what was added to it, also those to which nothing was.
+    /// Returns every histogram and the samples added to it, including empty ones.
     pub fn histograms(&self) -> impl Iterator<Item = (HistogramKind, &Histogram)> {
         HistogramKind::ALL.iter().map(|&kind| (kind, self.histogram(kind)))
     }
 
-    pub(crate) fn is_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.counters.iter().all(|&increment| increment == 0)
             && self.gauges.iter().all(|&change| change == 0)
             && self.histograms.iter().all(|histogram| histogram.count() == 0)
@@ -238,23 +240,27 @@ impl fmt::Debug for StatsDelta<'_> {
     }
 }
 
-/// What was told of a channel so far.
+/// What was reported of a channel so far.
 pub(crate) struct Reported {
     counters: [u64; COUNTERS],
     gauges: [u64; GAUGES],
     histograms: [Histogram; HISTOGRAMS],
-    any: bool,
+    is_first_made: bool,
 }
 
 impl Reported {
+    /// Returns the state before the first report.
     pub(crate) fn nothing() -> Self {
         let histograms = std::array::from_fn(|at| HistogramKind::ALL[at].of(&Stats::new()));
-        Self { counters: [0; COUNTERS], gauges: [0; GAUGES], histograms, any: false }
+        Self { counters: [0; COUNTERS], gauges: [0; GAUGES], histograms, is_first_made: false }
     }
 
-    /// What has changed by now; the first time also if that is nothing. If this is the `last`, gauges are zero.
+    /// Returns the changes up to `stats` and counts them as reported; `None` if there are none.
     ///
-    /// A counter that seems to have gone down has not: it is told of when it is higher again.
+    /// The first call returns a delta even if nothing has changed. The `last` one takes all gauges to zero.
+    ///
+    /// Threads count while `stats` is read, so a counter may read lower than before. That is no decrease: it is reported
+    /// once it exceeds what was reported.
     pub(crate) fn update<'a>(
         &mut self,
         channel: Option<&'a str>,
@@ -272,12 +278,11 @@ impl Reported {
             let before = std::mem::replace(&mut self.gauges[at], now);
             now.wrapping_sub(before) as i64
         });
-        let histograms = std::array::from_fn(|at| {
-            HistogramKind::ALL[at].of(stats).changes_since(&mut self.histograms[at])
-        });
-        let changes = StatsDelta { channel, counters, gauges, histograms };
-        let is_first = !std::mem::replace(&mut self.any, true);
-        (is_first || !changes.is_nothing()).then_some(changes)
+        let histograms =
+            std::array::from_fn(|at| HistogramKind::ALL[at].of(stats).take_delta(&mut self.histograms[at]));
+        let delta = StatsDelta { channel, counters, gauges, histograms };
+        let is_first = !std::mem::replace(&mut self.is_first_made, true);
+        (is_first || !delta.is_empty()).then_some(delta)
     }
 }
 
@@ -290,29 +295,29 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_is_seen_lower_is_told_of_when_it_is_higher() {
+    fn lower_counter_reading_reports_no_decrease() {
         let mut reported = Reported::nothing();
-        let mut told = Vec::new();
+        let mut increments = Vec::new();
         for accepted in [5, 3, 5, 9] {
-            let changes = reported.update(None, &stats(accepted, 0), false);
-            told.push(changes.map(|changes| changes.counter(Counter::SentMessages)));
+            let delta = reported.update(None, &stats(accepted, 0), false);
+            increments.push(delta.map(|delta| delta.counter(Counter::SentMessages)));
         }
-        assert_eq!(told, [Some(5), None, None, Some(4)]);
+        assert_eq!(increments, [Some(5), None, None, Some(4)]);
     }
 
     #[test]
-    fn gauges_add_up_to_what_is_there_and_end_at_zero() {
+    fn gauge_deltas_sum_to_value_and_end_at_zero() {
         let mut reported = Reported::nothing();
         let mut sum = 0;
         for (queued, last) in [(7, false), (2, false), (u64::MAX / 2, false), (1, false), (1, true)] {
-            let changes = reported.update(None, &stats(0, queued), last).expect("it changes");
-            sum += changes.gauge(Gauge::QueuedMessages);
+            let delta = reported.update(None, &stats(0, queued), last).expect("the gauge has changed");
+            sum += delta.gauge(Gauge::QueuedMessages);
             assert_eq!(sum, if last { 0 } else { queued as i64 });
         }
     }
 
     #[test]
-    fn the_first_report_is_made_whatever_it_says() {
+    fn first_report_is_made_without_changes() {
         let mut reported = Reported::nothing();
         assert!(reported.update(None, &Stats::new(), false).is_some());
         assert!(reported.update(None, &Stats::new(), false).is_none());

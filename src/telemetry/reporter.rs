@@ -11,25 +11,26 @@ use crate::sync::{Arc, Mutex, Notify};
 
 /// The connection of a channel to its recorder, if it has one.
 ///
-/// One thread at a time calls the recorder, under no lock; a [`Coalescer`] has it report once more for every request
-/// that arrives meanwhile. So the recorder sees changes in their order, and each of them once.
+/// A report computes a delta and calls the recorder with it. One thread at a time reports, and it holds no lock while it
+/// calls the recorder. A request that arrives during a report makes that thread report once more (see [`Coalescer`]).
+/// Invariant: the recorder sees changes in their order, and each of them once.
 pub(crate) struct Reporter(Option<Box<ReporterInner>>);
 
 struct ReporterInner {
     recorder: StdArc<dyn Recorder>,
     interval: Duration,
     reports: Coalescer,
-    /// Locked by the thread that reports, while it computes the changes.
+    /// Locked by the reporting thread while it computes the delta.
     reported: Mutex<Reported>,
     calls: CatchPanic,
     /// Notified when the channel is dropped.
     ended: Arc<Notify>,
-    /// Signalled when no thread reports any more.
+    /// Signalled after a report, when no thread reports any more.
     idle: (StdMutex<()>, Condvar),
 }
 
 thread_local! {
-    /// Whether this thread is inside a call of a recorder.
+    /// Whether this thread is inside a recorder's call.
     static RECORDING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -48,7 +49,7 @@ impl Reporter {
         }))
     }
 
-    /// Returns the interval of periodic reports and what ends them, if there is a recorder.
+    /// Returns the interval of periodic reports and the signal that ends them; `None` without a recorder.
     pub(crate) fn schedule(&self) -> Option<(Duration, Arc<Notify>)> {
         self.0.as_ref().map(|inner| (inner.interval, Arc::clone(&inner.ended)))
     }
@@ -58,7 +59,9 @@ impl Reporter {
         self.0.as_ref().map_or(0, |inner| inner.calls.panics())
     }
 
-    /// Calls the recorder with the changes that `update` finds.
+    /// Calls the recorder with the delta that `update` returns, if any.
+    ///
+    /// If another thread reports, that thread reports once more, and this one returns at once.
     pub(crate) fn report<'a>(&self, update: impl Fn(&mut Reported) -> Option<StatsDelta<'a>>) {
         let Some(inner) = &self.0 else { return };
         inner.reports.run(|| {
@@ -74,7 +77,7 @@ impl Reporter {
         }
     }
 
-    /// Blocks until no thread reports; returns at once inside a recorder, which would wait for itself.
+    /// Blocks until no thread reports. Returns at once inside a recorder's call, which would wait for itself.
     pub(crate) fn wait_until_idle(&self) {
         let Some(inner) = self.0.as_ref().filter(|_| !RECORDING.get()) else { return };
         let waiting = inner.idle.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,89 +1,93 @@
-//! Statistics of a channel: the public [`Stats`] and what they are made of.
+//! Statistics of a channel: the public [`Stats`] and its parts.
 
 use std::ops::{Add, AddAssign, Sub};
 
 use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS};
 
-/// Figures of a channel; message bytes are payload bytes, memory bytes are whole segments with their index.
+/// Statistics of a channel, as returned by [`Monitor::stats`](crate::Monitor::stats).
+///
+/// Message bytes are payload bytes. Memory bytes are whole segments with their index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages that became part of the channel.
+    /// Messages accepted.
     pub sent_messages: u64,
     /// Payload bytes of the accepted messages.
     pub sent_bytes: u64,
-    /// Messages that receivers got.
+    /// Messages that receivers took.
     pub received_messages: u64,
-    /// Payload bytes of the messages handed out.
+    /// Payload bytes of the received messages.
     pub received_bytes: u64,
-    /// Messages that were accepted and dropped: by policy, or because the last receiver was dropped.
+    /// Accepted messages that were dropped: by policy, or because the last receiver was dropped.
     pub dropped_messages: u64,
     /// Payload bytes of the dropped messages.
     pub dropped_bytes: u64,
-    /// The dropped messages by what they were dropped for.
+    /// The dropped messages by reason.
     pub drops: Drops,
-    /// Messages accepted and neither handed out nor dropped.
+    /// Accepted messages that were neither received nor dropped.
     pub queued_messages: u64,
     /// Payload bytes of the queued messages.
     pub queued_bytes: u64,
-    /// Queued messages that are in the active segment.
+    /// Queued messages in the active segment.
     pub active_messages: u64,
     /// Payload bytes of the queued messages in the active segment.
     pub active_message_bytes: u64,
-    /// How long a segment's first message was queued before a receiver came for it, or it was dropped to make room: a sample
-    /// for each segment.
+    /// How long the first message of a segment was queued, until a receiver read it or it was dropped to make room.
+    ///
+    /// One sample per segment.
     pub queue_time: Histogram,
-    /// Messages that were not accepted, each told to its sender by an error.
+    /// Messages that were not accepted: their senders got an error.
     pub send_errors: SendErrors,
-    /// Receives for which nothing came in time.
+    /// Receives that timed out.
     pub recv_timeouts: u64,
-    /// Switches made, by cause.
+    /// Switches by cause.
     pub switches: Switches,
-    /// What a switch took: from the decision to make it until what was sealed could be read and whoever made it could
-    /// write on. Where there is no memory to write on, it ends when that is known. A switch on demand is not timed: each
-    /// counts as 0 s.
+    /// How long a switch took: from the decision until the sealed messages are readable and its caller can write again.
+    ///
+    /// If no memory is left for a new active segment, the time ends when that is known. A switch on demand is not timed:
+    /// each counts as 0 s.
     pub switch_latency: Histogram,
-    /// Looks of the timer at unread messages after which it made no switch.
+    /// Checks of the background task that found unread messages and no reason to switch.
     pub skipped_switches: u64,
-    /// Segments that memory was allocated for, as no pooled one could be had or was to be used yet.
+    /// Segments that were allocated because no pooled one was available or due for use.
     pub allocated_segments: u64,
-    /// Sealed segments, the one being read included.
+    /// Sealed segments, including the one being read.
     pub sealed_segments: usize,
-    /// Memory of the active segment, unless all in it was read and some is still lent.
+    /// Memory of the active segment. If all its messages were read and some are still lent, it counts as lent instead.
     pub active_bytes: usize,
-    /// Memory of sealed segments, the one being read included.
+    /// Memory of sealed segments, including the one being read.
     pub sealed_bytes: usize,
-    /// Memory of segments all of which was read, and that a `Bytes` or `Batch` in user hands still refers to.
+    /// Memory of segments that were read completely and that a `Bytes` or `Batch` in user hands still refers to.
     pub lent_bytes: usize,
     /// Memory of free segments.
     pub pooled_bytes: usize,
-    /// Bytes of the payloads that travel by reference and are queued.
+    /// Bytes of the queued external payloads: those that travel by reference count.
     pub external_bytes: usize,
-    /// The ceiling for the sum of active, sealed, lent, pooled and external bytes.
+    /// The limit on the sum of active, sealed, lent, pooled and external bytes.
     pub max_bytes: usize,
     /// Senders waiting for room.
     pub waiting_senders: usize,
     /// Receivers waiting for a message.
     pub waiting_receivers: usize,
-    /// TaskCount in the background that are alive: the timer, callbacks, and the one that reports to a
+    /// Tasks of the channel that are alive: the background task, callbacks, and the task that reports to a
     /// [`Recorder`](crate::Recorder).
     pub background_tasks: usize,
-    /// Calls of a [`Callback`](crate::Callback) that panicked; their messages count as handed out.
+    /// Calls of a [`Callback`](crate::Callback) that panicked; their messages count as received.
     pub callback_panics: u64,
-    /// Panics of code passed to the channel that were contained: of strategies, wakers, payloads that were dropped, and
-    /// those counted in `callback_panics` and `recorder_panics`.
+    /// Panics that the channel caught: of strategies, wakers, drops of payloads, and those counted in `callback_panics`
+    /// and `recorder_panics`.
     pub panics: u64,
-    /// Calls of a [`Recorder`](crate::Recorder) that panicked; what they were to take in counts as reported.
+    /// Calls of a [`Recorder`](crate::Recorder) that panicked; their increments are lost.
     pub recorder_panics: u64,
 }
 
 impl Stats {
-    /// Of a channel that has done nothing.
+    /// Returns the statistics of a channel that has done nothing.
     pub(crate) fn new() -> Self {
         Self { queue_time: Histogram::new(QUEUE_BOUNDS), ..Self::default() }
     }
 
-    /// The memory that counts against `max_bytes`.
+    /// Returns the memory that counts against `max_bytes`.
     pub fn memory_bytes(&self) -> usize {
         self.active_bytes + self.sealed_bytes + self.lent_bytes + self.pooled_bytes + self.external_bytes
     }
@@ -93,26 +97,26 @@ impl Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Switches {
-    /// The segment was full, or the memory: what was in it had to be read first.
+    /// The segment was full, or all memory was in use and the messages in the segment had to be read first.
     pub full: u64,
-    /// The strategy said so.
+    /// The strategy decided to switch.
     pub strategy: u64,
-    /// A receiver was waiting, and nothing sealed was left.
+    /// A receiver was waiting, and no sealed segment was left.
     pub on_demand: u64,
-    /// [`switch`](crate::Sender::switch), [`drained`](crate::Sender::drained) or the flush of a sink asked for it.
+    /// [`switch`](crate::Sender::switch), [`drained`](crate::Sender::drained) or the flush of a sink requested it.
     pub requested: u64,
     /// The channel was closed.
     pub close: u64,
 }
 
 impl Switches {
-    /// Switches of any cause.
+    /// Returns the switches of all causes.
     pub fn total(&self) -> u64 {
         self.full + self.strategy + self.on_demand + self.requested + self.close
     }
 }
 
-/// Messages that were not accepted, by the error that their sender got.
+/// Messages that were not accepted, by error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SendErrors {
@@ -120,40 +124,40 @@ pub struct SendErrors {
     pub full: u64,
     /// The channel was closed.
     pub closed: u64,
-    /// Longer than `max_message_bytes`.
+    /// The message was longer than `max_message_bytes`.
     pub too_large: u64,
-    /// There was no room in time.
+    /// There was no room before the timeout.
     pub timed_out: u64,
 }
 
 impl SendErrors {
-    /// Messages refused for any reason.
+    /// Returns the messages refused for any reason.
     pub fn total(&self) -> u64 {
         self.full + self.closed + self.too_large + self.timed_out
     }
 }
 
-/// Messages that were dropped, by what for.
+/// Dropped messages, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drops {
-    /// There was no room for them, by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest), or because nothing older
-    /// could be dropped.
+    /// There was no room for them: under [`WhenFull::DropNewest`](crate::WhenFull::DropNewest), or because no older
+    /// segment could be dropped.
     pub newest: u64,
-    /// To make room for newer ones, by [`WhenFull::DropOldest`](crate::WhenFull::DropOldest).
+    /// They made room for newer ones, under [`WhenFull::DropOldest`](crate::WhenFull::DropOldest).
     pub oldest: u64,
-    /// The last receiver was gone.
+    /// They were unread when the last receiver was dropped.
     pub unread: u64,
 }
 
 impl Drops {
-    /// Messages dropped for any reason.
+    /// Returns the messages dropped for any reason.
     pub fn total(&self) -> u64 {
         self.newest + self.oldest + self.unread
     }
 }
 
-/// What a switch was made for.
+/// The cause of a switch; [`Switches`] counts each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SwitchCause {
     Full,
@@ -164,7 +168,7 @@ pub(crate) enum SwitchCause {
 }
 
 impl SwitchCause {
-    /// How many causes there are.
+    /// The number of causes.
     pub(crate) const COUNT: usize = 5;
 }
 

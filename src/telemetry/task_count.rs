@@ -1,8 +1,10 @@
-//! How many background tasks of a channel are alive.
+//! Counts the tasks of a channel that are alive.
 
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
-/// Counts tasks; outlives the channel for as long as one of them does.
+/// The number of tasks that are alive.
+///
+/// The count is shared with the tasks, since a task may outlive the channel.
 #[derive(Clone)]
 pub(crate) struct TaskCount(Arc<AtomicUsize>);
 
@@ -11,25 +13,25 @@ impl TaskCount {
         Self(Arc::new(AtomicUsize::new(0)))
     }
 
-    /// Counts one more, until what is returned is dropped; to be moved into the task.
+    /// Counts one task until the returned guard is dropped. The guard is to be moved into the task.
     pub(crate) fn enter(&self) -> TaskGuard {
-        // ORDERING: Relaxed: a statistic.
+        // ORDERING: Relaxed: statistic only.
         self.0.fetch_add(1, Ordering::Relaxed);
         TaskGuard(Arc::clone(&self.0))
     }
 
     pub(crate) fn alive(&self) -> usize {
-        // ORDERING: Relaxed: a statistic.
+        // ORDERING: Relaxed: statistic only.
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// One task that is alive.
+/// Counts one task; its drop uncounts it.
 pub(crate) struct TaskGuard(Arc<AtomicUsize>);
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        // ORDERING: Relaxed: a statistic.
+        // ORDERING: Relaxed: statistic only.
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

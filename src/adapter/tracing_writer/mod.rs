@@ -1,4 +1,10 @@
-//! What `tracing` subscribers write, as messages of a channel that a thread writes out.
+//! A writer for `tracing` subscribers: a channel, and a worker thread that writes its messages to `out`.
+//!
+//! ```text
+//!   logging threads -- TracingWriter --> channel -- worker thread --> out
+//!                                           ^             |
+//!                      WorkerGuard --close--+             +--WriteReport--> WorkerGuard
+//! ```
 
 mod worker;
 
@@ -22,21 +28,21 @@ use crate::sender::Sender;
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 use crate::wait::blocking;
 
-/// How long a guard that is dropped waits for what is still to be written.
-const DROP_LIMIT: Duration = Duration::from_secs(1);
+/// How long the drop of a guard waits for the worker thread.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Builder {
-    /// Makes a channel for what a `tracing` subscriber writes, and a thread that writes it to `out`: a file, standard
-    /// output, a socket. Whoever logs only copies the formatted event into the channel.
+    /// Builds a channel for the output of a `tracing` subscriber, and a thread that writes it to `out`.
     ///
-    /// Whether that waits or loses events when `out` is too slow is up to [`when_full`](Self::when_full), and how much
-    /// lies in between to [`max_bytes`](Self::max_bytes).
+    /// `out` is a file, standard output, a socket, or the like. A thread that logs only copies the formatted event into
+    /// the channel. If `out` is too slow, [`when_full`](Self::when_full) decides whether logging waits or loses events;
+    /// [`max_bytes`](Self::max_bytes) bounds what is queued.
     ///
-    /// The thread writes all that is there at once, by [`write_vectored`](io::Write::write_vectored), and flushes
-    /// when nothing more is queued. `out` needs no buffer of its own, if it takes many slices at once as files and
-    /// sockets do. The first event after a pause is written at once; those behind it gather for a millisecond at a
-    /// time, as waking the thread for each would cost whoever logs more than the event does. Below 1 MiB of
-    /// `max_bytes` they do not.
+    /// The worker thread writes all queued events at once with [`write_vectored`](io::Write::write_vectored), and flushes
+    /// when nothing more is queued. `out` needs no buffer of its own if it takes many slices per call, as files and
+    /// sockets do. The first event after a pause is written at once. Later events are coalesced for a millisecond at a
+    /// time: to wake the worker thread for each would cost the logging thread more than the event itself. If `max_bytes`
+    /// is below 1 MiB, events are not coalesced.
     ///
     /// # Errors
     ///
@@ -68,61 +74,60 @@ impl Builder {
     ) -> Result<(TracingWriter, WorkerGuard), BuildError> {
         let (sender, receiver) = self.build()?;
         let shared = Arc::new(Shared::default());
-        let (ended_tx, ended) = oneshot::channel();
+        let (report_tx, report) = oneshot::channel();
         let worker = Worker::new(out, receiver.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("tracing-writer".into())
-            // Nobody may be there to be told: the guard does not wait for ever.
-            .spawn(move || ended_tx.send(worker.run()))
+            // The send fails if the guard is dropped already: its drop waits for a limited time only.
+            .spawn(move || report_tx.send(worker.run()))
             .map_err(|error| BuildError::NoThread(error.kind()))?;
-        Ok((TracingWriter { sender, shared }, WorkerGuard { receiver, ended: Some(ended) }))
+        Ok((TracingWriter { sender, shared }, WorkerGuard { receiver, report: Some(report) }))
     }
 }
 
-/// A [`MakeWriter`] for the layers of `tracing_subscriber::fmt`, whose output another thread writes; made by
-/// [`Builder::tracing_writer`].
+/// A [`MakeWriter`] for the layers of `tracing_subscriber::fmt`; made by [`Builder::tracing_writer`].
 ///
-/// Each write is one message. The layers of `tracing_subscriber::fmt` format an event first and write it in one go: one
-/// event, one message. It may be used wherever events are logged: in tasks, on threads, also when the runtime has shut
-/// down.
+/// Each write is one message. The layers of `tracing_subscriber::fmt` format an event and write it with one call, so each
+/// event is one message. The writer works in tasks and on plain threads, also after the runtime has shut down.
 ///
-/// When the channel is full, [`WhenFull`](crate::WhenFull) decides: with `Wait` the thread that logs is blocked until
-/// there is room, which needs no other task to run; with the others an event is lost and counted. The thread that writes
-/// never waits for itself: what it logs, in `out`, is lost when the channel is full.
+/// If the channel is full, [`WhenFull`](crate::WhenFull) decides. With `Wait` the logging thread blocks until there is
+/// room; no other task has to run for that. Otherwise an event is dropped and counted. The worker thread never waits for
+/// itself: an event that `out` logs while the channel is full is dropped.
 ///
 /// # Errors
 ///
-/// Those of [`SendError`] as an [`io::Error`]: after the shutdown, and for an event that is longer than
-/// `max_message_bytes` or finds a channel that [rejects](crate::WhenFull::Reject) full. It is counted as dropped, and a
-/// subscriber tells of it on standard error.
+/// Those of [`SendError`] as an [`io::Error`]: after the shutdown, if the event is longer than `max_message_bytes`, and
+/// if a channel that [rejects](crate::WhenFull::Reject) is full. The event is counted as dropped, and the subscriber
+/// reports the error on standard error.
 #[derive(Clone)]
 pub struct TracingWriter {
     sender: Sender,
     shared: Arc<Shared>,
 }
 
-/// What both sides look at.
+/// State shared by the writers and the worker thread.
 #[derive(Default)]
 struct Shared {
-    /// Messages that the channel did not accept.
+    /// Messages that the channel refused.
     refused: AtomicU64,
-    /// The thread that writes, once it runs.
+    /// The worker thread, once it runs.
     worker: OnceLock<ThreadId>,
 }
 
 impl Shared {
+    /// Returns whether this thread is the worker thread.
     fn is_worker(&self) -> bool {
         self.worker.get() == Some(&thread::current().id())
     }
 
     fn refused(&self) -> u64 {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: statistic only.
         self.refused.load(Ordering::Relaxed)
     }
 }
 
 impl TracingWriter {
-    /// A view of the channel's figures: what is queued, what was dropped, where the memory is.
+    /// Returns a view of the channel's statistics: queued and dropped messages, memory by state.
     pub fn monitor(&self) -> Monitor {
         self.sender.monitor()
     }
@@ -134,6 +139,7 @@ impl TracingWriter {
         self.send_slow(message).map_err(|refusal| self.sender.refused(refusal, ()))
     }
 
+    /// Sends, and blocks while the channel is full; on the worker thread it does not block.
     #[cold]
     fn send_slow(&self, message: &[u8]) -> Result<(), Refusal> {
         let mut source = PayloadSource(message);
@@ -141,7 +147,7 @@ impl TracingWriter {
             return self.sender.push(&mut source, QueuePosition::Barging);
         }
         let sending = self.sender.write_or_wait_for_room(|position| self.sender.push(&mut source, position));
-        blocking::anywhere(None, sending).expect("there is no limit")
+        blocking::anywhere(None, sending).expect("no time limit is set")
     }
 }
 
@@ -151,13 +157,13 @@ impl io::Write for &TracingWriter {
             return Ok(0);
         }
         self.send(message).map(|()| message.len()).map_err(|error| {
-            // ORDERING: Relaxed: a figure.
+            // ORDERING: Relaxed: statistic only.
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
             error.into()
         })
     }
 
-    /// Does nothing: the thread that writes flushes when nothing more is queued.
+    /// Does nothing: the worker thread flushes when nothing more is queued.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -177,27 +183,29 @@ impl fmt::Debug for TracingWriter {
     }
 }
 
-/// Sees to it that everything logged is written; made by [`Builder::tracing_writer`], to be kept to the end of `main`.
+/// Keeps the channel of a [`TracingWriter`] open; made by [`Builder::tracing_writer`].
 ///
-/// [`shutdown`](Self::shutdown) is the way to end: it waits for all of it, and tells what became of it. Dropping the
-/// guard, as a panic or an early return does, closes the channel too, and blocks its thread until everything is written,
-/// but no longer than a second; what is still to be written then goes on being written as long as the process lives.
-/// Nothing is written once the process has exited: `std::process::exit` drops no guard.
-#[must_use = "what was logged is written in the background only for as long as the guard is there"]
+/// Keep it until the end of `main`, and end with [`shutdown`](Self::shutdown): it waits until everything is written, and
+/// reports what was lost. Dropping the guard, for example by a panic or an early return, closes the channel too. The drop
+/// blocks its thread until everything is written, but no longer than a second. The worker thread then writes the
+/// remaining messages as long as the process runs. Nothing is written after the process has exited:
+/// `std::process::exit` drops no guard.
+#[must_use = "dropping the guard closes the channel, after which nothing more is logged"]
 pub struct WorkerGuard {
     receiver: Receiver,
-    ended: Option<oneshot::Receiver<WriteReport>>,
+    /// What the worker thread sends when it ends; `None` once a shutdown waits for it.
+    report: Option<oneshot::Receiver<WriteReport>>,
 }
 
 impl WorkerGuard {
-    /// Closes the channel, and waits until everything accepted before is written and flushed.
+    /// Closes the channel, and waits until every accepted message is written and flushed.
     ///
-    /// Whatever is logged from now on is refused, though subscribers may still hold the [`TracingWriter`].
+    /// Later events are refused. Subscribers may still hold the [`TracingWriter`].
     ///
     /// # Cancel safety
     ///
-    /// A `shutdown` that is dropped before it returned has closed the channel, once it was polled; the thread goes on
-    /// writing what was accepted, and nobody waits for it.
+    /// The first poll closes the channel. If the future is dropped after that, the worker thread still writes what was
+    /// accepted, and no caller waits for it.
     ///
     /// # Examples
     ///
@@ -213,16 +221,16 @@ impl WorkerGuard {
     /// ```
     pub async fn shutdown(mut self) -> WriteReport {
         self.receiver.close();
-        let ended = self.ended.take().expect("taken by its end only");
-        ended.await.expect("the thread that writes contains every panic")
+        let report = self.report.take().expect("only the shutdown and the drop take it");
+        report.await.expect("the worker thread catches every panic")
     }
 }
 
 impl Drop for WorkerGuard {
     fn drop(&mut self) {
-        if let Some(ended) = self.ended.take() {
+        if let Some(report) = self.report.take() {
             self.receiver.close();
-            let _ = blocking::anywhere(Some(DROP_LIMIT), ended);
+            let _ = blocking::anywhere(Some(DROP_TIMEOUT), report);
         }
     }
 }
@@ -233,25 +241,25 @@ impl fmt::Debug for WorkerGuard {
     }
 }
 
-/// What became of everything that was logged: each message was written, dropped, or failed.
+/// The outcome of everything logged: each message was written, dropped, or failed.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-#[must_use = "it tells what was lost"]
+#[must_use = "the report says what was lost"]
 pub struct WriteReport {
-    /// Messages that `out` took in full.
+    /// Messages written to `out` in full.
     pub written_messages: u64,
-    /// Bytes that `out` took.
+    /// Bytes written to `out`.
     pub written_bytes: u64,
-    /// Messages that never reached `out`: the channel was full, or closed already, or they were too long.
+    /// Messages that never reached `out`: the channel was full or closed, or they were too long.
     pub dropped_messages: u64,
-    /// Messages that `out` refused, or took a part of only.
+    /// Messages that `out` failed to write, or wrote in part only.
     pub failed_messages: u64,
-    /// The first error of `out`, be it from writing or from flushing. A panic is one too.
+    /// The first error of `out`, from a write or a flush. A panic of `out` counts as an error.
     pub error: Option<io::Error>,
 }
 
 impl WriteReport {
-    /// Whether nothing was lost.
+    /// Returns whether nothing was lost and no error occurred.
     pub fn is_complete(&self) -> bool {
         self.dropped_messages == 0 && self.failed_messages == 0 && self.error.is_none()
     }

@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! The worker thread: receives batches, writes them to `out`, flushes when nothing more is queued.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
@@ -12,12 +12,14 @@ use crate::receiver::Receiver;
 use crate::receiver::batch::Batch;
 use crate::wait::blocking;
 
-/// Having written, the thread lets events gather for so long before it takes the next: waking it costs whoever logs
-/// several times what logging does.
-const GATHER: Duration = Duration::from_millis(1);
-/// In a smaller channel there is no room for what may come meanwhile.
-const GATHER_FROM_BYTES: usize = 1 << 20;
+/// How long the worker waits after a write, so that events coalesce into one batch.
+///
+/// To wake the worker costs the logging thread several times what logging an event does.
+const COALESCE_DELAY: Duration = Duration::from_millis(1);
+/// The smallest `max_bytes` with coalescing: a smaller channel could fill up during the delay.
+const COALESCE_MIN_BYTES: usize = 1 << 20;
 
+/// What the worker thread owns.
 pub(super) struct Worker<W> {
     out: W,
     receiver: Receiver,
@@ -39,44 +41,46 @@ impl<W: Write> Worker<W> {
             if self.receiver.is_empty() {
                 self.flush();
             }
-            self.gather();
+            self.coalesce();
         }
         self.flush();
         let dropped = self.receiver.monitor().stats().dropped_messages;
         self.report.dropped_messages = dropped + self.shared.refused();
-        // Its drop may write too, and comes before anybody is told.
+        // Drop `out` before the report is sent: its drop may write too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(self.out)));
         self.report
     }
 
-    /// Waits a moment, or until the channel is closed; not where it could fill up meanwhile.
-    fn gather(&self) {
+    /// Waits for `COALESCE_DELAY` or until the channel is closed; not at all if the channel could fill up in that time.
+    fn coalesce(&self) {
         let core = self.receiver.core();
         let max_bytes = core.queue.pool.max_bytes();
-        if max_bytes < GATHER_FROM_BYTES || core.queued().1 > max_bytes as u64 / 16 {
+        if max_bytes < COALESCE_MIN_BYTES || core.queued().1 > max_bytes as u64 / 16 {
             return;
         }
         let closed = core.closing.wait_until(|_| core.is_closed().then_some(()));
-        let _ = blocking::anywhere(Some(GATHER), closed);
+        let _ = blocking::anywhere(Some(COALESCE_DELAY), closed);
     }
 
-    /// Writes each message of the batch, or counts it as failed and goes on behind it.
+    /// Writes the messages of the batch. Counts a message that fails, and continues with the next.
     fn write(&mut self, batch: &Batch) {
         let mut slices = batch.io_slices();
-        let mut rest = &mut slices[..];
-        while !rest.is_empty() {
-            match contained(|| self.out.write_vectored(rest)).and_then(|bytes| within(bytes, rest)) {
+        let mut remaining = &mut slices[..];
+        while !remaining.is_empty() {
+            match catch_panic(|| self.out.write_vectored(remaining))
+                .and_then(|bytes| check_written(bytes, remaining))
+            {
                 Ok(bytes) => {
-                    let before = rest.len();
-                    IoSlice::advance_slices(&mut rest, bytes);
-                    self.report.written_messages += (before - rest.len()) as u64;
+                    let before = remaining.len();
+                    IoSlice::advance_slices(&mut remaining, bytes);
+                    self.report.written_messages += (before - remaining.len()) as u64;
                     self.report.written_bytes += bytes as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.report.error.get_or_insert(error);
                     self.report.failed_messages += 1;
-                    rest = &mut mem::take(&mut rest)[1..];
+                    remaining = &mut mem::take(&mut remaining)[1..];
                 }
             }
         }
@@ -84,7 +88,7 @@ impl<W: Write> Worker<W> {
 
     fn flush(&mut self) {
         loop {
-            match contained(|| self.out.flush()) {
+            match catch_panic(|| self.out.flush()) {
                 Ok(()) => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -96,13 +100,13 @@ impl<W: Write> Worker<W> {
     }
 }
 
-/// A panic of `out` is an error of it.
-fn contained<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+/// Calls `write`, and turns a panic into an error.
+fn catch_panic<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
 }
 
-/// What `out` says to have taken, if that can be: something, and no more than there was.
-fn within(bytes: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+/// Returns `bytes`, or an error if `out` cannot have written so many: none, or more than the slices hold.
+fn check_written(bytes: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     if bytes == 0 {
         return Err(ErrorKind::WriteZero.into());
     }

@@ -1,4 +1,4 @@
-//! Events that are not emitted: without the feature `tracing`, and in loom models.
+//! Emits nothing: stands in for `enabled.rs` without the feature `tracing`, and in loom models.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The instruments of OpenTelemetry's API that figures are recorded in.
+//! Records statistics in instruments of the OpenTelemetry API.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,17 +10,18 @@ use super::names::{Instrument, Names, Row};
 use crate::telemetry::recorder::{self, Recorder, StatsDelta};
 use crate::telemetry::stats::Stats;
 
-/// One of each [`Row`].
+/// The series of a recorder, one for each [`Row`] of its [`Names`].
 pub(super) struct Instruments {
+    /// The attribute that holds a channel's name.
     channel: &'static str,
-    counters: Vec<Recorded<recorder::Counter, Counter<u64>>>,
-    gauges: Vec<Recorded<recorder::Gauge, UpDownCounter<i64>>>,
-    histograms: Vec<Recorded<recorder::HistogramKind, Histogram<f64>>>,
+    counters: Vec<Series<recorder::Counter, Counter<u64>>>,
+    gauges: Vec<Series<recorder::Gauge, UpDownCounter<i64>>>,
+    histograms: Vec<Series<recorder::HistogramKind, Histogram<f64>>>,
 }
 
-/// Where a statistic is recorded.
-struct Recorded<F, I> {
-    statistic: F,
+/// A statistic, with the instrument and the attribute under which it is recorded.
+struct Series<S, I> {
+    statistic: S,
     instrument: I,
     attribute: Option<KeyValue>,
 }
@@ -33,21 +34,21 @@ impl Instruments {
         };
         Self {
             channel: names.channel,
-            counters: record(names.counters, names.instruments, |_, about| {
+            counters: make_series(names.counters, names.instruments, |_, about| {
                 meter
                     .u64_counter(about.name)
                     .with_unit(about.unit)
                     .with_description(about.description)
                     .build()
             }),
-            gauges: record(names.gauges, names.instruments, |_, about| {
+            gauges: make_series(names.gauges, names.instruments, |_, about| {
                 meter
                     .i64_up_down_counter(about.name)
                     .with_unit(about.unit)
                     .with_description(about.description)
                     .build()
             }),
-            histograms: record(names.histograms, names.instruments, |kind, about| {
+            histograms: make_series(names.histograms, names.instruments, |kind, about| {
                 meter
                     .f64_histogram(about.name)
                     .with_unit(about.unit)
@@ -58,27 +59,27 @@ impl Instruments {
         }
     }
 
-    /// Also what has not changed, so that every series is there from the start.
-    fn record_counts(&self, changes: &StatsDelta<'_>, channel: Option<&KeyValue>) {
-        for Recorded { statistic, instrument, attribute } in &self.counters {
-            instrument.add(changes.counter(*statistic), &attributes(attribute.as_ref(), channel));
+    /// Records counters and gauges, also those without a change, so that every series exists from the start.
+    fn record_counts(&self, delta: &StatsDelta<'_>, channel: Option<&KeyValue>) {
+        for Series { statistic, instrument, attribute } in &self.counters {
+            instrument.add(delta.counter(*statistic), &attributes(attribute.as_ref(), channel));
         }
-        for Recorded { statistic, instrument, attribute } in &self.gauges {
-            instrument.add(changes.gauge(*statistic), &attributes(attribute.as_ref(), channel));
+        for Series { statistic, instrument, attribute } in &self.gauges {
+            instrument.add(delta.gauge(*statistic), &attributes(attribute.as_ref(), channel));
         }
     }
 }
 
 impl Recorder for Instruments {
-    fn record(&self, changes: &StatsDelta<'_>) {
+    fn record(&self, delta: &StatsDelta<'_>) {
         let name = |name: &str| KeyValue::new(self.channel, Arc::<str>::from(name));
-        let channel = changes.channel().map(name);
-        self.record_counts(changes, channel.as_ref());
-        for Recorded { statistic, instrument, attribute } in &self.histograms {
+        let channel = delta.channel().map(name);
+        self.record_counts(delta, channel.as_ref());
+        for Series { statistic, instrument, attribute } in &self.histograms {
             let attributes = attributes(attribute.as_ref(), channel.as_ref());
-            for bucket in changes.histogram(*statistic).buckets() {
+            for bucket in delta.histogram(*statistic).buckets() {
                 let mean = bucket.mean().as_secs_f64();
-                // The API takes them one by one only: each counts in its bucket, and together they have the right sum.
+                // The API takes one value per call. Recording the mean `count` times gives the bucket its count and sum.
                 for _ in 0..bucket.count {
                     instrument.record(mean, &attributes);
                 }
@@ -91,21 +92,21 @@ fn attributes(own: Option<&KeyValue>, channel: Option<&KeyValue>) -> Vec<KeyValu
     own.into_iter().chain(channel).cloned().collect()
 }
 
-/// Makes each instrument once, and what is recorded in it for each row.
-fn record<F: Copy, I: Clone>(
-    rows: &[Row<F>],
+/// Makes each instrument once, and a series for each row.
+fn make_series<S: Copy, I: Clone>(
+    rows: &[Row<S>],
     instruments: &[Instrument],
-    make: impl Fn(F, &Instrument) -> I,
-) -> Vec<Recorded<F, I>> {
+    make: impl Fn(S, &Instrument) -> I,
+) -> Vec<Series<S, I>> {
     let mut made = HashMap::new();
-    let recorded = |row: &Row<F>| {
+    let series = |row: &Row<S>| {
         let about = |about: &&Instrument| about.name == row.instrument;
         let about = instruments.iter().find(about).expect("every instrument is described");
         let instrument = made.entry(about.name).or_insert_with(|| make(row.statistic, about)).clone();
         let attribute = row.attribute.map(|(key, value)| KeyValue::new(key, value));
-        Recorded { statistic: row.statistic, instrument, attribute }
+        Series { statistic: row.statistic, instrument, attribute }
     };
-    rows.iter().map(recorded).collect()
+    rows.iter().map(series).collect()
 }
 
 #[cfg(all(test, not(turbostream_loom)))]
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_figure_has_a_name_and_every_instrument_is_described_once() {
+    fn every_statistic_has_a_name_and_every_instrument_one_description() {
         assert_complete(&names::OTEL);
         #[cfg(feature = "prometheus")]
         assert_complete(&names::PROMETHEUS);

@@ -1,4 +1,4 @@
-//! Recorders for monitoring systems: through the API of OpenTelemetry, and with it to Prometheus.
+//! Recorders for monitoring systems: OpenTelemetry, and Prometheus on top of it.
 
 mod instruments;
 mod names;

@@ -1,10 +1,10 @@
-//! What each statistic is called, by the conventions of OpenTelemetry and by those of Prometheus.
+//! The name of each statistic, by the conventions of OpenTelemetry and by those of Prometheus.
 
 use crate::telemetry::recorder::{Counter, Gauge, HistogramKind};
 
-/// The names that figures are recorded under.
+/// The names under which statistics are recorded.
 pub(super) struct Names {
-    /// The attribute that bears a channel's name.
+    /// The attribute that holds a channel's name.
     pub(super) channel: &'static str,
     pub(super) counters: &'static [Row<Counter>],
     pub(super) gauges: &'static [Row<Gauge>],
@@ -12,30 +12,30 @@ pub(super) struct Names {
     pub(super) instruments: &'static [Instrument],
 }
 
-/// One slot that a statistic is recorded in: an instrument, and maybe an attribute.
-pub(super) struct Row<F> {
-    pub(super) statistic: F,
+/// A statistic, and where it is recorded: an instrument, and optionally an attribute as key and value.
+pub(super) struct Row<S> {
+    pub(super) statistic: S,
     pub(super) instrument: &'static str,
     pub(super) attribute: Option<(&'static str, &'static str)>,
 }
 
-/// What is said about an instrument.
+/// The description of an instrument.
 pub(super) struct Instrument {
     pub(super) name: &'static str,
     pub(super) unit: &'static str,
     pub(super) description: &'static str,
 }
 
-const fn to<F: Copy>(instrument: &'static str, statistic: F) -> Row<F> {
+const fn to<S: Copy>(instrument: &'static str, statistic: S) -> Row<S> {
     Row { statistic, instrument, attribute: None }
 }
 
-const fn with<F: Copy>(
+const fn with<S: Copy>(
     instrument: &'static str,
     key: &'static str,
     value: &'static str,
-    statistic: F,
-) -> Row<F> {
+    statistic: S,
+) -> Row<S> {
     Row { statistic, instrument, attribute: Some((key, value)) }
 }
 

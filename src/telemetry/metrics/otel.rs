@@ -1,4 +1,4 @@
-//! A recorder over the API of OpenTelemetry.
+//! A recorder on the OpenTelemetry API.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use super::instruments::Instruments;
 use super::names::{Names, OTEL};
 use crate::telemetry::recorder::{Recorder, StatsDelta};
 
-/// Records figures through the metrics API of OpenTelemetry, with its conventions for names and units.
+/// Records statistics through the OpenTelemetry metrics API, with its conventions for names and units.
 ///
-/// `docs/metrics.md` of the repository lists all instruments. They bear the name of their channel as the attribute
-/// `turbostream.channel.name`; channels of the same name add up. What an SDK does with it, and where it sends it to, is
-/// decided by the provider.
+/// `docs/metrics.md` of the repository lists all instruments. The attribute `turbostream.channel.name` holds the name of
+/// the channel; channels of the same name are added up. The provider decides how values are aggregated and where they are
+/// exported to.
 ///
 /// # Examples
 ///
@@ -31,17 +31,18 @@ use crate::telemetry::recorder::{Recorder, StatsDelta};
 pub struct OtelRecorder(Instruments);
 
 impl OtelRecorder {
-    /// A recorder with the global provider: the one that is set at this moment, so set it first.
+    /// Creates a recorder on the global provider. It uses the provider set at this moment, so set it first.
     pub fn new() -> Self {
         Self::of(&*global::meter_provider())
     }
 
-    /// A recorder with `provider`.
+    /// Creates a recorder on `provider`.
     pub fn of(provider: &dyn MeterProvider) -> Self {
         Self(instruments(provider, &OTEL))
     }
 }
 
+/// Makes the instruments of `names`, in the scope of this crate.
 pub(super) fn instruments(provider: &dyn MeterProvider, names: &Names) -> Instruments {
     let scope = InstrumentationScope::builder("turbostream").with_version(env!("CARGO_PKG_VERSION")).build();
     Instruments::new(&provider.meter_with_scope(scope), names)
@@ -54,8 +55,8 @@ impl Default for OtelRecorder {
 }
 
 impl Recorder for OtelRecorder {
-    fn record(&self, changes: &StatsDelta<'_>) {
-        self.0.record(changes);
+    fn record(&self, delta: &StatsDelta<'_>) {
+        self.0.record(delta);
     }
 }
 

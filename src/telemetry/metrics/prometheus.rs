@@ -1,4 +1,4 @@
-//! A recorder for Prometheus to scrape.
+//! A recorder that Prometheus scrapes.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use super::names::PROMETHEUS;
 use super::otel::instruments;
 use crate::telemetry::recorder::{Recorder, StatsDelta};
 
-/// Keeps figures for Prometheus to scrape: in a registry of its own, or as part of one that is there.
+/// Keeps statistics for Prometheus to scrape: in a registry of its own, or as part of an existing one.
 ///
-/// `docs/metrics.md` of the repository lists all metrics. They are called `TurboStream_…`, as in the Go library
-/// TurboStream, which this design comes from. They bear the name of their channel as the label `channel`;
-/// channels of the same name add up. Figures are as old as the last report: make
-/// [`report_interval`](crate::Builder::report_interval) shorter than the scrape interval.
+/// `docs/metrics.md` of the repository lists all metrics. Their names begin with `TurboStream_`, as in the Go library
+/// TurboStream, on which this design is based. The label `channel` holds the name of the channel; channels of the same
+/// name are added up. Values are as of the last report: set [`report_interval`](crate::Builder::report_interval) to less
+/// than the scrape interval.
 ///
 /// # Examples
 ///
@@ -32,21 +32,21 @@ use crate::telemetry::recorder::{Recorder, StatsDelta};
 /// tx.send("a message").await?;
 /// tx.monitor().flush();
 /// let line = r#"TurboStream_write_counts_total{channel="orders",result="success"} 1"#;
-/// assert!(recorder.render()?.contains(line)); // the body of an answer to GET /metrics
+/// assert!(recorder.render()?.contains(line)); // the body of the response to GET /metrics
 /// # Ok(()) }
 /// ```
 pub struct PrometheusRecorder {
     registry: Registry,
-    /// What is recorded in is alive for as long as this is.
+    /// Keeps the instruments working; they record nothing after it is dropped.
     _provider: SdkMeterProvider,
     instruments: Instruments,
 }
 
 impl PrometheusRecorder {
-    /// The content type of what [`render`](Self::render) gives.
+    /// The content type of the text that [`render`](Self::render) returns.
     pub const CONTENT_TYPE: &'static str = prometheus::TEXT_FORMAT;
 
-    /// A recorder with a registry of its own.
+    /// Creates a recorder with a registry of its own.
     pub fn new() -> Self {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -55,7 +55,7 @@ impl PrometheusRecorder {
             .without_target_info()
             .scope_info_enabled(false)
             .build()
-            .expect("a new registry takes what is registered first");
+            .expect("an empty registry accepts the exporter");
         let provider = SdkMeterProvider::builder()
             .with_reader(exporter)
             .with_resource(Resource::builder_empty().build())
@@ -64,11 +64,11 @@ impl PrometheusRecorder {
         Self { registry, _provider: provider, instruments }
     }
 
-    /// A recorder as part of `registry`: whoever gathers from that gathers from here too.
+    /// Creates a recorder as part of `registry`: gathering from `registry` includes its metrics.
     ///
     /// # Errors
     ///
-    /// [`prometheus::Error::AlreadyReg`] if there is one in it already, which should be shared instead.
+    /// [`prometheus::Error::AlreadyReg`] if `registry` already contains a recorder; share that one instead.
     ///
     /// # Examples
     ///
@@ -81,16 +81,16 @@ impl PrometheusRecorder {
     /// ```
     pub fn in_registry(registry: &Registry) -> Result<Self, prometheus::Error> {
         let recorder = Self::new();
-        registry.register(Box::new(Inner::new(recorder.registry.clone())?))?;
+        registry.register(Box::new(NestedRegistry::new(recorder.registry.clone())?))?;
         Ok(recorder)
     }
 
-    /// The metrics of all channels that use this recorder.
+    /// Returns the metrics of all channels that use this recorder.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
 
-    /// The metrics of all channels that use this recorder as text, in the format that Prometheus scrapes.
+    /// Returns the metrics of all channels that use this recorder, in the text format that Prometheus scrapes.
     ///
     /// # Errors
     ///
@@ -107,8 +107,8 @@ impl Default for PrometheusRecorder {
 }
 
 impl Recorder for PrometheusRecorder {
-    fn record(&self, changes: &StatsDelta<'_>) {
-        self.instruments.record(changes);
+    fn record(&self, delta: &StatsDelta<'_>) {
+        self.instruments.record(delta);
     }
 }
 
@@ -118,22 +118,23 @@ impl fmt::Debug for PrometheusRecorder {
     }
 }
 
-/// One registry as a part of another, which it bears a description of its own for: the exporter has none, so that a
-/// registry takes only one of those.
-struct Inner {
+/// A registry as a collector of another registry.
+///
+/// It has a description of its own. The exporter's collector has none, and a registry accepts only one such collector.
+struct NestedRegistry {
     registry: Registry,
     desc: Desc,
 }
 
-impl Inner {
+impl NestedRegistry {
     fn new(registry: Registry) -> Result<Self, prometheus::Error> {
-        let about = "The channels of turbostream".to_owned();
-        let desc = Desc::new("TurboStream".to_owned(), about, Vec::new(), Default::default())?;
+        let help = "The channels of turbostream".to_owned();
+        let desc = Desc::new("TurboStream".to_owned(), help, Vec::new(), Default::default())?;
         Ok(Self { registry, desc })
     }
 }
 
-impl Collector for Inner {
+impl Collector for NestedRegistry {
     fn desc(&self) -> Vec<&Desc> {
         vec![&self.desc]
     }
