@@ -69,15 +69,15 @@ impl Core {
             }
             return Err(Refusal::Full);
         }
-        let (sequence, slot) = match self.reserve(EXTERNAL_BYTES, position) {
+        let (sequence, entry) = match self.reserve(EXTERNAL_BYTES, position) {
             Ok(reserved) => reserved,
             Err(refusal) => {
-                // A sender that kept the memory while it waits for a segment could keep any segment from becoming free.
+                // Two senders that kept their memory while they wait for a segment could keep each other from getting one.
                 self.queue.pool.release_external(len);
                 return Err(refusal);
             }
         };
-        Ok(Reservation::new(self, sequence, slot, len))
+        Ok(Reservation::new(self, sequence, entry, len))
     }
 
     /// Reserves an entry for `len` bytes, in the next segment if the active one has no room.
@@ -153,48 +153,48 @@ impl Core {
 pub(super) struct Reservation<'a> {
     core: &'a Core,
     sequence: u64,
-    slot: Option<EntrySlot>,
+    entry: Option<EntrySlot>,
     /// Bytes reserved for an external payload.
     external: usize,
 }
 
 impl<'a> Reservation<'a> {
     #[inline(always)]
-    pub(super) fn new(core: &'a Core, sequence: u64, slot: EntrySlot, external: usize) -> Self {
-        Self { core, sequence, slot: Some(slot), external }
+    pub(super) fn new(core: &'a Core, sequence: u64, entry: EntrySlot, external: usize) -> Self {
+        Self { core, sequence, entry: Some(entry), external }
     }
 
     /// Commits an external payload, which is no longer than what was reserved for it.
     #[inline(always)]
     pub(super) fn write_external(&mut self, bytes: Bytes) {
-        let slot = self.slot.take().expect("a reservation is used once");
+        let entry = self.entry.take().expect("a reservation is used once");
         let unused = self.external - bytes.len();
-        let commit_waiter = self.core.queue.pool.segment(slot.segment()).write_external(&slot, bytes);
+        let commit_waiter = self.core.queue.pool.segment(entry.segment()).write_external(&entry, bytes);
         if unused > 0 {
             self.core.queue.pool.release_external(unused);
         }
-        self.core.after_commit(self.sequence, slot, commit_waiter, true);
+        self.core.after_commit(self.sequence, entry, commit_waiter, true);
     }
 
     /// Has `write` write the message in place, and commits it. If `write` panics, the drop commits padding.
     #[inline(always)]
     pub(super) fn write_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
-        let slot = self.slot.as_ref().expect("a reservation is used once");
-        let commit_waiter = self.core.queue.pool.segment(slot.segment()).write_in_place(slot, write);
-        if let Some(slot) = self.slot.take() {
-            self.core.after_commit(self.sequence, slot, commit_waiter, false);
+        let entry = self.entry.as_ref().expect("a reservation is used once");
+        let commit_waiter = self.core.queue.pool.segment(entry.segment()).write_in_place(entry, write);
+        if let Some(entry) = self.entry.take() {
+            self.core.after_commit(self.sequence, entry, commit_waiter, false);
         }
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            let commit_waiter = self.core.queue.pool.segment(slot.segment()).abandon(&slot);
+        if let Some(entry) = self.entry.take() {
+            let commit_waiter = self.core.queue.pool.segment(entry.segment()).abandon(&entry);
             if self.external > 0 {
                 self.core.queue.pool.release_external(self.external);
             }
-            self.core.after_commit(self.sequence, slot, commit_waiter, false);
+            self.core.after_commit(self.sequence, entry, commit_waiter, false);
             self.core.abandoned();
         }
     }

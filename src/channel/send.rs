@@ -17,8 +17,8 @@
 //! A message takes more than that in these cases:
 //!
 //! - **After a commit** ([`after_commit_cold`](Core::after_commit_cold)): a receiver waits for this entry or for this ring
-//!   slot and is woken; the message is the first of its segment and sets the strategy's limits; or a limit is reached and
-//!   the strategy decides about a switch.
+//!   slot and is woken; the message is the first of its segment and sets the limits of the strategy; or a limit is
+//!   reached and the strategy decides about a switch.
 //! - **No room in the active segment** ([`Core::try_write`]): the sender seals it, opens the next one with a segment from
 //!   the pool, and reserves there; see [`reserve`](super::reserve).
 //! - **No memory for another segment**: the message is refused as full. The sender then waits for room, returns an error,
@@ -41,7 +41,7 @@ use crate::sync::{Ordering, fence};
 pub(crate) const MAX_RANGE_MESSAGES: usize = 32;
 
 impl Core {
-    /// Writes a message if the active segment has room for it; otherwise returns false and changes nothing.
+    /// Writes a message if the active segment has room for it; otherwise returns false.
     #[inline(always)]
     pub(crate) fn write_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
@@ -56,8 +56,8 @@ impl Core {
         }
         let sequence = self.queue.ring.active();
         let slot = self.queue.ring.slot(sequence);
-        let Ok(slot) = slot.reserve(len, self.queue.capacity()) else { return false };
-        source.commit(self, sequence, slot);
+        let Ok(entry) = slot.reserve(len, self.queue.capacity()) else { return false };
+        source.commit(self, sequence, entry);
         true
     }
 
@@ -79,8 +79,8 @@ impl Core {
         if source.is_external(self.queue.capacity()) {
             return self.write_external(source, len, position);
         }
-        let (sequence, slot) = self.reserve(len, position)?;
-        source.commit(self, sequence, slot);
+        let (sequence, entry) = self.reserve(len, position)?;
+        source.commit(self, sequence, entry);
         Ok(())
     }
 
@@ -104,36 +104,36 @@ impl Core {
         }
         let sequence = self.queue.ring.active();
         let slot = self.queue.ring.slot(sequence);
-        let Ok(slot) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) else {
+        let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) else {
             self.queue.pool.release_external(len);
             return false;
         };
-        Reservation::new(self, sequence, slot, len).write_external(source.take_external());
+        Reservation::new(self, sequence, entry, len).write_external(source.take_external());
         true
     }
 
     /// Copies a payload into its entry and commits it.
     #[inline(always)]
-    pub(super) fn write_copy(&self, sequence: u64, slot: EntrySlot, bytes: &[u8]) {
-        let commit_waiter = self.queue.segment(slot.segment()).write(&slot, bytes);
-        self.after_commit(sequence, slot, commit_waiter, false);
+    pub(super) fn write_copy(&self, sequence: u64, entry: EntrySlot, bytes: &[u8]) {
+        let commit_waiter = self.queue.segment(entry.segment()).write(&entry, bytes);
+        self.after_commit(sequence, entry, commit_waiter, false);
     }
 
     /// Does after a commit what is needed, which is nothing for most messages.
     #[inline(always)]
-    pub(super) fn after_commit(&self, sequence: u64, slot: EntrySlot, commit_waiter: bool, external: bool) {
+    pub(super) fn after_commit(&self, sequence: u64, entry: EntrySlot, commit_waiter: bool, external: bool) {
         if commit_waiter
-            | slot.has_waiter()
-            | (slot.index() == 0)
-            | self.strategy_due(sequence, &slot, external)
+            | entry.has_waiter()
+            | (entry.index() == 0)
+            | self.strategy_due(sequence, &entry, external)
         {
-            self.after_commit_cold(sequence, slot, commit_waiter, external);
+            self.after_commit_cold(sequence, entry, commit_waiter, external);
         }
     }
 
     #[inline(always)]
-    fn strategy_due(&self, sequence: u64, slot: &EntrySlot, external: bool) -> bool {
-        self.strategy.is_due(FillLevel::with(sequence, slot.filled()), external)
+    fn strategy_due(&self, sequence: u64, entry: &EntrySlot, external: bool) -> bool {
+        self.strategy.is_due(FillLevel::with(sequence, entry.filled()), external)
     }
 
     /// Writes the first payloads, as many as one reservation holds, and removes them from `payloads`.
@@ -202,14 +202,14 @@ impl Core {
     /// It does so without a panic, because loom cannot change threads while one unwinds.
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn give_up(&self, len: usize) {
-        let (sequence, slot) = self.reserve(len, QueuePosition::Barging).unwrap();
-        drop(Reservation::new(self, sequence, slot, 0));
+        let (sequence, entry) = self.reserve(len, QueuePosition::Barging).unwrap();
+        drop(Reservation::new(self, sequence, entry, 0));
     }
 
     #[cold]
-    fn after_commit_cold(&self, sequence: u64, slot: EntrySlot, commit_waiter: bool, external: bool) {
-        self.notify_readers(sequence, (slot.index(), slot.offset()), slot.has_waiter(), commit_waiter);
-        if self.strategy_due(sequence, &slot, external) {
+    fn after_commit_cold(&self, sequence: u64, entry: EntrySlot, commit_waiter: bool, external: bool) {
+        self.notify_readers(sequence, (entry.index(), entry.offset()), entry.has_waiter(), commit_waiter);
+        if self.strategy_due(sequence, &entry, external) {
             self.consider_switch(sequence);
         }
     }

@@ -30,7 +30,7 @@ pub(crate) trait Source {
     fn moves(&self) -> bool;
 
     /// Writes the message into its entry and commits it.
-    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot);
+    fn commit(&mut self, core: &Core, sequence: u64, entry: EntrySlot);
 
     /// Takes the message as an external payload.
     fn take_external(&mut self) -> Bytes;
@@ -65,8 +65,8 @@ impl<P: Payload> Source for PayloadSource<P> {
     }
 
     #[inline(always)]
-    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot) {
-        core.write_copy(sequence, slot, self.0.as_slice());
+    fn commit(&mut self, core: &Core, sequence: u64, entry: EntrySlot) {
+        core.write_copy(sequence, entry, self.0.as_slice());
     }
 
     fn take_external(&mut self) -> Bytes {
@@ -131,9 +131,9 @@ impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
     }
 
     #[inline(always)]
-    fn commit(&mut self, core: &Core, sequence: u64, slot: EntrySlot) {
+    fn commit(&mut self, core: &Core, sequence: u64, entry: EntrySlot) {
         // A panic of the closure drops the reservation, which commits padding.
-        Reservation::new(core, sequence, slot, 0).write_in_place(self.take());
+        Reservation::new(core, sequence, entry, 0).write_in_place(self.take());
     }
 
     fn take_external(&mut self) -> Bytes {

@@ -107,7 +107,8 @@ impl Core {
     /// Returns statistics for reports, which never decrease what they have reported as sent.
     ///
     /// A message that is written in place may turn out shorter than it is counted, or be abandoned. Segments with such
-    /// messages that are not committed yet do not count as sent. At rest this is the same as [`stats`](Self::stats).
+    /// messages that are not committed yet do not count as sent. While the channel is idle, this is the same as
+    /// [`stats`](Self::stats).
     pub(crate) fn settled_stats(&self) -> Stats {
         let mut stats = self.counts();
         let unsettled = self.count_queue(&mut stats, |number, state| self.is_settled(number, state));
@@ -118,7 +119,7 @@ impl Core {
 
     /// Returns what has a counter of its own.
     fn counts(&self) -> Stats {
-        // ORDERING: Relaxed: statistics only, exact at rest.
+        // ORDERING: Relaxed: statistics only, exact while the channel is idle.
         let count = |cause| self.queue.switches_for(cause);
         let on_demand = count(SwitchCause::OnDemand);
         Stats {
