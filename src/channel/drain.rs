@@ -1,4 +1,8 @@
-//! Waiting until everything that was accepted is out of the channel.
+//! Draining: a sender waits until every message accepted so far is out of the channel.
+//!
+//! The drainer notes the position after the last accepted message as its target, and switches. It then waits until the head
+//! has passed the target. The head keeps the earliest target of all drainers; the thread that passes it wakes them all, and
+//! those that are not done set theirs again.
 
 use tokio::task::coop;
 
@@ -7,7 +11,7 @@ use crate::queue::head::{DrainOutcome, Position};
 use crate::telemetry::stats::SwitchCause;
 
 impl Core {
-    /// Switches, and waits for what was accepted before.
+    /// Switches, and waits until the messages accepted before are out of the channel.
     pub(crate) async fn drained(&self) -> DrainOutcome {
         let target = self.written_position();
         self.switch_slot(target.sequence, SwitchCause::Requested);
@@ -15,15 +19,17 @@ impl Core {
         self.drainers.wait_until(|state| self.drain_outcome(target, state.registered)).await
     }
 
-    /// Behind everything that is accepted by now.
+    /// Returns the position after every message accepted so far.
     pub(super) fn written_position(&self) -> Position {
         let sequence = self.queue.ring.active();
-        // A slot that was left meanwhile may say anything: the head is beyond it, whatever number comes with it.
+        // If the slot was retired meanwhile, its word has nothing to do with `sequence`. That is harmless: the head has
+        // passed `sequence`, so any count compares as reached.
         Position { sequence, messages: self.queue.ring.slot(sequence).load().messages_written() }
     }
 
-    /// What became of the messages before `mark`. Nothing if some are left; then, if `registered`, whoever takes the last
-    /// of them is sure to wake all drainers.
+    /// Returns what became of the messages before `target`, or `None` if some are left.
+    ///
+    /// In the second case, if the drainer is `registered`, the thread that takes the last of them wakes all drainers.
     fn drain_outcome(&self, target: Position, registered: bool) -> Option<DrainOutcome> {
         self.with_head(|head, effects| {
             let outcome = head.drain_outcome(&self.queue, target, effects);
@@ -34,10 +40,11 @@ impl Core {
         })
     }
 
-    /// A message that was reserved turned out to be none: drainers may have waited for it, or senders for the memory
-    /// before it, and receivers do not come for it.
+    /// Passes padding at the head, after a reservation was abandoned.
+    ///
+    /// Drainers may wait for that entry, and senders for the memory of its segment, but no receiver is woken for padding.
     pub(super) fn abandoned(&self) {
-        // Tells drainers too, should their mark be passed by that: it is at the head, under its lock.
+        // This wakes drainers too, if the head passes their target.
         self.retire_drained_segments();
     }
 }

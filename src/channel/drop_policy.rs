@@ -1,4 +1,12 @@
-//! What becomes of a message for which there is no room, where that is not for its sender to wait for.
+//! Full channels that drop messages: the new one, or the oldest ones to make room for it.
+//!
+//! Under `DropNewest` and `DropOldest` a sender never waits for room. When the channel is full, it:
+//!
+//! 1. tries again if there seems to be room, as receivers may have freed memory meanwhile;
+//! 2. under `DropOldest`, locks the head, retires segments that were read or else drops the unread messages of the oldest
+//!    sealed segment, and tries again;
+//! 3. drops its own message if nothing older can go: all memory is lent, or another sender has not committed yet in the
+//!    oldest segment. That message never had a sequence, so it is counted here and not at the head.
 
 use super::Core;
 use super::config::WhenFull;
@@ -7,7 +15,7 @@ use super::source::Source;
 use crate::queue::segment::EXTERNAL_BYTES;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Messages that were dropped before they got a slot.
+/// Counts the messages that were dropped before they were reserved.
 #[derive(Default)]
 pub(super) struct DroppedNewest {
     messages: AtomicU64,
@@ -16,32 +24,32 @@ pub(super) struct DroppedNewest {
 
 impl DroppedNewest {
     fn add(&self, bytes: usize) {
-        // ORDERING: Relaxed: figures.
+        // ORDERING: Relaxed: statistic only.
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Messages, and their bytes.
+    /// Returns the number of messages, and of their bytes.
     pub(super) fn load(&self) -> (u64, u64) {
-        // ORDERING: Relaxed, as above.
+        // ORDERING: Relaxed: statistic only.
         (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 }
 
-/// What there is to be said for another try.
+/// Whether another try to write may succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
-    /// There is room. If it cannot be had, it is about to come or somebody else's by now: it is looked for once, not for
-    /// ever.
+    /// There seems to be room. If the try fails, the room was not there yet or another sender has taken it; so this answer
+    /// is trusted once in a row, not for ever.
     Likely,
-    /// Room was made.
+    /// This thread freed memory.
     Freed,
-    /// Nothing.
+    /// There is no room, and none can be made.
     None,
 }
 
 impl Core {
-    /// Writes a message, or says why not. Never full where [`WhenFull`] drops messages.
+    /// Writes a message; returns why if it cannot. Never full if [`WhenFull`] drops messages.
     #[inline]
     pub(crate) fn push<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
         match self.try_write(source, position) {
@@ -64,17 +72,17 @@ impl Core {
         self.count_if_dropped(len, written)
     }
 
-    /// Tries to write as long as there is something to be dropped for it.
+    /// Tries to write until it succeeds or nothing more can be dropped for it.
     fn write_dropping(
         &self,
         len: usize,
         external: bool,
         mut try_write: impl FnMut() -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let mut trusting = true;
+        let mut trust_hint = true;
         loop {
-            let room = self.find_or_free_room(len, external, trusting);
-            trusting = room != Room::Likely;
+            let room = self.find_or_free_room(len, external, trust_hint);
+            trust_hint = room != Room::Likely;
             match try_write() {
                 Err(Refusal::Full) if room != Room::None => {}
                 result => return result,
@@ -82,7 +90,7 @@ impl Core {
         }
     }
 
-    /// A message for which there is no room after all is dropped itself.
+    /// Counts the new message as dropped if it was refused as full, and turns that into a success.
     fn count_if_dropped(&self, len: usize, written: Result<(), Refusal>) -> Result<(), Refusal> {
         if written == Err(Refusal::Full) {
             self.dropped_newest.add(len);
@@ -92,20 +100,20 @@ impl Core {
         written
     }
 
-    /// Makes room by dropping what may be dropped, where none is to be seen.
-    fn find_or_free_room(&self, len: usize, external: bool, trusting: bool) -> Room {
-        let is_seen = || trusting && self.would_fit(len, external);
+    /// Finds room for a message, or frees some by what the policy may drop.
+    fn find_or_free_room(&self, len: usize, external: bool, trust_hint: bool) -> Room {
+        let seems_free = || trust_hint && self.would_fit(len, external);
         let oldest = self.when_full == WhenFull::DropOldest;
-        if is_seen() {
+        if seems_free() {
             return Room::Likely;
         }
         if !oldest {
-            // What was read has been left behind by the try before.
+            // The try before has retired what was read.
             return Room::None;
         }
         let room = self.with_head(|head, effects| {
-            if is_seen() {
-                // Receivers make room under this very lock.
+            if seems_free() {
+                // Receivers free memory under this lock, so the first check may have been too early.
                 Room::Likely
             } else if head.retire_drained_segments(&self.queue, effects)
                 || head.drop_oldest(&self.queue, external, effects)
@@ -121,7 +129,7 @@ impl Core {
         room
     }
 
-    /// Whether there is room for the message, as far as can be told without trying.
+    /// Whether there seems to be room for the message. A hint: only a try can decide.
     fn would_fit(&self, len: usize, external: bool) -> bool {
         let state = self.queue.ring.slot(self.queue.ring.active()).load();
         let in_segment = if external { EXTERNAL_BYTES } else { len };

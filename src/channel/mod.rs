@@ -1,9 +1,13 @@
-//! The policy around the queue: which thread waits and which one is woken, when the active segment is switched, and what
-//! happens when there is no room.
+//! The policy around the queue: what waits, what is woken, when the active segment is switched.
 //!
-//! [`Core`] is what both ends of a channel share. Its methods stand by topic: [`send`] and [`reserve`] for senders,
-//! [`recv`] and [`drain`] for receivers and drainers, [`switch`] and [`strategy`] for switches, [`drop_policy`] for full
-//! channels, [`stats`] for statistics, [`background`] for the background task.
+//! Senders and receivers of a channel share one [`Core`]. Its methods are grouped by topic:
+//!
+//! - [`send`] sends messages, the fast path first; [`source`] is what a message is made of; [`reserve`] finds room for it;
+//!   [`drop_policy`] drops messages when there is none.
+//! - [`recv`] receives messages, and applies what was recorded under the lock of the head; [`drain`] waits until they are
+//!   out of the channel.
+//! - [`switch`] seals the active segment, and [`strategy`] decides when.
+//! - [`stats`] counts, and [`background`] holds the background task.
 
 pub(crate) mod background;
 pub(crate) mod config;
@@ -41,9 +45,9 @@ use crate::telemetry::task_count::TaskCount;
 use crate::wait::task_signal::TaskSignal;
 use crate::wait::wait_list::WaitList;
 
-/// What both ends of a channel share.
+/// The state that senders and receivers of a channel share.
 ///
-/// What senders read for every message lies apart from what receivers write.
+/// What senders read for every message lies on other cache lines than what receivers write.
 pub(crate) struct Core {
     pub(crate) queue: Queue,
 
@@ -63,13 +67,13 @@ pub(crate) struct Core {
     closed: AtomicBool,
     /// Senders that wait for the channel to close.
     pub(crate) closing: WaitList,
-    /// Senders that wait until accepted messages are handed out.
+    /// Drainers: senders that wait until the messages accepted before are out of the channel.
     drainers: WaitList,
-    /// Counts the panics of callbacks.
+    /// Catches the panics of callbacks.
     callbacks: CatchPanic,
-    /// Counts the panics of payloads that are dropped.
+    /// Catches the panics of payloads that are dropped.
     payloads: CatchPanic,
-    /// Some message was written in place: it may turn out shorter than its reservation, or be abandoned.
+    /// Whether a message was ever written in place; see [`note_in_place`](Self::note_in_place).
     in_place: AtomicBool,
     tasks: TaskCount,
     pub(crate) events: Events,
@@ -80,15 +84,15 @@ pub(crate) struct Core {
 /// Written by receivers.
 struct Reading {
     head: Mutex<Head>,
-    /// A hint: all that was sealed or cut had been taken when the head was last unlocked.
+    /// A hint: all that was sealed or cut was taken when the head was last unlocked.
     caught_up: AtomicBool,
     /// Receivers that wait for a message.
     waiting: WaitList,
 }
 
-/// Switches that the strategy wants and that are not made yet.
+/// Whether a switch that the strategy wants is deferred; see [`switch`].
 struct Deferral {
-    /// Checks of the background task after which it made no switch.
+    /// How many checks of the background task found messages and made no switch.
     skipped: AtomicU64,
     /// A switch is deferred because the backlog is long.
     deferred: AtomicBool,
@@ -173,33 +177,33 @@ impl Core {
     }
 
     pub(crate) fn add_sender(&self) {
-        // ORDERING: Relaxed, as in `Arc::clone`.
+        // ORDERING: Relaxed: the caller holds a sender, as in `Arc::clone`.
         self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one more sender if there are others; false if the last one has left, and the channel closes for good.
+    /// Counts one more sender if there are others; returns false if the last one was dropped, and the channel closes.
     pub(crate) fn add_sender_to_others(&self) -> bool {
         let one_more = |senders: usize| (senders > 0).then(|| senders + 1);
-        // ORDERING: Relaxed, as in `add_sender`: somebody else counts at that instant, and whoever leaves last acquires
-        // through this exchange what was done before it.
+        // ORDERING: Relaxed, as in `add_sender`: another sender is counted at that instant. This exchange continues the
+        // release sequence of earlier decrements, so the last sender to be removed acquires what was done before them.
         self.senders.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     pub(crate) fn remove_sender(&self) {
-        // ORDERING: AcqRel, as in `Arc::drop`: the last one closes after all that the others sent.
+        // ORDERING: AcqRel, as in `Arc::drop`: pairs with itself; the last sender closes after all that the others sent.
         if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
         }
     }
 
     pub(crate) fn add_receiver(&self) {
-        // ORDERING: Relaxed, as in `Arc::clone`.
+        // ORDERING: Relaxed: the caller holds a receiver, as in `Arc::clone`.
         self.receivers.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn remove_receiver(&self) {
-        // ORDERING: AcqRel, as in `Arc::drop`; a writer that finds its message awaited by the discarding below
-        // sees the count through the entry.
+        // ORDERING: AcqRel, as in `Arc::drop`: pairs with itself. A sender that finds the waiter bit which `discard` below
+        // sets on its entry also sees this count, through the exchange on the entry.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
             self.discard();
@@ -207,7 +211,7 @@ impl Core {
         }
     }
 
-    /// Has the timer look for what an operator should be warned of, if one wants to be.
+    /// Has the background task check for conditions to warn of, if a subscriber is enabled for warnings.
     pub(crate) fn arm_watchdog(&self) {
         if are_warnings_enabled() {
             self.background.watch_warnings();
@@ -215,16 +219,16 @@ impl Core {
     }
 
     pub(super) fn receivers(&self) -> usize {
-        // ORDERING: Relaxed: ordered by the awaited entry, see `remove_receiver`.
+        // ORDERING: Relaxed: ordered by the waiter bit of the entry, see `remove_receiver`.
         self.receivers.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        // ORDERING: Acquire pairs with the Release in `close`.
+        // ORDERING: Acquire: pairs with the Release in `close`; makes the closed ring slot visible.
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Accepts nothing more. What was accepted before is sealed and can still be read.
+    /// Closes the channel: seals what was accepted, which can still be received, and accepts nothing more.
     pub(crate) fn close(&self) {
         loop {
             let sequence = self.queue.ring.active();
@@ -242,7 +246,7 @@ impl Core {
                 Phase::Ready | Phase::Open => {}
             }
         }
-        // ORDERING: Release: whoever sees the flag finds the slot closed.
+        // ORDERING: Release: pairs with the Acquire in `is_closed`.
         self.closed.store(true, Ordering::Release);
         self.retire_drained_segments();
         self.queue.pool.close();
@@ -253,7 +257,7 @@ impl Core {
         self.report();
     }
 
-    /// Drops everything that was accepted and that nobody will read.
+    /// Drops every message that was accepted, when no receiver is left to take it.
     #[cold]
     pub(super) fn discard(&self) {
         self.with_head(|head, effects| {
@@ -263,7 +267,7 @@ impl Core {
     }
 }
 
-// Code of the user runs where everything is whole: under no lock, and before or after what is changed.
+// User code runs while all invariants hold: under no lock, and before or after a change.
 impl RefUnwindSafe for Core {}
 
 impl Drop for Core {

@@ -1,4 +1,12 @@
-//! Reading: turns at the head, and what they leave to be done.
+//! Receiving: how receivers share the head, and what they do after they unlock it.
+//!
+//! A receiver locks the head, takes a message or a batch, and unlocks it. Under the lock it neither waits for anything nor
+//! runs user code: what may do so is recorded in [`Effects`] and applied after the unlock.
+//!
+//! - [`take_fast`](Core::take_fast) takes the next message if it is a slice of what was cut or sealed before.
+//! - [`poll_with_head`](Core::poll_with_head) does everything else: it cuts, moves on to the next segment, and sets
+//!   the waiter bit if nothing is readable.
+//! - [`with_head`](Core::with_head) serves threads that receive nothing, such as senders that need memory.
 
 use std::sync::PoisonError;
 use std::task::Poll;
@@ -17,10 +25,11 @@ impl Core {
         self.reading.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next message if that is a small matter; otherwise it takes a whole [`turn`](Self::turn).
+    /// Takes the next message if nothing more is to be done; otherwise the caller uses
+    /// [`poll_with_head`](Self::poll_with_head).
     #[inline(always)]
     pub(crate) fn take_fast(&self, mode: ReadMode) -> Option<Bytes> {
-        // ORDERING: Relaxed: a hint: if it is wrong, the turn finds out.
+        // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
         if self.reading.caught_up.load(Ordering::Relaxed) {
             return None;
         }
@@ -95,12 +104,12 @@ impl Core {
         self.callbacks.call(callback);
     }
 
-    /// Looks whether there is something to read soon, where that can be expected.
+    /// Spins for the next message if the last spins were worth it; returns whether one seems readable.
     pub(crate) fn spin_for_message(&self) -> bool {
         self.queue.spin().spin_until(|| !self.seems_empty())
     }
 
-    /// Whether there is nothing to read, as far as can be told from outside.
+    /// Whether there seems to be nothing to read. A hint, as it does not lock the head.
     pub(crate) fn seems_empty(&self) -> bool {
         let sequence = self.queue.ring.head();
         let state = self.queue.ring.slot(sequence).load();
@@ -109,14 +118,13 @@ impl Core {
             Phase::Ready => true,
             Phase::Sealed | Phase::Closed => false,
         };
-        // ORDERING: Relaxed: a hint.
+        // ORDERING: Relaxed: a hint, see `take_fast`.
         nothing_new && self.reading.caught_up.load(Ordering::Relaxed)
     }
 
-    /// Leaves a segment behind that was sealed after all of it was cut off and read, or is padding; true if that gave
-    /// memory back.
+    /// Retires sealed segments all of which was read, or is padding; returns whether that freed memory.
     ///
-    /// For a sender who finds no room: no receiver may be about to take a turn.
+    /// A sender that finds no room calls it, because no receiver may lock the head again soon.
     #[cold]
     pub(crate) fn retire_drained_segments(&self) -> bool {
         self.with_head(|head, effects| head.retire_drained_segments(&self.queue, effects))
@@ -134,25 +142,28 @@ impl Core {
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
     }
 
-    /// Before the head is left: whoever sleeps is to be woken for what is there, or for the next message.
+    /// Computes, before the head is unlocked, how many waiting receivers to wake.
+    ///
+    /// If nothing is unread, it sets the waiter bit for them instead, so that the sender of the next message wakes one.
     fn compute_wakeups(&self, head: &Head, effects: &mut Effects) {
         if self.receivers_waiting().waiting() > 0 {
             effects.left = head.left(&self.queue);
-            // Who sleeps has asked for a wake at the slot that was read: that moves on with the head.
+            // The waiting receivers have set the waiter bit on the ring slot that was read: it moves on with the head.
             if effects.left == 0 && self.queue.on_demand() && !head.set_waiter(&self.queue) {
                 effects.left = 1;
             }
         }
     }
 
-    /// Does what a turn left to be done.
+    /// Applies the effects of what was done under the lock of the head, after the unlock.
     #[inline]
     fn apply_effects(&self, effects: Effects) {
         if effects.recycled > 0 {
             self.queue.pool.wake_senders(effects.recycled.saturating_mul(self.queue.capacity().messages));
         }
         if effects.retired {
-            // ORDERING: SeqCst fence, see `consider_switch`; Relaxed behind it.
+            // ORDERING: SeqCst fence: pairs with the one in `consider_switch`: either this thread sees the switch deferred,
+            // or that one sees the backlog without the retired segment. Relaxed after the fence.
             fence(Ordering::SeqCst);
             if self.deferral.deferred.load(Ordering::Relaxed)
                 && self.deferral.deferred.swap(false, Ordering::Relaxed)
@@ -180,7 +191,7 @@ impl Core {
         }
     }
 
-    /// A receiver stopped waiting, maybe after it was woken: unread messages are the timer's again.
+    /// Has the background task watch unread messages after a receiver stopped waiting, maybe after it was woken.
     pub(crate) fn stopped_waiting(&self) {
         if self.is_timed() && self.active_segment(self.queue.ring.active()).is_some() {
             self.background.watch_unread();

@@ -1,5 +1,15 @@
-//! Room for what is to be written: a slot in the active segment or in the next one, and memory for what travels by
-//! reference.
+//! Reservations: an entry in the active segment or the next one, and memory for an external payload.
+//!
+//! A sender reserves in the ring slot that `active` names. If that fails, it takes one step, by the phase of the slot, and
+//! tries again:
+//!
+//! - Open without room: the sender seals the slot.
+//! - Sealed: it advances `active`.
+//! - Ready: it takes a segment from the pool and opens the slot. If the pool has none, or other senders wait for one, the
+//!   message is refused as full.
+//! - Closed: the message is refused.
+//!
+//! If another sender takes the step first, that serves as well.
 
 use bytes::Bytes;
 
@@ -9,14 +19,16 @@ use crate::queue::segment::EXTERNAL_BYTES;
 use crate::queue::segment::slot_state::{AtomicSlotState, EntrySlot, NotReserved, Phase, SlotState};
 use crate::telemetry::stats::SwitchCause;
 
-/// Whether a sender has waited for memory, or would overtake those who have.
+/// Where a sender stands among those that wait for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueuePosition {
+    /// It has not waited, and must not take memory that waiting senders could use.
     Barging,
+    /// It was woken, or no other sender waits: it may take memory.
     Front,
 }
 
-/// Why a message was not accepted. The payload stays with the caller.
+/// Why a message was not accepted; the payload stays with the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Full,
@@ -25,7 +37,9 @@ pub(crate) enum Refusal {
 }
 
 impl Core {
-    /// Reserves a slot for a payload by reference, and memory for its `len` bytes.
+    /// Reserves an entry for an external payload, and memory for its `len` bytes.
+    ///
+    /// It opens a segment with room first, then reserves the memory, and reserves the entry last.
     #[inline(always)]
     pub(super) fn reserve_external(
         &self,
@@ -35,7 +49,8 @@ impl Core {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
-        // Room in a segment first: what is given back below could otherwise be what this sender waits for.
+        // Room in a segment first. With the memory first, a sender that finds no segment would give the memory back and
+        // wake the next waiter for it, which may be itself.
         let opened = self.open_with_room(EXTERNAL_BYTES, position)?;
         let reserved = !self.must_queue(position)
             && (self.queue.pool.reserve_external(len) || {
@@ -43,41 +58,42 @@ impl Core {
                 self.queue.pool.free_for_external(len)
             });
         if !reserved {
-            // Only a reader can make room, and it may be waiting for this very segment to be full; unless what is older
-            // than this segment is dropped first.
+            // Only receivers can make room, and they may wait for this segment to be full. Under `DropOldest` older
+            // segments are dropped before this one, so it stays open.
             if self.when_full != WhenFull::DropOldest {
                 self.switch_slot(self.queue.ring.active(), SwitchCause::Full);
             }
             if opened {
-                // Smaller messages of others may wait for what this one cannot use.
+                // This sender cannot use the segment that it opened; waiting senders with smaller messages can.
                 self.queue.pool.wake_senders(self.queue.capacity().messages);
             }
             return Err(Refusal::Full);
         }
-        let (sequence, slot) = match self.reserve(EXTERNAL_BYTES, position) {
+        let (sequence, entry) = match self.reserve(EXTERNAL_BYTES, position) {
             Ok(reserved) => reserved,
             Err(refusal) => {
-                // Held on to while waiting, it could keep a segment from being had for ever.
+                // Two senders that kept their memory while they wait for a segment could keep each other from getting one.
                 self.queue.pool.release_external(len);
                 return Err(refusal);
             }
         };
-        Ok(Reservation::new(self, sequence, slot, len))
+        Ok(Reservation::new(self, sequence, entry, len))
     }
 
-    /// Reserves a slot for `len` bytes, switching to the next segment if need be.
+    /// Reserves an entry for `len` bytes, in the next segment if the active one has no room.
     #[inline(always)]
     pub(super) fn reserve(&self, len: usize, position: QueuePosition) -> Result<(u64, EntrySlot), Refusal> {
         self.reserve_with(position, |slot| slot.reserve(len, self.queue.capacity()))
     }
 
+    /// Calls `reserve` with the active ring slot until it succeeds, taking the steps in between.
     #[inline(always)]
     pub(super) fn reserve_with<T>(
         &self,
         position: QueuePosition,
         reserve: impl Fn(&AtomicSlotState) -> Result<T, NotReserved>,
     ) -> Result<(u64, T), Refusal> {
-        // Timed until this writer has its slot.
+        // The switch is measured until this sender has its entry.
         let mut timer = None;
         loop {
             let sequence = self.queue.ring.active();
@@ -89,7 +105,9 @@ impl Core {
         }
     }
 
-    /// Sees to it that the active segment has room for `len` bytes, without taking it; true if it had to be opened.
+    /// Makes the active segment one with room for `len` bytes; returns whether this thread opened it.
+    ///
+    /// Nothing is reserved, so another sender may still take the room.
     fn open_with_room(&self, len: usize, position: QueuePosition) -> Result<bool, Refusal> {
         let (mut opened, mut timer) = (false, None);
         loop {
@@ -105,12 +123,12 @@ impl Core {
         }
     }
 
-    /// Whether there is somebody waiting for memory who comes before.
+    /// Whether other senders wait for memory and get it first.
     pub(super) fn must_queue(&self, position: QueuePosition) -> bool {
         position == QueuePosition::Barging && self.queue.pool.room_waiters.waiting() > 0
     }
 
-    /// One step towards an open slot, from the slot at `sequence` that was seen not to be; true if it was the last.
+    /// Takes one step from a ring slot that is not open towards one that is; returns whether this thread opened it.
     fn open_next(&self, sequence: u64, state: SlotState, position: QueuePosition) -> Result<bool, Refusal> {
         let mut opened = false;
         match state.phase() {
@@ -118,64 +136,65 @@ impl Core {
             Phase::Sealed => self.queue.ring.advance(sequence),
             Phase::Ready if self.must_queue(position) => return Err(Refusal::Full),
             Phase::Ready if state.is_ready_for(sequence) => {
-                let again = || if self.retire_drained_segments() { self.queue.pool.acquire() } else { None };
-                let segment = self.queue.pool.acquire().or_else(again).ok_or(Refusal::Full)?;
+                let reclaim =
+                    || if self.retire_drained_segments() { self.queue.pool.acquire() } else { None };
+                let segment = self.queue.pool.acquire().or_else(reclaim).ok_or(Refusal::Full)?;
                 self.background.start();
                 opened = self.queue.open(sequence, segment);
             }
-            // The slot has moved on since `active` was read, or is open by now.
+            // The slot was reused for a later sequence since `active` was loaded, or is open by now.
             Phase::Ready | Phase::Open => {}
         }
         Ok(opened)
     }
 }
 
-/// A reserved slot that becomes padding if nothing is put there.
+/// A reserved entry; commits padding if it is dropped without a message.
 pub(super) struct Reservation<'a> {
     core: &'a Core,
     sequence: u64,
-    slot: Option<EntrySlot>,
-    /// Bytes reserved for a payload by reference.
+    entry: Option<EntrySlot>,
+    /// Bytes reserved for an external payload.
     external: usize,
 }
 
 impl<'a> Reservation<'a> {
     #[inline(always)]
-    pub(super) fn new(core: &'a Core, sequence: u64, slot: EntrySlot, external: usize) -> Self {
-        Self { core, sequence, slot: Some(slot), external }
+    pub(super) fn new(core: &'a Core, sequence: u64, entry: EntrySlot, external: usize) -> Self {
+        Self { core, sequence, entry: Some(entry), external }
     }
 
-    /// Puts a payload there that is no longer than what was reserved for it.
+    /// Commits an external payload, which is no longer than what was reserved for it.
     #[inline(always)]
     pub(super) fn write_external(&mut self, bytes: Bytes) {
-        let slot = self.slot.take().expect("a reserved slot");
+        let entry = self.entry.take().expect("a reservation is used once");
         let unused = self.external - bytes.len();
-        let commit_waiter = self.core.queue.pool.segment(slot.segment()).write_external(&slot, bytes);
+        let commit_waiter = self.core.queue.pool.segment(entry.segment()).write_external(&entry, bytes);
         if unused > 0 {
             self.core.queue.pool.release_external(unused);
         }
-        self.core.after_commit(self.sequence, slot, commit_waiter, true);
+        self.core.after_commit(self.sequence, entry, commit_waiter, true);
     }
 
-    /// Has the message written there. Nothing is, if `write` panics.
+    /// Has `write` write the message in place, and commits it. If `write` panics, the drop commits padding.
     #[inline(always)]
     pub(super) fn write_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
-        let slot = self.slot.as_ref().expect("a reserved slot");
-        let commit_waiter = self.core.queue.pool.segment(slot.segment()).write_in_place(slot, write);
-        if let Some(slot) = self.slot.take() {
-            self.core.after_commit(self.sequence, slot, commit_waiter, false);
+        let entry = self.entry.as_ref().expect("a reservation is used once");
+        let commit_waiter = self.core.queue.pool.segment(entry.segment()).write_in_place(entry, write);
+        if let Some(entry) = self.entry.take() {
+            self.core.after_commit(self.sequence, entry, commit_waiter, false);
         }
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            let commit_waiter = self.core.queue.pool.segment(slot.segment()).abandon(&slot);
+        if let Some(entry) = self.entry.take() {
+            let commit_waiter = self.core.queue.pool.segment(entry.segment()).abandon(&entry);
             if self.external > 0 {
                 self.core.queue.pool.release_external(self.external);
             }
-            self.core.after_commit(self.sequence, slot, commit_waiter, false);
+            self.core.after_commit(self.sequence, entry, commit_waiter, false);
             self.core.abandoned();
         }
     }

@@ -1,4 +1,29 @@
-//! Writing: what goes into a reserved slot, and who is told of it.
+//! Sending: how one message, or several, get into the active segment.
+//!
+//! The fast path, [`Core::write_fast`], does nearly every `send`:
+//!
+//! ```text
+//! active() ─▶ reserve ───────────▶ copy ───────────▶ commit ─────────▶ after_commit
+//! load        compare-exchange     into the bytes    exchange on the   four tests,
+//!             on the slot's word   that it reserved  entry             all false
+//! ```
+//!
+//! 1. It loads the sequence of the active segment, and reserves an entry and a byte range by one compare-exchange on the
+//!    word of that ring slot. The order of these exchanges is the order of messages.
+//! 2. It copies the payload into the reserved bytes.
+//! 3. It commits by one exchange on the message's entry. The exchange returns whether a receiver waits for this entry.
+//! 4. It compares what the segment holds now with the limits of the strategy.
+//!
+//! A message takes more than that in these cases:
+//!
+//! - **After a commit** ([`after_commit_cold`](Core::after_commit_cold)): a receiver waits for this entry or for this ring
+//!   slot and is woken; the message is the first of its segment and sets the limits of the strategy; or a limit is
+//!   reached and the strategy decides about a switch.
+//! - **No room in the active segment** ([`Core::try_write`]): the sender seals it, opens the next one with a segment from
+//!   the pool, and reserves there; see [`reserve`](super::reserve).
+//! - **No memory for another segment**: the message is refused as full. The sender then waits for room, returns an error,
+//!   or drops messages; see [`drop_policy`](super::drop_policy).
+//! - **An external payload**: its bytes stay where they are and count against `max_bytes`, and its entry holds a reference.
 
 use std::collections::VecDeque;
 
@@ -16,7 +41,7 @@ use crate::sync::{Ordering, fence};
 pub(crate) const MAX_RANGE_MESSAGES: usize = 32;
 
 impl Core {
-    /// Writes a message if the active segment has room for it and nothing else is to be done; otherwise `false`.
+    /// Writes a message if the active segment has room for it; otherwise returns false.
     #[inline(always)]
     pub(crate) fn write_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
@@ -31,15 +56,15 @@ impl Core {
         }
         let reserve = |len| {
             let sequence = self.queue.ring.active();
-            let slot = self.queue.ring.slot(sequence).reserve(len, self.queue.capacity())?;
-            Ok::<_, NotReserved>((sequence, slot))
+            let entry = self.queue.ring.slot(sequence).reserve(len, self.queue.capacity())?;
+            Ok::<_, NotReserved>((sequence, entry))
         };
         source.write(self, reserve).is_ok()
     }
 
-    /// Writes a message, or says why not.
+    /// Writes a message, in the next segment if it has to; returns why if it cannot.
     ///
-    /// Only a sender at the front gets memory that others wait for; room in the open segment is for any sender.
+    /// Only a sender at the front gets memory that others wait for. Room in the open segment is for any sender.
     pub(crate) fn try_write<S: Source>(
         &self,
         source: &mut S,
@@ -58,7 +83,6 @@ impl Core {
         source.write(self, |len| self.reserve(len, position))
     }
 
-    /// Writes an external payload.
     #[cold]
     fn write_external<S: Source>(
         &self,
@@ -79,55 +103,56 @@ impl Core {
         }
         let sequence = self.queue.ring.active();
         let slot = self.queue.ring.slot(sequence);
-        let Ok(slot) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) else {
+        let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) else {
             self.queue.pool.release_external(len);
             return false;
         };
-        Reservation::new(self, sequence, slot, len).write_external(source.take_external());
+        Reservation::new(self, sequence, entry, len).write_external(source.take_external());
         true
     }
 
     /// Copies a payload into its entry and commits it.
     #[inline(always)]
-    pub(super) fn write_copy(&self, sequence: u64, slot: EntrySlot, bytes: &[u8]) {
-        let commit_waiter = self.queue.segment(slot.segment()).write(&slot, bytes);
-        self.after_commit(sequence, slot, commit_waiter, false);
+    pub(super) fn write_copy(&self, sequence: u64, entry: EntrySlot, bytes: &[u8]) {
+        let commit_waiter = self.queue.segment(entry.segment()).write(&entry, bytes);
+        self.after_commit(sequence, entry, commit_waiter, false);
     }
 
-    /// After a commit: tells whoever waits for it or its slot, and asks the strategy if that is due.
+    /// Does after a commit what is needed, which is nothing for most messages.
     #[inline(always)]
-    pub(super) fn after_commit(&self, sequence: u64, slot: EntrySlot, commit_waiter: bool, external: bool) {
+    pub(super) fn after_commit(&self, sequence: u64, entry: EntrySlot, commit_waiter: bool, external: bool) {
         if commit_waiter
-            | slot.has_waiter()
-            | (slot.index() == 0)
-            | self.strategy_due(sequence, &slot, external)
+            | entry.has_waiter()
+            | (entry.index() == 0)
+            | self.strategy_due(sequence, &entry, external)
         {
-            self.after_commit_cold(sequence, slot, commit_waiter, external);
+            self.after_commit_cold(sequence, entry, commit_waiter, external);
         }
     }
 
     #[inline(always)]
-    fn strategy_due(&self, sequence: u64, slot: &EntrySlot, external: bool) -> bool {
-        self.strategy.is_due(FillLevel::with(sequence, slot.filled()), external)
+    fn strategy_due(&self, sequence: u64, entry: &EntrySlot, external: bool) -> bool {
+        self.strategy.is_due(FillLevel::with(sequence, entry.filled()), external)
     }
 
-    /// Accepts the first of `payloads`, and with it those behind it that the same reservation has room for, or says why
-    /// not even the first; takes out what was accepted, and returns how many that is.
+    /// Writes the first payloads, as many as one reservation holds, and removes them from `payloads`.
+    ///
+    /// Returns how many were written, or why the first one could not be. An external payload is written alone.
     pub(crate) fn try_write_range<P: Payload>(
         &self,
         payloads: &mut VecDeque<P>,
         position: QueuePosition,
     ) -> Result<usize, Refusal> {
-        let (mut ends, mut small, mut end) = ([0; MAX_RANGE_MESSAGES], 0, 0);
+        let (mut ends, mut candidates, mut end) = ([0; MAX_RANGE_MESSAGES], 0, 0);
         for (payload, into) in payloads.iter().zip(&mut ends) {
             let len = payload.as_slice().len();
             if is_external(payload, self.queue.capacity()) || len > self.max_message_bytes {
                 break;
             }
             end += len;
-            (*into, small) = (end, small + 1);
+            (*into, candidates) = (end, candidates + 1);
         }
-        if small == 0 {
+        if candidates == 0 {
             let Some(first) = payloads.pop_front() else { return Ok(0) };
             let mut first = PayloadSource(first);
             let written = self.try_write(&mut first, position);
@@ -136,53 +161,62 @@ impl Core {
             }
             return written.map(|()| 1);
         }
-        let (sequence, run) =
-            self.reserve_with(position, |slot| slot.reserve_range(&ends[..small], self.queue.capacity()))?;
-        let messages = run.messages();
-        self.write_range(sequence, run, payloads);
-        // Last: to drop a payload may run user code.
+        let (sequence, range) = self
+            .reserve_with(position, |slot| slot.reserve_range(&ends[..candidates], self.queue.capacity()))?;
+        let messages = range.messages();
+        self.write_range(sequence, range, payloads);
+        // Last: dropping a payload may run user code.
         payloads.drain(..messages);
         Ok(messages)
     }
 
-    /// Fills a run of slots with the first of `payloads`.
-    fn write_range<P: Payload>(&self, sequence: u64, run: EntryRange<'_>, payloads: &VecDeque<P>) {
-        let (start, reserve_waiter, filled) = (run.start(), run.has_waiter(), run.filled());
-        let commit_waiter =
-            self.queue.pool.segment(run.segment()).write_range(run, payloads.iter().map(Sealed::as_slice));
+    /// Copies the first payloads into a range of entries and commits them.
+    fn write_range<P: Payload>(&self, sequence: u64, range: EntryRange<'_>, payloads: &VecDeque<P>) {
+        let (start, reserve_waiter, filled) = (range.start(), range.has_waiter(), range.filled());
+        let commit_waiter = self
+            .queue
+            .pool
+            .segment(range.segment())
+            .write_range(range, payloads.iter().map(Sealed::as_slice));
         self.notify_readers(sequence, start, reserve_waiter, commit_waiter);
         if self.strategy.is_due(FillLevel::with(sequence, filled), false) {
             self.consider_switch(sequence);
         }
     }
 
-    /// Before a reservation that may come to less than what is reserved.
+    /// Notes that messages are written in place, before one of them is reserved.
+    ///
+    /// Such a message may turn out shorter than its reservation, or be abandoned.
     fn note_in_place(&self) {
-        // ORDERING: Relaxed with a Release fence before the reservation: `count_queue` sees that by the Acquire of
-        // the word's `load`, and this too.
+        // ORDERING: Relaxed, followed by a Release fence before the reservation: pairs with the Acquire in the load of
+        // the slot's word by `count_queue`; a thread that counts the reservation there sees this flag too.
         if !self.in_place.load(Ordering::Relaxed) {
             self.in_place.store(true, Ordering::Relaxed);
         }
         fence(Ordering::Release);
     }
 
-    /// What a writer that panics does, without the panic: loom cannot change threads while one unwinds.
+    /// Reserves and abandons an entry, as a sender whose closure panics does.
+    ///
+    /// It does so without a panic, because loom cannot change threads while one unwinds.
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn give_up(&self, len: usize) {
-        let (sequence, slot) = self.reserve(len, QueuePosition::Barging).unwrap();
-        drop(Reservation::new(self, sequence, slot, 0));
+        let (sequence, entry) = self.reserve(len, QueuePosition::Barging).unwrap();
+        drop(Reservation::new(self, sequence, entry, 0));
     }
 
     #[cold]
-    fn after_commit_cold(&self, sequence: u64, slot: EntrySlot, commit_waiter: bool, external: bool) {
-        self.notify_readers(sequence, (slot.index(), slot.offset()), slot.has_waiter(), commit_waiter);
-        if self.strategy_due(sequence, &slot, external) {
+    fn after_commit_cold(&self, sequence: u64, entry: EntrySlot, commit_waiter: bool, external: bool) {
+        self.notify_readers(sequence, (entry.index(), entry.offset()), entry.has_waiter(), commit_waiter);
+        if self.strategy_due(sequence, &entry, external) {
             self.consider_switch(sequence);
         }
     }
 
-    /// Tells whoever waits for messages that were committed: for their slot, or for their commit. The first of them is
-    /// at `start`, an index and an offset.
+    /// Wakes a receiver for committed messages if one waits for their ring slot or for their commit.
+    ///
+    /// The first of the messages is at `start`, an index and an offset. If it is the first of its segment or the first
+    /// after a cut, what the strategy counts begins with it. If there are no receivers left, the messages are discarded.
     fn notify_readers(
         &self,
         sequence: u64,
@@ -198,7 +232,7 @@ impl Core {
             self.queue.note_cut(sequence, start);
         }
         if first {
-            self.strategy.begin(sequence);
+            self.strategy.begin_segment(sequence);
         }
         if commit_waiter || reserve_waiter {
             self.wake_one_or_arm_timer();

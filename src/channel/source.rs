@@ -9,10 +9,10 @@ use super::reserve::Reservation;
 use crate::queue::segment::slot_state::{Capacity, EntrySlot};
 use crate::queue::segment::write_checked;
 
-/// An owned payload of this length is external: it travels by reference count.
+/// An owned payload of at least this length is external.
 pub(crate) const EXTERNAL_MIN_BYTES: usize = 32 << 10;
 
-/// The source of one message. A refused source keeps its input.
+/// The source of one message; if the message is refused, the source keeps its input.
 pub(crate) trait Source {
     /// What the caller passed in, and gets back if the message is refused.
     type Input;
@@ -23,10 +23,10 @@ pub(crate) trait Source {
     /// Returns how many bytes to reserve.
     fn max_len(&self) -> usize;
 
-    /// Whether the message travels by reference count.
+    /// Whether the message travels by reference count, and is not copied into the segment.
     fn is_external(&self, capacity: Capacity) -> bool;
 
-    /// Whether an external payload is made without a copy or a call of user code.
+    /// Whether [`take_external`](Self::take_external) neither copies nor runs user code.
     fn moves(&self) -> bool;
 
     /// Reserves an entry by calling `reserve` with the number of bytes, writes the message into it, and commits it.
@@ -36,16 +36,16 @@ pub(crate) trait Source {
         reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
     ) -> Result<(), E>;
 
-    /// Makes the external payload.
+    /// Takes the message as an external payload.
     fn take_external(&mut self) -> Bytes;
 
-    /// Drops an owned payload, as the message is dropped by policy. This may run user code.
+    /// Drops an owned payload, for a message that the channel's policy drops. This may run user code.
     fn discard(&mut self);
 
     fn into_input(self) -> Self::Input;
 }
 
-/// A payload: copied into the segment, or moved if it is external.
+/// A payload: copied into the segment, or moved if it is external and owned.
 pub(crate) struct PayloadSource<P>(pub(crate) P);
 
 impl<P: Payload> Source for PayloadSource<P> {
@@ -75,8 +75,8 @@ impl<P: Payload> Source for PayloadSource<P> {
         reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
     ) -> Result<(), E> {
         let bytes = self.0.as_slice();
-        let (sequence, slot) = reserve(bytes.len())?;
-        core.write_copy(sequence, slot, bytes);
+        let (sequence, entry) = reserve(bytes.len())?;
+        core.write_copy(sequence, entry, bytes);
         Ok(())
     }
 
@@ -95,14 +95,14 @@ impl<P: Payload> Source for PayloadSource<P> {
     }
 }
 
-/// Whether a payload travels by reference count.
+/// Whether a payload is external: owned and long, or longer than a segment.
 #[inline(always)]
 pub(crate) fn is_external<P: Payload>(payload: &P, capacity: Capacity) -> bool {
     let len = payload.as_slice().len();
     (payload.is_owned() && len >= EXTERNAL_MIN_BYTES) || len > capacity.bytes
 }
 
-/// A closure that writes a message of at most `max_len` bytes where it will lie.
+/// A closure that writes a message of at most `max_len` bytes in place.
 pub(crate) struct ClosureSource<F> {
     max_len: usize,
     /// Present until it is called.
@@ -147,9 +147,9 @@ impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
         core: &Core,
         reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
     ) -> Result<(), E> {
-        let (sequence, slot) = reserve(self.max_len)?;
+        let (sequence, entry) = reserve(self.max_len)?;
         // A panic of the closure drops the reservation, which commits padding.
-        Reservation::new(core, sequence, slot, 0).write_in_place(self.take());
+        Reservation::new(core, sequence, entry, 0).write_in_place(self.take());
         Ok(())
     }
 

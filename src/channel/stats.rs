@@ -1,4 +1,7 @@
-//! Figures and idle memory, for the monitor and the timer.
+//! Statistics for the monitor and the recorder, and idle memory for the background task.
+//!
+//! Senders count nothing per message. The words of the ring slots say how many messages and bytes are queued, and the head
+//! knows what was received and dropped. What was sent is the sum: received, dropped and queued.
 
 use super::Core;
 use super::reserve::Refusal;
@@ -7,14 +10,14 @@ use crate::queue::segment::slot_state::{Phase, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::stats::{Drops, SendErrors, Stats, SwitchCause, Switches, Totals};
 
-/// How far senders and receivers of a channel have come.
+/// The positions of the senders and of the receivers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
     written: Position,
     read: Position,
 }
 
-/// Written by whoever gets an error, read for figures.
+/// Counts errors that were returned to senders and receivers.
 #[derive(Default)]
 pub(super) struct Counters {
     full: AtomicU64,
@@ -26,7 +29,7 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn send_errors(&self) -> SendErrors {
-        // ORDERING: Relaxed: figures, here and below.
+        // ORDERING: Relaxed: statistics only, here and below.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SendErrors {
             full: count(&self.full),
@@ -42,7 +45,7 @@ impl Counters {
 }
 
 impl Core {
-    /// A sender is told why its message was not accepted.
+    /// Counts an error that a sender returns for a refused message.
     #[cold]
     pub(crate) fn count_refusal(&self, refusal: Refusal) {
         let counter = match refusal {
@@ -54,25 +57,26 @@ impl Core {
         self.arm_watchdog();
     }
 
-    /// A sender is told that there was no room in time.
+    /// Counts a sender that got no room in time.
     #[cold]
     pub(crate) fn count_send_timeout(&self) {
         self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
         self.arm_watchdog();
     }
 
-    /// A receiver is told that nothing came in time.
+    /// Counts a receiver that got no message in time.
     #[cold]
     pub(crate) fn count_recv_timeout(&self) {
         self.counters.read_timeouts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a rest would let memory go.
+    /// Whether there is memory that an idle channel does not need.
     pub(crate) fn has_idle_memory(&self) -> bool {
         let holds = |head: &Head| head.has_arena() || head.has_drained_active(&self.queue);
         self.queue.pool.pooled_segments() > 0 || holds(&self.lock_head())
     }
 
+    /// Frees the memory that an idle channel does not need.
     pub(crate) fn release_idle_memory(&self) {
         self.with_head(|head, effects| {
             head.drop_arena();
@@ -81,13 +85,13 @@ impl Core {
         self.queue.pool.trim(0);
     }
 
-    /// The sequence of the message at the head, if its writer has reserved it and has not committed it.
+    /// Returns the sequence of the message at the head, if its sender has reserved it and has not committed it.
     #[cfg_attr(any(not(feature = "tracing"), turbostream_loom), allow(dead_code, reason = "for events"))]
     pub(crate) fn stalled_message(&self) -> Option<u64> {
         self.lock_head().stalled_message()
     }
 
-    /// Messages and bytes that were accepted and neither handed out nor dropped.
+    /// Returns the messages and bytes that were sent and neither received nor dropped.
     pub(crate) fn queued(&self) -> (u64, u64) {
         let mut stats = Stats::default();
         self.count_queue(&mut stats, |_, _| true);
@@ -100,8 +104,11 @@ impl Core {
         stats
     }
 
-    /// Figures for reports, which cannot take back what they told: messages that may still turn out shorter than they are
-    /// counted, or none, do not count as accepted yet. At rest the same as `stats`.
+    /// Returns statistics for reports, which never decrease what they have reported as sent.
+    ///
+    /// A message that is written in place may turn out shorter than it is counted, or be abandoned. Segments with such
+    /// messages that are not committed yet do not count as sent. While the channel is idle, this is the same as
+    /// [`stats`](Self::stats).
     pub(crate) fn settled_stats(&self) -> Stats {
         let mut stats = self.counts();
         let unsettled = self.count_queue(&mut stats, |number, state| self.is_settled(number, state));
@@ -110,9 +117,9 @@ impl Core {
         stats
     }
 
-    /// What is counted one by one.
+    /// Returns what has a counter of its own.
     fn counts(&self) -> Stats {
-        // ORDERING: Relaxed: figures, exact at rest.
+        // ORDERING: Relaxed: statistics only, exact while the channel is idle.
         let count = |cause| self.queue.switches_for(cause);
         let on_demand = count(SwitchCause::OnDemand);
         Stats {
@@ -126,7 +133,7 @@ impl Core {
             max_bytes: self.queue.pool.max_bytes(),
             waiting_senders: self.queue.pool.room_waiters.waiting(),
             waiting_receivers: self.receivers_waiting().waiting(),
-            // A cut is one exchange, after which all can be read and written: to time it would take longer.
+            // A cut is one exchange, and measuring it would take longer than the cut: it counts as no time.
             switch_latency: self.queue.switch_latency().with_instant(on_demand),
             skipped_switches: self.deferral.skipped.load(Ordering::Relaxed),
             send_errors: self.counters.send_errors(),
@@ -140,7 +147,7 @@ impl Core {
         }
     }
 
-    /// Of all code of the user that was contained.
+    /// Returns how many panics of user code were caught.
     fn panics(&self) -> u64 {
         let lists = [self.receivers_waiting(), &self.queue.pool.room_waiters, &self.closing, &self.drainers];
         let wakers: u64 = lists.iter().map(|list| list.panics()).sum();
@@ -151,8 +158,7 @@ impl Core {
             + self.reporter.panics()
     }
 
-    /// Adds up what lies between the head and the active segment; returns what of that is in segments that are not
-    /// settled.
+    /// Adds up what is queued from the head to the active segment; returns the part in segments that are not settled.
     fn count_queue(&self, stats: &mut Stats, is_settled: impl Fn(usize, SlotState) -> bool) -> Totals {
         let head = self.lock_head();
         let active = self.queue.ring.active();
@@ -170,7 +176,7 @@ impl Core {
                     unsettled += queued;
                 }
                 let held = match state.is_open() {
-                    // Nothing unread is in it, and it is what somebody's messages are slices of.
+                    // Nothing unread is in it, and received messages still refer to it.
                     true if head.is_lent_after_all_read(sequence, state) => &mut stats.lent_bytes,
                     true => {
                         (stats.active_messages, stats.active_message_bytes) = (queued.messages, queued.bytes);
@@ -193,7 +199,7 @@ impl Core {
         unsettled
     }
 
-    /// What has left the channel, and with what is queued all that was accepted.
+    /// Adds what was received and dropped, and what was sent: the sum of both and of what is queued.
     fn count_totals(&self, stats: &mut Stats, head: &Head) {
         let (handed_out, dropped) = (head.handed_out(), head.dropped());
         self.count_memory(stats, head.released());
@@ -208,10 +214,10 @@ impl Core {
         stats.sent_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
     }
 
-    /// What is queued in a segment that is open or sealed, of which so much was `taken`.
+    /// Returns what is queued in an open or sealed segment of which `taken` was taken already.
     fn queued_in(&self, number: usize, state: SlotState, taken: Totals) -> Totals {
         let segment = self.queue.pool.segment(number);
-        // What was reserved after the word was looked at may be in here, less than nothing too.
+        // The delta may count messages that were reserved after `state` was loaded, so the sum may fall below zero.
         let payload_bytes = (state.bytes() as u64).saturating_add_signed(segment.payload_delta() as i64);
         let abandoned = segment.abandoned() as u64;
         Totals {
@@ -220,17 +226,21 @@ impl Core {
         }
     }
 
-    /// Whether what is counted in a segment cannot become less. The head is locked, so that it is not retired.
+    /// Whether what is counted in a segment cannot decrease any more.
+    ///
+    /// The caller has locked the head, so that the segment is not retired meanwhile.
     fn is_settled(&self, number: usize, state: SlotState) -> bool {
-        // ORDERING: Relaxed: see `note_in_place`.
-        // An empty one may be given back by a close, which needs no lock.
+        // A close may give an empty segment back without the lock, so an empty one is not accessed.
+        // ORDERING: Relaxed: ordered by the fence in `note_in_place` and the load of the slot's word.
         state.messages() == 0
             || !self.in_place.load(Ordering::Relaxed)
             || self.queue.pool.segment(number).is_committed(state.messages())
     }
 
-    /// Divides what is not counted yet, so that the sum is one that the channel had: the head is locked, so
-    /// that what was counted as active or sealed is so still, but other segments change hands meanwhile.
+    /// Divides the memory that is not counted yet into lent and pooled, so that the sum is one that the channel had.
+    ///
+    /// The head is locked, so what was counted as active or sealed still is. Other segments may change from lent to pooled
+    /// and back meanwhile.
     fn count_memory(&self, stats: &mut Stats, released: usize) {
         stats.external_bytes = self.queue.pool.external_bytes().saturating_sub(released);
         let counted = stats.active_bytes + stats.sealed_bytes + stats.lent_bytes + stats.external_bytes;
@@ -240,7 +250,7 @@ impl Core {
         stats.pooled_bytes = elsewhere - lent_bytes;
     }
 
-    /// Returns how far senders and receivers have come.
+    /// Returns the positions of the senders and of the receivers.
     pub(super) fn progress(&self) -> Progress {
         let written = self.written_position();
         Progress { written, read: self.lock_head().position() }
@@ -251,7 +261,7 @@ impl Core {
         self.reporter.report(|reported| reported.update(self.name(), &self.settled_stats(), false));
     }
 
-    /// Reports changes to the recorder, and waits for a report that another thread makes at the same time.
+    /// Reports changes to the recorder, and waits until a report that another thread makes is done.
     pub(crate) fn report_now(&self) {
         self.report();
         self.reporter.wait_until_idle();
@@ -263,7 +273,7 @@ impl Core {
         self.reporter.report(|reported| reported.update(self.name(), &self.settled_stats(), true));
     }
 
-    /// Whether a woken sender would find room, as far as can be told without trying.
+    /// Whether a woken sender would probably find room. A hint: only a try can decide.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.queue.ring.slot(self.queue.ring.active()).load();
         (state.is_open() && state.has_room(1, self.queue.capacity()))
@@ -276,13 +286,13 @@ impl Core {
 mod tests {
     use super::*;
 
-    /// Between two looks at a segment, to its word and to what payloads differ from that by, messages may come.
     #[tokio::test]
-    async fn what_comes_while_it_is_counted_takes_no_figure_below_zero() {
+    async fn message_sent_while_counting_takes_no_statistic_below_zero() {
         let (tx, _rx) = crate::channel();
         tx.send("a").await.unwrap();
         let core = tx.core();
         let state = core.queue.ring.slot(core.queue.ring.active()).load();
+        // Sent between the load of the word and of the payload delta.
         tx.send_with(100, |_| 10).await.map_err(drop).unwrap();
         let queued = core.queued_in(state.segment().unwrap(), state, Totals::default());
         assert_eq!((queued.messages, queued.bytes), (1, 0));

@@ -1,4 +1,11 @@
 //! Switches: when the active segment is sealed, for what cause, and which receivers are woken.
+//!
+//! A sender seals the segment when it is full, and when a limit of the strategy is reached and the strategy wants a switch.
+//! The background task asks a strategy that depends on time. A flush, a drain and a close seal it too. Cuts are switches as
+//! well; receivers make them under the lock of the head.
+//!
+//! A switch that the strategy wants is deferred while sealed segments take most of the memory. It would serve no receiver
+//! sooner, and nearly empty segments would use up `max_bytes`. The receiver that shortens the backlog makes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +22,14 @@ use crate::telemetry::stats::SwitchCause;
 const SHORTEST_CHECK: Duration = Duration::from_micros(100);
 
 impl Core {
-    /// Seals the active segment, for that cause, and wakes receivers.
+    /// Seals the segment at `sequence` and wakes receivers.
     pub(super) fn switch_slot(&self, sequence: u64, cause: SwitchCause) {
         drop(self.begin_switch(sequence, cause));
     }
 
-    /// A switch by a writer that is to write on: the switch takes until it drops what is returned.
+    /// Seals the segment at `sequence` and wakes receivers, for a sender that goes on to reserve in the next one.
+    ///
+    /// The duration of the switch is measured until the returned timer is dropped.
     pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<SwitchTimer<'_>> {
         let decided_at = self.queue.clock().nanos();
         let sealed = self.queue.seal(sequence, cause)?;
@@ -31,14 +40,14 @@ impl Core {
         Some(timer)
     }
 
-    /// Wakes up to `at_most` waiting receivers, and has the timer look after those who were passed over.
+    /// Wakes up to `at_most` waiting receivers; if others wait too, has the background task check for stuck waiters.
     fn wake_receivers(&self, at_most: usize) {
         if self.receivers_waiting().wake(at_most) > at_most {
             self.background.watch_waiters();
         }
     }
 
-    /// Messages came that nobody may have been told of: whoever waits gets the first, otherwise it is the timer's.
+    /// Wakes one receiver for new messages; if none waits, arms the strategy timer.
     pub(super) fn wake_one_or_arm_timer(&self) {
         match self.receivers_waiting().wake(1) {
             0 if self.is_timed() => self.background.watch_unread(),
@@ -47,22 +56,23 @@ impl Core {
         }
     }
 
-    /// Seals what is in the active segment.
+    /// Seals the active segment, as the user asked for it.
     pub(crate) fn switch(&self) {
         self.switch_slot(self.queue.ring.active(), SwitchCause::Requested);
     }
 
-    /// Seals it for a sink that is flushed, unless receivers have a backlog and may cut it themselves when they get there:
-    /// small messages that are each flushed would fill the channel.
+    /// Seals the active segment for a flush, unless receivers have a backlog and may cut it when they reach it.
+    ///
+    /// Otherwise small messages, each followed by a flush, would fill the channel with nearly empty segments.
     pub(crate) fn flush(&self) {
         if !(self.queue.on_demand() && self.queue.is_backlogged()) {
             self.switch();
         }
     }
 
-    /// Switches the slot at `sequence` if it is full or the strategy says so.
+    /// Seals the segment at `sequence` if it is full or the strategy wants a switch.
     ///
-    /// False if there were messages to switch, and no reason was found.
+    /// Returns false if it has messages since the last switch and was not sealed.
     pub(super) fn consider_switch(&self, sequence: u64) -> bool {
         let state = self.queue.ring.slot(sequence).load();
         if state.is_open() && !state.has_room(0, self.queue.capacity()) {
@@ -75,8 +85,8 @@ impl Core {
             Some(true) => {}
         }
         if self.queue.is_backlogged() {
-            // ORDERING: Relaxed with a SeqCst fence, against the one in `apply_effects`: either the receiver that
-            // shortens the backlog sees the flag, or it is seen here that the backlog is short.
+            // ORDERING: Relaxed, followed by a SeqCst fence: pairs with the fence in `apply_effects`: either the receiver
+            // that shortens the backlog sees the flag, or this thread sees the shorter backlog.
             self.deferral.deferred.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if self.queue.is_backlogged() {
@@ -87,28 +97,31 @@ impl Core {
         true
     }
 
-    /// Asks the strategy about the slot at `sequence`; if it does not want a switch, also from what fill on it wants to
-    /// be asked again. Nothing if there is nothing to switch.
+    /// Asks the strategy whether to switch the segment at `sequence`, and if not, for its next limits.
+    ///
+    /// Returns `None` if there is nothing to switch.
     fn strategy_wants_switch(&self, sequence: u64) -> Option<bool> {
         loop {
-            // First: what others have written meanwhile must not be missing in the limits that take the slot of theirs.
+            // Loaded before the segment: limits that another thread sets meanwhile may count later messages, and must not
+            // be replaced.
             let limits = self.strategy.limits_to_replace();
-            let (active, base) = self.active_segment_and_base(sequence)?;
+            let (active, offset) = self.active_segment_and_offset(sequence)?;
             if self.strategy.should_switch(&active) {
                 return Some(true);
             }
-            if self.strategy.ask_limits(limits, sequence, base, &active) {
+            if self.strategy.refresh_limits(limits, sequence, offset, &active) {
                 return Some(false);
             }
         }
     }
 
-    /// What a strategy sees: what came since the last switch. Nothing if that is nothing.
+    /// Returns what the strategy sees: the messages since the last switch; `None` if there are none.
     pub(super) fn active_segment(&self, sequence: u64) -> Option<ActiveSegment> {
-        self.active_segment_and_base(sequence).map(|(active, _)| active)
+        self.active_segment_and_offset(sequence).map(|(active, _)| active)
     }
 
-    fn active_segment_and_base(&self, sequence: u64) -> Option<(ActiveSegment, CutOffset)> {
+    /// Returns what the strategy sees, and where in the segment it begins.
+    fn active_segment_and_offset(&self, sequence: u64) -> Option<(ActiveSegment, CutOffset)> {
         let state = self.queue.ring.slot(sequence).load();
         if !state.is_open() || state.is_fully_consumed() {
             return None;
@@ -118,37 +131,37 @@ impl Core {
             self.queue.segment(state.segment()?).payload_delta().wrapping_sub(cut.payload_delta) as isize;
         let active = ActiveSegment {
             messages: state.messages().saturating_sub(cut.messages),
-            // A writer between its reservation and its commit can make the sum come out low for a moment.
+            // The sum may be too low for a moment, while a sender has reserved and not committed.
             bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(payload_delta),
             ..self.empty_segment()
         };
         Some((active, CutOffset { messages: cut.messages, bytes: cut.bytes as isize - payload_delta }))
     }
 
-    /// An active segment without messages, at this time.
+    /// Returns what the strategy would see now of a segment without messages.
     fn empty_segment(&self) -> ActiveSegment {
         ActiveSegment { elapsed: self.queue.since_switch(), ..ActiveSegment::empty(self.queue.capacity()) }
     }
 
-    /// The timer's look at the active segment: switches if it is time to, or tells when to look again.
+    /// Checks the active segment for the background task; returns when to check again.
     pub(crate) fn check_active(&self) -> Option<Duration> {
         if !self.is_timed() {
             return None;
         }
         if !self.consider_switch(self.queue.ring.active()) {
-            // ORDERING: Relaxed: a figure.
+            // ORDERING: Relaxed: statistic only.
             self.deferral.skipped.fetch_add(1, Ordering::Relaxed);
         }
-        // ORDERING: Relaxed: if it is put off, whoever lowers the flag looks again, and raises the reason after that.
-        // It may also be raised though the switch was made after all: then nobody has read since, and whoever does
-        // lowers it.
+        // ORDERING: Relaxed: if the switch is deferred, the receiver that clears the flag checks the segment again, and
+        // signals unread messages after that. The flag may also be set although the switch was made after all: then no
+        // receiver has retired a segment since, and the next one that does clears the flag.
         if self.deferral.deferred.load(Ordering::Relaxed) {
             return None;
         }
         self.active_segment(self.queue.ring.active()).and_then(|active| self.next_check(&active))
     }
 
-    /// Once the backlog is shorter: makes the switch that was put off, or has the timer look after what is there.
+    /// Makes a deferred switch once the backlog is shorter, or has the background task watch what is unread.
     #[cold]
     pub(super) fn resume_switching(&self) {
         self.consider_switch(self.queue.ring.active());
@@ -157,7 +170,7 @@ impl Core {
         }
     }
 
-    /// When the timer would look at messages that came now.
+    /// Returns when the background task would check messages that are sent now.
     pub(crate) fn first_check(&self) -> Option<Duration> {
         self.next_check(&self.empty_segment())
     }
@@ -166,8 +179,9 @@ impl Core {
         self.strategy.next_check(active).map(|delay| delay.max(SHORTEST_CHECK))
     }
 
-    /// Whether somebody waits for what is there behind somebody who was woken. It may be that the one who was woken
-    /// does not poll its future any more.
+    /// Whether several waiters wait although what they wait for is there.
+    ///
+    /// The waiter that was woken may not poll its future any more.
     pub(crate) fn has_stuck_waiters(&self) -> bool {
         self.has_stuck_receivers() || self.has_stuck_senders()
     }
@@ -182,8 +196,8 @@ impl Core {
     }
 
     pub(crate) fn wake_stuck_waiters(&self) {
-        // ORDERING: SeqCst fence behind `BackoffFlag::set`, against the one in front of `reset`. The one in `wake` would
-        // be too late: if nobody is seen passed over, it is not reached.
+        // ORDERING: SeqCst fence after `BackoffFlag::set`: pairs with the one before `BackoffFlag::reset`. The fence in
+        // `wake` would be too late: it is not reached if no waiter seems stuck.
         fence(Ordering::SeqCst);
         if self.has_stuck_receivers() {
             self.receivers_waiting().wake(usize::MAX);
@@ -193,7 +207,7 @@ impl Core {
         }
     }
 
-    /// Replaces the strategy.
+    /// Replaces the strategy, and asks the new one about the active segment.
     pub(crate) fn set_strategy(&self, strategy: Box<dyn SwitchStrategy>) {
         let old = self.strategy.swap(Arc::from(strategy));
         self.strategy.drop_swapped(old);
@@ -206,7 +220,7 @@ impl Core {
         self.background.signal().notify();
     }
 
-    /// Returns the sequence of the active ring slot. A sender that reserves in it later sees the new strategy.
+    /// Makes the new strategy visible to every later reservation; returns the sequence of the active ring slot.
     fn publish_strategy(&self) -> u64 {
         loop {
             let sequence = self.queue.ring.active();

@@ -1,9 +1,14 @@
 //! The background task of a channel, and the task that reports.
 //!
-//! The background task checks the strategy while unread messages lie in the active segment and no receiver waits for
-//! them, wakes waiters that are stuck, gives idle memory back, and emits warnings. It is spawned when it is first
-//! needed, ends with the channel, and sleeps unless its [`TaskSignal`] gives it a reason to check: an idle channel
-//! causes no wakeups.
+//! The background task has four checks:
+//!
+//! - It asks the strategy while unread messages lie in the active segment and no receiver waits for them.
+//! - It wakes waiters that are stuck.
+//! - It frees idle memory.
+//! - It emits warnings ([`watchdog`]).
+//!
+//! The task is spawned when it is first needed and ends with the channel. It sleeps unless its [`TaskSignal`] gives it a
+//! reason to check: an idle channel causes no wakeups.
 
 mod task;
 mod watchdog;
@@ -15,11 +20,11 @@ use tokio::runtime::Handle;
 use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 use crate::wait::task_signal::TaskSignal;
 
-/// The handle of a channel to its background task.
+/// The channel's handle to its background task.
 pub(crate) struct BackgroundTask {
     signal: Arc<TaskSignal>,
     runtime: Option<Handle>,
-    /// Spawns the task. Without it there is none, as under the checkers.
+    /// Spawns the task. If it is not set, as under loom and shuttle, there is no task.
     spawn: OnceLock<Box<dyn Fn() + Send + Sync>>,
     spawned: AtomicBool,
 }
@@ -29,7 +34,7 @@ impl BackgroundTask {
         Self { signal, runtime, spawn: OnceLock::new(), spawned: AtomicBool::new(false) }
     }
 
-    /// Sets what spawns the task, once.
+    /// Sets the function that spawns the task; only the first call counts.
     pub(crate) fn spawn_with(&self, spawn: impl Fn() + Send + Sync + 'static) {
         let _ = self.spawn.set(Box::new(spawn));
     }
@@ -38,7 +43,7 @@ impl BackgroundTask {
         &self.signal
     }
 
-    /// Spawns the task unless that was done.
+    /// Spawns the task at the first call.
     pub(crate) fn start(&self) {
         let Some(spawn) = self.spawn.get() else { return };
         // ORDERING: Relaxed: the exchange alone decides which thread spawns.
@@ -65,7 +70,7 @@ impl BackgroundTask {
         self.signal.signal_warnings();
     }
 
-    /// Lets the task find that the channel is dropped.
+    /// Wakes the task, so that it ends if the channel is dropped.
     pub(crate) fn end(&self) {
         self.signal.notify();
     }

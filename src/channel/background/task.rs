@@ -1,4 +1,4 @@
-//! The tasks themselves.
+//! The body of the background task and of the task that reports.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ struct Maintenance {
     strategy: StrategyTimer,
     waiters: StuckWaiterCheck,
     memory: Trimmer,
-    /// Made by the first condition to warn of: most channels have none.
+    /// Created at the first condition to warn of: most channels have none.
     watchdog: Option<Box<Watchdog>>,
 }
 
@@ -54,45 +54,54 @@ impl Maintenance {
         let unread = watch(&signal.unread, || self.strategy.check(core));
         let waiters = watch(&signal.waiters, || self.waiters.check(core, &signal.backoff));
         let memory = watch(&signal.memory, || self.memory.check(core));
-        // Only if it was signalled: this check costs more than the others.
+        // Only if it was signalled: this check locks the head and computes all statistics.
         let check = || watch(&signal.warnings, || self.watchdog.get_or_insert_default().check(core));
         let warnings = signal.warnings.is_set().then(check).flatten();
         [unread, waiters, memory, warnings].into_iter().flatten().min()
     }
 }
 
-/// No longer than this the task stays armed without messages to watch: some may come that are due earlier.
-const MOMENT: Duration = Duration::from_millis(1);
+/// The longest time that the strategy timer stays armed without unread messages.
+///
+/// Messages sent meanwhile may be due earlier than the timer.
+const LINGER: Duration = Duration::from_millis(1);
 
-/// Asks the strategy when it is time to.
+/// Asks the strategy when time may have changed its decision.
 #[derive(Default)]
 struct StrategyTimer {
+    /// The number of switches at the last check without unread messages.
     switches: u64,
 }
 
 impl StrategyTimer {
+    /// Asks the strategy if there are unread messages; returns when to check again.
     fn check(&mut self, core: &Core) -> Option<Duration> {
         core.check_active().or_else(|| {
-            // Where messages are read as they come, each would wake the task anew: it stays armed for a moment more.
+            // The timer stays armed for a short time after a switch. Otherwise, if each message is read at once, each
+            // would wake the task again.
             let switches = core.queue.switches();
-            let goes_on = switches != self.switches;
+            let has_switched = switches != self.switches;
             self.switches = switches;
-            if goes_on { core.first_check().map(|delay| delay.min(MOMENT)) } else { None }
+            if has_switched { core.first_check().map(|delay| delay.min(LINGER)) } else { None }
         })
     }
 }
 
-/// Wakes whoever waits behind a task that was woken and does not poll its future any more.
+/// Wakes all waiters if the one that was woken does not poll its future any more.
+///
+/// The interval doubles each time that this had no effect: what is there may not be enough for any of them. A new waiter
+/// resets it through [`BackoffFlag`].
 #[derive(Default)]
 struct StuckWaiterCheck {
+    /// When waiters were first seen stuck, or were last woken.
     since: Option<Instant>,
-    /// How often all were woken since then, and nothing came of it.
+    /// How many wakes in a row had no effect.
     fruitless: u32,
+    /// The positions of senders and receivers at the last wake.
     progress: Option<Progress>,
 }
 
-/// How long a wake may go unheeded at first; twice as long each time that was in vain, as what is there may not be
-/// enough for those who wait.
+/// How long waiters may be stuck before they are woken; doubled for each fruitless wake.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
 const MAX_FRUITLESS: u32 = 7;
 
@@ -104,7 +113,7 @@ impl StuckWaiterCheck {
             return None;
         }
         if self.fruitless > 0 && !backoff.is_set() {
-            // Somebody came who knows nothing of what was in vain.
+            // A new waiter has reset the back-off.
             self.fruitless = 0;
         }
         let now = Instant::now();
@@ -122,21 +131,26 @@ impl StuckWaiterCheck {
     }
 }
 
-/// Gives memory back that was not needed: the surplus over two segments first, all of it at rest.
+/// Frees memory that was not needed: at first segments above [`KEPT_SEGMENTS`], and all of it once the channel is idle.
 #[derive(Default)]
 struct Trimmer {
+    /// When the last check was made; `None` if there is nothing to free.
     checked_at: Option<Instant>,
+    /// The number of switches at the last check.
     switches: u64,
+    /// How many checks in a row saw no switch.
     quiet: u32,
 }
 
-/// Looks without a switch in between after which a channel is at rest.
+/// A channel is idle after more than this many checks in a row without a switch.
 const QUIET_CHECKS: u32 = 2;
 const KEPT_SEGMENTS: usize = 2;
 
 impl Trimmer {
-    /// Twice in `pool_idle`, so that memory is back after that long wherever the rest began; and no more often as long
-    /// as switches are made, whatever the channel holds at the moment.
+    /// Checks twice per `pool_idle`; returns when to check again, or `None` if there is nothing to free.
+    ///
+    /// At that rate memory is freed in time, at whatever point of an interval the channel becomes idle. While switches are
+    /// made, the checks keep this rate, even if there is nothing to free at the moment.
     fn check(&mut self, core: &Core) -> Option<Duration> {
         let interval = (core.pool_idle() / 2).max(Duration::from_millis(1));
         let now = Instant::now();
@@ -167,6 +181,7 @@ impl Trimmer {
         Some(interval)
     }
 
+    /// Starts to check, when idle memory is first seen.
     fn begin(&mut self, core: &Core, now: Instant) {
         core.queue.pool.take_idle();
         *self = Self { checked_at: Some(now), switches: core.queue.switches(), quiet: 0 };

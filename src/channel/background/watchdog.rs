@@ -1,5 +1,7 @@
-//! Looks for what an operator should be warned of, from the time somebody says that there may be something until
-//! nothing is left.
+//! Warnings for an operator: refused and dropped messages, stalled senders, memory held by receivers.
+//!
+//! A thread that may have caused such a condition signals the background task. The task then checks once per second, and
+//! stops when nothing is left to warn of. So a failing call pays neither for a clock nor for an event.
 
 use std::time::Duration;
 
@@ -8,15 +10,15 @@ use tokio::time::Instant;
 use crate::channel::Core;
 use crate::telemetry::stats::{Drops, SendErrors, Stats};
 
-/// Between two looks, and so between two events of one kind. What lasts for less is no trouble.
+/// The time between two checks, and so between two events of one kind. A condition that lasts less is not reported.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Between two events about something that lasts.
+/// The time between two events about a condition that lasts.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// What is told of, and when that was.
+/// The counts at the last check, and the conditions that last.
 #[derive(Default)]
 pub(crate) struct Watchdog {
-    /// When to look again.
+    /// When to check next.
     due: Option<Instant>,
     send_errors: SendErrors,
     drops: Drops,
@@ -24,36 +26,37 @@ pub(crate) struct Watchdog {
     held: Lasting<()>,
 }
 
-/// Something that may last.
+/// A condition that is reported once it has lasted for a while.
 #[derive(Default)]
-struct Lasting<T>(Option<Seen<T>>);
+struct Lasting<T>(Option<Observed<T>>);
 
-struct Seen<T> {
-    what: T,
+struct Observed<T> {
+    subject: T,
     since: Instant,
-    told: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 impl<T: PartialEq> Lasting<T> {
-    /// `what` is there now; returns for how long, if that is to be told.
-    fn check(&mut self, what: Option<T>, now: Instant) -> Option<Duration> {
-        let same = self.0.take_if(|seen| Some(&seen.what) == what.as_ref());
-        let seen = self.0.insert(same.or_else(|| what.map(|what| Seen { what, since: now, told: None }))?);
-        let lasts = now - seen.since;
-        let is_due = seen.told.is_none_or(|told| now - told >= REMINDER);
+    /// Records whether the condition holds now, and for what; returns how long it has lasted, if that is to be reported.
+    fn check(&mut self, subject: Option<T>, now: Instant) -> Option<Duration> {
+        let same = self.0.take_if(|observed| Some(&observed.subject) == subject.as_ref());
+        let new = || subject.map(|subject| Observed { subject, since: now, reported_at: None });
+        let observed = self.0.insert(same.or_else(new)?);
+        let lasts = now - observed.since;
+        let is_due = observed.reported_at.is_none_or(|reported_at| now - reported_at >= REMINDER);
         (lasts >= INTERVAL && is_due).then(|| {
-            seen.told = Some(now);
+            observed.reported_at = Some(now);
             lasts
         })
     }
 
-    fn is_there(&self) -> bool {
+    fn holds(&self) -> bool {
         self.0.is_some()
     }
 }
 
 impl Watchdog {
-    /// Tells of what there is; returns when to look again, if at all.
+    /// Emits the warnings that are due; returns when to check again, if at all.
     pub(crate) fn check(&mut self, core: &Core) -> Option<Duration> {
         let now = Instant::now();
         if let Some(wait) = self.due.map(|due| due - now).filter(|wait| !wait.is_zero()) {
@@ -62,13 +65,13 @@ impl Watchdog {
         let stats = core.stats();
         let counted = self.warn_of_counts(core, &stats);
         self.warn_of_conditions(core, &stats, now);
-        let more = counted || self.stalled.is_there() || self.held.is_there();
+        let is_active = counted || self.stalled.holds() || self.held.holds();
         let waiting = stats.waiting_senders > 0;
-        self.due = (more || waiting).then(|| now + INTERVAL);
+        self.due = (is_active || waiting).then(|| now + INTERVAL);
         self.due.map(|_| INTERVAL)
     }
 
-    /// Tells of what was refused or dropped since it was told of last; true if there was something.
+    /// Warns of messages that were refused or dropped since the last check; returns whether there were any.
     fn warn_of_counts(&mut self, core: &Core, stats: &Stats) -> bool {
         let (before, now) = (std::mem::replace(&mut self.send_errors, stats.send_errors), stats.send_errors);
         if now != before {
@@ -90,6 +93,7 @@ impl Watchdog {
         now != before || dropped != dropped_before
     }
 
+    /// Warns of a sender that has not committed, and of senders that wait while receivers hold memory.
     fn warn_of_conditions(&mut self, core: &Core, stats: &Stats, now: Instant) {
         let stalled = core.stalled_message();
         if let (Some(lasts), Some(sequence)) = (self.stalled.check(stalled, now), stalled) {

@@ -1,7 +1,15 @@
-//! The strategy of a channel, and what it comes to: limits that writers compare, and whether time matters.
+//! The strategy of a channel, and its answers that senders compare: the limits, and whether time matters.
 //!
-//! The first message of a segment sets the limits that the strategy named for one without messages; until then any
-//! message asks anew. Whoever sets limits exchanges them for what they were before it asked.
+//! Senders compare the fill of the active segment with one word, [`PackedLimits`]. The word holds for one segment:
+//!
+//! 1. In a segment that the limits do not belong to, every message asks the strategy.
+//! 2. The sender of a segment's first message sets the limits for an empty segment, which the strategy named in advance
+//!    ([`begin_segment`](ActiveStrategy::begin_segment)).
+//! 3. A sender that reaches a limit, or the background task, asks the strategy. If it wants no switch, the thread asks for
+//!    new limits and exchanges them for those that it loaded before it read the segment
+//!    ([`refresh_limits`](ActiveStrategy::refresh_limits)). If the exchange fails, it starts over.
+//! 4. A swap of the strategy counts up in the word and makes every message ask, so limits of an old strategy fail their
+//!    exchange.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,48 +20,49 @@ use crate::queue::segment::slot_state::Capacity;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
 use crate::telemetry::catch_panic::CatchPanic;
 
+/// The strategy of a channel, and its limits for the active segment.
 pub(crate) struct ActiveStrategy {
     capacity: Capacity,
-    /// [`PackedLimits`], written by whoever asks the strategy, read by writers for every message.
+    /// [`PackedLimits`]: written by threads that ask the strategy, read by senders for every message.
     limits: AtomicU64,
-    /// Those right after a switch, in a segment without a cut; the bits of its sequence are 0.
+    /// [`PackedLimits`] of an empty segment; the sequence in it is 0.
     first_limits: AtomicU64,
-    /// Cloned out before it is asked, so that no code of the user runs under the lock.
+    /// Cloned before it is asked, so that no user code runs under the lock.
     strategy: RwLock<Arc<dyn SwitchStrategy>>,
-    /// Time alone can make the strategy switch.
+    /// Whether time alone can make the strategy switch.
     timed: AtomicBool,
-    strategies: CatchPanic,
+    catch_panic: CatchPanic,
 }
 
 impl ActiveStrategy {
-    /// For segments from the one at sequence `first` on.
+    /// Creates the state before the segment at sequence `first` is opened.
     pub(crate) fn new(strategy: Box<dyn SwitchStrategy>, capacity: Capacity, first: u64) -> Self {
-        let strategies = CatchPanic::default();
-        let (limits, timed) = first_answers(&strategies, &*strategy, capacity);
+        let catch_panic = CatchPanic::default();
+        let (limits, timed) = initial_answers(&catch_panic, &*strategy, capacity);
         Self {
             capacity,
-            // So that the first message sets those of its own segment.
-            limits: AtomicU64::new(PackedLimits::before(first).0),
+            // They belong to another segment, so the first message sets those of its own.
+            limits: AtomicU64::new(PackedLimits::before_first(first).0),
             first_limits: AtomicU64::new(limits.0),
             timed: AtomicBool::new(timed),
             strategy: RwLock::new(Arc::from(strategy)),
-            strategies,
+            catch_panic,
         }
     }
 
-    /// Whether the strategy wants a switch; not if it panics.
+    /// Whether the strategy wants a switch; false if it panics.
     pub(crate) fn should_switch(&self, active: &ActiveSegment) -> bool {
-        self.strategies.call(|| self.strategy().should_switch(active)).unwrap_or(false)
+        self.catch_panic.call(|| self.strategy().should_switch(active)).unwrap_or(false)
     }
 
-    /// When it wants to be asked again, if time alone can make it switch.
+    /// Returns when the strategy wants to be asked again, if time alone can make it switch.
     pub(crate) fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
-        self.strategies.call(|| self.strategy().next_check(active)).flatten()
+        self.catch_panic.call(|| self.strategy().next_check(active)).flatten()
     }
 
-    /// How often a strategy has panicked.
+    /// Returns how often a strategy has panicked.
     pub(crate) fn panics(&self) -> u64 {
-        self.strategies.panics()
+        self.catch_panic.panics()
     }
 
     fn strategy(&self) -> Arc<dyn SwitchStrategy> {
@@ -69,14 +78,16 @@ impl ActiveStrategy {
 
     /// Drops a strategy that was swapped out.
     pub(crate) fn drop_swapped(&self, strategy: Arc<dyn SwitchStrategy>) {
-        self.strategies.call(|| drop(strategy));
+        self.catch_panic.call(|| drop(strategy));
     }
 
-    /// Whether the strategy wants to be asked. A strategy that counts bytes is asked at each `external` message,
-    /// which takes less room than it has bytes: there may be more of those than a segment has room for.
+    /// Whether the strategy is to be asked.
+    ///
+    /// A strategy that counts bytes is asked at each `external` message. Such a message has more bytes than it takes in the
+    /// segment, so the fill says too little.
     #[inline(always)]
     pub(crate) fn is_due(&self, fill: FillLevel, external: bool) -> bool {
-        // Once, as they may change between two looks.
+        // Loaded once: they may change between two loads.
         let limits = self.load_limits();
         (external && limits.count_bytes()) || limits.are_reached(fill)
     }
@@ -87,71 +98,81 @@ impl ActiveStrategy {
         PackedLimits(self.limits.load(Ordering::Relaxed))
     }
 
-    /// The limits for somebody who is about to look at the active segment, and to ask for new ones.
+    /// Loads the limits for a thread that reads the active segment next, and then refreshes them.
     pub(crate) fn limits_to_replace(&self) -> PackedLimits {
-        // ORDERING: Acquire pairs with the Release in `exchange`: whoever replaces limits has seen of the segment what
-        // they were made of.
+        // ORDERING: Acquire: pairs with the Release in `exchange`; makes visible what the limits were computed from, so a
+        // thread that replaces them has seen at least as much of the segment.
         PackedLimits(self.limits.load(Ordering::Acquire))
     }
 
-    /// Asks the strategy from what fill on it wants to be asked next; `seen` are the limits from before the active
-    /// segment was looked at. False if they have changed meanwhile, maybe by somebody who has seen less of it.
-    pub(crate) fn ask_limits(
+    /// Asks the strategy for new limits and sets them, if the limits are still those that were `seen`.
+    ///
+    /// The caller has loaded `seen` before it read the active segment. Returns false if they have changed since, maybe by
+    /// a thread that has seen less of the segment.
+    pub(crate) fn refresh_limits(
         &self,
         seen: PackedLimits,
         sequence: u64,
-        base: CutOffset,
+        offset: CutOffset,
         active: &ActiveSegment,
     ) -> bool {
-        let limits =
-            PackedLimits::on_top_of(base, ask(&self.strategies, &*self.strategy(), active), self.capacity);
+        let limits = PackedLimits::after_cut(
+            offset,
+            limits_of(&self.catch_panic, &*self.strategy(), active),
+            self.capacity,
+        );
         self.exchange(seen, sequence, limits)
     }
 
-    /// After the first message of the segment at `sequence`: the limits right after a switch, unless somebody behind it
-    /// was quicker, who knows of more.
-    pub(crate) fn begin(&self, sequence: u64) {
-        // ORDERING: Relaxed: `swap` changes both under its lock; if it is halfway, they bear different counts of swaps,
-        // and whoever writes next asks.
+    /// Sets the limits of an empty segment, after the first message of the segment at `sequence`.
+    ///
+    /// It keeps limits that the sender of a later message has set meanwhile: those take more messages into account.
+    pub(crate) fn begin_segment(&self, sequence: u64) {
+        // ORDERING: Relaxed: `swap` changes both under its lock. If only one of its stores is seen, the counts of swaps
+        // differ, nothing is set, and the next message asks.
         let (first, seen) = (PackedLimits(self.first_limits.load(Ordering::Relaxed)), self.load_limits());
-        if first.has_swaps_of(seen) && !seen.are_of(sequence) {
+        if first.has_swaps_of(seen) && !seen.belong_to(sequence) {
             self.exchange(seen, sequence, first);
         }
     }
 
-    /// Sets limits for the segment at `sequence`; false if they are no longer those that were `seen`.
+    /// Replaces the limits by those of the segment at `sequence`; returns false if they are no longer those `seen`.
     fn exchange(&self, seen: PackedLimits, sequence: u64, limits: PackedLimits) -> bool {
-        let new = limits.of(sequence, seen);
-        // ORDERING: Release, see `limits_to_replace`.
+        let new = limits.for_segment(sequence, seen);
+        // ORDERING: Release: pairs with the Acquire in `limits_to_replace`. Relaxed on failure: the caller loads again.
         self.limits.compare_exchange(seen.0, new.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// Puts another strategy in slot; returns the old one.
+    /// Replaces the strategy; returns the old one.
     pub(crate) fn swap(&self, strategy: Arc<dyn SwitchStrategy>) -> Arc<dyn SwitchStrategy> {
-        let (first, timed) = first_answers(&self.strategies, &*strategy, self.capacity);
+        let (first, timed) = initial_answers(&self.catch_panic, &*strategy, self.capacity);
         let mut current = self.strategy.write().unwrap_or_else(PoisonError::into_inner);
-        let limits = self.load_limits().swapped();
-        // ORDERING: Relaxed: see `Core::is_timed`, and `begin`.
+        let limits = self.load_limits().after_swap();
+        // ORDERING: Relaxed: see `is_timed` and `begin_segment`.
         self.timed.store(timed, Ordering::Relaxed);
         self.first_limits.store(first.with_swaps_of(limits).0, Ordering::Relaxed);
-        // To be asked at the next message. Under the lock: who sees these limits gets the new strategy.
+        // They make the next message ask. Stored under the lock: a thread that sees them and asks gets the new strategy.
         self.limits.store(limits.0, Ordering::Relaxed);
         std::mem::replace(&mut *current, strategy)
     }
 }
 
-/// The limits right after a switch, and whether time alone can make the strategy switch.
-fn first_answers(
-    code: &CatchPanic,
+/// Returns the limits of an empty segment, and whether time alone can make the strategy switch.
+fn initial_answers(
+    catch_panic: &CatchPanic,
     strategy: &dyn SwitchStrategy,
     capacity: Capacity,
 ) -> (PackedLimits, bool) {
-    let limits = ask(code, strategy, &ActiveSegment::empty(capacity));
-    let next_check = code.call(|| strategy.next_check(&ActiveSegment::empty(capacity))).flatten();
-    (PackedLimits::on_top_of(CutOffset::default(), limits, capacity), next_check.is_some())
+    let limits = limits_of(catch_panic, strategy, &ActiveSegment::empty(capacity));
+    let next_check = catch_panic.call(|| strategy.next_check(&ActiveSegment::empty(capacity))).flatten();
+    (PackedLimits::after_cut(CutOffset::default(), limits, capacity), next_check.is_some())
 }
 
-/// From what fill on a strategy wants to be asked.
-fn ask(code: &CatchPanic, strategy: &dyn SwitchStrategy, active: &ActiveSegment) -> SwitchLimits {
-    code.call(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
+/// Returns the limits of a strategy; those that are never reached if it panics.
+fn limits_of(
+    catch_panic: &CatchPanic,
+    strategy: &dyn SwitchStrategy,
+    active: &ActiveSegment,
+) -> SwitchLimits {
+    catch_panic.call(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
 }

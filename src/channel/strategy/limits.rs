@@ -1,4 +1,4 @@
-//! From what fill of a segment on writers ask the strategy: the word that they compare with what they have filled.
+//! The limits of a strategy, packed in one word that senders compare with the fill of the segment.
 //!
 //! ```text
 //!  63..60   59..49       48         47..28     27..0
@@ -7,8 +7,11 @@
 //! └───────┴──────────┴────────────┴──────────┴─────────┘
 //! ```
 //!
-//! They hold for the segment whose sequence (low 11 bits) they bear. *Swaps* counts how often the strategy was swapped, so
-//! that what an old strategy said does not take the slot of what a newer one says.
+//! - *sequence* (low 11 bits): the segment that the limits belong to.
+//! - *swaps*: how often the strategy was swapped, modulo 16. A thread that sets limits exchanges the word, so limits of an
+//!   old strategy never replace those of a newer one.
+//! - *counts bytes*: whether the strategy named a limit of bytes.
+//! - *messages*, *bytes*: the fill, counted from the start of the segment, at which a sender asks the strategy.
 
 use super::SwitchLimits;
 use crate::queue::segment::slot_state::Capacity;
@@ -24,7 +27,7 @@ const SEQUENCE_MASK: u64 = (1 << (SWAPS_SHIFT - SEQUENCE_SHIFT)) - 1;
 const FILL_MASK: u64 = (1 << SEQUENCE_SHIFT) - 1;
 const SWAPS_MASK: u64 = 0b1111 << SWAPS_SHIFT;
 
-/// How full the segment at a sequence is with a message that was just written.
+/// How full a segment is, up to and including a message that was just written.
 pub(crate) struct FillLevel {
     sequence: u64,
     messages: usize,
@@ -38,45 +41,49 @@ impl FillLevel {
     }
 }
 
-/// What an active segment is filled to where a strategy begins to count.
+/// The fill of the active segment at which the strategy begins to count: the last cut.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct CutOffset {
     /// Messages before the last cut.
     pub(crate) messages: usize,
-    /// Reserved bytes before it, less what the messages behind it have more bytes than they reserved: a payload that
-    /// travels by reference takes less room in the segment than it has bytes.
+    /// Reserved bytes before the cut, minus the payload bytes after it that exceed their reservations.
+    ///
+    /// An external payload reserves fewer bytes in the segment than it has, and the strategy counts all of them.
     pub(crate) bytes: isize,
 }
 
+/// The word itself; see the module.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedLimits(pub(crate) u64);
 
 impl PackedLimits {
-    /// Of what comes on top of `base`, as far as a segment goes; of the first sequence and before the first swap.
-    pub(crate) fn on_top_of(base: CutOffset, limits: SwitchLimits, capacity: Capacity) -> Self {
-        let messages = base.messages.saturating_add(limits.messages).min(capacity.messages);
+    /// Converts limits that count from `offset` to ones that count from the start of the segment, at most its capacity.
+    ///
+    /// The sequence and the count of swaps are 0.
+    pub(crate) fn after_cut(offset: CutOffset, limits: SwitchLimits, capacity: Capacity) -> Self {
+        let messages = offset.messages.saturating_add(limits.messages).min(capacity.messages);
         let bytes = limits.bytes.min(isize::MAX as usize) as isize;
-        let bytes = base.bytes.saturating_add(bytes).clamp(0, capacity.bytes as isize);
+        let bytes = offset.bytes.saturating_add(bytes).clamp(0, capacity.bytes as isize);
         let counts_bytes = if limits.bytes < SwitchLimits::NEVER.bytes { COUNTS_BYTES } else { 0 };
         Self(counts_bytes | (messages as u64) << MESSAGES_SHIFT | bytes as u64)
     }
 
-    /// Of no segment that there will be soon, where the first is the one at that sequence.
-    pub(crate) fn before(first: u64) -> Self {
+    /// Returns limits that belong to the segment before the first one, so to none that exists.
+    pub(crate) fn before_first(first: u64) -> Self {
         Self((first.wrapping_sub(1) & SEQUENCE_MASK) << SEQUENCE_SHIFT)
     }
 
-    /// These for the segment at `sequence`, after as many swaps as `seen`.
-    pub(crate) fn of(self, sequence: u64, seen: Self) -> Self {
+    /// Returns these limits for the segment at `sequence`, with the count of swaps of `seen`.
+    pub(crate) fn for_segment(self, sequence: u64, seen: Self) -> Self {
         Self(seen.0 & SWAPS_MASK | (sequence & SEQUENCE_MASK) << SEQUENCE_SHIFT | self.0 & FILL_MASK)
     }
 
-    /// That each message asks, after one swap more.
-    pub(crate) fn swapped(self) -> Self {
+    /// Returns limits of 0, which make each message ask, with one more swap counted.
+    pub(crate) fn after_swap(self) -> Self {
         Self((self.0 & SWAPS_MASK).wrapping_add(1 << SWAPS_SHIFT))
     }
 
-    /// These, after as many swaps as `other`.
+    /// Returns these limits, with the count of swaps of `other`.
     pub(crate) fn with_swaps_of(self, other: Self) -> Self {
         Self(self.0 & !SWAPS_MASK | other.0 & SWAPS_MASK)
     }
@@ -85,19 +92,21 @@ impl PackedLimits {
         (self.0 ^ other.0) & SWAPS_MASK == 0
     }
 
+    /// Whether these are the limits of the segment at `sequence`.
     #[inline(always)]
-    pub(crate) fn are_of(self, sequence: u64) -> bool {
+    pub(crate) fn belong_to(self, sequence: u64) -> bool {
         (self.0 >> SEQUENCE_SHIFT ^ sequence) & SEQUENCE_MASK == 0
     }
 
-    /// Whether the strategy is to be asked, or these are of another segment.
+    /// Whether a sender has to ask the strategy: a limit is reached, or these belong to another segment.
     #[inline(always)]
     pub(crate) fn are_reached(self, fill: FillLevel) -> bool {
-        !self.are_of(fill.sequence)
+        !self.belong_to(fill.sequence)
             || fill.messages as u64 >= self.0 >> MESSAGES_SHIFT & MESSAGES_MASK
             || fill.bytes as u64 >= self.0 & BYTES_MASK
     }
 
+    /// Whether the strategy counts bytes.
     #[inline(always)]
     pub(crate) fn count_bytes(self) -> bool {
         self.0 & COUNTS_BYTES != 0

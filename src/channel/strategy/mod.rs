@@ -1,4 +1,4 @@
-//! When the active segment is switched although it is not full.
+//! Strategies: when the active segment is switched before it is full.
 
 pub(crate) mod active;
 pub(crate) mod limits;
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use crate::queue::segment::slot_state::Capacity;
 
-/// What a [`SwitchStrategy`] sees of the active segment.
+/// The state of the active segment, as a [`SwitchStrategy`] sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveSegment {
-    /// Messages written to it since the last switch.
+    /// Messages written to the segment since the last switch.
     pub messages: usize,
-    /// Bytes of their payloads, those that travel by reference included.
+    /// Bytes of their payloads, external ones included.
     pub bytes: usize,
     /// Time since the last switch.
     pub elapsed: Duration,
-    /// How many messages it can hold.
+    /// How many messages the segment can hold.
     pub capacity_messages: usize,
-    /// How many bytes it can hold.
+    /// How many bytes the segment can hold.
     pub capacity_bytes: usize,
 }
 
 impl ActiveSegment {
-    /// An active segment without messages, right after a switch.
+    /// Returns the state of a segment without messages, right after a switch.
     pub(crate) fn empty(capacity: Capacity) -> Self {
         Self {
             messages: 0,
@@ -35,40 +35,46 @@ impl ActiveSegment {
     }
 }
 
-/// From how many messages or bytes on a writer has to ask the strategy again.
+/// The number of messages or bytes at which a sender asks the strategy again.
 ///
-/// Writers compare two integers with it for every message, so that a strategy costs them neither a clock
-/// nor a call until one of the limits is reached.
+/// For every message, senders compare two integers with the limits. Until one of the limits is reached, a strategy
+/// costs them neither a call nor a read of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwitchLimits {
-    /// Ask once so many messages came since the last switch.
+    /// Ask once this many messages were written since the last switch.
     pub messages: usize,
-    /// Ask once so many bytes came since the last switch.
+    /// Ask once this many bytes were written since the last switch.
     pub bytes: usize,
 }
 
 impl SwitchLimits {
     /// Ask after every message.
     pub const EVERY_MESSAGE: Self = Self { messages: 1, bytes: 0 };
-    /// Never ask a writer: only time decides.
+    /// Never ask at a send: only time decides.
     pub const NEVER: Self = Self { messages: usize::MAX, bytes: usize::MAX };
 }
 
 /// Decides when the active segment is sealed and the next one activated.
 ///
-/// A full segment is switched whatever the strategy says, and an empty one never. Implementing
-/// [`should_switch`](Self::should_switch) is enough; the two other methods save calls and wakeups.
+/// A full segment is always switched, and an empty one never. Only [`should_switch`](Self::should_switch) is required; the
+/// two other methods save calls and wakeups.
 ///
-/// A strategy sees figures, not messages: to switch at a certain message, send that and call
-/// [`Sender::switch`](crate::Sender::switch). It runs under no lock. If it panics, the panic is contained and counts as
-/// "no", unless panics abort the process.
+/// A strategy sees counts, not messages. To switch after a certain message, send it and call
+/// [`Sender::switch`](crate::Sender::switch).
+///
+/// No lock is held while a strategy is called.
+///
+/// # Panics
+///
+/// A panic of a strategy is caught and counted, unless panics abort the process. `should_switch` then counts as false,
+/// `limits` as [`SwitchLimits::NEVER`], and `next_check` as `None`.
 ///
 /// # Examples
 ///
 /// ```
 /// use turbostream::{ActiveSegment, SwitchStrategy};
 ///
-/// /// Switches when half of the segment's bytes are taken.
+/// /// Switches when half of the segment's bytes are used.
 /// struct HalfFull;
 ///
 /// impl SwitchStrategy for HalfFull {
@@ -81,22 +87,26 @@ impl SwitchLimits {
 /// # Ok::<(), turbostream::BuildError>(())
 /// ```
 pub trait SwitchStrategy: Send + Sync + 'static {
-    /// Whether to switch now. Asked when a limit is reached and when the timer looks, by several threads at once if several
-    /// are there; and a yes may come too late, or be put off while receivers have a long backlog. So it should do nothing
-    /// but answer.
+    /// Returns whether to switch now.
+    ///
+    /// Senders call it when a limit is reached, and the background task calls it when [`next_check`](Self::next_check) has
+    /// passed. Several threads may call it at once. The switch may be made by another thread first, or be deferred while
+    /// receivers have a long backlog. So it should only decide, and have no side effects.
     fn should_switch(&self, active: &ActiveSegment) -> bool;
 
-    /// The smallest fill at which [`should_switch`](Self::should_switch) could say yes between now and
+    /// Returns the smallest fill at which [`should_switch`](Self::should_switch) may return true between now and
     /// [`next_check`](Self::next_check).
     ///
-    /// By default it is asked after every message, with the time that has passed read from the clock.
+    /// By default `should_switch` is called after every message, which reads the clock each time.
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
         let _ = active;
         SwitchLimits::EVERY_MESSAGE
     }
 
-    /// How long the timer may sleep, if nothing is written, until time alone could change the answer;
-    /// `None` if it never does. By default one millisecond.
+    /// Returns after how long time alone may change the decision, if nothing is sent until then.
+    ///
+    /// The background task sleeps until then. `None` means that only messages can change the decision. By default one
+    /// millisecond.
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
         let _ = active;
         Some(Duration::from_millis(1))
@@ -151,11 +161,11 @@ impl SwitchStrategy for TimeWindow {
     }
 }
 
-/// Weighs time against count: the default strategy.
+/// Weighs elapsed time and message count: the default strategy.
 ///
-/// Switches when the segment is full, or the window has passed, or
+/// Switches when the segment is full, when the window has passed, or when
 /// `time_weight * elapsed / window + count_weight * messages / capacity >= threshold`. With the defaults (0.4,
-/// 0.6 and 0.85) a segment that fills quickly is switched early in its window, and one that fills slowly late.
+/// 0.6 and 0.85) a segment that fills quickly is switched early in its window, and one that fills slowly is switched late.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weighted {
     window: Duration,
@@ -165,12 +175,12 @@ pub struct Weighted {
 }
 
 impl Weighted {
-    /// The default weights over `window`.
+    /// Creates a strategy with this window and the default weights and threshold.
     pub const fn new(window: Duration) -> Self {
         Self { window, time_weight: 0.4, count_weight: 0.6, threshold: 0.85 }
     }
 
-    /// How much the passed share of the window and the filled share of the messages count.
+    /// Sets the weights of the passed share of the window and of the filled share of the messages.
     #[must_use]
     pub const fn weights(mut self, time: f64, count: f64) -> Self {
         self.time_weight = time;
@@ -178,25 +188,25 @@ impl Weighted {
         self
     }
 
-    /// The weighted sum from which on to switch.
+    /// Sets the weighted sum at which to switch.
     #[must_use]
     pub const fn threshold(mut self, threshold: f64) -> Self {
         self.threshold = threshold;
         self
     }
 
-    /// The share of the window that has passed; all of it where the window is zero.
+    /// Returns the share of the window that has passed; all of it if the window is zero.
     fn time_share(&self, elapsed: Duration) -> f64 {
         if self.window.is_zero() { 1.0 } else { elapsed.as_secs_f64() / self.window.as_secs_f64() }
     }
 
-    /// The fewest messages that reach the threshold after `elapsed`.
+    /// Returns the fewest messages that reach the threshold at the elapsed time.
     fn messages_needed(&self, active: &ActiveSegment) -> usize {
         let missing = self.threshold - self.time_weight * self.time_share(active.elapsed);
         if missing <= 0.0 {
             return 1;
         }
-        // A product that rounding leaves a hair above a whole number must not ask for one message more.
+        // Rounding may leave the quotient slightly above a whole number: it must not ask for one message more.
         let needed = missing * active.capacity_messages as f64 / self.count_weight - 1e-9;
         if needed.is_nan() { usize::MAX } else { needed.ceil().max(1.0) as usize }
     }
@@ -216,8 +226,8 @@ impl SwitchStrategy for Weighted {
                 || active.messages >= self.messages_needed(active))
     }
 
-    /// The limit falls as time passes, and the timer lowers it in steps: what holds is the limit at the end of
-    /// the step.
+    /// The limit falls as time passes, and the background task lowers it in steps: it is set to what it will be at the end
+    /// of the step.
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
         let elapsed = active.elapsed.saturating_add(self.step(active));
         if elapsed >= self.window {
@@ -233,21 +243,23 @@ impl SwitchStrategy for Weighted {
 }
 
 impl Weighted {
-    /// The moment at which this many messages are enough.
+    /// Returns the elapsed time at which this many messages are enough.
     fn due(&self, active: &ActiveSegment) -> Duration {
         let filled = active.messages as f64 / active.capacity_messages as f64;
         self.moment((self.threshold - self.count_weight * filled) / self.time_weight)
     }
 
-    /// The time until the limit is lowered next: until a full segment would be due at first, and then a sixteenth
-    /// of the window, but at least a millisecond.
+    /// Returns the time until the limit is lowered next.
+    ///
+    /// The first step ends when a full segment would be due. Each later one is a sixteenth of the window, but at least a
+    /// millisecond.
     fn step(&self, active: &ActiveSegment) -> Duration {
         let first = self.moment((self.threshold - self.count_weight) / self.time_weight);
         let step = (self.window / 16).max(Duration::from_millis(1));
         first.saturating_sub(active.elapsed).max(step).min(self.window.saturating_sub(active.elapsed))
     }
 
-    /// This share of the window, or its end.
+    /// Returns the time at which this share of the window has passed, at most its end.
     fn moment(&self, share: f64) -> Duration {
         let seconds = self.window.as_secs_f64() * share.clamp(0.0, 1.0);
         Duration::try_from_secs_f64(seconds).map_or(self.window, |moment| moment.min(self.window))
@@ -269,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_agree_with_the_decision() {
+    fn limits_are_reached_whenever_should_switch_is_true() {
         let strategies: [&dyn SwitchStrategy; 5] = [
             &Weighted::new(Duration::from_millis(10)),
             &Weighted::new(Duration::from_millis(10)).weights(0.0, 1.0).threshold(0.5),
