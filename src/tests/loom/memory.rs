@@ -3,8 +3,8 @@
 use super::*;
 
 #[test]
-fn last_bytes_dropped_against_the_channel() {
-    explore("last_bytes_dropped_against_the_channel", || {
+fn last_batch_drop_and_channel_drop_free_all_memory() {
+    explore("last_batch_drop_and_channel_drop_free_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "lent");
         send(&tx, "too");
@@ -25,8 +25,8 @@ fn last_bytes_dropped_against_the_channel() {
 }
 
 #[test]
-fn last_bytes_dropped_against_a_writer_who_needs_the_segment() {
-    explore("last_bytes_dropped_against_a_writer_who_needs_the_segment", || {
+fn last_batch_drop_wakes_sender_waiting_for_segment() {
+    explore("last_batch_drop_wakes_sender_waiting_for_segment", || {
         let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
@@ -39,8 +39,8 @@ fn last_bytes_dropped_against_a_writer_who_needs_the_segment() {
 }
 
 #[test]
-fn the_last_receiver_leaves_while_a_writer_is_at_it() {
-    explore("the_last_receiver_leaves_while_a_writer_is_at_it", || {
+fn last_receiver_drop_during_send_frees_all_memory() {
+    explore("last_receiver_drop_during_send_frees_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         let writer = thread::spawn(move || {
@@ -57,8 +57,8 @@ fn the_last_receiver_leaves_while_a_writer_is_at_it() {
 }
 
 #[test]
-fn a_rest_is_given_up_while_a_writer_and_a_receiver_go_on() {
-    explore_within(1, "a_rest_is_given_up_while_a_writer_and_a_receiver_go_on", || {
+fn drained_active_release_during_send_and_recv_loses_nothing() {
+    explore_within(1, "drained_active_release_during_send_and_recv_loses_nothing", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let resting = tx.clone();
         send(&tx, "1");
@@ -73,8 +73,8 @@ fn a_rest_is_given_up_while_a_writer_and_a_receiver_go_on() {
 }
 
 #[test]
-fn the_backlog_is_never_less_than_nothing() {
-    explore("the_backlog_is_never_less_than_nothing", || {
+fn backlog_never_underflows() {
+    explore("backlog_never_underflows", || {
         let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
         let looking = tx.clone();
         let looker = thread::spawn(move || assert!(looking.core().queue.ring.backlog() < 4));
@@ -103,18 +103,18 @@ fn full_by_policy(name: &str, when_full: crate::WhenFull) {
 }
 
 #[test]
-fn the_oldest_is_dropped_while_a_receiver_takes_it() {
-    full_by_policy("the_oldest_is_dropped_while_a_receiver_takes_it", crate::WhenFull::DropOldest);
+fn drop_oldest_during_recv_accounts_for_every_message() {
+    full_by_policy("drop_oldest_during_recv_accounts_for_every_message", crate::WhenFull::DropOldest);
 }
 
 #[test]
-fn the_newest_is_dropped_while_a_receiver_makes_room() {
-    full_by_policy("the_newest_is_dropped_while_a_receiver_makes_room", crate::WhenFull::DropNewest);
+fn drop_newest_during_recv_accounts_for_every_message() {
+    full_by_policy("drop_newest_during_recv_accounts_for_every_message", crate::WhenFull::DropNewest);
 }
 
 #[test]
-fn two_writers_drop_the_oldest() {
-    explore_within(1, "two_writers_drop_the_oldest", || {
+fn two_senders_dropping_oldest_account_for_every_message() {
+    explore_within(1, "two_senders_dropping_oldest_account_for_every_message", || {
         let (tx, rx) =
             open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
         send(&tx, "0");
@@ -133,8 +133,8 @@ fn two_writers_drop_the_oldest() {
 }
 
 #[test]
-fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
-    explore("the_pool_is_trimmed_while_a_sender_looks_for_room", || {
+fn trim_wakes_sender_waiting_for_room() {
+    explore("trim_wakes_sender_waiting_for_room", || {
         let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
@@ -149,8 +149,8 @@ fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
 }
 
 #[test]
-fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
-    explore("a_weak_sender_is_upgraded_while_the_last_one_leaves", || {
+fn weak_sender_upgrade_fails_after_last_sender_drop() {
+    explore("weak_sender_upgrade_fails_after_last_sender_drop", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let weak = tx.downgrade();
         let leaving = thread::spawn(move || drop(tx));
@@ -167,8 +167,8 @@ fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
 }
 
 #[test]
-fn the_last_receiver_leaves_while_a_run_is_written() {
-    explore("the_last_receiver_leaves_while_a_run_is_written", || {
+fn last_receiver_drop_during_send_many_frees_all_memory() {
+    explore("last_receiver_drop_during_send_many_frees_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         let writer = thread::spawn(move || {
@@ -188,8 +188,8 @@ fn the_last_receiver_leaves_while_a_run_is_written() {
 }
 
 #[test]
-fn two_payloads_by_reference_find_one_place() {
-    explore_within(1, "two_payloads_by_reference_find_one_place", || {
+fn refused_external_payload_returns_its_bytes() {
+    explore_within(1, "refused_external_payload_returns_its_bytes", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 200).max_message_bytes(100));
         send(&tx, "1");
         let large = || Bytes::from(vec![7; 100]);

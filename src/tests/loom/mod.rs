@@ -7,14 +7,14 @@
 //! `LOOM_MAX_PREEMPTIONS` sets the bound; each model prints how many executions it explored.
 //! Segments hold two messages, and sequences start just before their wrap.
 
-mod closing;
-mod handover;
+mod access_pairs;
+mod active_segment;
+mod coalescer;
 mod memory;
-mod reporting;
+mod registration;
+mod slot_state;
 mod waiting;
-mod watching;
-mod words;
-mod writing;
+mod wake_flag;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

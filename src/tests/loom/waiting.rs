@@ -5,8 +5,8 @@ use crate::sync::{AtomicBool, Ordering};
 use crate::wait::wait_list::WaitList;
 
 #[test]
-fn two_receivers_are_woken_and_one_cancels() {
-    explore("two_receivers_are_woken_and_one_cancels", || {
+fn cancelled_recv_passes_wake_to_waiting_receiver() {
+    explore("cancelled_recv_passes_wake_to_waiting_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
@@ -29,8 +29,8 @@ fn two_receivers_are_woken_and_one_cancels() {
 }
 
 #[test]
-fn two_receivers_share_one_batch() {
-    explore("two_receivers_share_one_batch", || {
+fn woken_receiver_wakes_next_receiver() {
+    explore("woken_receiver_wakes_next_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
@@ -43,8 +43,8 @@ fn two_receivers_share_one_batch() {
 }
 
 #[test]
-fn receivers_wait_for_a_seal() {
-    explore("receivers_wait_for_a_seal", || {
+fn seal_wakes_waiting_receiver() {
+    explore("seal_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
         let reader = thread::spawn(move || block_on(rx.recv()).unwrap());
         send(&tx, "1");
@@ -54,8 +54,8 @@ fn receivers_wait_for_a_seal() {
 }
 
 #[test]
-fn two_senders_wait_and_one_cancels() {
-    explore("two_senders_wait_and_one_cancels", || {
+fn cancelled_send_passes_wake_to_waiting_sender() {
+    explore("cancelled_send_passes_wake_to_waiting_sender", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
@@ -78,8 +78,8 @@ fn two_senders_wait_and_one_cancels() {
 }
 
 #[test]
-fn the_last_sender_leaves_while_a_receiver_waits() {
-    explore("the_last_sender_leaves_while_a_receiver_waits", || {
+fn last_sender_drop_wakes_waiting_receiver() {
+    explore("last_sender_drop_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let writer = thread::spawn(move || send(&tx, "1"));
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
@@ -89,8 +89,8 @@ fn the_last_sender_leaves_while_a_receiver_waits() {
 }
 
 #[test]
-fn a_reader_sleeps_for_a_commit() {
-    explore("a_reader_sleeps_for_a_commit", || {
+fn commit_wakes_waiting_receiver() {
+    explore("commit_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
         let writer = thread::spawn(move || send(&tx1, "1"));
@@ -103,8 +103,8 @@ fn a_reader_sleeps_for_a_commit() {
 }
 
 #[test]
-fn a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment() {
-    explore("a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment", || {
+fn first_message_after_cut_wakes_waiting_receiver() {
+    explore("first_message_after_cut_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         let reader = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
@@ -116,8 +116,8 @@ fn a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment() {
 }
 
 #[test]
-fn a_large_payload_finds_room_for_its_bytes_but_no_segment() {
-    explore_within(1, "a_large_payload_finds_room_for_its_bytes_but_no_segment", || {
+fn external_send_waits_for_free_segment() {
+    explore_within(1, "external_send_waits_for_free_segment", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(100));
         send(&tx, "1");
         send(&tx, "2");
@@ -135,8 +135,8 @@ fn a_large_payload_finds_room_for_its_bytes_but_no_segment() {
 }
 
 #[test]
-fn a_sender_waits_until_two_receivers_took_it_all() {
-    explore("a_sender_waits_until_two_receivers_took_it_all", || {
+fn drained_waits_for_two_receivers() {
+    explore("drained_waits_for_two_receivers", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
@@ -151,8 +151,8 @@ fn a_sender_waits_until_two_receivers_took_it_all() {
 }
 
 #[test]
-fn a_sender_waits_for_what_came_before_and_no_more() {
-    explore_within(1, "a_sender_waits_for_what_came_before_and_no_more", || {
+fn drained_waits_only_for_prior_messages() {
+    explore_within(1, "drained_waits_only_for_prior_messages", || {
         let (tx, rx) = open(small(3).segment_messages(4).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
@@ -172,8 +172,8 @@ fn a_sender_waits_for_what_came_before_and_no_more() {
 }
 
 #[test]
-fn a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves() {
-    explore("a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves", || {
+fn last_receiver_drop_fails_waiting_drainer() {
+    explore("last_receiver_drop_fails_waiting_drainer", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         drop(block_on(rx.recv()));
@@ -193,8 +193,8 @@ fn a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves() {
 }
 
 #[test]
-fn padding_is_nothing_to_wait_for() {
-    explore("padding_is_nothing_to_wait_for", || {
+fn drained_does_not_wait_for_padding() {
+    explore("drained_does_not_wait_for_padding", || {
         let (tx, rx) = open(small(4));
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
@@ -208,8 +208,8 @@ fn padding_is_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_callback_is_unregistered_while_it_is_called() {
-    explore("a_callback_is_unregistered_while_it_is_called", || {
+fn callback_is_not_called_after_unregister() {
+    explore("callback_is_not_called_after_unregister", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let called = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::new(Shared::new(rx));
@@ -237,8 +237,8 @@ fn a_callback_is_unregistered_while_it_is_called() {
 }
 
 #[test]
-fn a_receiver_sleeps_for_a_run() {
-    explore("a_receiver_sleeps_for_a_run", || {
+fn send_many_wakes_waiting_receiver() {
+    explore("send_many_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let many = thread::spawn(move || assert_eq!(block_on(tx.send_many(["1", "2"])).unwrap(), 2));
         let messages = [block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
@@ -249,8 +249,8 @@ fn a_receiver_sleeps_for_a_run() {
 }
 
 #[test]
-fn a_reader_sleeps_for_a_writer_that_gives_up() {
-    explore("a_reader_sleeps_for_a_writer_that_gives_up", || {
+fn abandoned_reservation_wakes_waiting_receiver() {
+    explore("abandoned_reservation_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let writer = thread::spawn(move || {
             tx.core().give_up(10);
@@ -263,8 +263,8 @@ fn a_reader_sleeps_for_a_writer_that_gives_up() {
 }
 
 #[test]
-fn a_sender_waits_for_bytes_that_the_pool_is_not_told_of() {
-    explore_within(1, "a_sender_waits_for_bytes_that_the_pool_is_not_told_of", || {
+fn deferred_byte_release_wakes_waiting_sender() {
+    explore_within(1, "deferred_byte_release_wakes_waiting_sender", || {
         let (tx, rx) =
             open(small(2).segment_messages(4).segment_bytes(200).max_bytes(2000).max_message_bytes(1300));
         for len in [201, 202, 203] {
@@ -285,8 +285,8 @@ fn a_sender_waits_for_bytes_that_the_pool_is_not_told_of() {
 }
 
 #[test]
-fn who_is_in_front_leaves_while_it_is_woken() {
-    explore("who_is_in_front_leaves_while_it_is_woken", || {
+fn cancelled_requeued_waiter_passes_wake_to_queue() {
+    explore("cancelled_requeued_waiter_passes_wake_to_queue", || {
         let list = Arc::new(WaitList::new());
         let come = Arc::new(AtomicBool::new(false));
         let mut requeued = Box::pin({

@@ -8,8 +8,8 @@
 //! `TURBOSTREAM_EFFORT` multiplies the number of schedules. Segments hold two messages, and sequences start just before
 //! their wrap. A failure prints the schedule, for `shuttle::replay`.
 
-mod leaving;
-mod passing;
+mod delivery;
+mod shutdown;
 
 use std::future::Future;
 use std::pin::pin;

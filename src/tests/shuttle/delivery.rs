@@ -26,8 +26,8 @@ fn pass(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static) {
 }
 
 #[test]
-fn one_by_one() {
-    explore("one_by_one", || {
+fn send_delivers_in_order() {
+    explore("send_delivers_in_order", || {
         pass(small(2), |tx, sender| {
             (0..MESSAGES).for_each(|number| block_on(tx.send(message(sender, number))).unwrap());
         });
@@ -35,8 +35,8 @@ fn one_by_one() {
 }
 
 #[test]
-fn one_by_one_without_demand() {
-    explore("one_by_one_without_demand", || {
+fn send_without_on_demand_delivers_in_order() {
+    explore("send_without_on_demand_delivers_in_order", || {
         pass(small(3).on_demand(false), |tx, sender| {
             for number in 0..MESSAGES {
                 block_on(tx.send(message(sender, number))).unwrap();
@@ -49,8 +49,8 @@ fn one_by_one_without_demand() {
 }
 
 #[test]
-fn many_at_once() {
-    explore("many_at_once", || {
+fn send_many_delivers_in_order() {
+    explore("send_many_delivers_in_order", || {
         pass(small(2), |tx, sender| {
             let messages = (0..MESSAGES).map(|number| message(sender, number));
             assert_eq!(block_on(tx.send_many(messages)).map_err(drop), Ok(usize::from(MESSAGES)));
@@ -59,8 +59,8 @@ fn many_at_once() {
 }
 
 #[test]
-fn in_place() {
-    explore("in_place", || {
+fn send_with_delivers_in_order() {
+    explore("send_with_delivers_in_order", || {
         pass(small(2), |tx, sender| {
             for number in 0..MESSAGES {
                 let message = message(sender, number);
@@ -75,8 +75,8 @@ fn in_place() {
 }
 
 #[test]
-fn by_senders_who_give_up_and_try_again() {
-    explore("by_senders_who_give_up_and_try_again", || {
+fn cancelled_and_retried_sends_deliver_exactly_once() {
+    explore("cancelled_and_retried_sends_deliver_exactly_once", || {
         pass(small(2), |tx, sender| {
             for number in 0..MESSAGES {
                 let mut patience = thread_rng().gen_range(1..4);
@@ -93,8 +93,8 @@ fn by_senders_who_give_up_and_try_again() {
 }
 
 #[test]
-fn to_receivers_who_keep_some() {
-    explore("to_receivers_who_keep_some", || {
+fn send_waits_for_retained_messages() {
+    explore("send_waits_for_retained_messages", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         let writer = thread::spawn(move || {
@@ -116,8 +116,8 @@ fn to_receivers_who_keep_some() {
 }
 
 #[test]
-fn while_others_wait_until_it_is_drained() {
-    explore("while_others_wait_until_it_is_drained", || {
+fn drained_during_sends_waits_for_prior_messages() {
+    explore("drained_during_sends_waits_for_prior_messages", || {
         pass(small(3), |tx, sender| {
             for number in 0..MESSAGES {
                 block_on(tx.send(message(sender, number))).unwrap();

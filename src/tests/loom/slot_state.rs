@@ -26,8 +26,8 @@ fn go_through(pending: &SegmentRing, sequence: u64, segment: usize) {
 }
 
 #[test]
-fn the_place_that_is_active_was_retired() {
-    explore_within(3, "the_place_that_is_active_was_retired", || {
+fn active_slot_was_retired_from_previous_lap() {
+    explore_within(3, "active_slot_was_retired_from_previous_lap", || {
         let pending = Arc::new(ring());
         for segment in 0..3 {
             let sequence = FIRST.wrapping_add(segment as u64);
@@ -63,8 +63,8 @@ fn the_place_that_is_active_was_retired() {
 }
 
 #[test]
-fn whoever_finds_a_place_retired_sees_that_it_is_not_active() {
-    explore_within(3, "whoever_finds_a_place_retired_sees_that_it_is_not_active", || {
+fn load_of_retired_slot_acquires_advance() {
+    explore_within(3, "load_of_retired_slot_acquires_advance", || {
         let pending = Arc::new(ring());
         go_through(&pending, FIRST, 0);
         let reader = thread::spawn({
@@ -82,8 +82,8 @@ fn whoever_finds_a_place_retired_sees_that_it_is_not_active() {
 }
 
 #[test]
-fn whoever_seals_what_was_touched_sees_what_was_done_before() {
-    explore_within(3, "whoever_seals_what_was_touched_sees_what_was_done_before", || {
+fn seal_after_fence_rmw_acquires_prior_writes() {
+    explore_within(3, "seal_after_fence_rmw_acquires_prior_writes", || {
         let word = Arc::new(AtomicSlotState::new(SlotState::ready(0)));
         assert!(word.open(0, 0));
         word.reserve(1, CAPACITY).unwrap();
@@ -102,8 +102,8 @@ fn whoever_seals_what_was_touched_sees_what_was_done_before() {
 }
 
 #[test]
-fn whoever_finds_sealed_what_it_would_cut_passes_on_what_was_done_before() {
-    explore_within(3, "whoever_finds_sealed_what_it_would_cut_passes_on_what_was_done_before", || {
+fn cut_of_sealed_segment_acquires_prior_writes() {
+    explore_within(3, "cut_of_sealed_segment_acquires_prior_writes", || {
         let pending = Arc::new(ring());
         let slot = pending.slot(FIRST);
         assert!(slot.open(FIRST, 0));
@@ -149,8 +149,8 @@ fn await_commits(claim: &Mutex<ReadRange<Arc<Segment>>>) {
 }
 
 #[test]
-fn whoever_is_awaited_sees_why() {
-    explore_within(3, "whoever_is_awaited_sees_why", || {
+fn commit_with_waiter_bit_acquires_prior_writes() {
+    explore_within(3, "commit_with_waiter_bit_acquires_prior_writes", || {
         let segment = Arc::new(Segment::new());
         let mut memory = segment.exclusive().unwrap();
         memory.allocate(CAPACITY);

@@ -27,16 +27,16 @@ fn two_wait((tx, rx): (Sender, Receiver), wait: impl Fn(Sender, Receiver) + Copy
 }
 
 #[test]
-fn two_receivers_begin_to_wait_as_the_channel_closes() {
-    explore_within(1, "two_receivers_begin_to_wait_as_the_channel_closes", || {
+fn close_wakes_two_registering_receivers() {
+    explore_within(1, "close_wakes_two_registering_receivers", || {
         let recv = |_: Sender, rx: Receiver| assert_eq!(block_on(rx.recv()), None);
         two_wait(open(small(2)), recv);
     });
 }
 
 #[test]
-fn two_senders_begin_to_wait_as_the_channel_closes() {
-    explore_within(1, "two_senders_begin_to_wait_as_the_channel_closes", || {
+fn close_wakes_two_registering_senders() {
+    explore_within(1, "close_wakes_two_registering_senders", || {
         let refused = |tx: Sender, _: Receiver| {
             let result = block_on(tx.send("3"));
             assert!(matches!(result, Err(crate::SendError::Closed("3"))), "{result:?}");
@@ -46,8 +46,8 @@ fn two_senders_begin_to_wait_as_the_channel_closes() {
 }
 
 #[test]
-fn two_begin_to_wait_for_what_comes() {
-    explore("two_begin_to_wait_for_what_comes", || {
+fn wake_all_reaches_two_registering_waiters() {
+    explore("wake_all_reaches_two_registering_waiters", || {
         let list = Arc::new(WaitList::new());
         let come = Arc::new(AtomicBool::new(false));
         let [one, two] = [(); 2].map(|()| {
@@ -68,8 +68,8 @@ fn write(writer: &mut crate::Writer, cx: &mut Context<'_>) -> Poll<usize> {
 }
 
 #[test]
-fn two_writers_wait_and_one_gives_up() {
-    explore("two_writers_wait_and_one_gives_up", || {
+fn dropped_writer_passes_wake_to_waiting_writer() {
+    explore("dropped_writer_passes_wake_to_waiting_writer", || {
         let (tx, rx) = full();
         let (mut waiting, mut leaving) = (tx.clone().into_writer(), tx.into_writer());
         let other = thread::spawn(move || {
@@ -87,8 +87,8 @@ fn two_writers_wait_and_one_gives_up() {
 }
 
 #[test]
-fn two_sinks_wait_and_one_gives_up() {
-    explore("two_sinks_wait_and_one_gives_up", || {
+fn dropped_sink_passes_wake_to_waiting_sink() {
+    explore("dropped_sink_passes_wake_to_waiting_sink", || {
         let (tx, rx) = full();
         let (mut waiting, mut leaving) = (tx.clone(), tx);
         // By its name, as a `Sender` has a `send` of its own.

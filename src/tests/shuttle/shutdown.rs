@@ -43,8 +43,8 @@ fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
 }
 
 #[test]
-fn a_receiver_closes() {
-    explore("a_receiver_closes", || {
+fn close_delivers_every_accepted_message() {
+    explore("close_delivers_every_accepted_message", || {
         let close = |rx: Receiver| {
             rx.close();
             receive_all(&rx)
@@ -54,8 +54,8 @@ fn a_receiver_closes() {
 }
 
 #[test]
-fn all_receivers_leave() {
-    explore("all_receivers_leave", || {
+fn last_receiver_drop_rejects_senders() {
+    explore("last_receiver_drop_rejects_senders", || {
         end_early(
             |rx| impatient(2, rx.recv()).flatten().iter().map(|message| check(message)).collect(),
             false,
@@ -64,8 +64,8 @@ fn all_receivers_leave() {
 }
 
 #[test]
-fn receivers_give_up_while_others_wait() {
-    explore("receivers_give_up_while_others_wait", || {
+fn cancelled_receives_lose_no_message() {
+    explore("cancelled_receives_lose_no_message", || {
         let (tx, rx) = open(small(3).read_mode(any_mode()));
         let monitor = tx.monitor();
         let fickle: Vec<_> = (1..3)
@@ -123,11 +123,11 @@ fn drop_by_policy(when_full: WhenFull) {
 }
 
 #[test]
-fn the_oldest_is_dropped() {
-    explore("the_oldest_is_dropped", || drop_by_policy(WhenFull::DropOldest));
+fn drop_oldest_accounts_for_every_message() {
+    explore("drop_oldest_accounts_for_every_message", || drop_by_policy(WhenFull::DropOldest));
 }
 
 #[test]
-fn the_newest_is_dropped() {
-    explore("the_newest_is_dropped", || drop_by_policy(WhenFull::DropNewest));
+fn drop_newest_accounts_for_every_message() {
+    explore("drop_newest_accounts_for_every_message", || drop_by_policy(WhenFull::DropNewest));
 }

@@ -28,8 +28,8 @@ impl Shared {
 
 /// Whoever reports sees what was done before any report that was asked for, and nobody reports beside it.
 #[test]
-fn every_report_that_was_asked_for_is_made() {
-    explore_within(3, "every_report_that_was_asked_for_is_made", || {
+fn every_requested_run_sees_prior_writes() {
+    explore_within(3, "every_requested_run_sees_prior_writes", || {
         let shared = Arc::new(Shared {
             combine: Coalescer::new(),
             done: AtomicUsize::new(0),

@@ -13,8 +13,8 @@ fn payload() -> Bytes {
 }
 
 #[test]
-fn a_segment_that_two_threads_have_read_is_written_again() {
-    explore("a_segment_that_two_threads_have_read_is_written_again", || {
+fn reuse_of_segment_acquires_reads_of_two_threads() {
+    explore("reuse_of_segment_acquires_reads_of_two_threads", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
@@ -32,8 +32,8 @@ fn a_segment_that_two_threads_have_read_is_written_again() {
 }
 
 #[test]
-fn a_segment_is_freed_while_its_number_is_taken() {
-    explore("a_segment_is_freed_while_its_number_is_taken", || {
+fn take_of_segment_id_acquires_its_trim() {
+    explore("take_of_segment_id_acquires_its_trim", || {
         let three = small(3).segment_messages(1).max_bytes(3 * 200);
         let (tx, rx) = open(three.read_mode(ReadMode::ZeroCopy));
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
@@ -52,8 +52,8 @@ fn a_segment_is_freed_while_its_number_is_taken() {
 }
 
 #[test]
-fn who_gets_the_bytes_of_a_segment_finds_its_number() {
-    explore("who_gets_the_bytes_of_a_segment_finds_its_number", || {
+fn reservation_of_freed_bytes_finds_vacant_id() {
+    explore("reservation_of_freed_bytes_finds_vacant_id", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
@@ -75,8 +75,8 @@ fn ring() -> (Sender, Receiver) {
 }
 
 #[test]
-fn a_segment_comes_back_as_the_pool_is_closed() {
-    explore("a_segment_comes_back_as_the_pool_is_closed", || {
+fn segment_returned_during_pool_close_is_freed() {
+    explore("segment_returned_during_pool_close_is_freed", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
@@ -88,8 +88,8 @@ fn a_segment_comes_back_as_the_pool_is_closed() {
 }
 
 #[test]
-fn a_writer_comes_as_the_ring_has_gone_round() {
-    explore_within(1, "a_writer_comes_as_the_ring_has_gone_round", || {
+fn ring_wrap_admits_one_of_two_senders() {
+    explore_within(1, "ring_wrap_admits_one_of_two_senders", || {
         let (tx, rx) = ring();
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let (tx1, tx2) = (tx.clone(), tx);
@@ -104,8 +104,8 @@ fn a_writer_comes_as_the_ring_has_gone_round() {
 }
 
 #[test]
-fn whoever_sees_the_channel_closed_finds_its_end() {
-    explore("whoever_sees_the_channel_closed_finds_its_end", || {
+fn is_closed_implies_recv_returns_closed() {
+    explore("is_closed_implies_recv_returns_closed", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let closing = thread::spawn(move || drop(tx));
         if rx.is_closed() {
@@ -116,8 +116,8 @@ fn whoever_sees_the_channel_closed_finds_its_end() {
 }
 
 #[test]
-fn the_end_comes_after_all_that_senders_did() {
-    explore_within(1, "the_end_comes_after_all_that_senders_did", || {
+fn recv_closed_acquires_writes_of_all_senders() {
+    explore_within(1, "recv_closed_acquires_writes_of_all_senders", || {
         let (tx, rx) = open(small(2));
         let done = Arc::new(AccessLog::for_messages(1));
         let (tx1, done1) = (tx.clone(), Arc::clone(&done));
@@ -136,8 +136,8 @@ fn the_end_comes_after_all_that_senders_did() {
 }
 
 #[test]
-fn the_refusal_comes_after_all_that_receivers_did() {
-    explore_within(1, "the_refusal_comes_after_all_that_receivers_did", || {
+fn send_closed_acquires_writes_of_all_receivers() {
+    explore_within(1, "send_closed_acquires_writes_of_all_receivers", || {
         let (tx, rx) = open(small(2));
         let done = Arc::new(AccessLog::for_messages(1));
         let (rx1, done1) = (rx.clone(), Arc::clone(&done));
@@ -156,8 +156,8 @@ fn the_refusal_comes_after_all_that_receivers_did() {
 }
 
 #[test]
-fn a_sender_waits_for_payloads_to_leave() {
-    explore_within(1, "a_sender_waits_for_payloads_to_leave", || {
+fn released_external_payloads_wake_waiting_sender() {
+    explore_within(1, "released_external_payloads_wake_waiting_sender", || {
         let (tx, rx) = external();
         tx.try_send(payload()).unwrap();
         tx.try_send(payload()).unwrap();
@@ -174,8 +174,8 @@ fn a_sender_waits_for_payloads_to_leave() {
 }
 
 #[test]
-fn a_switch_is_put_off_while_the_backlog_gets_shorter() {
-    explore("a_switch_is_put_off_while_the_backlog_gets_shorter", || {
+fn deferred_switch_is_made_when_backlog_shrinks() {
+    explore("deferred_switch_is_made_when_backlog_shrinks", || {
         let each = small(4).strategy(crate::MessageCount(1)).on_demand(false);
         let (tx, rx) = open_as_it_is(each.read_mode(ReadMode::ZeroCopy));
         for message in ["1", "2", "3"] {
@@ -190,8 +190,8 @@ fn a_switch_is_put_off_while_the_backlog_gets_shorter() {
 }
 
 #[test]
-fn what_was_cut_off_is_not_counted_again() {
-    explore("what_was_cut_off_is_not_counted_again", || {
+fn bytes_before_cut_are_not_counted_twice() {
+    explore("bytes_before_cut_are_not_counted_twice", || {
         let (tx, rx) = open_as_it_is(
             small(2)
                 .segment_messages(4)
@@ -213,8 +213,8 @@ fn what_was_cut_off_is_not_counted_again() {
 }
 
 #[test]
-fn a_strategy_that_watches_time_is_set_while_a_writer_switches() {
-    explore("a_strategy_that_watches_time_is_set_while_a_writer_switches", || {
+fn timed_strategy_set_during_switch_signals_unread() {
+    explore("timed_strategy_set_during_switch_signals_unread", || {
         let (tx, rx) = open(small(3).on_demand(false));
         send(&tx, "1");
         let setting = tx.clone();

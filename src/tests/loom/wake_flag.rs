@@ -14,8 +14,8 @@ fn looks_on(reason: &WakeFlag, there: &[AtomicBool]) -> bool {
 }
 
 #[test]
-fn a_reason_is_raised_as_the_task_goes_to_sleep() {
-    explore_within(3, "a_reason_is_raised_as_the_task_goes_to_sleep", || {
+fn set_during_clear_notifies_or_is_seen() {
+    explore_within(3, "set_during_clear_notifies_or_is_seen", || {
         let reason = Arc::new(WakeFlag::default());
         assert!(reason.set());
         let there = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
@@ -33,8 +33,8 @@ fn a_reason_is_raised_as_the_task_goes_to_sleep() {
 }
 
 #[test]
-fn a_reason_is_raised_behind_a_fence_as_the_task_goes_to_sleep() {
-    explore_within(3, "a_reason_is_raised_behind_a_fence_as_the_task_goes_to_sleep", || {
+fn set_after_fence_during_clear_notifies_or_is_seen() {
+    explore_within(3, "set_after_fence_during_clear_notifies_or_is_seen", || {
         let reason = Arc::new(WakeFlag::default());
         assert!(reason.set());
         let there = Arc::new([AtomicBool::new(false)]);
@@ -88,19 +88,19 @@ fn nobody_is_missed(is_raised_first: bool) -> impl Fn() + Send + Sync + 'static 
 }
 
 #[test]
-fn a_task_that_goes_round_misses_nobody() {
-    explore_within(3, "a_task_that_goes_round_misses_nobody", nobody_is_missed(false));
+fn task_loop_misses_no_change() {
+    explore_within(3, "task_loop_misses_no_change", nobody_is_missed(false));
 }
 
 #[test]
-fn a_task_that_looks_only_where_it_was_told_misses_nobody() {
-    explore_within(3, "a_task_that_looks_only_where_it_was_told_misses_nobody", nobody_is_missed(true));
+fn task_loop_with_is_set_check_misses_no_change() {
+    explore_within(3, "task_loop_with_is_set_check_misses_no_change", nobody_is_missed(true));
 }
 
 /// What the task does once it has found somebody passed over, while one leaves, so that nobody is, and another comes.
 #[test]
-fn somebody_comes_for_one_who_leaves_as_the_task_resigns() {
-    explore_within(3, "somebody_comes_for_one_who_leaves_as_the_task_resigns", || {
+fn new_waiter_during_backoff_is_woken_or_notifies() {
+    explore_within(3, "new_waiter_during_backoff_is_woken_or_notifies", || {
         let (tx, _rx) = open(small(2));
         let resigned = Arc::new(BackoffFlag::default());
         let space = |tx: &Sender, waiter: &mut PollWaiter| {
