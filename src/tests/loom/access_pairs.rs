@@ -1,9 +1,11 @@
-//! What one thread hands over to another, each where a single pair of accesses does.
+//! Models in which a single pair of accesses orders what the model asserts.
+//!
+//! In a whole channel most values are published by more than one pair, so a weakened pair would go unnoticed.
 
 use super::*;
 use crate::sync::{AccessLog, spins};
 
-/// A channel whose messages travel by reference: there is room for two of them and a segment.
+/// A channel for external payloads, with room for two of them and one segment.
 fn external() -> (Sender, Receiver) {
     open(small(2).segment_messages(4).segment_bytes(200).max_bytes(1000))
 }
@@ -23,7 +25,7 @@ fn reuse_of_segment_acquires_reads_of_two_threads() {
         send(&tx, "4");
         let first = thread::spawn(move || assert_eq!(one.get(0).unwrap(), b"1"));
         let second = thread::spawn(move || assert_eq!(two.get(0).unwrap(), b"2"));
-        // Without waiting: who is woken is told of everything by that.
+        // Without waiting: a wake would publish everything too.
         let accepted = tx.try_send("5").is_ok();
         first.join().unwrap();
         second.join().unwrap();
@@ -40,13 +42,13 @@ fn take_of_segment_id_acquires_its_trim() {
         let lent = block_on(rx.recv_batch(1)).unwrap();
         assert_eq!(rx.try_recv().unwrap(), "2");
         tx.core().queue.pool.trim(0);
-        // There are bytes for another, so that only its number says that the first is free, which is looked for first.
+        // `max_bytes` allows another segment, so only the bitset orders the reuse of the first, which is tried first.
         drop(lent);
         let freeing = tx.clone();
-        let timer = thread::spawn(move || freeing.core().queue.pool.trim(0));
-        make_way();
+        let trimmer = thread::spawn(move || freeing.core().queue.pool.trim(0));
+        yield_to_others();
         send(&tx, "4");
-        timer.join().unwrap();
+        trimmer.join().unwrap();
         assert_eq!(drain(&rx), ["3", "4"]);
     });
 }
@@ -60,17 +62,17 @@ fn reservation_of_freed_bytes_finds_vacant_id() {
         assert_eq!(rx.try_recv().unwrap(), "1");
         let before = spins();
         let trimming = tx.clone();
-        let timer = thread::spawn(move || trimming.core().queue.pool.trim(0));
-        // There may be no room, while what is pooled is on its way out.
+        let trimmer = thread::spawn(move || trimming.core().queue.pool.trim(0));
+        // There may be no room while the pooled segment is being freed.
         let accepted = tx.try_send("3").is_ok();
-        timer.join().unwrap();
-        assert_eq!(spins(), before, "a writer waits for another thread to run");
+        trimmer.join().unwrap();
+        assert_eq!(spins(), before, "a sender spins until another thread runs");
         assert_eq!(drain(&rx).len(), 1 + usize::from(accepted));
     });
 }
 
-/// Three segments, and four slots: the fifth message comes to the slot of the first.
-fn ring() -> (Sender, Receiver) {
+/// Three segments and four ring slots: the fifth message uses the slot of the first.
+fn full_lap() -> (Sender, Receiver) {
     open(small(3).segment_messages(1).max_bytes(3 * 200))
 }
 
@@ -83,21 +85,21 @@ fn segment_returned_during_pool_close_is_freed() {
         let elsewhere = thread::spawn(move || drop(lent));
         tx.core().queue.pool.close();
         elsewhere.join().unwrap();
-        assert_eq!(tx.core().queue.pool.used_bytes(), 0, "nobody frees it");
+        assert_eq!(tx.core().queue.pool.used_bytes(), 0, "the returned segment was not freed");
     });
 }
 
 #[test]
 fn ring_wrap_admits_one_of_two_senders() {
     explore_within(1, "ring_wrap_admits_one_of_two_senders", || {
-        let (tx, rx) = ring();
+        let (tx, rx) = full_lap();
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let (tx1, tx2) = (tx.clone(), tx);
         let late = thread::spawn(move || tx1.try_send("late").is_ok());
         let mut messages = vec![rx.try_recv().unwrap()];
         let other = thread::spawn(move || tx2.try_send("4").is_ok());
         let accepted = other.join().unwrap();
-        assert!(late.join().unwrap() != accepted, "there was room for one");
+        assert!(late.join().unwrap() != accepted, "there was room for one message");
         messages.extend(drain(&rx));
         assert_eq!(messages, ["1", "2", "3", if accepted { "4" } else { "late" }]);
     });
@@ -126,7 +128,7 @@ fn recv_closed_acquires_writes_of_all_senders() {
             drop(tx1);
         });
         let second = thread::spawn(move || drop(tx));
-        make_way();
+        yield_to_others();
         if rx.try_recv() == Err(crate::TryRecvError::Closed) {
             done.reading(0, || ());
         }
@@ -146,7 +148,7 @@ fn send_closed_acquires_writes_of_all_receivers() {
             drop(rx1);
         });
         let second = thread::spawn(move || drop(rx));
-        make_way();
+        yield_to_others();
         if tx.try_send("late").is_err() {
             done.reading(0, || ());
         }
@@ -161,15 +163,15 @@ fn released_external_payloads_wake_waiting_sender() {
         let (tx, rx) = external();
         tx.try_send(payload()).unwrap();
         tx.try_send(payload()).unwrap();
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             for _ in 0..2 {
                 assert_eq!(rx.try_recv().unwrap().len(), 300);
             }
             rx
         });
-        // Beside a segment there is room for it and for neither of the others.
+        // It fits beside a segment only once both of the other payloads are released.
         block_on(tx.send(Bytes::from(vec![7; 500]))).unwrap();
-        assert_eq!(drain(&reader.join().unwrap()).len(), 1);
+        assert_eq!(drain(&receiver.join().unwrap()).len(), 1);
     });
 }
 
@@ -177,22 +179,22 @@ fn released_external_payloads_wake_waiting_sender() {
 fn deferred_switch_is_made_when_backlog_shrinks() {
     explore("deferred_switch_is_made_when_backlog_shrinks", || {
         let each = small(4).strategy(crate::MessageCount(1)).on_demand(false);
-        let (tx, rx) = open_as_it_is(each.read_mode(ReadMode::ZeroCopy));
+        let (tx, rx) = open_with_own_strategy(each.read_mode(ReadMode::ZeroCopy));
         for message in ["1", "2", "3"] {
             send(&tx, message);
         }
-        // What is lent goes back later, and with it whatever that would wake.
-        let reader = thread::spawn(move || (block_on(rx.recv_batch(1)).unwrap(), rx));
+        // The lent batch is dropped after the check, so that its return wakes no sender.
+        let receiver = thread::spawn(move || (block_on(rx.recv_batch(1)).unwrap(), rx));
         send(&tx, "4");
-        let (_lent, _rx) = reader.join().unwrap();
-        assert_eq!(tx.monitor().stats().switches.strategy, 4, "nobody makes the switch");
+        let (_lent, _rx) = receiver.join().unwrap();
+        assert_eq!(tx.monitor().stats().switches.strategy, 4, "the deferred switch was not made");
     });
 }
 
 #[test]
 fn bytes_before_cut_are_not_counted_twice() {
     explore("bytes_before_cut_are_not_counted_twice", || {
-        let (tx, rx) = open_as_it_is(
+        let (tx, rx) = open_with_own_strategy(
             small(2)
                 .segment_messages(4)
                 .segment_bytes(200)
@@ -201,14 +203,14 @@ fn bytes_before_cut_are_not_counted_twice() {
                 .read_mode(ReadMode::ZeroCopy),
         );
         tx.try_send(payload()).unwrap();
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             assert_eq!(rx.try_recv().unwrap().len(), 300);
             rx
         });
         tx.try_send(payload()).unwrap();
-        let _rx = reader.join().unwrap();
+        let _rx = receiver.join().unwrap();
         let switches = tx.monitor().stats().switches;
-        assert!(switches.on_demand + switches.strategy <= 1, "300 bytes behind the cut: {switches:?}");
+        assert!(switches.on_demand + switches.strategy <= 1, "300 bytes after the cut: {switches:?}");
     });
 }
 
@@ -224,7 +226,10 @@ fn timed_strategy_set_during_switch_signals_unread() {
         tx.core().switch();
         send(&tx, "2");
         setter.join().unwrap();
-        assert!(tx.core().background().signal().was_unread_signalled(), "nobody looks when it is time");
+        assert!(
+            tx.core().background().signal().was_unread_signalled(),
+            "the background task was not signalled"
+        );
         drop(rx);
     });
 }

@@ -1,4 +1,4 @@
-//! What writers and whoever switches do to the active segment.
+//! Senders, seals and cuts on the active segment.
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn stale_sender_retries_on_recycled_segment() {
             send(&tx, message);
             messages.extend(drain(&rx));
         }
-        assert!(stale.join().unwrap(), "there was room all along");
+        assert!(stale.join().unwrap(), "there was room at all times");
         messages.extend(drain(&rx));
         assert_fifo(&messages, &[&["1", "2"], &["late"]]);
     });
@@ -61,10 +61,10 @@ fn stale_sender_retries_on_recycled_segment() {
 fn close_during_send_delivers_accepted_message() {
     explore("close_during_send_delivers_accepted_message", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
-        let writer = thread::spawn(move || tx.try_send("1").is_ok());
+        let sender = thread::spawn(move || tx.try_send("1").is_ok());
         rx.close();
         let early = drain(&rx);
-        let accepted = writer.join().unwrap();
+        let accepted = sender.join().unwrap();
         let late = drain(&rx);
         assert_eq!(early.len() + late.len(), usize::from(accepted));
         assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
@@ -78,10 +78,10 @@ fn external_payload_is_delivered_without_copy() {
         let monitor = tx.monitor();
         let large = Bytes::from(vec![7; 100]);
         let copy = large.clone();
-        let writer = thread::spawn(move || tx.try_send(copy).unwrap());
+        let sender = thread::spawn(move || tx.try_send(copy).unwrap());
         let received = block_on(rx.recv()).unwrap();
         assert_eq!(received.as_ptr(), large.as_ptr());
-        writer.join().unwrap();
+        sender.join().unwrap();
         drop(rx);
         assert_eq!(monitor.stats().memory_bytes(), 0);
     });
@@ -94,12 +94,12 @@ fn strategy_swap_during_switch_takes_effect() {
         let swapping = tx.clone();
         let swapper = thread::spawn(move || swapping.set_strategy(crate::MessageCount(1)));
         for message in ["1", "2", "3"] {
-            send(&tx, message); // the third in a segment of its own
+            send(&tx, message); // the third opens a new segment
         }
         swapper.join().unwrap();
-        assert_eq!(drain(&rx), ["1", "2", "3"], "each of them is reason enough to switch");
+        assert_eq!(drain(&rx), ["1", "2", "3"], "the strategy switches at each message");
         send(&tx, "4");
-        assert_eq!(drain(&rx), ["4"], "the limits are the new ones");
+        assert_eq!(drain(&rx), ["4"], "the limits of the new strategy apply");
     });
 }
 
@@ -121,44 +121,44 @@ fn switch_after_cut_is_not_counted() {
 fn limits_after_cut_do_not_apply_to_next_segment() {
     explore("limits_after_cut_do_not_apply_to_next_segment", || {
         let two = small(3).segment_messages(4).max_bytes(3 * 300).strategy(crate::MessageCount(2));
-        let (tx, rx) = open_as_it_is(two.read_mode(ReadMode::ZeroCopy));
+        let (tx, rx) = open_with_own_strategy(two.read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         send(&tx, "1");
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             assert_eq!(rx.try_recv().unwrap(), "1");
             rx
         });
         send(&tx, "2");
         tx.core().switch();
-        // Sealed by now, whatever the reader has cut.
+        // The first segment is sealed by now, cut or not.
         send(&tx, "3");
         send(&tx, "4");
-        let _rx = reader.join().unwrap();
+        let _rx = receiver.join().unwrap();
         let stats = monitor.stats();
-        assert_eq!(stats.active_bytes, 0, "two messages are what the strategy switches at: {stats:?}");
+        assert_eq!(stats.active_bytes, 0, "the strategy switches at two messages: {stats:?}");
     });
 }
 
 #[test]
 fn bytes_after_cut_count_toward_limit() {
-    // Three: cut, reserve and attach, look at the extra bytes, ask the strategy.
+    // Three preemptions: cut; reserve and write; read `payload_delta`; ask the strategy.
     explore_within(3, "bytes_after_cut_count_toward_limit", || {
         let some = small(4).segment_messages(4).max_bytes(2000).max_message_bytes(500);
-        let (tx, rx) = open_as_it_is(some.strategy(crate::ByteCount(60)));
+        let (tx, rx) = open_with_own_strategy(some.strategy(crate::ByteCount(60)));
         let monitor = tx.monitor();
         send(&tx, "1");
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             assert_eq!(rx.try_recv().unwrap(), "1");
             rx
         });
         tx.try_send(Bytes::from(vec![7; 100])).unwrap();
-        let rx = reader.join().unwrap();
+        let rx = receiver.join().unwrap();
         let before = monitor.stats().switches;
         assert_eq!(rx.try_recv().unwrap().len(), 100);
         let cut_by_now = monitor.stats().switches.on_demand > before.on_demand;
         assert!(
             !cut_by_now || before.strategy == 1,
-            "100 bytes behind the cut, and the limit is 60: {before:?}"
+            "100 bytes after the cut, and the limit is 60: {before:?}"
         );
     });
 }
@@ -199,10 +199,10 @@ fn send_with_during_send_and_recv_keeps_fifo_order() {
     });
 }
 
-/// Segments have room for some payloads by reference and some that are not.
-fn bytes_are_counted(limit: usize) -> (Sender, Receiver) {
+/// A channel whose strategy counts bytes, and whose segments have room for inline and external payloads.
+fn with_byte_limit(limit: usize) -> (Sender, Receiver) {
     let some = small(4).segment_bytes(256).segment_messages(8).max_bytes(4 * 450).max_message_bytes(300);
-    open_as_it_is(some.strategy(crate::ByteCount(limit)).on_demand(false))
+    open_with_own_strategy(some.strategy(crate::ByteCount(limit)).on_demand(false))
 }
 
 fn large() -> Bytes {
@@ -212,7 +212,7 @@ fn large() -> Bytes {
 #[test]
 fn external_bytes_count_after_concurrent_limit_update() {
     explore_within(1, "external_bytes_count_after_concurrent_limit_update", || {
-        let (tx, rx) = bytes_are_counted(600);
+        let (tx, rx) = with_byte_limit(600);
         let tx1 = tx.clone();
         let other = thread::spawn(move || tx1.try_send(large()).unwrap());
         tx.try_send(large()).unwrap();
@@ -225,7 +225,7 @@ fn external_bytes_count_after_concurrent_limit_update() {
 #[test]
 fn external_bytes_count_before_first_strategy_check() {
     explore_within(1, "external_bytes_count_before_first_strategy_check", || {
-        let (tx, rx) = bytes_are_counted(400);
+        let (tx, rx) = with_byte_limit(400);
         let tx1 = tx.clone();
         let other = thread::spawn(move || tx1.try_send(large()).unwrap());
         send(&tx, "1");

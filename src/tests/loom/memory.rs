@@ -1,4 +1,4 @@
-//! Where segments go, what is dropped, and who leaves last.
+//! The lifetime of segments, drop policies, and the drop of the last handle.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn last_batch_drop_and_channel_drop_free_all_memory() {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "lent");
         send(&tx, "too");
-        // Batches and not `Bytes`, whose reference count loom does not see.
+        // Batches instead of `Bytes`, whose reference count loom does not model.
         let (one, two) = (block_on(rx.recv_batch(1)).unwrap(), block_on(rx.recv_batch(1)).unwrap());
         let elsewhere = thread::spawn(move || {
             assert_eq!(one.get(0).unwrap(), b"lent");
@@ -43,12 +43,12 @@ fn last_receiver_drop_during_send_frees_all_memory() {
     explore("last_receiver_drop_during_send_frees_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             let accepted = tx.try_send("1").is_ok();
             (tx, accepted)
         });
         drop(rx);
-        let (tx, accepted) = writer.join().unwrap();
+        let (tx, accepted) = sender.join().unwrap();
         let stats = monitor.stats();
         assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
         assert_eq!((stats.dropped_messages, stats.queued_messages), (u64::from(accepted), 0));
@@ -60,14 +60,14 @@ fn last_receiver_drop_during_send_frees_all_memory() {
 fn drained_active_release_during_send_and_recv_loses_nothing() {
     explore_within(1, "drained_active_release_during_send_and_recv_loses_nothing", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
-        let resting = tx.clone();
+        let releasing = tx.clone();
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
-        let timer = thread::spawn(move || resting.core().release_idle_memory());
-        let writer = thread::spawn(move || send(&tx, "2"));
+        let background = thread::spawn(move || releasing.core().release_idle_memory());
+        let sender = thread::spawn(move || send(&tx, "2"));
         assert_eq!(block_on(rx.recv()).unwrap(), "2");
-        timer.join().unwrap();
-        writer.join().unwrap();
+        background.join().unwrap();
+        sender.join().unwrap();
         assert_eq!(block_on(rx.recv()), None);
     });
 }
@@ -76,23 +76,23 @@ fn drained_active_release_during_send_and_recv_loses_nothing() {
 fn backlog_never_underflows() {
     explore("backlog_never_underflows", || {
         let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
-        let looking = tx.clone();
-        let looker = thread::spawn(move || assert!(looking.core().queue.ring.backlog() < 4));
+        let observing = tx.clone();
+        let observer = thread::spawn(move || assert!(observing.core().queue.ring.backlog() < 4));
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
-        looker.join().unwrap();
+        observer.join().unwrap();
     });
 }
 
-fn full_by_policy(name: &str, when_full: crate::WhenFull) {
+fn drop_when_full(name: &str, when_full: crate::WhenFull) {
     explore(name, move || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
         send(&tx, "1");
         send(&tx, "2");
-        let writing = tx.clone();
-        let writer = thread::spawn(move || send(&writing, "3"));
+        let sending = tx.clone();
+        let sender = thread::spawn(move || send(&sending, "3"));
         let mut messages: Vec<_> = rx.try_recv().into_iter().collect();
-        writer.join().unwrap();
+        sender.join().unwrap();
         messages.extend(drain(&rx));
         assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
         let stats = tx.monitor().stats();
@@ -104,12 +104,12 @@ fn full_by_policy(name: &str, when_full: crate::WhenFull) {
 
 #[test]
 fn drop_oldest_during_recv_accounts_for_every_message() {
-    full_by_policy("drop_oldest_during_recv_accounts_for_every_message", crate::WhenFull::DropOldest);
+    drop_when_full("drop_oldest_during_recv_accounts_for_every_message", crate::WhenFull::DropOldest);
 }
 
 #[test]
 fn drop_newest_during_recv_accounts_for_every_message() {
-    full_by_policy("drop_newest_during_recv_accounts_for_every_message", crate::WhenFull::DropNewest);
+    drop_when_full("drop_newest_during_recv_accounts_for_every_message", crate::WhenFull::DropNewest);
 }
 
 #[test]
@@ -118,13 +118,13 @@ fn two_senders_dropping_oldest_account_for_every_message() {
         let (tx, rx) =
             open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
         send(&tx, "0");
-        let writing = tx.clone();
-        let writer = thread::spawn(move || {
-            send(&writing, "a1");
-            send(&writing, "a2");
+        let sending = tx.clone();
+        let sender = thread::spawn(move || {
+            send(&sending, "a1");
+            send(&sending, "a2");
         });
         send(&tx, "b1");
-        writer.join().unwrap();
+        sender.join().unwrap();
         let left = drain(&rx).len() as u64;
         let stats = tx.monitor().stats();
         assert_eq!((stats.sent_messages, stats.queued_messages), (4, 0));
@@ -141,9 +141,9 @@ fn trim_wakes_sender_waiting_for_room() {
         send(&tx, "2");
         drop(block_on(rx.recv_batch(1)).unwrap());
         let trimming = tx.clone();
-        let timer = thread::spawn(move || trimming.core().queue.pool.trim(0));
+        let background = thread::spawn(move || trimming.core().queue.pool.trim(0));
         block_on(tx.send("3")).unwrap();
-        timer.join().unwrap();
+        background.join().unwrap();
         drop(lent);
     });
 }
@@ -153,9 +153,9 @@ fn weak_sender_upgrade_fails_after_last_sender_drop() {
     explore("weak_sender_upgrade_fails_after_last_sender_drop", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let weak = tx.downgrade();
-        let leaving = thread::spawn(move || drop(tx));
+        let dropping = thread::spawn(move || drop(tx));
         let upgraded = weak.upgrade();
-        leaving.join().unwrap();
+        dropping.join().unwrap();
         let sent = upgraded.is_some();
         if let Some(tx) = upgraded {
             send(&tx, "1");
@@ -171,7 +171,7 @@ fn last_receiver_drop_during_send_many_frees_all_memory() {
     explore("last_receiver_drop_during_send_many_frees_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             let accepted = match block_on(tx.send_many(["1", "2"])) {
                 Ok(accepted) => accepted,
                 Err(error) => error.into_inner().accepted,
@@ -179,7 +179,7 @@ fn last_receiver_drop_during_send_many_frees_all_memory() {
             (tx, accepted as u64)
         });
         drop(rx);
-        let (tx, accepted) = writer.join().unwrap();
+        let (tx, accepted) = sender.join().unwrap();
         let stats = monitor.stats();
         assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
         assert_eq!((stats.dropped_messages, stats.queued_messages), (accepted, 0));

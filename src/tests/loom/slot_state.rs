@@ -1,4 +1,4 @@
-//! What words and entries hand over by themselves, without a channel around them.
+//! Ring slots and entries by themselves, without a channel around them.
 
 use super::*;
 use crate::queue::ring::SegmentRing;
@@ -10,16 +10,16 @@ use crate::sync::{AtomicBool, Ordering};
 const CAPACITY: Capacity = Capacity { messages: 2, bytes: 2 };
 const FIRST: u64 = u64::MAX - 1;
 
-/// The order of three segments, which has four slots.
-fn ring() -> SegmentRing {
-    let pending = SegmentRing::new(3, FIRST);
-    pending.slot(FIRST);
-    pending
+/// A ring for three segments, with four slots.
+fn new_ring() -> SegmentRing {
+    let ring = SegmentRing::new(3, FIRST);
+    ring.slot(FIRST);
+    ring
 }
 
-/// The slot at `sequence` is opened with that segment, filled, and sealed.
-fn go_through(pending: &SegmentRing, sequence: u64, segment: usize) {
-    let slot = pending.slot(sequence);
+/// Opens the slot at `sequence` with that segment, reserves a message, and seals it.
+fn open_and_seal(ring: &SegmentRing, sequence: u64, segment: usize) {
+    let slot = ring.slot(sequence);
     assert!(slot.open(sequence, segment));
     slot.reserve(1, CAPACITY).unwrap();
     assert!(slot.seal(|_| true).is_some());
@@ -28,121 +28,118 @@ fn go_through(pending: &SegmentRing, sequence: u64, segment: usize) {
 #[test]
 fn active_slot_was_retired_from_previous_lap() {
     explore_within(3, "active_slot_was_retired_from_previous_lap", || {
-        let pending = Arc::new(ring());
+        let ring = Arc::new(new_ring());
         for segment in 0..3 {
             let sequence = FIRST.wrapping_add(segment as u64);
-            go_through(&pending, sequence, segment);
-            pending.advance(sequence);
+            open_and_seal(&ring, sequence, segment);
+            ring.advance(sequence);
         }
         let last = FIRST.wrapping_add(3);
-        // As whoever reads the first segment and writes the fourth; both threads may move on from there.
-        let going_round = thread::spawn({
-            let pending = Arc::clone(&pending);
+        // A receiver of the first segment that also sends the fourth. Both threads may advance from there.
+        let wrapping = thread::spawn({
+            let ring = Arc::clone(&ring);
             move || {
-                pending.retire(FIRST);
-                go_through(&pending, last, 0);
-                pending.advance(last);
+                ring.retire(FIRST);
+                open_and_seal(&ring, last, 0);
+                ring.advance(last);
             }
         });
-        let touching = thread::spawn({
-            let pending = Arc::clone(&pending);
+        let fencing = thread::spawn({
+            let ring = Arc::clone(&ring);
             move || {
-                if pending.slot(last).fence_rmw().phase() == Phase::Sealed {
-                    pending.advance(last);
+                if ring.slot(last).fence_rmw().phase() == Phase::Sealed {
+                    ring.advance(last);
                 }
             }
         });
         let next_lap = FIRST.wrapping_add(4);
-        if pending.active() == next_lap {
-            let state = pending.slot(next_lap).load();
-            assert!(state.is_ready_for(next_lap), "{state:?} is of the last lap");
+        if ring.active() == next_lap {
+            let state = ring.slot(next_lap).load();
+            assert!(state.is_ready_for(next_lap), "{state:?} is of the previous lap");
         }
-        going_round.join().unwrap();
-        touching.join().unwrap();
+        wrapping.join().unwrap();
+        fencing.join().unwrap();
     });
 }
 
 #[test]
 fn load_of_retired_slot_acquires_advance() {
     explore_within(3, "load_of_retired_slot_acquires_advance", || {
-        let pending = Arc::new(ring());
-        go_through(&pending, FIRST, 0);
-        let reader = thread::spawn({
-            let pending = Arc::clone(&pending);
+        let ring = Arc::new(new_ring());
+        open_and_seal(&ring, FIRST, 0);
+        let receiver = thread::spawn({
+            let ring = Arc::clone(&ring);
             move || {
-                pending.advance(FIRST);
-                pending.retire(FIRST);
+                ring.advance(FIRST);
+                ring.retire(FIRST);
             }
         });
-        if pending.slot(FIRST).load().phase() == Phase::Ready {
-            assert_ne!(pending.active(), FIRST, "a late writer looks for it again and again");
+        if ring.slot(FIRST).load().phase() == Phase::Ready {
+            assert_ne!(ring.active(), FIRST, "a late sender would retry forever");
         }
-        reader.join().unwrap();
+        receiver.join().unwrap();
     });
 }
 
 #[test]
 fn seal_after_fence_rmw_acquires_prior_writes() {
     explore_within(3, "seal_after_fence_rmw_acquires_prior_writes", || {
-        let word = Arc::new(AtomicSlotState::new(SlotState::ready(0)));
-        assert!(word.open(0, 0));
-        word.reserve(1, CAPACITY).unwrap();
+        let slot = Arc::new(AtomicSlotState::new(SlotState::ready(0)));
+        assert!(slot.open(0, 0));
+        slot.reserve(1, CAPACITY).unwrap();
         let done = Arc::new(AtomicBool::new(false));
-        let touching = thread::spawn({
-            let (word, done) = (Arc::clone(&word), Arc::clone(&done));
+        let fencing = thread::spawn({
+            let (slot, done) = (Arc::clone(&slot), Arc::clone(&done));
             move || {
                 done.store(true, Ordering::Relaxed);
-                word.fence_rmw().is_open()
+                slot.fence_rmw().is_open()
             }
         });
-        assert!(word.seal(|_| true).is_some());
+        assert!(slot.seal(|_| true).is_some());
         let seen = done.load(Ordering::Relaxed);
-        assert!(seen || !touching.join().unwrap(), "it was open when it was touched");
+        assert!(seen || !fencing.join().unwrap(), "the slot was open at the read-modify-write");
     });
 }
 
 #[test]
 fn cut_of_sealed_segment_acquires_prior_writes() {
     explore_within(3, "cut_of_sealed_segment_acquires_prior_writes", || {
-        let pending = Arc::new(ring());
-        let slot = pending.slot(FIRST);
+        let ring = Arc::new(new_ring());
+        let slot = ring.slot(FIRST);
         assert!(slot.open(FIRST, 0));
         slot.reserve(1, CAPACITY).unwrap();
         let done = Arc::new(AtomicBool::new(false));
-        let touching = thread::spawn({
-            let (pending, done) = (Arc::clone(&pending), Arc::clone(&done));
+        let fencing = thread::spawn({
+            let (ring, done) = (Arc::clone(&ring), Arc::clone(&done));
             move || {
                 done.store(true, Ordering::Relaxed);
-                pending.slot(FIRST).fence_rmw().is_open()
+                ring.slot(FIRST).fence_rmw().is_open()
             }
         });
         let sealing = thread::spawn({
-            let pending = Arc::clone(&pending);
-            move || assert!(pending.slot(FIRST).seal(|_| true).is_some())
+            let ring = Arc::clone(&ring);
+            move || assert!(ring.slot(FIRST).seal(|_| true).is_some())
         });
-        let coming = thread::spawn({
-            let (pending, done) = (Arc::clone(&pending), Arc::clone(&done));
-            move || pending.active() == FIRST || done.load(Ordering::Relaxed)
+        let sending = thread::spawn({
+            let (ring, done) = (Arc::clone(&ring), Arc::clone(&done));
+            move || ring.active() == FIRST || done.load(Ordering::Relaxed)
         });
         if !slot.cut().is_open() {
-            pending.advance(FIRST);
+            ring.advance(FIRST);
         }
         sealing.join().unwrap();
-        let touched_open = touching.join().unwrap();
-        assert!(
-            coming.join().unwrap() || !touched_open,
-            "what was done before the seal is not seen behind it"
-        );
+        let was_open = fencing.join().unwrap();
+        assert!(sending.join().unwrap() || !was_open, "writes before the seal are not visible after it");
     });
 }
 
-/// Waits for the commit of the next message; goes on to the one behind it where it is there.
-fn await_commits(claim: &Mutex<ReadRange<Arc<Segment>>>) {
-    let mut claim = claim.lock().unwrap();
-    while claim.remaining() > 0 {
-        if claim.advance_committed() > 0 {
-            claim.advance();
-        } else if claim.set_commit_waiter() {
+/// Takes all committed messages, then sets the waiter bit of the next entry.
+fn take_committed(range: &Mutex<ReadRange<Arc<Segment>>>) {
+    let mut range = range.lock().unwrap();
+    while range.remaining() > 0 {
+        if range.advance_committed() > 0 {
+            range.advance();
+        } else if range.set_commit_waiter() {
             return;
         }
     }
@@ -155,28 +152,28 @@ fn commit_with_waiter_bit_acquires_prior_writes() {
         let mut memory = segment.exclusive().unwrap();
         memory.allocate(CAPACITY);
         memory.activate();
-        let word = AtomicSlotState::new(SlotState::ready(0));
-        assert!(word.open(0, 0));
-        let [first, second] = [(); 2].map(|()| word.reserve(1, CAPACITY).unwrap());
-        let mut claim = ReadRange::new(Arc::clone(&segment));
-        claim.extend(2);
-        let (claim, left) = (Arc::new(Mutex::new(claim)), Arc::new(AtomicBool::new(false)));
-        // As a writer does when it finds that the last receiver has left: it takes what is there, and awaits the rest.
-        let write = |slot: EntrySlot| {
-            let (segment, claim, left) = (Arc::clone(&segment), Arc::clone(&claim), Arc::clone(&left));
+        let slot = AtomicSlotState::new(SlotState::ready(0));
+        assert!(slot.open(0, 0));
+        let [first, second] = [(); 2].map(|()| slot.reserve(1, CAPACITY).unwrap());
+        let mut range = ReadRange::new(Arc::clone(&segment));
+        range.extend(2);
+        let (range, left) = (Arc::new(Mutex::new(range)), Arc::new(AtomicBool::new(false)));
+        // Like a sender that finds that the last receiver has left: takes what is committed and waits for the rest.
+        let write = |entry: EntrySlot| {
+            let (segment, range, left) = (Arc::clone(&segment), Arc::clone(&range), Arc::clone(&left));
             move || {
-                if segment.write(&slot, b"1") {
-                    assert!(left.load(Ordering::Relaxed), "it is awaited");
-                    await_commits(&claim);
+                if segment.write(&entry, b"1") {
+                    assert!(left.load(Ordering::Relaxed), "the entry had a waiter");
+                    take_committed(&range);
                 }
             }
         };
         let one = thread::spawn(write(first));
         let two = thread::spawn(write(second));
         left.store(true, Ordering::Relaxed);
-        await_commits(&claim);
+        take_committed(&range);
         one.join().unwrap();
         two.join().unwrap();
-        assert_eq!(claim.lock().unwrap().remaining(), 0, "nobody takes it");
+        assert_eq!(range.lock().unwrap().remaining(), 0, "a message was not taken");
     });
 }

@@ -1,4 +1,4 @@
-//! Who sleeps, who wakes whom, and who is left behind.
+//! Waits and wakes through a whole channel: no waiter sleeps while it could proceed.
 
 use super::*;
 use crate::sync::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ fn cancelled_recv_passes_wake_to_waiting_receiver() {
                 Poll::Pending => None,
             }
         };
-        // Whatever became of the cancelled wait, the other receiver gets a message.
+        // The other receiver gets a message whether or not the cancelled receive took one.
         if cancelled.is_some() {
             send(&tx, "2");
         }
@@ -46,10 +46,10 @@ fn woken_receiver_wakes_next_receiver() {
 fn seal_wakes_waiting_receiver() {
     explore("seal_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
-        let reader = thread::spawn(move || block_on(rx.recv()).unwrap());
+        let receiver = thread::spawn(move || block_on(rx.recv()).unwrap());
         send(&tx, "1");
         tx.core().switch();
-        assert_eq!(reader.join().unwrap(), "1");
+        assert_eq!(receiver.join().unwrap(), "1");
     });
 }
 
@@ -81,10 +81,10 @@ fn cancelled_send_passes_wake_to_waiting_sender() {
 fn last_sender_drop_wakes_waiting_receiver() {
     explore("last_sender_drop_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
-        let writer = thread::spawn(move || send(&tx, "1"));
+        let sender = thread::spawn(move || send(&tx, "1"));
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
         assert_eq!(block_on(rx.recv()), None);
-        writer.join().unwrap();
+        sender.join().unwrap();
     });
 }
 
@@ -93,10 +93,10 @@ fn commit_wakes_waiting_receiver() {
     explore("commit_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
-        let writer = thread::spawn(move || send(&tx1, "1"));
+        let sender = thread::spawn(move || send(&tx1, "1"));
         send(&tx, "2");
         let mut messages = vec![block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
-        writer.join().unwrap();
+        sender.join().unwrap();
         messages.sort();
         assert_eq!(messages, ["1", "2"]);
     });
@@ -107,10 +107,10 @@ fn first_message_after_cut_wakes_waiting_receiver() {
     explore("first_message_after_cut_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
-        let reader = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
+        let receiver = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
         send(&tx, "2");
         send(&tx, "3"); // in the next segment
-        let messages: [Bytes; 3] = reader.join().unwrap();
+        let messages: [Bytes; 3] = receiver.join().unwrap();
         assert_eq!(messages, ["1", "2", "3"]);
     });
 }
@@ -121,16 +121,16 @@ fn external_send_waits_for_free_segment() {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(100));
         send(&tx, "1");
         send(&tx, "2");
-        let reader = thread::spawn(move || {
-            let mut read = 0;
+        let receiver = thread::spawn(move || {
+            let mut received = 0;
             while block_on(rx.recv()).is_some() {
-                read += 1;
+                received += 1;
             }
-            read
+            received
         });
         block_on(tx.send(Bytes::from(vec![7; 100]))).unwrap();
         drop(tx);
-        assert_eq!(reader.join().unwrap(), 3);
+        assert_eq!(receiver.join().unwrap(), 3);
     });
 }
 
@@ -157,16 +157,16 @@ fn drained_waits_only_for_prior_messages() {
         send(&tx, "1");
         send(&tx, "2");
         let (tx1, rx1) = (tx.clone(), rx.clone());
-        let writer = thread::spawn(move || send(&tx1, "3"));
-        let reader = thread::spawn(move || {
+        let sender = thread::spawn(move || send(&tx1, "3"));
+        let receiver = thread::spawn(move || {
             for _ in 0..2 {
                 block_on(rx1.recv()).unwrap();
             }
         });
         block_on(tx.drained()).unwrap();
         assert!(tx.monitor().stats().received_messages >= 2);
-        reader.join().unwrap();
-        writer.join().unwrap();
+        receiver.join().unwrap();
+        sender.join().unwrap();
         assert_eq!(drain(&rx), ["3"]);
     });
 }
@@ -183,11 +183,11 @@ fn last_receiver_drop_fails_waiting_drainer() {
             let mut drained = pin!(tx1.drained());
             let _ = drained.as_mut().poll(&mut Context::from_waker(&noop_waker()));
         });
-        let reader = thread::spawn(move || drop(rx));
+        let receiver = thread::spawn(move || drop(rx));
         let result = block_on(tx.drained());
         assert!(matches!(result, Err(crate::SendError::Closed(()))), "{result:?}");
         other.join().unwrap();
-        reader.join().unwrap();
+        receiver.join().unwrap();
         assert!(matches!(block_on(tx.drained()), Err(crate::SendError::Closed(()))));
     });
 }
@@ -232,7 +232,7 @@ fn callback_is_not_called_after_unregister() {
         assert_fifo(&messages, &[&["a1", "a2"]]);
         assert_eq!(rx.monitor().stats().waiting_receivers, 0);
         driver.join().unwrap();
-        assert!(called.lock().unwrap().is_empty(), "nothing is called after it was unregistered");
+        assert!(called.lock().unwrap().is_empty(), "the callback was called after it was unregistered");
     });
 }
 
@@ -252,13 +252,13 @@ fn send_many_wakes_waiting_receiver() {
 fn abandoned_reservation_wakes_waiting_receiver() {
     explore("abandoned_reservation_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             tx.core().give_up(10);
             send(&tx, "1");
         });
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
         assert_eq!(block_on(rx.recv()), None);
-        writer.join().unwrap();
+        sender.join().unwrap();
     });
 }
 
@@ -271,15 +271,15 @@ fn deferred_byte_release_wakes_waiting_sender() {
             tx.try_send(Bytes::from(vec![7; len])).unwrap();
         }
         assert_eq!(rx.try_recv().unwrap().len(), 201);
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             for _ in 0..2 {
                 block_on(rx.recv()).unwrap();
             }
             rx
         });
-        // Too long as long as two of the others are there.
+        // It fits only once two of the other payloads are released.
         block_on(tx.send(Bytes::from(vec![7; 1300]))).unwrap();
-        let rx = reader.join().unwrap();
+        let rx = receiver.join().unwrap();
         assert_eq!(drain(&rx).len(), 1);
     });
 }
@@ -288,7 +288,7 @@ fn deferred_byte_release_wakes_waiting_sender() {
 fn cancelled_requeued_waiter_passes_wake_to_queue() {
     explore("cancelled_requeued_waiter_passes_wake_to_queue", || {
         let list = Arc::new(WaitList::new());
-        let come = Arc::new(AtomicBool::new(false));
+        let is_set = Arc::new(AtomicBool::new(false));
         let mut requeued = Box::pin({
             let list = Arc::clone(&list);
             async move { list.wait_until(|_| None::<()>).await }
@@ -297,16 +297,16 @@ fn cancelled_requeued_waiter_passes_wake_to_queue() {
         let mut cx = Context::from_waker(&waker);
         assert!(requeued.as_mut().poll(&mut cx).is_pending());
         list.wake(1);
-        assert!(requeued.as_mut().poll(&mut cx).is_pending(), "woken in vain");
+        assert!(requeued.as_mut().poll(&mut cx).is_pending(), "woken unsuccessfully");
         let waiter = thread::spawn({
-            let (list, come) = (Arc::clone(&list), Arc::clone(&come));
-            move || block_on(list.wait_until(|_| come.swap(false, Ordering::Relaxed).then_some(())))
+            let (list, is_set) = (Arc::clone(&list), Arc::clone(&is_set));
+            move || block_on(list.wait_until(|_| is_set.swap(false, Ordering::Relaxed).then_some(())))
         });
         let waking = thread::spawn({
             let list = Arc::clone(&list);
             move || {
-                // An exchange: loom lets a store slip in before the exchange that did not see it.
-                come.swap(true, Ordering::Relaxed);
+                // An exchange: loom may order a store before an exchange that did not read it.
+                is_set.swap(true, Ordering::Relaxed);
                 list.wake(1);
             }
         });

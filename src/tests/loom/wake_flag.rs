@@ -1,4 +1,4 @@
-//! Between those who give the channel's task a reason to look and the task, without a channel around them.
+//! `WakeFlag` and `BackoffFlag`: threads that signal the background task, and the task's checks.
 
 use std::time::Duration;
 
@@ -7,132 +7,134 @@ use crate::sync::{AtomicBool, Ordering, fence};
 use crate::wait::task_signal::{BackoffFlag, WakeFlag, watch};
 use crate::wait::wait_list::PollWaiter;
 
-/// Whether the task goes on to look after what may be `there`.
-fn looks_on(reason: &WakeFlag, there: &[AtomicBool]) -> bool {
-    let look = || there.iter().all(|one| one.load(Ordering::Relaxed)).then_some(Duration::ZERO);
-    watch(reason, look).is_some()
+/// Whether the task stays awake: its last check sees all `changes`.
+fn stays_awake(flag: &WakeFlag, changes: &[AtomicBool]) -> bool {
+    let check = || changes.iter().all(|change| change.load(Ordering::Relaxed)).then_some(Duration::ZERO);
+    watch(flag, check).is_some()
 }
 
 #[test]
 fn set_during_clear_notifies_or_is_seen() {
     explore_within(3, "set_during_clear_notifies_or_is_seen", || {
-        let reason = Arc::new(WakeFlag::default());
-        assert!(reason.set());
-        let there = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
-        let raising = [0, 1].map(|one| {
-            let (reason, there) = (Arc::clone(&reason), Arc::clone(&there));
+        let flag = Arc::new(WakeFlag::default());
+        assert!(flag.set());
+        let changes = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let signalling = [0, 1].map(|one| {
+            let (flag, changes) = (Arc::clone(&flag), Arc::clone(&changes));
             thread::spawn(move || {
-                there[one].store(true, Ordering::Relaxed);
-                reason.set()
+                changes[one].store(true, Ordering::Relaxed);
+                flag.set()
             })
         });
-        let looks_on = looks_on(&reason, &*there);
-        let notified = raising.map(|thread| thread.join().unwrap()).contains(&true);
-        assert!(looks_on || notified, "nobody looks after what is there");
+        let stays_awake = stays_awake(&flag, &*changes);
+        let notified = signalling.map(|thread| thread.join().unwrap()).contains(&true);
+        assert!(stays_awake || notified, "the task sleeps and misses a change");
     });
 }
 
 #[test]
 fn set_after_fence_during_clear_notifies_or_is_seen() {
     explore_within(3, "set_after_fence_during_clear_notifies_or_is_seen", || {
-        let reason = Arc::new(WakeFlag::default());
-        assert!(reason.set());
-        let there = Arc::new([AtomicBool::new(false)]);
-        let raising = thread::spawn({
-            let (reason, there) = (Arc::clone(&reason), Arc::clone(&there));
+        let flag = Arc::new(WakeFlag::default());
+        assert!(flag.set());
+        let changes = Arc::new([AtomicBool::new(false)]);
+        let signalling = thread::spawn({
+            let (flag, changes) = (Arc::clone(&flag), Arc::clone(&changes));
             move || {
-                there[0].store(true, Ordering::Relaxed);
+                changes[0].store(true, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
-                reason.set_after_fence()
+                flag.set_after_fence()
             }
         });
-        let looks_on = looks_on(&reason, &*there);
-        let notified = raising.join().unwrap();
-        assert!(looks_on || notified, "nobody looks after what is there");
+        let stays_awake = stays_awake(&flag, &*changes);
+        let notified = signalling.join().unwrap();
+        assert!(stays_awake || notified, "the task sleeps and misses a change");
     });
 }
 
-/// The task's loop, around a reason that two others raise. What it finds it takes, so that it looks on as long as there is
-/// something.
-fn nobody_is_missed(is_raised_first: bool) -> impl Fn() + Send + Sync + 'static {
+/// Runs the loop of the task while two threads signal changes. The task takes each change that it finds.
+///
+/// With `checks_flag` it runs a check only if the flag is set.
+fn run_task_loop(checks_flag: bool) -> impl Fn() + Send + Sync + 'static {
     move || {
-        let reason = Arc::new(WakeFlag::default());
-        let there = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let flag = Arc::new(WakeFlag::default());
+        let changes = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let permit = Arc::new(AtomicBool::new(false));
-        let raising = [0, 1].map(|one| {
-            let (reason, there, permit) = (Arc::clone(&reason), Arc::clone(&there), Arc::clone(&permit));
+        let signalling = [0, 1].map(|one| {
+            let (flag, changes, permit) = (Arc::clone(&flag), Arc::clone(&changes), Arc::clone(&permit));
             thread::spawn(move || {
-                there[one].store(true, Ordering::Relaxed);
-                if reason.set() {
+                changes[one].store(true, Ordering::Relaxed);
+                if flag.set() {
                     permit.swap(true, Ordering::AcqRel);
                 }
             })
         });
-        let take = |one: &AtomicBool| one.load(Ordering::Relaxed) && one.swap(false, Ordering::Relaxed);
-        let look = || there.iter().map(take).fold(false, |a, b| a | b).then_some(Duration::ZERO);
+        let take =
+            |change: &AtomicBool| change.load(Ordering::Relaxed) && change.swap(false, Ordering::Relaxed);
+        let check = || changes.iter().map(take).fold(false, |a, b| a | b).then_some(Duration::ZERO);
         let mut asleep = false;
         for _ in 0..3 {
             permit.swap(false, Ordering::Acquire);
-            asleep = if is_raised_first {
-                reason.is_set().then(|| watch(&reason, look)).flatten().is_none()
+            asleep = if checks_flag {
+                flag.is_set().then(|| watch(&flag, check)).flatten().is_none()
             } else {
-                watch(&reason, look).is_none()
+                watch(&flag, check).is_none()
             };
         }
-        raising.into_iter().for_each(|thread| thread.join().unwrap());
-        // An exchange: loom lets a load find what an exchange has read over.
+        signalling.into_iter().for_each(|thread| thread.join().unwrap());
+        // An exchange: loom may let a load read a value that an exchange has replaced.
         let notified = permit.swap(false, Ordering::Relaxed);
-        let left = there.iter().any(|one| one.load(Ordering::Relaxed));
-        assert!(!left || notified || !asleep, "something is there, and the task sleeps");
+        let left = changes.iter().any(|change| change.load(Ordering::Relaxed));
+        assert!(!left || notified || !asleep, "the task sleeps and misses a change");
     }
 }
 
 #[test]
 fn task_loop_misses_no_change() {
-    explore_within(3, "task_loop_misses_no_change", nobody_is_missed(false));
+    explore_within(3, "task_loop_misses_no_change", run_task_loop(false));
 }
 
 #[test]
 fn task_loop_with_is_set_check_misses_no_change() {
-    explore_within(3, "task_loop_with_is_set_check_misses_no_change", nobody_is_missed(true));
+    explore_within(3, "task_loop_with_is_set_check_misses_no_change", run_task_loop(true));
 }
 
-/// What the task does once it has found somebody passed over, while one leaves, so that nobody is, and another comes.
+/// The task backs off and wakes stuck waiters while one waiter leaves, so that none is stuck, and a new one registers.
 #[test]
 fn new_waiter_during_backoff_is_woken_or_notifies() {
     explore_within(3, "new_waiter_during_backoff_is_woken_or_notifies", || {
         let (tx, _rx) = open(small(2));
-        let resigned = Arc::new(BackoffFlag::default());
-        let space = |tx: &Sender, waiter: &mut PollWaiter| {
+        let backoff = Arc::new(BackoffFlag::default());
+        let register = |tx: &Sender, waiter: &mut PollWaiter| {
             let waker = noop_waker();
             let mut cx = Context::from_waker(&waker);
             tx.core().queue.pool.room_waiters.poll_wait(waiter, &mut cx, |_| None::<()>).is_ready()
         };
         let (mut first, mut second) = (PollWaiter::default(), PollWaiter::default());
-        space(&tx, &mut first);
-        space(&tx, &mut second);
+        register(&tx, &mut first);
+        register(&tx, &mut second);
         assert!(tx.core().has_stuck_waiters());
-        let coming = thread::spawn({
-            let (tx, resigned) = (tx.clone(), Arc::clone(&resigned));
+        let replacing = thread::spawn({
+            let (tx, backoff) = (tx.clone(), Arc::clone(&backoff));
             move || {
                 second.deregister(&tx.core().queue.pool.room_waiters);
                 let (woken, waker) = counting_waker();
                 let mut third = PollWaiter::default();
                 let mut cx = Context::from_waker(&waker);
-                let refused = |_| None::<()>;
-                let _ = tx.core().queue.pool.room_waiters.poll_wait(&mut third, &mut cx, refused);
-                // As `TaskSignal::waiters`, where `waiters` is raised already.
-                let notified = resigned.reset();
+                let attempt = |_| None::<()>;
+                let _ = tx.core().queue.pool.room_waiters.poll_wait(&mut third, &mut cx, attempt);
+                // As in `TaskSignal::signal_waiters` while `waiters` is set.
+                let notified = backoff.reset();
                 (third, woken, notified)
             }
         });
-        resigned.set(true);
+        backoff.set(true);
         tx.core().wake_stuck_waiters();
-        let (mut third, woken, notified) = coming.join().unwrap();
+        let (mut third, woken, notified) = replacing.join().unwrap();
         let woken = woken.0.load(Relaxed) > 0;
         third.deregister(&tx.core().queue.pool.room_waiters);
         first.deregister(&tx.core().queue.pool.room_waiters);
-        assert!(woken || notified, "whoever came waits as long as those whose wakes were in vain");
+        assert!(woken || notified, "the new waiter waits for the interval of the others");
     });
 }
 
