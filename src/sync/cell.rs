@@ -1,4 +1,4 @@
-//! Stand-ins for what only loom checks.
+//! Stand-ins for types that only loom checks.
 
 /// A cell whose accesses loom checks for data races; without loom it costs nothing.
 #[derive(Debug)]

@@ -77,7 +77,7 @@ impl<N: std::ops::Deref<Target = Notify> + Unpin> Notified<N> {
         self.get_mut().register(None)
     }
 
-    /// Takes the permit, or a slot in the queue, under one lock; true if it was the permit, now or before.
+    /// Takes the permit or joins the queue, under one lock; returns whether it has taken the permit, now or earlier.
     fn register(&mut self, waker: Option<Waker>) -> bool {
         if self.id.is_none() && !self.done {
             let mut waiters = self.notify.0.lock().unwrap();

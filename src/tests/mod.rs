@@ -1,4 +1,4 @@
-//! What checkers run: loom models, and end-to-end runs under shuttle.
+//! Loom models, and end-to-end runs under shuttle.
 
 #[cfg(turbostream_loom)]
 mod loom;

@@ -1,8 +1,8 @@
-//! Waiting on a thread of one's own, for what is otherwise awaited.
+//! Blocks a thread until a future completes.
 
 use std::panic::catch_unwind;
 use std::pin::pin;
-// `Wake` wants the `Arc` of std, also in models.
+// `Wake` takes the `Arc` of std, also in models.
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -16,17 +16,17 @@ use tokio::task::unconstrained;
 
 use crate::sync::{AtomicBool, Ordering};
 
-/// Blocks this thread until `future` is done; `what` is the method that the caller of the crate called.
+/// Blocks this thread until `future` completes; `what` names the public method, for the panic message.
 ///
 /// # Panics
 ///
-/// Where tokio's own blocking methods do: on a thread that drives async tasks. Not in `spawn_blocking` or
-/// `block_in_place`, and not on a thread that merely holds the guard of `Handle::enter`.
+/// Panics where Tokio's own blocking methods do: on a thread that drives async tasks. It does not panic in
+/// `spawn_blocking` or `block_in_place`, nor on a thread that only holds the guard of `Handle::enter`.
 #[track_caller]
 pub(crate) fn on<F: Future>(what: &str, future: F) -> F::Output {
     refuse_if_async(what);
     let mut future = pin!(future);
-    // What is ready needs nobody to be woken, and no parker.
+    // A future that is ready needs no parker.
     if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         return output;
     }
@@ -41,11 +41,12 @@ pub(crate) fn on<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Blocks any thread until `future` is done, for which no task of this thread may be needed; nothing once `limit` has
-/// passed.
+/// Blocks any thread until `future` completes; returns nothing once `limit` has passed.
+///
+/// The future must not depend on a task that only this thread can drive.
 #[cfg(feature = "tracing-writer")]
 pub(crate) fn anywhere<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
-    // Tokio would put off the wake of a task that has used up its budget until that task yields, which it cannot.
+    // Without `unconstrained`, Tokio defers the wake of a task without budget until it yields, which this thread cannot.
     let mut future = pin!(unconstrained(future));
     let deadline = limit.map(|limit| Instant::now() + limit);
     let parker = Arc::new(Parker { thread: thread::current(), woken: AtomicBool::new(false) });
@@ -53,7 +54,7 @@ pub(crate) fn anywhere<F: Future>(limit: Option<Duration>, future: F) -> Option<
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            // Whoever waits further out on this stack may have been woken meanwhile: parking can end without reason.
+            // This loop may have taken an unpark meant for an outer parker on this stack. A spurious one is harmless.
             parker.thread.unpark();
             return Some(output);
         }
@@ -63,7 +64,9 @@ pub(crate) fn anywhere<F: Future>(limit: Option<Duration>, future: F) -> Option<
     }
 }
 
-/// Tokio does not tell whether a thread drives tasks, but its own locks refuse to block it then: a free one is asked.
+/// Panics on a thread that drives async tasks.
+///
+/// Tokio has no query for this, but its own locks panic when they block such a thread: a free lock is the probe.
 #[track_caller]
 fn refuse_if_async(what: &str) {
     if Handle::try_current().is_ok() && catch_unwind(|| drop(Mutex::new(()).blocking_lock())).is_err() {
@@ -73,29 +76,29 @@ fn refuse_if_async(what: &str) {
     }
 }
 
+/// Parks one thread until its waker is called.
 struct Parker {
     thread: Thread,
-    /// Beside the token of the thread, which somebody else may have taken meanwhile: polling can run code of the user
-    /// that parks too.
+    /// Set by a wake. The token of the thread is not enough: polling can run user code that parks, and takes it.
     woken: AtomicBool,
 }
 
 impl Parker {
     fn park(&self) {
-        // ORDERING: Acquire pairs with the Release in `wake_by_ref`: the next poll sees what the wake was about.
+        // ORDERING: Acquire: pairs with the Release in `wake_by_ref`; makes the change that caused the wake visible.
         while !self.woken.swap(false, Ordering::Acquire) {
             thread::park();
         }
     }
 
-    /// Parks until there was a wake, or until `deadline`; whether there was a wake.
+    /// Parks until a wake or `deadline`; returns whether there was a wake.
     #[cfg(feature = "tracing-writer")]
     fn park_until(&self, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
             self.park();
             return true;
         };
-        // ORDERING: Acquire, as in `park`.
+        // ORDERING: Acquire: see `park`.
         while !self.woken.swap(false, Ordering::Acquire) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -113,7 +116,7 @@ impl Wake for Parker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // ORDERING: Release, see `park`. That the thread is unparked after it makes sure that it looks again.
+        // ORDERING: Release: pairs with the Acquire in `park`. The unpark follows, so the thread reads the flag again.
         self.woken.store(true, Ordering::Release);
         self.thread.unpark();
     }
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wake_is_not_lost_to_code_that_parks_while_it_is_polled() {
+    fn wake_survives_user_code_that_parks_during_poll() {
         let mut polls = 0;
         on(
             "a test",

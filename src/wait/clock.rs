@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-/// Measures nanoseconds since the channel was made, in `tokio::time`; under the checkers, time stands still.
+/// Measures nanoseconds since the creation of the channel, in `tokio::time`; under the checkers, time stands still.
 pub(crate) struct Clock(Instant);
 
 impl Clock {

@@ -18,10 +18,10 @@ pub(crate) trait FastPath: Sized {
     fn try_slow(self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self>;
 }
 
-/// What an operation came to without waiting.
+/// The result of an operation that has not waited.
 pub(crate) enum SlowPath<T, O> {
     Done(T),
-    /// The task has used up its budget: it yields, and the operation is tried again.
+    /// The task has used up its budget: it yields, and then retries the operation.
     Yield(O),
     /// The operation has to wait.
     Wait(O),

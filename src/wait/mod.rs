@@ -1,4 +1,4 @@
-//! Everything about waiting: for an event, for time, and for a moment without sleeping.
+//! Waiting: for an event, for time, and by spinning.
 
 pub(crate) mod blocking;
 pub(crate) mod clock;

@@ -12,7 +12,7 @@ use crate::sync::{AtomicBool, Notify, Ordering, fence};
 /// The checkers run no background task: signals would only add steps to their models.
 const IS_ENABLED: bool = cfg!(not(any(turbostream_loom, turbostream_shuttle)));
 
-/// Tells the background task what there is to watch.
+/// The reasons of the background task to check the channel.
 #[derive(Default)]
 pub(crate) struct TaskSignal {
     /// Messages lie in the active segment, and no receiver waits for them.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-/// Awaits `future` for no longer than `limit`; `None` once that has passed.
+/// Awaits `future` for at most `limit`; returns `None` once that has passed.
 ///
-/// The runtime that it is awaited in keeps the time, or `fallback` where there is none.
+/// The current runtime keeps the time, or `fallback` outside of a runtime.
 pub(crate) async fn timeout<T>(
     fallback: Option<&Handle>,
     limit: Duration,

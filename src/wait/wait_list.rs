@@ -1,10 +1,10 @@
-//! Waiting and waking, written once.
+//! A list of waiters for one kind of event.
 //!
-//! Whoever waits passes in the attempt itself, which is made again after the waiter was registered: a caller
-//! cannot write the gap that loses a wakeup. Whoever changes something calls [`WaitList::wake`] afterwards.
+//! A waiter passes in its attempt. The list makes the attempt again after it has registered the waiter, so no caller can
+//! lose a wake between the two. A thread that changes something calls [`WaitList::wake`] after the change.
 //!
-//! A wake hands over nothing: a woken waiter tries again, and one that is dropped instead passes the wake on. One that
-//! tries in vain comes before all that were not woken yet.
+//! A wake transfers no permit. A woken waiter retries; if the retry fails, it re-queues ahead of waiters not woken yet.
+//! A waiter that is dropped after a wake passes the wake on.
 
 use std::future::poll_fn;
 use std::mem;
@@ -18,28 +18,28 @@ use pin_project_lite::pin_project;
 use crate::sync::{Arc, AtomicUsize, Notify, OnceLock, Ordering, OwnedNotified, fence, notified_owned};
 use crate::telemetry::catch_panic::CatchPanic;
 
-/// The most waiters that one event wakes; they wake the next ones if anything is left.
+/// The most waiters that one event wakes. They wake the next ones if anything is left.
 pub(crate) const BATCH: usize = 64;
 
-/// TaskCount waiting for one kind of event, first come first served.
+/// Tasks that wait for one kind of event, first come, first served.
 pub(crate) struct WaitList {
-    /// Made by the first to wait: for most things nobody ever does.
+    /// Created by the first waiter: most lists never have one.
     queue: OnceLock<Arc<Notify>>,
-    /// Those who were woken and tried in vain.
+    /// Waiters that were woken and retried unsuccessfully.
     requeue: OnceLock<Arc<Notify>>,
-    /// How many wait in either. Written by waiters, read by wakers.
+    /// The number of waiters in both lists. Written by waiters, read by threads that wake.
     waiting: AtomicUsize,
-    /// How many of them in front.
+    /// The number of waiters in `requeue`.
     requeued: AtomicUsize,
     wakers: CatchPanic,
 }
 
-/// What a waiter may take for granted in an attempt.
+/// The state of a waiter during an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WaitState {
-    /// It is in the list, and sleeps if this attempt fails.
+    /// It is registered, and sleeps if this attempt fails.
     pub(crate) registered: bool,
-    /// Nobody who came before still waits for a wake: none was in the list, or this one was woken.
+    /// No earlier waiter still waits for a wake: the list was empty, or this waiter was woken.
     pub(crate) at_front: bool,
 }
 
@@ -49,7 +49,7 @@ impl WaitState {
     const WOKEN: Self = Self { registered: false, at_front: true };
 }
 
-/// Has its waiter counted for as long as it lives. It is made before the registration and dropped after it.
+/// Counts its waiter while it lives. It is created before the registration and dropped after it.
 struct WaiterGuard<'a> {
     list: &'a WaitList,
     requeued: bool,
@@ -77,14 +77,14 @@ impl WaitList {
         list.get_or_init(|| Arc::new(Notify::new()))
     }
 
-    /// How many wakers of waiters have panicked.
+    /// Returns how many wakers have panicked.
     pub(crate) fn panics(&self) -> u64 {
         self.wakers.panics()
     }
 
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        // ORDERING: Relaxed: a figure, or a hint after a lock that both sides took.
+        // ORDERING: Relaxed: a statistic; or ordered by a fence, or by a lock that both sides take.
         self.waiting.load(Ordering::Relaxed)
     }
 
@@ -98,20 +98,20 @@ impl WaitList {
             self.requeued.fetch_add(1, Ordering::Relaxed);
         }
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
-        // ORDERING: SeqCst fence, against the one in `wake`: either the waker sees this waiter, or the attempt
-        // that follows sees what the waker did.
+        // ORDERING: SeqCst fence: pairs with the fence in `wake`. Either the waking thread sees this waiter, or the
+        // attempt that follows sees the change.
         fence(Ordering::SeqCst);
         WaitState { registered: true, at_front: requeued || ahead == 0 }
     }
 
-    /// After the registration was given up.
+    /// Stops counting a waiter whose registration was dropped.
     fn uncount(&self, requeued: bool) {
-        // ORDERING: Relaxed: a waker that still counts a waiter too many in the queue does no harm.
+        // ORDERING: Relaxed: a thread that counts one waiter too many in the queue does no harm.
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if requeued {
             self.requeued.fetch_sub(1, Ordering::Relaxed);
-            // ORDERING: SeqCst fence, against the one in `notify_each`: either the waker sees that this one has left, or
-            // the wake that it left in front is found here.
+            // ORDERING: SeqCst fence: pairs with the fence in `notify_each`. Either the waking thread sees that this
+            // waiter has left, or this thread finds the wake that was left in `requeue`.
             fence(Ordering::SeqCst);
             if self.requeued.load(Ordering::Relaxed) == 0 {
                 self.pass_to_queue();
@@ -119,7 +119,7 @@ impl WaitList {
         }
     }
 
-    /// A wake that found nobody in front any more goes to the queue.
+    /// Passes a wake that was left in `requeue` to the queue.
     fn pass_to_queue(&self) {
         let mut registration = pin!(Registration::new(self.notify(true).notified(), true));
         if registration.as_mut().notified().enable() {
@@ -127,28 +127,28 @@ impl WaitList {
         }
     }
 
-    /// Makes `attempt` until it returns something, and sleeps in between.
+    /// Repeats `attempt` until it returns a value, and sleeps in between.
     ///
-    /// Cancel safe as far as `attempt` is: between two attempts nothing is held but a registration in the list.
+    /// Cancel safe if `attempt` is: between two attempts this holds only a registration.
     pub(crate) async fn wait_until<T>(&self, mut attempt: impl FnMut(WaitState) -> Option<T>) -> T {
         let mut requeued = false;
         loop {
             {
                 let notify = self.notify(requeued);
-                // Before the registration, so that it is dropped after it.
-                let (_enlisted, last);
+                // Declared before the registration, so that it is dropped after it.
+                let (_guard, last);
                 let mut registration = pin!(Registration::new(notify.notified(), requeued));
-                // With this task's waker at once, so that the list is locked once.
+                // Polled with this task's waker at once, so that the list is locked only once.
                 poll_fn(|cx| {
                     let mut notified = registration.as_mut().notified();
                     while notified.as_mut().poll(cx).is_ready() {
-                        // A wake from before, when nobody waited for it: the attempt below sees what it was about.
+                        // A wake from before the registration: the attempt below sees its change.
                         notified.set(notify.notified());
                     }
                     Poll::Ready(())
                 })
                 .await;
-                (_enlisted, last) = self.register(requeued);
+                (_guard, last) = self.register(requeued);
                 if let Some(value) = attempt(last) {
                     return value;
                 }
@@ -166,15 +166,16 @@ impl WaitList {
         }
     }
 
-    /// [`until`](Self::until) for a caller that polls and keeps its registration in `waiter`; with an attempt before it is
-    /// registered.
+    /// [`wait_until`](Self::wait_until) for a caller that polls, and keeps its registration in `waiter`.
+    ///
+    /// It makes an attempt before it registers the waiter.
     pub(crate) fn poll_wait<T>(
         &self,
         waiter: &mut PollWaiter,
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(WaitState) -> Option<T>,
     ) -> Poll<T> {
-        // The caller's waker may panic, and so may `attempt`: then nobody is left to poll.
+        // The caller's waker may panic, and so may `attempt`: then the waiter is not polled again.
         let unwinding = DeregisterOnPanic { waiter, list: self };
         let waiter = &mut *unwinding.waiter;
         let mut next = WaitState::NEW;
@@ -205,15 +206,14 @@ impl WaitList {
         polled
     }
 
-    /// Wakes up to `at_most` waiters, and never more than [`BATCH`]; returns how many there were. A waker that panics
-    /// is contained.
+    /// Wakes up to `at_most` waiters, and at most [`BATCH`]; returns how many there were. Catches panics of wakers.
     pub(crate) fn wake(&self, at_most: usize) -> usize {
-        // ORDERING: SeqCst fence, against the one in `count`.
+        // ORDERING: SeqCst fence: pairs with the fence in `count`.
         fence(Ordering::SeqCst);
         self.wake_after_fence(at_most)
     }
 
-    /// [`wake`](Self::wake) for a caller whose own SeqCst fence came after the change.
+    /// [`wake`](Self::wake) for a caller that has passed a SeqCst fence after the change.
     #[inline]
     pub(crate) fn wake_after_fence(&self, at_most: usize) -> usize {
         let waiting = self.waiting();
@@ -221,22 +221,22 @@ impl WaitList {
         waiting
     }
 
-    /// Wakes everybody: something ended. One by one, so that a waker that panics keeps no other from being woken.
+    /// Wakes all waiters, one by one, so that a waker that panics keeps no other waiter asleep.
     pub(crate) fn wake_all(&self) {
-        // ORDERING: SeqCst fence, against the one in `count`: who is not seen here sees the end.
+        // ORDERING: SeqCst fence: pairs with the fence in `count`. A waiter that is not seen here sees the change.
         fence(Ordering::SeqCst);
         self.notify_each(self.waiting());
     }
 
-    /// Those in front first.
+    /// Wakes that many waiters, re-queued waiters first.
     fn notify_each(&self, waiters: usize) {
-        // ORDERING: Relaxed, behind the fence as `waiting` is.
+        // ORDERING: Relaxed: follows the caller's fence, as the load of `waiting` does.
         let requeued = self.requeued.load(Ordering::Relaxed).min(waiters);
         let mut in_queue = waiters - requeued;
         if requeued > 0 {
             (0..requeued).for_each(|_| self.notify_one(self.notify(true)));
-            // ORDERING: SeqCst fence, against the one in `uncount`. Those in front who left meanwhile may have had no
-            // wake: as many of the queue get one.
+            // ORDERING: SeqCst fence: pairs with the fence in `uncount`. Re-queued waiters that left meanwhile may not
+            // have received a wake: as many waiters of the queue are woken.
             fence(Ordering::SeqCst);
             in_queue += requeued.saturating_sub(self.requeued.load(Ordering::Relaxed));
         }
@@ -249,7 +249,7 @@ impl WaitList {
 }
 
 pin_project! {
-    /// A registration in a list. Who gives it up may pass a wake on, and has no part in it if the next one's waker panics.
+    /// A registration in a list. Its drop may pass a wake on, and catches a panic of the next waiter's waker.
     struct Registration<N> {
         #[pin]
         notified: Option<N>,
@@ -269,21 +269,21 @@ impl<N> Registration<N> {
     }
 
     fn notified(self: Pin<&mut Self>) -> Pin<&mut N> {
-        self.project().notified.as_pin_mut().expect("there until the registration is given up")
+        self.project().notified.as_pin_mut().expect("present until the registration is dropped")
     }
 }
 
-/// A registration in a list for a caller that polls; whoever owns it calls [`leave`](Self::leave) before dropping it.
+/// A registration in a list for a caller that polls. Its owner calls [`deregister`](Self::deregister) before dropping it.
 #[derive(Default)]
 pub(crate) struct PollWaiter {
     registration: Option<Pin<Box<Registration<OwnedNotified>>>>,
 }
 
-// A poll that panics gives the registration up.
+// A poll that panics drops the registration.
 impl UnwindSafe for PollWaiter {}
 impl RefUnwindSafe for PollWaiter {}
 
-/// Gives a registration up.
+/// Deregisters a waiter when a poll panics.
 struct DeregisterOnPanic<'a> {
     waiter: &'a mut PollWaiter,
     list: &'a WaitList,
@@ -301,7 +301,7 @@ impl PollWaiter {
         let mut registration = Box::pin(Registration::new(notified_owned(notify), requeued));
         let mut notified = registration.as_mut().notified();
         while notified.as_mut().enable() {
-            // See `until`.
+            // See `wait_until`.
             notified.set(notified_owned(notify));
         }
         self.registration = Some(registration);
@@ -312,7 +312,7 @@ impl PollWaiter {
         self.registration.is_some()
     }
 
-    /// Gives the registration up, and tells whether there was one; a wake that came meanwhile goes to the next in the list.
+    /// Drops the registration; returns whether there was one. A wake that it has received goes to the next waiter.
     pub(crate) fn deregister(&mut self, list: &WaitList) -> bool {
         let Some(registration) = self.registration.take() else { return false };
         let requeued = registration.requeued;

@@ -1,14 +1,14 @@
-//! Where segments go, what is dropped, and who leaves last.
+//! The lifetime of segments, drop policies, and the drop of the last handle.
 
 use super::*;
 
 #[test]
-fn last_bytes_dropped_against_the_channel() {
-    explore("last_bytes_dropped_against_the_channel", || {
+fn last_batch_drop_and_channel_drop_free_all_memory() {
+    explore("last_batch_drop_and_channel_drop_free_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "lent");
         send(&tx, "too");
-        // Batches and not `Bytes`, whose reference count loom does not see.
+        // Batches instead of `Bytes`, whose reference count loom does not model.
         let (one, two) = (block_on(rx.recv_batch(1)).unwrap(), block_on(rx.recv_batch(1)).unwrap());
         let elsewhere = thread::spawn(move || {
             assert_eq!(one.get(0).unwrap(), b"lent");
@@ -25,8 +25,8 @@ fn last_bytes_dropped_against_the_channel() {
 }
 
 #[test]
-fn last_bytes_dropped_against_a_writer_who_needs_the_segment() {
-    explore("last_bytes_dropped_against_a_writer_who_needs_the_segment", || {
+fn last_batch_drop_wakes_sender_waiting_for_segment() {
+    explore("last_batch_drop_wakes_sender_waiting_for_segment", || {
         let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
@@ -39,16 +39,16 @@ fn last_bytes_dropped_against_a_writer_who_needs_the_segment() {
 }
 
 #[test]
-fn the_last_receiver_leaves_while_a_writer_is_at_it() {
-    explore("the_last_receiver_leaves_while_a_writer_is_at_it", || {
+fn last_receiver_drop_during_send_frees_all_memory() {
+    explore("last_receiver_drop_during_send_frees_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             let accepted = tx.try_send("1").is_ok();
             (tx, accepted)
         });
         drop(rx);
-        let (tx, accepted) = writer.join().unwrap();
+        let (tx, accepted) = sender.join().unwrap();
         let stats = monitor.stats();
         assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
         assert_eq!((stats.dropped_messages, stats.queued_messages), (u64::from(accepted), 0));
@@ -57,42 +57,42 @@ fn the_last_receiver_leaves_while_a_writer_is_at_it() {
 }
 
 #[test]
-fn a_rest_is_given_up_while_a_writer_and_a_receiver_go_on() {
-    explore_within(1, "a_rest_is_given_up_while_a_writer_and_a_receiver_go_on", || {
+fn drained_active_release_during_send_and_recv_loses_nothing() {
+    explore_within(1, "drained_active_release_during_send_and_recv_loses_nothing", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
-        let resting = tx.clone();
+        let releasing = tx.clone();
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
-        let timer = thread::spawn(move || resting.core().release_idle_memory());
-        let writer = thread::spawn(move || send(&tx, "2"));
+        let background = thread::spawn(move || releasing.core().release_idle_memory());
+        let sender = thread::spawn(move || send(&tx, "2"));
         assert_eq!(block_on(rx.recv()).unwrap(), "2");
-        timer.join().unwrap();
-        writer.join().unwrap();
+        background.join().unwrap();
+        sender.join().unwrap();
         assert_eq!(block_on(rx.recv()), None);
     });
 }
 
 #[test]
-fn the_backlog_is_never_less_than_nothing() {
-    explore("the_backlog_is_never_less_than_nothing", || {
+fn backlog_never_underflows() {
+    explore("backlog_never_underflows", || {
         let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
-        let looking = tx.clone();
-        let looker = thread::spawn(move || assert!(looking.core().queue.ring.backlog() < 4));
+        let observing = tx.clone();
+        let observer = thread::spawn(move || assert!(observing.core().queue.ring.backlog() < 4));
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
-        looker.join().unwrap();
+        observer.join().unwrap();
     });
 }
 
-fn full_by_policy(name: &str, when_full: crate::WhenFull) {
+fn drop_when_full(name: &str, when_full: crate::WhenFull) {
     explore(name, move || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
         send(&tx, "1");
         send(&tx, "2");
-        let writing = tx.clone();
-        let writer = thread::spawn(move || send(&writing, "3"));
+        let sending = tx.clone();
+        let sender = thread::spawn(move || send(&sending, "3"));
         let mut messages: Vec<_> = rx.try_recv().into_iter().collect();
-        writer.join().unwrap();
+        sender.join().unwrap();
         messages.extend(drain(&rx));
         assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
         let stats = tx.monitor().stats();
@@ -103,28 +103,28 @@ fn full_by_policy(name: &str, when_full: crate::WhenFull) {
 }
 
 #[test]
-fn the_oldest_is_dropped_while_a_receiver_takes_it() {
-    full_by_policy("the_oldest_is_dropped_while_a_receiver_takes_it", crate::WhenFull::DropOldest);
+fn drop_oldest_during_recv_accounts_for_every_message() {
+    drop_when_full("drop_oldest_during_recv_accounts_for_every_message", crate::WhenFull::DropOldest);
 }
 
 #[test]
-fn the_newest_is_dropped_while_a_receiver_makes_room() {
-    full_by_policy("the_newest_is_dropped_while_a_receiver_makes_room", crate::WhenFull::DropNewest);
+fn drop_newest_during_recv_accounts_for_every_message() {
+    drop_when_full("drop_newest_during_recv_accounts_for_every_message", crate::WhenFull::DropNewest);
 }
 
 #[test]
-fn two_writers_drop_the_oldest() {
-    explore_within(1, "two_writers_drop_the_oldest", || {
+fn two_senders_dropping_oldest_account_for_every_message() {
+    explore_within(1, "two_senders_dropping_oldest_account_for_every_message", || {
         let (tx, rx) =
             open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
         send(&tx, "0");
-        let writing = tx.clone();
-        let writer = thread::spawn(move || {
-            send(&writing, "a1");
-            send(&writing, "a2");
+        let sending = tx.clone();
+        let sender = thread::spawn(move || {
+            send(&sending, "a1");
+            send(&sending, "a2");
         });
         send(&tx, "b1");
-        writer.join().unwrap();
+        sender.join().unwrap();
         let left = drain(&rx).len() as u64;
         let stats = tx.monitor().stats();
         assert_eq!((stats.sent_messages, stats.queued_messages), (4, 0));
@@ -133,29 +133,29 @@ fn two_writers_drop_the_oldest() {
 }
 
 #[test]
-fn the_pool_is_trimmed_while_a_sender_looks_for_room() {
-    explore("the_pool_is_trimmed_while_a_sender_looks_for_room", || {
+fn trim_wakes_sender_waiting_for_room() {
+    explore("trim_wakes_sender_waiting_for_room", || {
         let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
         send(&tx, "2");
         drop(block_on(rx.recv_batch(1)).unwrap());
         let trimming = tx.clone();
-        let timer = thread::spawn(move || trimming.core().queue.pool.trim(0));
+        let background = thread::spawn(move || trimming.core().queue.pool.trim(0));
         block_on(tx.send("3")).unwrap();
-        timer.join().unwrap();
+        background.join().unwrap();
         drop(lent);
     });
 }
 
 #[test]
-fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
-    explore("a_weak_sender_is_upgraded_while_the_last_one_leaves", || {
+fn weak_sender_upgrade_fails_after_last_sender_drop() {
+    explore("weak_sender_upgrade_fails_after_last_sender_drop", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let weak = tx.downgrade();
-        let leaving = thread::spawn(move || drop(tx));
+        let dropping = thread::spawn(move || drop(tx));
         let upgraded = weak.upgrade();
-        leaving.join().unwrap();
+        dropping.join().unwrap();
         let sent = upgraded.is_some();
         if let Some(tx) = upgraded {
             send(&tx, "1");
@@ -167,11 +167,11 @@ fn a_weak_sender_is_upgraded_while_the_last_one_leaves() {
 }
 
 #[test]
-fn the_last_receiver_leaves_while_a_run_is_written() {
-    explore("the_last_receiver_leaves_while_a_run_is_written", || {
+fn last_receiver_drop_during_send_many_frees_all_memory() {
+    explore("last_receiver_drop_during_send_many_frees_all_memory", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             let accepted = match block_on(tx.send_many(["1", "2"])) {
                 Ok(accepted) => accepted,
                 Err(error) => error.into_inner().accepted,
@@ -179,7 +179,7 @@ fn the_last_receiver_leaves_while_a_run_is_written() {
             (tx, accepted as u64)
         });
         drop(rx);
-        let (tx, accepted) = writer.join().unwrap();
+        let (tx, accepted) = sender.join().unwrap();
         let stats = monitor.stats();
         assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
         assert_eq!((stats.dropped_messages, stats.queued_messages), (accepted, 0));
@@ -188,8 +188,8 @@ fn the_last_receiver_leaves_while_a_run_is_written() {
 }
 
 #[test]
-fn two_payloads_by_reference_find_one_place() {
-    explore_within(1, "two_payloads_by_reference_find_one_place", || {
+fn refused_external_payload_returns_its_bytes() {
+    explore_within(1, "refused_external_payload_returns_its_bytes", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 200).max_message_bytes(100));
         send(&tx, "1");
         let large = || Bytes::from(vec![7; 100]);

@@ -1,20 +1,20 @@
 //! Loom models: the crate's own code, run through all interleavings within a bound.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg turbostream_loom" cargo test --release --lib models
+//! RUSTFLAGS="--cfg turbostream_loom" cargo test --release --lib tests::loom
 //! ```
 //!
 //! `LOOM_MAX_PREEMPTIONS` sets the bound; each model prints how many executions it explored.
 //! Segments hold two messages, and sequences start just before their wrap.
 
-mod closing;
-mod handover;
+mod access_pairs;
+mod active_segment;
+mod coalescer;
 mod memory;
-mod reporting;
+mod registration;
+mod slot_state;
 mod waiting;
-mod watching;
-mod words;
-mod writing;
+mod wake_flag;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -39,21 +39,22 @@ fn small(segments: usize) -> Builder {
     builder().segment_bytes(SEGMENT_BYTES).segment_messages(SEGMENT_MESSAGES).max_bytes(segments * one)
 }
 
+/// Opens a channel whose strategy never switches.
 fn open(builder: Builder) -> (Sender, Receiver) {
-    open_as_it_is(builder.strategy(crate::MessageCount(usize::MAX)))
+    open_with_own_strategy(builder.strategy(crate::MessageCount(usize::MAX)))
 }
 
-fn open_as_it_is(builder: Builder) -> (Sender, Receiver) {
+fn open_with_own_strategy(builder: Builder) -> (Sender, Receiver) {
     let mut config = builder.check(None).unwrap();
     config.first_sequence = u64::MAX - 1;
     let (tx, rx) = crate::builder::open(config);
-    // What is made by the first use is made in a `OnceLock`, which loom cannot see into.
+    // The first use creates these in a `OnceLock`, which loom does not model.
     tx.core().queue.ring.slot(0);
     tx.core().queue.pool.segment(0);
     (tx, rx)
 }
 
-/// Most models are explored with two preemptions; those with the most steps with one.
+/// Explores a model with at most two preemptions. Models with many steps are explored with one.
 fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     explore_within(2, name, model);
 }
@@ -72,8 +73,8 @@ fn explore_within(preemptions: usize, name: &str, model: impl Fn() + Send + Sync
     println!("{name}: {} executions, preemption bound {bound:?}", executions.load(Relaxed));
 }
 
-/// Lets other threads run, and hands nothing over.
-fn make_way() {
+/// Lets other threads run without synchronising with them.
+fn yield_to_others() {
     thread::spawn(|| ()).join().unwrap();
 }
 
@@ -81,15 +82,15 @@ fn send(tx: &Sender, message: &'static str) {
     tx.try_send(message).unwrap();
 }
 
-/// What is left in a channel whose senders are gone.
+/// Receives until nothing is left to receive at once.
 fn drain(rx: &Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
-/// Every message exactly once, and each writer's in its order.
-fn assert_fifo(messages: &[Bytes], writers: &[&[&str]]) {
-    assert_eq!(messages.len(), writers.iter().map(|sent| sent.len()).sum::<usize>());
-    for sent in writers {
+/// Asserts that each message was received once, and each sender's messages in order.
+fn assert_fifo(messages: &[Bytes], senders: &[&[&str]]) {
+    assert_eq!(messages.len(), senders.iter().map(|sent| sent.len()).sum::<usize>());
+    for sent in senders {
         let received: Vec<_> = messages.iter().filter(|m| sent.iter().any(|s| *m == s.as_bytes())).collect();
         assert_eq!(received, *sent);
     }

@@ -1,12 +1,12 @@
-//! Who sleeps, who wakes whom, and who is left behind.
+//! Waits and wakes through a whole channel: no waiter sleeps while it could proceed.
 
 use super::*;
 use crate::sync::{AtomicBool, Ordering};
 use crate::wait::wait_list::WaitList;
 
 #[test]
-fn two_receivers_are_woken_and_one_cancels() {
-    explore("two_receivers_are_woken_and_one_cancels", || {
+fn cancelled_recv_passes_wake_to_waiting_receiver() {
+    explore("cancelled_recv_passes_wake_to_waiting_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
@@ -19,7 +19,7 @@ fn two_receivers_are_woken_and_one_cancels() {
                 Poll::Pending => None,
             }
         };
-        // Whatever became of the cancelled wait, the other receiver gets a message.
+        // The other receiver gets a message whether or not the cancelled receive took one.
         if cancelled.is_some() {
             send(&tx, "2");
         }
@@ -29,8 +29,8 @@ fn two_receivers_are_woken_and_one_cancels() {
 }
 
 #[test]
-fn two_receivers_share_one_batch() {
-    explore("two_receivers_share_one_batch", || {
+fn woken_receiver_wakes_next_receiver() {
+    explore("woken_receiver_wakes_next_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
@@ -43,19 +43,19 @@ fn two_receivers_share_one_batch() {
 }
 
 #[test]
-fn receivers_wait_for_a_seal() {
-    explore("receivers_wait_for_a_seal", || {
+fn seal_wakes_waiting_receiver() {
+    explore("seal_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
-        let reader = thread::spawn(move || block_on(rx.recv()).unwrap());
+        let receiver = thread::spawn(move || block_on(rx.recv()).unwrap());
         send(&tx, "1");
         tx.core().switch();
-        assert_eq!(reader.join().unwrap(), "1");
+        assert_eq!(receiver.join().unwrap(), "1");
     });
 }
 
 #[test]
-fn two_senders_wait_and_one_cancels() {
-    explore("two_senders_wait_and_one_cancels", || {
+fn cancelled_send_passes_wake_to_waiting_sender() {
+    explore("cancelled_send_passes_wake_to_waiting_sender", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
@@ -78,65 +78,65 @@ fn two_senders_wait_and_one_cancels() {
 }
 
 #[test]
-fn the_last_sender_leaves_while_a_receiver_waits() {
-    explore("the_last_sender_leaves_while_a_receiver_waits", || {
+fn last_sender_drop_wakes_waiting_receiver() {
+    explore("last_sender_drop_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
-        let writer = thread::spawn(move || send(&tx, "1"));
+        let sender = thread::spawn(move || send(&tx, "1"));
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
         assert_eq!(block_on(rx.recv()), None);
-        writer.join().unwrap();
+        sender.join().unwrap();
     });
 }
 
 #[test]
-fn a_reader_sleeps_for_a_commit() {
-    explore("a_reader_sleeps_for_a_commit", || {
+fn commit_wakes_waiting_receiver() {
+    explore("commit_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
-        let writer = thread::spawn(move || send(&tx1, "1"));
+        let sender = thread::spawn(move || send(&tx1, "1"));
         send(&tx, "2");
         let mut messages = vec![block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
-        writer.join().unwrap();
+        sender.join().unwrap();
         messages.sort();
         assert_eq!(messages, ["1", "2"]);
     });
 }
 
 #[test]
-fn a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment() {
-    explore("a_receiver_sleeps_behind_a_cut_at_the_end_of_a_segment", || {
+fn first_message_after_cut_wakes_waiting_receiver() {
+    explore("first_message_after_cut_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
-        let reader = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
+        let receiver = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
         send(&tx, "2");
         send(&tx, "3"); // in the next segment
-        let messages: [Bytes; 3] = reader.join().unwrap();
+        let messages: [Bytes; 3] = receiver.join().unwrap();
         assert_eq!(messages, ["1", "2", "3"]);
     });
 }
 
 #[test]
-fn a_large_payload_finds_room_for_its_bytes_but_no_segment() {
-    explore_within(1, "a_large_payload_finds_room_for_its_bytes_but_no_segment", || {
+fn external_send_waits_for_free_segment() {
+    explore_within(1, "external_send_waits_for_free_segment", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(100));
         send(&tx, "1");
         send(&tx, "2");
-        let reader = thread::spawn(move || {
-            let mut read = 0;
+        let receiver = thread::spawn(move || {
+            let mut received = 0;
             while block_on(rx.recv()).is_some() {
-                read += 1;
+                received += 1;
             }
-            read
+            received
         });
         block_on(tx.send(Bytes::from(vec![7; 100]))).unwrap();
         drop(tx);
-        assert_eq!(reader.join().unwrap(), 3);
+        assert_eq!(receiver.join().unwrap(), 3);
     });
 }
 
 #[test]
-fn a_sender_waits_until_two_receivers_took_it_all() {
-    explore("a_sender_waits_until_two_receivers_took_it_all", || {
+fn drained_waits_for_two_receivers() {
+    explore("drained_waits_for_two_receivers", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
@@ -151,29 +151,29 @@ fn a_sender_waits_until_two_receivers_took_it_all() {
 }
 
 #[test]
-fn a_sender_waits_for_what_came_before_and_no_more() {
-    explore_within(1, "a_sender_waits_for_what_came_before_and_no_more", || {
+fn drained_waits_only_for_prior_messages() {
+    explore_within(1, "drained_waits_only_for_prior_messages", || {
         let (tx, rx) = open(small(3).segment_messages(4).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
         let (tx1, rx1) = (tx.clone(), rx.clone());
-        let writer = thread::spawn(move || send(&tx1, "3"));
-        let reader = thread::spawn(move || {
+        let sender = thread::spawn(move || send(&tx1, "3"));
+        let receiver = thread::spawn(move || {
             for _ in 0..2 {
                 block_on(rx1.recv()).unwrap();
             }
         });
         block_on(tx.drained()).unwrap();
         assert!(tx.monitor().stats().received_messages >= 2);
-        reader.join().unwrap();
-        writer.join().unwrap();
+        receiver.join().unwrap();
+        sender.join().unwrap();
         assert_eq!(drain(&rx), ["3"]);
     });
 }
 
 #[test]
-fn a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves() {
-    explore("a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves", || {
+fn last_receiver_drop_fails_waiting_drainer() {
+    explore("last_receiver_drop_fails_waiting_drainer", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         drop(block_on(rx.recv()));
@@ -183,18 +183,18 @@ fn a_sender_waits_while_another_gives_up_and_the_last_receiver_leaves() {
             let mut drained = pin!(tx1.drained());
             let _ = drained.as_mut().poll(&mut Context::from_waker(&noop_waker()));
         });
-        let reader = thread::spawn(move || drop(rx));
+        let receiver = thread::spawn(move || drop(rx));
         let result = block_on(tx.drained());
         assert!(matches!(result, Err(crate::SendError::Closed(()))), "{result:?}");
         other.join().unwrap();
-        reader.join().unwrap();
+        receiver.join().unwrap();
         assert!(matches!(block_on(tx.drained()), Err(crate::SendError::Closed(()))));
     });
 }
 
 #[test]
-fn padding_is_nothing_to_wait_for() {
-    explore("padding_is_nothing_to_wait_for", || {
+fn drained_does_not_wait_for_padding() {
+    explore("drained_does_not_wait_for_padding", || {
         let (tx, rx) = open(small(4));
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
@@ -208,8 +208,8 @@ fn padding_is_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_callback_is_unregistered_while_it_is_called() {
-    explore("a_callback_is_unregistered_while_it_is_called", || {
+fn callback_is_not_called_after_unregister() {
+    explore("callback_is_not_called_after_unregister", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let called = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::new(Shared::new(rx));
@@ -232,13 +232,13 @@ fn a_callback_is_unregistered_while_it_is_called() {
         assert_fifo(&messages, &[&["a1", "a2"]]);
         assert_eq!(rx.monitor().stats().waiting_receivers, 0);
         driver.join().unwrap();
-        assert!(called.lock().unwrap().is_empty(), "nothing is called after it was unregistered");
+        assert!(called.lock().unwrap().is_empty(), "the callback was called after it was unregistered");
     });
 }
 
 #[test]
-fn a_receiver_sleeps_for_a_run() {
-    explore("a_receiver_sleeps_for_a_run", || {
+fn send_many_wakes_waiting_receiver() {
+    explore("send_many_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let many = thread::spawn(move || assert_eq!(block_on(tx.send_many(["1", "2"])).unwrap(), 2));
         let messages = [block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
@@ -249,46 +249,46 @@ fn a_receiver_sleeps_for_a_run() {
 }
 
 #[test]
-fn a_reader_sleeps_for_a_writer_that_gives_up() {
-    explore("a_reader_sleeps_for_a_writer_that_gives_up", || {
+fn abandoned_reservation_wakes_waiting_receiver() {
+    explore("abandoned_reservation_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             tx.core().give_up(10);
             send(&tx, "1");
         });
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
         assert_eq!(block_on(rx.recv()), None);
-        writer.join().unwrap();
+        sender.join().unwrap();
     });
 }
 
 #[test]
-fn a_sender_waits_for_bytes_that_the_pool_is_not_told_of() {
-    explore_within(1, "a_sender_waits_for_bytes_that_the_pool_is_not_told_of", || {
+fn deferred_byte_release_wakes_waiting_sender() {
+    explore_within(1, "deferred_byte_release_wakes_waiting_sender", || {
         let (tx, rx) =
             open(small(2).segment_messages(4).segment_bytes(200).max_bytes(2000).max_message_bytes(1300));
         for len in [201, 202, 203] {
             tx.try_send(Bytes::from(vec![7; len])).unwrap();
         }
         assert_eq!(rx.try_recv().unwrap().len(), 201);
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             for _ in 0..2 {
                 block_on(rx.recv()).unwrap();
             }
             rx
         });
-        // Too long as long as two of the others are there.
+        // It fits only once two of the other payloads are released.
         block_on(tx.send(Bytes::from(vec![7; 1300]))).unwrap();
-        let rx = reader.join().unwrap();
+        let rx = receiver.join().unwrap();
         assert_eq!(drain(&rx).len(), 1);
     });
 }
 
 #[test]
-fn who_is_in_front_leaves_while_it_is_woken() {
-    explore("who_is_in_front_leaves_while_it_is_woken", || {
+fn cancelled_requeued_waiter_passes_wake_to_queue() {
+    explore("cancelled_requeued_waiter_passes_wake_to_queue", || {
         let list = Arc::new(WaitList::new());
-        let come = Arc::new(AtomicBool::new(false));
+        let is_set = Arc::new(AtomicBool::new(false));
         let mut requeued = Box::pin({
             let list = Arc::clone(&list);
             async move { list.wait_until(|_| None::<()>).await }
@@ -297,16 +297,16 @@ fn who_is_in_front_leaves_while_it_is_woken() {
         let mut cx = Context::from_waker(&waker);
         assert!(requeued.as_mut().poll(&mut cx).is_pending());
         list.wake(1);
-        assert!(requeued.as_mut().poll(&mut cx).is_pending(), "woken in vain");
+        assert!(requeued.as_mut().poll(&mut cx).is_pending(), "woken unsuccessfully");
         let waiter = thread::spawn({
-            let (list, come) = (Arc::clone(&list), Arc::clone(&come));
-            move || block_on(list.wait_until(|_| come.swap(false, Ordering::Relaxed).then_some(())))
+            let (list, is_set) = (Arc::clone(&list), Arc::clone(&is_set));
+            move || block_on(list.wait_until(|_| is_set.swap(false, Ordering::Relaxed).then_some(())))
         });
         let waking = thread::spawn({
             let list = Arc::clone(&list);
             move || {
-                // An exchange: loom lets a store slip in before the exchange that did not see it.
-                come.swap(true, Ordering::Relaxed);
+                // An exchange: loom may order a store before an exchange that did not read it.
+                is_set.swap(true, Ordering::Relaxed);
                 list.wake(1);
             }
         });

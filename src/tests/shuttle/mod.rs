@@ -1,15 +1,17 @@
-//! End-to-end runs under shuttle: the crate's own code in random schedules, with more threads and messages than loom can
-//! hold. What a weak memory ordering could do is for loom.
+//! End-to-end runs under shuttle: the crate's own code in random schedules.
+//!
+//! They have more threads and messages than loom can explore. Shuttle is sequentially consistent; loom checks the
+//! memory orderings.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg turbostream_shuttle" cargo test --release --lib shuttles
+//! RUSTFLAGS="--cfg turbostream_shuttle" cargo test --release --lib tests::shuttle
 //! ```
 //!
 //! `TURBOSTREAM_EFFORT` multiplies the number of schedules. Segments hold two messages, and sequences start just before
 //! their wrap. A failure prints the schedule, for `shuttle::replay`.
 
-mod leaving;
-mod passing;
+mod delivery;
+mod shutdown;
 
 use std::future::Future;
 use std::pin::pin;
@@ -27,10 +29,10 @@ use crate::{Builder, ReadMode, Receiver, Sender, builder};
 const SEGMENT_BYTES: usize = 64;
 const SEGMENT_MESSAGES: usize = 2;
 const SCHEDULES: usize = 1500;
-/// How often a schedule found by PCT changes its mind.
+/// The number of priority changes in a PCT schedule.
 const DEPTH: usize = 3;
 
-/// Random schedules, and as many again by priorities that change seldom.
+/// Runs random schedules, and as many PCT schedules, whose thread priorities change seldom.
 fn explore(name: &str, run: impl Fn() + Send + Sync + 'static) {
     let effort: usize =
         std::env::var("TURBOSTREAM_EFFORT").map_or(1, |times| times.parse().expect("a number"));
@@ -62,13 +64,13 @@ fn open(builder: Builder) -> (Sender, Receiver) {
     let mut config = builder.strategy(crate::MessageCount(3)).check(None).unwrap();
     config.first_sequence = u64::MAX - 1;
     let (tx, rx) = crate::builder::open(config);
-    // What is made by the first use is made in a `OnceLock`, which shuttle cannot see into.
+    // The first use creates these in a `OnceLock`, which shuttle does not model.
     tx.core().queue.ring.slot(0);
     tx.core().queue.pool.segment(0);
     (tx, rx)
 }
 
-/// Message `number` of `sender`: every third travels by reference, every fifth has nothing but its header.
+/// Message `number` of `sender`: every third is external, every fifth has only its header.
 fn message(sender: u8, number: u8) -> Bytes {
     let len = if number % 3 == 2 { 100 } else { usize::from(number % 5) * 7 };
     let mut bytes = vec![sender ^ number; len + 2];
@@ -76,15 +78,15 @@ fn message(sender: u8, number: u8) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// Who sent it, and its number; every byte is looked at.
+/// Checks every byte of a message; returns its sender and its number.
 fn check(bytes: &[u8]) -> (u8, u8) {
     let (sender, number) = (bytes[0], bytes[1]);
     assert_eq!(bytes, message(sender, number), "torn");
     (sender, number)
 }
 
-/// Polls `future` up to `patience` times before it is dropped, other threads having their turns in between.
-fn impatient<F: Future>(patience: usize, future: F) -> Option<F::Output> {
+/// Polls `future` up to `patience` times, yielding in between, and then drops it.
+fn poll_or_cancel<F: Future>(patience: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let waker = noop_waker();
     for _ in 0..patience {
@@ -100,7 +102,7 @@ fn any_mode() -> ReadMode {
     if thread_rng().gen_bool(0.5) { ReadMode::Safe } else { ReadMode::ZeroCopy }
 }
 
-/// Receives to the end, in all ways and changing between them.
+/// Receives until the channel is closed and drained, choosing a random method each time.
 fn receive_all(rx: &Receiver) -> Vec<(u8, u8)> {
     let mut received = Vec::new();
     loop {
@@ -113,7 +115,7 @@ fn receive_all(rx: &Receiver) -> Vec<(u8, u8)> {
                 received.extend(many.iter().map(|message| check(message)));
             }
             2 => received.extend(block_on(rx.recv_batch(3)).iter().flat_map(|batch| batch.iter().map(check))),
-            _ => match impatient(2, rx.recv()) {
+            _ => match poll_or_cancel(2, rx.recv()) {
                 Some(message) => received.extend(message.iter().map(|message| check(message))),
                 None => continue,
             },
@@ -124,7 +126,7 @@ fn receive_all(rx: &Receiver) -> Vec<(u8, u8)> {
     }
 }
 
-/// Each receiver got each sender's messages in order, and all of them together each once.
+/// Asserts that each message was received once, and that each receiver got each sender's messages in order.
 fn assert_all_received(received: &[Vec<(u8, u8)>], senders: u8, messages: u8) {
     for list in received {
         for sender in 0..senders {
@@ -137,7 +139,8 @@ fn assert_all_received(received: &[Vec<(u8, u8)>], senders: u8, messages: u8) {
     assert!(all.iter().copied().eq(sent), "{all:?}");
 }
 
-fn assert_at_rest(monitor: &crate::Monitor) {
+/// Asserts that nothing is queued, nothing waits, and all memory was freed.
+fn assert_all_released(monitor: &crate::Monitor) {
     let stats = monitor.stats();
     assert_eq!(stats.sent_messages, stats.received_messages + stats.dropped_messages);
     assert_eq!((stats.queued_messages, stats.queued_bytes), (0, 0));

@@ -1,4 +1,4 @@
-//! Reports: one at a time, and none is left out.
+//! `Coalescer`: runs one at a time, and one after each request.
 
 use loom::thread;
 
@@ -7,31 +7,31 @@ use crate::sync::{AccessLog, Arc, AtomicUsize, Ordering};
 use crate::telemetry::coalescer::Coalescer;
 
 struct Shared {
-    combine: Coalescer,
-    /// What is reported on.
+    coalescer: Coalescer,
+    /// What a run reports.
     done: AtomicUsize,
-    /// What was reported; written by whoever reports, which the log checks to be one at a time.
+    /// What was reported. The log checks that only one thread at a time writes it.
     reported: AtomicUsize,
     log: AccessLog,
 }
 
 impl Shared {
     fn act(&self) {
-        // ORDERING: Relaxed: what is asked for orders it.
+        // ORDERING: Relaxed: ordered by the request that follows.
         self.done.fetch_add(1, Ordering::Relaxed);
-        self.combine.run(|| {
+        self.coalescer.run(|| {
             let done = self.done.load(Ordering::Relaxed);
             self.log.writing(0, || self.reported.store(done, Ordering::Relaxed));
         });
     }
 }
 
-/// Whoever reports sees what was done before any report that was asked for, and nobody reports beside it.
+/// Each run sees what was done before every request that it serves, and no two runs overlap.
 #[test]
-fn every_report_that_was_asked_for_is_made() {
-    explore_within(3, "every_report_that_was_asked_for_is_made", || {
+fn every_requested_run_sees_prior_writes() {
+    explore_within(3, "every_requested_run_sees_prior_writes", || {
         let shared = Arc::new(Shared {
-            combine: Coalescer::new(),
+            coalescer: Coalescer::new(),
             done: AtomicUsize::new(0),
             reported: AtomicUsize::new(0),
             log: AccessLog::for_messages(1),

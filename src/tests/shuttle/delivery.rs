@@ -1,12 +1,12 @@
-//! Messages on their way from several senders to several receivers.
+//! Messages from several senders to several receivers.
 
 use super::*;
 
 const SENDERS: u8 = 3;
 const MESSAGES: u8 = 7;
 
-/// Sends all messages of one sender, in a way that `send` chooses, and receives them in two others.
-fn pass(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static) {
+/// Runs `send` on a thread for each sender, and receives all messages on two threads.
+fn deliver(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static) {
     let (tx, rx) = open(builder.read_mode(any_mode()));
     let monitor = tx.monitor();
     let senders: Vec<_> = (0..SENDERS)
@@ -22,22 +22,22 @@ fn pass(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static) {
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     assert_all_received(&received, SENDERS, MESSAGES);
     drop(rx);
-    assert_at_rest(&monitor);
+    assert_all_released(&monitor);
 }
 
 #[test]
-fn one_by_one() {
-    explore("one_by_one", || {
-        pass(small(2), |tx, sender| {
+fn send_delivers_in_order() {
+    explore("send_delivers_in_order", || {
+        deliver(small(2), |tx, sender| {
             (0..MESSAGES).for_each(|number| block_on(tx.send(message(sender, number))).unwrap());
         });
     });
 }
 
 #[test]
-fn one_by_one_without_demand() {
-    explore("one_by_one_without_demand", || {
-        pass(small(3).on_demand(false), |tx, sender| {
+fn send_without_on_demand_delivers_in_order() {
+    explore("send_without_on_demand_delivers_in_order", || {
+        deliver(small(3).on_demand(false), |tx, sender| {
             for number in 0..MESSAGES {
                 block_on(tx.send(message(sender, number))).unwrap();
                 if number % 3 == 0 {
@@ -49,9 +49,9 @@ fn one_by_one_without_demand() {
 }
 
 #[test]
-fn many_at_once() {
-    explore("many_at_once", || {
-        pass(small(2), |tx, sender| {
+fn send_many_delivers_in_order() {
+    explore("send_many_delivers_in_order", || {
+        deliver(small(2), |tx, sender| {
             let messages = (0..MESSAGES).map(|number| message(sender, number));
             assert_eq!(block_on(tx.send_many(messages)).map_err(drop), Ok(usize::from(MESSAGES)));
         });
@@ -59,9 +59,9 @@ fn many_at_once() {
 }
 
 #[test]
-fn in_place() {
-    explore("in_place", || {
-        pass(small(2), |tx, sender| {
+fn send_with_delivers_in_order() {
+    explore("send_with_delivers_in_order", || {
+        deliver(small(2), |tx, sender| {
             for number in 0..MESSAGES {
                 let message = message(sender, number);
                 let write = |buf: &mut [u8]| {
@@ -75,12 +75,12 @@ fn in_place() {
 }
 
 #[test]
-fn by_senders_who_give_up_and_try_again() {
-    explore("by_senders_who_give_up_and_try_again", || {
-        pass(small(2), |tx, sender| {
+fn cancelled_and_retried_sends_deliver_exactly_once() {
+    explore("cancelled_and_retried_sends_deliver_exactly_once", || {
+        deliver(small(2), |tx, sender| {
             for number in 0..MESSAGES {
                 let mut patience = thread_rng().gen_range(1..4);
-                while impatient(patience, tx.send(message(sender, number))).is_none() {
+                while poll_or_cancel(patience, tx.send(message(sender, number))).is_none() {
                     patience += 1;
                     if patience > 6 {
                         block_on(tx.send(message(sender, number))).unwrap();
@@ -93,37 +93,37 @@ fn by_senders_who_give_up_and_try_again() {
 }
 
 #[test]
-fn to_receivers_who_keep_some() {
-    explore("to_receivers_who_keep_some", || {
+fn send_waits_for_retained_messages() {
+    explore("send_waits_for_retained_messages", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
-        let writer = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             (0..MESSAGES).for_each(|number| block_on(tx.send(message(0, number))).unwrap());
         });
-        let (give, take) = shuttle::sync::mpsc::channel::<Bytes>();
-        // Dropped by somebody else, who is what the sender waits for.
-        let keeper = thread::spawn(move || take.iter().map(|message| check(&message)).collect::<Vec<_>>());
+        let (keep, kept) = shuttle::sync::mpsc::channel::<Bytes>();
+        // The keeper drops the messages, and the sender waits for their memory.
+        let keeper = thread::spawn(move || kept.iter().map(|message| check(&message)).collect::<Vec<_>>());
         while let Some(message) = block_on(rx.recv()) {
-            give.send(message).unwrap();
+            keep.send(message).unwrap();
         }
-        drop(give);
+        drop(keep);
         let received = keeper.join().unwrap();
-        writer.join().unwrap();
+        sender.join().unwrap();
         assert_all_received(&[received], 1, MESSAGES);
         drop(rx);
-        assert_at_rest(&monitor);
+        assert_all_released(&monitor);
     });
 }
 
 #[test]
-fn while_others_wait_until_it_is_drained() {
-    explore("while_others_wait_until_it_is_drained", || {
-        pass(small(3), |tx, sender| {
+fn drained_during_sends_waits_for_prior_messages() {
+    explore("drained_during_sends_waits_for_prior_messages", || {
+        deliver(small(3), |tx, sender| {
             for number in 0..MESSAGES {
                 block_on(tx.send(message(sender, number))).unwrap();
                 if number == 3 {
                     let accepted = tx.monitor().stats().sent_messages;
-                    if impatient(sender.into(), tx.drained()).is_none() {
+                    if poll_or_cancel(sender.into(), tx.drained()).is_none() {
                         block_on(tx.drained()).unwrap();
                     }
                     assert!(tx.monitor().stats().received_messages >= accepted);

@@ -1,16 +1,16 @@
-//! Ends that leave or close while others are at it, and messages that are dropped by policy.
+//! Handles that are dropped, channels that are closed, and messages that a policy drops, during sends and receives.
 
 use super::*;
 use crate::WhenFull;
 
 const MESSAGES: u8 = 6;
 
-/// Sends until the channel is closed; how many were accepted.
+/// Sends until the channel is closed; returns how many messages were accepted.
 fn send_while_open(tx: &Sender, sender: u8) -> usize {
     (0..MESSAGES).take_while(|&number| block_on(tx.send(message(sender, number))).is_ok()).count()
 }
 
-/// Two senders, who are refused from some message on, since `end` is done to the receiver.
+/// Runs two senders while `end` ends the receiving side; `reads_rest` if `end` receives all that is left.
 fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
     let (tx, rx) = open(small(2).read_mode(any_mode()));
     let monitor = tx.monitor();
@@ -20,7 +20,7 @@ fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
     let sender = thread::spawn(move || send_while_open(&other, 1));
     let drainer = tx.clone();
     let drained = thread::spawn(move || block_on(drainer.drained()).is_ok());
-    let reader = thread::spawn({
+    let receiver = thread::spawn({
         let rx = rx.clone();
         move || {
             let first = block_on(rx.recv()).map(|message| check(&message));
@@ -32,19 +32,19 @@ fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
     drop(rx);
     let accepted_here = thread::spawn(move || send_while_open(&tx, 0));
     let mut received = end(closer);
-    received.extend(reader.join().unwrap());
+    received.extend(receiver.join().unwrap());
     let accepted = accepted_here.join().unwrap() + sender.join().unwrap();
     drained.join().unwrap();
     closed.join().unwrap();
     assert!(!reads_rest || received.len() == accepted, "{accepted} accepted, {received:?}");
     assert_eq!(monitor.stats().sent_messages as usize, accepted);
     assert_eq!(monitor.stats().received_messages as usize, received.len());
-    assert_at_rest(&monitor);
+    assert_all_released(&monitor);
 }
 
 #[test]
-fn a_receiver_closes() {
-    explore("a_receiver_closes", || {
+fn close_delivers_every_accepted_message() {
+    explore("close_delivers_every_accepted_message", || {
         let close = |rx: Receiver| {
             rx.close();
             receive_all(&rx)
@@ -54,26 +54,26 @@ fn a_receiver_closes() {
 }
 
 #[test]
-fn all_receivers_leave() {
-    explore("all_receivers_leave", || {
+fn last_receiver_drop_rejects_senders() {
+    explore("last_receiver_drop_rejects_senders", || {
         end_early(
-            |rx| impatient(2, rx.recv()).flatten().iter().map(|message| check(message)).collect(),
+            |rx| poll_or_cancel(2, rx.recv()).flatten().iter().map(|message| check(message)).collect(),
             false,
         );
     });
 }
 
 #[test]
-fn receivers_give_up_while_others_wait() {
-    explore("receivers_give_up_while_others_wait", || {
+fn cancelled_receives_lose_no_message() {
+    explore("cancelled_receives_lose_no_message", || {
         let (tx, rx) = open(small(3).read_mode(any_mode()));
         let monitor = tx.monitor();
-        let fickle: Vec<_> = (1..3)
+        let cancelling: Vec<_> = (1..3)
             .map(|patience| {
                 let rx = rx.clone();
                 thread::spawn(move || {
-                    let one = impatient(patience, rx.recv()).flatten();
-                    let batch = impatient(patience, rx.recv_batch(2)).flatten();
+                    let one = poll_or_cancel(patience, rx.recv()).flatten();
+                    let batch = poll_or_cancel(patience, rx.recv_batch(2)).flatten();
                     let mut received: Vec<_> = one.iter().map(|message| check(message)).collect();
                     received.extend(batch.iter().flat_map(|batch| batch.iter().map(check)));
                     received
@@ -86,10 +86,10 @@ fn receivers_give_up_while_others_wait() {
         let mut received = vec![receive_all(&rx)];
         sender.join().unwrap();
         another.join().unwrap();
-        received.extend(fickle.into_iter().map(|receiver| receiver.join().unwrap()));
+        received.extend(cancelling.into_iter().map(|receiver| receiver.join().unwrap()));
         assert_all_received(&received, 2, MESSAGES);
         drop(rx);
-        assert_at_rest(&monitor);
+        assert_all_released(&monitor);
     });
 }
 
@@ -114,20 +114,20 @@ fn drop_by_policy(when_full: WhenFull) {
     let count = all.len();
     all.sort_unstable();
     all.dedup();
-    assert_eq!(all.len(), count, "a message twice");
+    assert_eq!(all.len(), count, "a message was received twice");
     let stats = monitor.stats();
     assert_eq!(stats.sent_messages, 2 * u64::from(MESSAGES));
     assert_eq!(stats.received_messages, count as u64);
     drop(rx);
-    assert_at_rest(&monitor);
+    assert_all_released(&monitor);
 }
 
 #[test]
-fn the_oldest_is_dropped() {
-    explore("the_oldest_is_dropped", || drop_by_policy(WhenFull::DropOldest));
+fn drop_oldest_accounts_for_every_message() {
+    explore("drop_oldest_accounts_for_every_message", || drop_by_policy(WhenFull::DropOldest));
 }
 
 #[test]
-fn the_newest_is_dropped() {
-    explore("the_newest_is_dropped", || drop_by_policy(WhenFull::DropNewest));
+fn drop_newest_accounts_for_every_message() {
+    explore("drop_newest_accounts_for_every_message", || drop_by_policy(WhenFull::DropNewest));
 }

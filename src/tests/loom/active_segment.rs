@@ -1,10 +1,10 @@
-//! What writers and whoever switches do to the active segment.
+//! Senders, seals and cuts on the active segment.
 
 use super::*;
 
 #[test]
-fn two_writers_a_sealer_and_a_reader() {
-    explore_within(1, "two_writers_a_sealer_and_a_reader", || {
+fn two_senders_seal_and_recv_keep_fifo_order() {
+    explore_within(1, "two_senders_seal_and_recv_keep_fifo_order", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let (tx1, tx2) = (tx.clone(), tx);
         let one = thread::spawn(move || {
@@ -24,8 +24,8 @@ fn two_writers_a_sealer_and_a_reader() {
 }
 
 #[test]
-fn two_switches_in_a_row() {
-    explore_within(1, "two_switches_in_a_row", || {
+fn consecutive_switches_keep_fifo_order() {
+    explore_within(1, "consecutive_switches_keep_fifo_order", || {
         let (tx, rx) = open(small(4).segment_messages(1).on_demand(false));
         let (tx1, tx2) = (tx.clone(), tx);
         let one = thread::spawn(move || {
@@ -41,8 +41,8 @@ fn two_switches_in_a_row() {
 }
 
 #[test]
-fn a_segment_comes_back_while_a_stale_writer_looks() {
-    explore_within(1, "a_segment_comes_back_while_a_stale_writer_looks", || {
+fn stale_sender_retries_on_recycled_segment() {
+    explore_within(1, "stale_sender_retries_on_recycled_segment", || {
         let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
         let stale = thread::spawn(move || tx1.try_send("late").is_ok());
@@ -51,20 +51,20 @@ fn a_segment_comes_back_while_a_stale_writer_looks() {
             send(&tx, message);
             messages.extend(drain(&rx));
         }
-        assert!(stale.join().unwrap(), "there was room all along");
+        assert!(stale.join().unwrap(), "there was room at all times");
         messages.extend(drain(&rx));
         assert_fifo(&messages, &[&["1", "2"], &["late"]]);
     });
 }
 
 #[test]
-fn close_against_send() {
-    explore("close_against_send", || {
+fn close_during_send_delivers_accepted_message() {
+    explore("close_during_send_delivers_accepted_message", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
-        let writer = thread::spawn(move || tx.try_send("1").is_ok());
+        let sender = thread::spawn(move || tx.try_send("1").is_ok());
         rx.close();
         let early = drain(&rx);
-        let accepted = writer.join().unwrap();
+        let accepted = sender.join().unwrap();
         let late = drain(&rx);
         assert_eq!(early.len() + late.len(), usize::from(accepted));
         assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
@@ -72,40 +72,40 @@ fn close_against_send() {
 }
 
 #[test]
-fn large_payloads_travel_by_reference() {
-    explore("large_payloads_travel_by_reference", || {
+fn external_payload_is_delivered_without_copy() {
+    explore("external_payload_is_delivered_without_copy", || {
         let (tx, rx) = open(small(4).max_message_bytes(500));
         let monitor = tx.monitor();
         let large = Bytes::from(vec![7; 100]);
         let copy = large.clone();
-        let writer = thread::spawn(move || tx.try_send(copy).unwrap());
+        let sender = thread::spawn(move || tx.try_send(copy).unwrap());
         let received = block_on(rx.recv()).unwrap();
         assert_eq!(received.as_ptr(), large.as_ptr());
-        writer.join().unwrap();
+        sender.join().unwrap();
         drop(rx);
         assert_eq!(monitor.stats().memory_bytes(), 0);
     });
 }
 
 #[test]
-fn a_strategy_is_swapped_while_a_writer_switches() {
-    explore("a_strategy_is_swapped_while_a_writer_switches", || {
+fn strategy_swap_during_switch_takes_effect() {
+    explore("strategy_swap_during_switch_takes_effect", || {
         let (tx, rx) = open(small(4).on_demand(false));
         let swapping = tx.clone();
         let swapper = thread::spawn(move || swapping.set_strategy(crate::MessageCount(1)));
         for message in ["1", "2", "3"] {
-            send(&tx, message); // the third in a segment of its own
+            send(&tx, message); // the third opens a new segment
         }
         swapper.join().unwrap();
-        assert_eq!(drain(&rx), ["1", "2", "3"], "each of them is reason enough to switch");
+        assert_eq!(drain(&rx), ["1", "2", "3"], "the strategy switches at each message");
         send(&tx, "4");
-        assert_eq!(drain(&rx), ["4"], "the limits are the new ones");
+        assert_eq!(drain(&rx), ["4"], "the limits of the new strategy apply");
     });
 }
 
 #[test]
-fn a_switch_behind_a_cut_is_none() {
-    explore("a_switch_behind_a_cut_is_none", || {
+fn switch_after_cut_is_not_counted() {
+    explore("switch_after_cut_is_not_counted", || {
         let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         send(&tx, "1");
@@ -118,54 +118,54 @@ fn a_switch_behind_a_cut_is_none() {
 }
 
 #[test]
-fn limits_behind_a_cut_are_not_those_of_the_next_segment() {
-    explore("limits_behind_a_cut_are_not_those_of_the_next_segment", || {
+fn limits_after_cut_do_not_apply_to_next_segment() {
+    explore("limits_after_cut_do_not_apply_to_next_segment", || {
         let two = small(3).segment_messages(4).max_bytes(3 * 300).strategy(crate::MessageCount(2));
-        let (tx, rx) = open_as_it_is(two.read_mode(ReadMode::ZeroCopy));
+        let (tx, rx) = open_with_own_strategy(two.read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         send(&tx, "1");
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             assert_eq!(rx.try_recv().unwrap(), "1");
             rx
         });
         send(&tx, "2");
         tx.core().switch();
-        // Sealed by now, whatever the reader has cut.
+        // The first segment is sealed by now, cut or not.
         send(&tx, "3");
         send(&tx, "4");
-        let _rx = reader.join().unwrap();
+        let _rx = receiver.join().unwrap();
         let stats = monitor.stats();
-        assert_eq!(stats.active_bytes, 0, "two messages are what the strategy switches at: {stats:?}");
+        assert_eq!(stats.active_bytes, 0, "the strategy switches at two messages: {stats:?}");
     });
 }
 
 #[test]
-fn bytes_behind_a_cut_are_counted_behind_it() {
-    // Three: cut, reserve and attach, look at the extra bytes, ask the strategy.
-    explore_within(3, "bytes_behind_a_cut_are_counted_behind_it", || {
+fn bytes_after_cut_count_toward_limit() {
+    // Three preemptions: cut; reserve and write; read `payload_delta`; ask the strategy.
+    explore_within(3, "bytes_after_cut_count_toward_limit", || {
         let some = small(4).segment_messages(4).max_bytes(2000).max_message_bytes(500);
-        let (tx, rx) = open_as_it_is(some.strategy(crate::ByteCount(60)));
+        let (tx, rx) = open_with_own_strategy(some.strategy(crate::ByteCount(60)));
         let monitor = tx.monitor();
         send(&tx, "1");
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             assert_eq!(rx.try_recv().unwrap(), "1");
             rx
         });
         tx.try_send(Bytes::from(vec![7; 100])).unwrap();
-        let rx = reader.join().unwrap();
+        let rx = receiver.join().unwrap();
         let before = monitor.stats().switches;
         assert_eq!(rx.try_recv().unwrap().len(), 100);
         let cut_by_now = monitor.stats().switches.on_demand > before.on_demand;
         assert!(
             !cut_by_now || before.strategy == 1,
-            "100 bytes behind the cut, and the limit is 60: {before:?}"
+            "100 bytes after the cut, and the limit is 60: {before:?}"
         );
     });
 }
 
 #[test]
-fn a_run_is_written_while_another_writer_and_a_reader_go_on() {
-    explore_within(1, "a_run_is_written_while_another_writer_and_a_reader_go_on", || {
+fn send_many_during_send_and_recv_keeps_fifo_order() {
+    explore_within(1, "send_many_during_send_and_recv_keeps_fifo_order", || {
         let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
         let many = thread::spawn(move || assert_eq!(block_on(tx1.send_many(["a1", "a2", "a3"])).unwrap(), 3));
@@ -178,8 +178,8 @@ fn a_run_is_written_while_another_writer_and_a_reader_go_on() {
 }
 
 #[test]
-fn a_message_is_written_in_place_while_another_writer_and_a_reader_go_on() {
-    explore_within(1, "a_message_is_written_in_place_while_another_writer_and_a_reader_go_on", || {
+fn send_with_during_send_and_recv_keeps_fifo_order() {
+    explore_within(1, "send_with_during_send_and_recv_keeps_fifo_order", || {
         let (tx, rx) = open(small(4).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
         let in_place = thread::spawn(move || {
@@ -199,10 +199,10 @@ fn a_message_is_written_in_place_while_another_writer_and_a_reader_go_on() {
     });
 }
 
-/// Segments have room for some payloads by reference and some that are not.
-fn bytes_are_counted(limit: usize) -> (Sender, Receiver) {
+/// A channel whose strategy counts bytes, and whose segments have room for inline and external payloads.
+fn with_byte_limit(limit: usize) -> (Sender, Receiver) {
     let some = small(4).segment_bytes(256).segment_messages(8).max_bytes(4 * 450).max_message_bytes(300);
-    open_as_it_is(some.strategy(crate::ByteCount(limit)).on_demand(false))
+    open_with_own_strategy(some.strategy(crate::ByteCount(limit)).on_demand(false))
 }
 
 fn large() -> Bytes {
@@ -210,9 +210,9 @@ fn large() -> Bytes {
 }
 
 #[test]
-fn bytes_by_reference_count_whoever_asked_last() {
-    explore_within(1, "bytes_by_reference_count_whoever_asked_last", || {
-        let (tx, rx) = bytes_are_counted(600);
+fn external_bytes_count_after_concurrent_limit_update() {
+    explore_within(1, "external_bytes_count_after_concurrent_limit_update", || {
+        let (tx, rx) = with_byte_limit(600);
         let tx1 = tx.clone();
         let other = thread::spawn(move || tx1.try_send(large()).unwrap());
         tx.try_send(large()).unwrap();
@@ -223,9 +223,9 @@ fn bytes_by_reference_count_whoever_asked_last() {
 }
 
 #[test]
-fn bytes_by_reference_count_before_the_first_message_is_told_of() {
-    explore_within(1, "bytes_by_reference_count_before_the_first_message_is_told_of", || {
-        let (tx, rx) = bytes_are_counted(400);
+fn external_bytes_count_before_first_strategy_check() {
+    explore_within(1, "external_bytes_count_before_first_strategy_check", || {
+        let (tx, rx) = with_byte_limit(400);
         let tx1 = tx.clone();
         let other = thread::spawn(move || tx1.try_send(large()).unwrap());
         send(&tx, "1");

@@ -1,4 +1,4 @@
-//! Who begins to wait as the channel closes, and who waits by being polled.
+//! Waiters that register while the channel closes, and waiters that are polled by hand.
 
 use futures::SinkExt;
 use tokio::io::AsyncWrite;
@@ -7,7 +7,7 @@ use super::*;
 use crate::sync::{AtomicBool, Ordering};
 use crate::wait::wait_list::WaitList;
 
-/// A channel with two messages and no room for another.
+/// A channel with two messages and no room for a third.
 fn full() -> (Sender, Receiver) {
     let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
     send(&tx, "1");
@@ -15,8 +15,11 @@ fn full() -> (Sender, Receiver) {
     (tx, rx)
 }
 
-/// Two threads that run `wait` each, while this one closes the channel.
-fn two_wait((tx, rx): (Sender, Receiver), wait: impl Fn(Sender, Receiver) + Copy + Send + 'static) {
+/// Runs `wait` on two threads while this thread closes the channel.
+fn close_while_two_wait(
+    (tx, rx): (Sender, Receiver),
+    wait: impl Fn(Sender, Receiver) + Copy + Send + 'static,
+) {
     let [one, two] = [(); 2].map(|()| {
         let (tx, rx) = (tx.clone(), rx.clone());
         thread::spawn(move || wait(tx, rx))
@@ -27,35 +30,35 @@ fn two_wait((tx, rx): (Sender, Receiver), wait: impl Fn(Sender, Receiver) + Copy
 }
 
 #[test]
-fn two_receivers_begin_to_wait_as_the_channel_closes() {
-    explore_within(1, "two_receivers_begin_to_wait_as_the_channel_closes", || {
+fn close_wakes_two_registering_receivers() {
+    explore_within(1, "close_wakes_two_registering_receivers", || {
         let recv = |_: Sender, rx: Receiver| assert_eq!(block_on(rx.recv()), None);
-        two_wait(open(small(2)), recv);
+        close_while_two_wait(open(small(2)), recv);
     });
 }
 
 #[test]
-fn two_senders_begin_to_wait_as_the_channel_closes() {
-    explore_within(1, "two_senders_begin_to_wait_as_the_channel_closes", || {
+fn close_wakes_two_registering_senders() {
+    explore_within(1, "close_wakes_two_registering_senders", || {
         let refused = |tx: Sender, _: Receiver| {
             let result = block_on(tx.send("3"));
             assert!(matches!(result, Err(crate::SendError::Closed("3"))), "{result:?}");
         };
-        two_wait(full(), refused);
+        close_while_two_wait(full(), refused);
     });
 }
 
 #[test]
-fn two_begin_to_wait_for_what_comes() {
-    explore("two_begin_to_wait_for_what_comes", || {
+fn wake_all_reaches_two_registering_waiters() {
+    explore("wake_all_reaches_two_registering_waiters", || {
         let list = Arc::new(WaitList::new());
-        let come = Arc::new(AtomicBool::new(false));
+        let is_set = Arc::new(AtomicBool::new(false));
         let [one, two] = [(); 2].map(|()| {
-            let (list, come) = (Arc::clone(&list), Arc::clone(&come));
-            thread::spawn(move || block_on(list.wait_until(|_| come.load(Ordering::Relaxed).then_some(()))))
+            let (list, is_set) = (Arc::clone(&list), Arc::clone(&is_set));
+            thread::spawn(move || block_on(list.wait_until(|_| is_set.load(Ordering::Relaxed).then_some(()))))
         });
-        make_way();
-        come.store(true, Ordering::Relaxed);
+        yield_to_others();
+        is_set.store(true, Ordering::Relaxed);
         list.wake_all();
         one.join().unwrap();
         two.join().unwrap();
@@ -68,16 +71,16 @@ fn write(writer: &mut crate::Writer, cx: &mut Context<'_>) -> Poll<usize> {
 }
 
 #[test]
-fn two_writers_wait_and_one_gives_up() {
-    explore("two_writers_wait_and_one_gives_up", || {
+fn dropped_writer_passes_wake_to_waiting_writer() {
+    explore("dropped_writer_passes_wake_to_waiting_writer", || {
         let (tx, rx) = full();
-        let (mut waiting, mut leaving) = (tx.clone().into_writer(), tx.into_writer());
+        let (mut waiting, mut cancelled) = (tx.clone().into_writer(), tx.into_writer());
         let other = thread::spawn(move || {
             assert_eq!(block_on(std::future::poll_fn(|cx| write(&mut waiting, cx))), 1);
         });
-        let polled = write(&mut leaving, &mut Context::from_waker(&noop_waker()));
+        let polled = write(&mut cancelled, &mut Context::from_waker(&noop_waker()));
         assert_eq!(rx.try_recv().unwrap(), "1");
-        drop(leaving);
+        drop(cancelled);
         if polled.is_ready() {
             assert_eq!(rx.try_recv().unwrap(), "2");
         }
@@ -87,20 +90,20 @@ fn two_writers_wait_and_one_gives_up() {
 }
 
 #[test]
-fn two_sinks_wait_and_one_gives_up() {
-    explore("two_sinks_wait_and_one_gives_up", || {
+fn dropped_sink_passes_wake_to_waiting_sink() {
+    explore("dropped_sink_passes_wake_to_waiting_sink", || {
         let (tx, rx) = full();
-        let (mut waiting, mut leaving) = (tx.clone(), tx);
-        // By its name, as a `Sender` has a `send` of its own.
+        let (mut waiting, mut cancelled) = (tx.clone(), tx);
+        // In full, because `Sender` has an inherent `send`.
         let other =
             thread::spawn(move || block_on(SinkExt::send(&mut waiting, Bytes::from_static(b"3"))).unwrap());
         let polled = {
-            let mut sending = pin!(SinkExt::send(&mut leaving, Bytes::from_static(b"4")));
+            let mut sending = pin!(SinkExt::send(&mut cancelled, Bytes::from_static(b"4")));
             sending.as_mut().poll(&mut Context::from_waker(&noop_waker()))
         };
         assert_eq!(rx.try_recv().unwrap(), "1");
-        // What it has taken is lost with it, unless it got in.
-        drop(leaving);
+        // Drops the message that the sink holds, unless it was sent.
+        drop(cancelled);
         if polled.is_ready() {
             assert_eq!(rx.try_recv().unwrap(), "2");
         }

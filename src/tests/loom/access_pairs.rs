@@ -1,9 +1,11 @@
-//! What one thread hands over to another, each where a single pair of accesses does.
+//! Models in which a single pair of accesses orders what the model asserts.
+//!
+//! In a whole channel most values are published by more than one pair, so a weakened pair would go unnoticed.
 
 use super::*;
 use crate::sync::{AccessLog, spins};
 
-/// A channel whose messages travel by reference: there is room for two of them and a segment.
+/// A channel for external payloads, with room for two of them and one segment.
 fn external() -> (Sender, Receiver) {
     open(small(2).segment_messages(4).segment_bytes(200).max_bytes(1000))
 }
@@ -13,8 +15,8 @@ fn payload() -> Bytes {
 }
 
 #[test]
-fn a_segment_that_two_threads_have_read_is_written_again() {
-    explore("a_segment_that_two_threads_have_read_is_written_again", || {
+fn reuse_of_segment_acquires_reads_of_two_threads() {
+    explore("reuse_of_segment_acquires_reads_of_two_threads", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
@@ -23,7 +25,7 @@ fn a_segment_that_two_threads_have_read_is_written_again() {
         send(&tx, "4");
         let first = thread::spawn(move || assert_eq!(one.get(0).unwrap(), b"1"));
         let second = thread::spawn(move || assert_eq!(two.get(0).unwrap(), b"2"));
-        // Without waiting: who is woken is told of everything by that.
+        // Without waiting: a wake would publish everything too.
         let accepted = tx.try_send("5").is_ok();
         first.join().unwrap();
         second.join().unwrap();
@@ -32,80 +34,80 @@ fn a_segment_that_two_threads_have_read_is_written_again() {
 }
 
 #[test]
-fn a_segment_is_freed_while_its_number_is_taken() {
-    explore("a_segment_is_freed_while_its_number_is_taken", || {
+fn take_of_segment_id_acquires_its_trim() {
+    explore("take_of_segment_id_acquires_its_trim", || {
         let three = small(3).segment_messages(1).max_bytes(3 * 200);
         let (tx, rx) = open(three.read_mode(ReadMode::ZeroCopy));
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let lent = block_on(rx.recv_batch(1)).unwrap();
         assert_eq!(rx.try_recv().unwrap(), "2");
         tx.core().queue.pool.trim(0);
-        // There are bytes for another, so that only its number says that the first is free, which is looked for first.
+        // `max_bytes` allows another segment, so only the bitset orders the reuse of the first, which is tried first.
         drop(lent);
         let freeing = tx.clone();
-        let timer = thread::spawn(move || freeing.core().queue.pool.trim(0));
-        make_way();
+        let trimmer = thread::spawn(move || freeing.core().queue.pool.trim(0));
+        yield_to_others();
         send(&tx, "4");
-        timer.join().unwrap();
+        trimmer.join().unwrap();
         assert_eq!(drain(&rx), ["3", "4"]);
     });
 }
 
 #[test]
-fn who_gets_the_bytes_of_a_segment_finds_its_number() {
-    explore("who_gets_the_bytes_of_a_segment_finds_its_number", || {
+fn reservation_of_freed_bytes_finds_vacant_id() {
+    explore("reservation_of_freed_bytes_finds_vacant_id", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
         assert_eq!(rx.try_recv().unwrap(), "1");
         let before = spins();
         let trimming = tx.clone();
-        let timer = thread::spawn(move || trimming.core().queue.pool.trim(0));
-        // There may be no room, while what is pooled is on its way out.
+        let trimmer = thread::spawn(move || trimming.core().queue.pool.trim(0));
+        // There may be no room while the pooled segment is being freed.
         let accepted = tx.try_send("3").is_ok();
-        timer.join().unwrap();
-        assert_eq!(spins(), before, "a writer waits for another thread to run");
+        trimmer.join().unwrap();
+        assert_eq!(spins(), before, "a sender spins until another thread runs");
         assert_eq!(drain(&rx).len(), 1 + usize::from(accepted));
     });
 }
 
-/// Three segments, and four slots: the fifth message comes to the slot of the first.
-fn ring() -> (Sender, Receiver) {
+/// Three segments and four ring slots: the fifth message uses the slot of the first.
+fn full_lap() -> (Sender, Receiver) {
     open(small(3).segment_messages(1).max_bytes(3 * 200))
 }
 
 #[test]
-fn a_segment_comes_back_as_the_pool_is_closed() {
-    explore("a_segment_comes_back_as_the_pool_is_closed", || {
+fn segment_returned_during_pool_close_is_freed() {
+    explore("segment_returned_during_pool_close_is_freed", || {
         let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
         let elsewhere = thread::spawn(move || drop(lent));
         tx.core().queue.pool.close();
         elsewhere.join().unwrap();
-        assert_eq!(tx.core().queue.pool.used_bytes(), 0, "nobody frees it");
+        assert_eq!(tx.core().queue.pool.used_bytes(), 0, "the returned segment was not freed");
     });
 }
 
 #[test]
-fn a_writer_comes_as_the_ring_has_gone_round() {
-    explore_within(1, "a_writer_comes_as_the_ring_has_gone_round", || {
-        let (tx, rx) = ring();
+fn ring_wrap_admits_one_of_two_senders() {
+    explore_within(1, "ring_wrap_admits_one_of_two_senders", || {
+        let (tx, rx) = full_lap();
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let (tx1, tx2) = (tx.clone(), tx);
         let late = thread::spawn(move || tx1.try_send("late").is_ok());
         let mut messages = vec![rx.try_recv().unwrap()];
         let other = thread::spawn(move || tx2.try_send("4").is_ok());
         let accepted = other.join().unwrap();
-        assert!(late.join().unwrap() != accepted, "there was room for one");
+        assert!(late.join().unwrap() != accepted, "there was room for one message");
         messages.extend(drain(&rx));
         assert_eq!(messages, ["1", "2", "3", if accepted { "4" } else { "late" }]);
     });
 }
 
 #[test]
-fn whoever_sees_the_channel_closed_finds_its_end() {
-    explore("whoever_sees_the_channel_closed_finds_its_end", || {
+fn is_closed_implies_recv_returns_closed() {
+    explore("is_closed_implies_recv_returns_closed", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let closing = thread::spawn(move || drop(tx));
         if rx.is_closed() {
@@ -116,8 +118,8 @@ fn whoever_sees_the_channel_closed_finds_its_end() {
 }
 
 #[test]
-fn the_end_comes_after_all_that_senders_did() {
-    explore_within(1, "the_end_comes_after_all_that_senders_did", || {
+fn recv_closed_acquires_writes_of_all_senders() {
+    explore_within(1, "recv_closed_acquires_writes_of_all_senders", || {
         let (tx, rx) = open(small(2));
         let done = Arc::new(AccessLog::for_messages(1));
         let (tx1, done1) = (tx.clone(), Arc::clone(&done));
@@ -126,7 +128,7 @@ fn the_end_comes_after_all_that_senders_did() {
             drop(tx1);
         });
         let second = thread::spawn(move || drop(tx));
-        make_way();
+        yield_to_others();
         if rx.try_recv() == Err(crate::TryRecvError::Closed) {
             done.reading(0, || ());
         }
@@ -136,8 +138,8 @@ fn the_end_comes_after_all_that_senders_did() {
 }
 
 #[test]
-fn the_refusal_comes_after_all_that_receivers_did() {
-    explore_within(1, "the_refusal_comes_after_all_that_receivers_did", || {
+fn send_closed_acquires_writes_of_all_receivers() {
+    explore_within(1, "send_closed_acquires_writes_of_all_receivers", || {
         let (tx, rx) = open(small(2));
         let done = Arc::new(AccessLog::for_messages(1));
         let (rx1, done1) = (rx.clone(), Arc::clone(&done));
@@ -146,7 +148,7 @@ fn the_refusal_comes_after_all_that_receivers_did() {
             drop(rx1);
         });
         let second = thread::spawn(move || drop(rx));
-        make_way();
+        yield_to_others();
         if tx.try_send("late").is_err() {
             done.reading(0, || ());
         }
@@ -156,43 +158,43 @@ fn the_refusal_comes_after_all_that_receivers_did() {
 }
 
 #[test]
-fn a_sender_waits_for_payloads_to_leave() {
-    explore_within(1, "a_sender_waits_for_payloads_to_leave", || {
+fn released_external_payloads_wake_waiting_sender() {
+    explore_within(1, "released_external_payloads_wake_waiting_sender", || {
         let (tx, rx) = external();
         tx.try_send(payload()).unwrap();
         tx.try_send(payload()).unwrap();
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             for _ in 0..2 {
                 assert_eq!(rx.try_recv().unwrap().len(), 300);
             }
             rx
         });
-        // Beside a segment there is room for it and for neither of the others.
+        // It fits beside a segment only once both of the other payloads are released.
         block_on(tx.send(Bytes::from(vec![7; 500]))).unwrap();
-        assert_eq!(drain(&reader.join().unwrap()).len(), 1);
+        assert_eq!(drain(&receiver.join().unwrap()).len(), 1);
     });
 }
 
 #[test]
-fn a_switch_is_put_off_while_the_backlog_gets_shorter() {
-    explore("a_switch_is_put_off_while_the_backlog_gets_shorter", || {
+fn deferred_switch_is_made_when_backlog_shrinks() {
+    explore("deferred_switch_is_made_when_backlog_shrinks", || {
         let each = small(4).strategy(crate::MessageCount(1)).on_demand(false);
-        let (tx, rx) = open_as_it_is(each.read_mode(ReadMode::ZeroCopy));
+        let (tx, rx) = open_with_own_strategy(each.read_mode(ReadMode::ZeroCopy));
         for message in ["1", "2", "3"] {
             send(&tx, message);
         }
-        // What is lent goes back later, and with it whatever that would wake.
-        let reader = thread::spawn(move || (block_on(rx.recv_batch(1)).unwrap(), rx));
+        // The lent batch is dropped after the check, so that its return wakes no sender.
+        let receiver = thread::spawn(move || (block_on(rx.recv_batch(1)).unwrap(), rx));
         send(&tx, "4");
-        let (_lent, _rx) = reader.join().unwrap();
-        assert_eq!(tx.monitor().stats().switches.strategy, 4, "nobody makes the switch");
+        let (_lent, _rx) = receiver.join().unwrap();
+        assert_eq!(tx.monitor().stats().switches.strategy, 4, "the deferred switch was not made");
     });
 }
 
 #[test]
-fn what_was_cut_off_is_not_counted_again() {
-    explore("what_was_cut_off_is_not_counted_again", || {
-        let (tx, rx) = open_as_it_is(
+fn bytes_before_cut_are_not_counted_twice() {
+    explore("bytes_before_cut_are_not_counted_twice", || {
+        let (tx, rx) = open_with_own_strategy(
             small(2)
                 .segment_messages(4)
                 .segment_bytes(200)
@@ -201,20 +203,20 @@ fn what_was_cut_off_is_not_counted_again() {
                 .read_mode(ReadMode::ZeroCopy),
         );
         tx.try_send(payload()).unwrap();
-        let reader = thread::spawn(move || {
+        let receiver = thread::spawn(move || {
             assert_eq!(rx.try_recv().unwrap().len(), 300);
             rx
         });
         tx.try_send(payload()).unwrap();
-        let _rx = reader.join().unwrap();
+        let _rx = receiver.join().unwrap();
         let switches = tx.monitor().stats().switches;
-        assert!(switches.on_demand + switches.strategy <= 1, "300 bytes behind the cut: {switches:?}");
+        assert!(switches.on_demand + switches.strategy <= 1, "300 bytes after the cut: {switches:?}");
     });
 }
 
 #[test]
-fn a_strategy_that_watches_time_is_set_while_a_writer_switches() {
-    explore("a_strategy_that_watches_time_is_set_while_a_writer_switches", || {
+fn timed_strategy_set_during_switch_signals_unread() {
+    explore("timed_strategy_set_during_switch_signals_unread", || {
         let (tx, rx) = open(small(3).on_demand(false));
         send(&tx, "1");
         let setting = tx.clone();
@@ -224,7 +226,10 @@ fn a_strategy_that_watches_time_is_set_while_a_writer_switches() {
         tx.core().switch();
         send(&tx, "2");
         setter.join().unwrap();
-        assert!(tx.core().background().signal().was_unread_signalled(), "nobody looks when it is time");
+        assert!(
+            tx.core().background().signal().was_unread_signalled(),
+            "the background task was not signalled"
+        );
         drop(rx);
     });
 }

@@ -1,0 +1,179 @@
+//! Ring slots and entries by themselves, without a channel around them.
+
+use super::*;
+use crate::queue::ring::SegmentRing;
+use crate::queue::segment::slot_state::EntrySlot;
+use crate::queue::segment::slot_state::{AtomicSlotState, Capacity, Phase, SlotState};
+use crate::queue::segment::{ReadRange, Segment};
+use crate::sync::{AtomicBool, Ordering};
+
+const CAPACITY: Capacity = Capacity { messages: 2, bytes: 2 };
+const FIRST: u64 = u64::MAX - 1;
+
+/// A ring for three segments, with four slots.
+fn new_ring() -> SegmentRing {
+    let ring = SegmentRing::new(3, FIRST);
+    ring.slot(FIRST);
+    ring
+}
+
+/// Opens the slot at `sequence` with that segment, reserves a message, and seals it.
+fn open_and_seal(ring: &SegmentRing, sequence: u64, segment: usize) {
+    let slot = ring.slot(sequence);
+    assert!(slot.open(sequence, segment));
+    slot.reserve(1, CAPACITY).unwrap();
+    assert!(slot.seal(|_| true).is_some());
+}
+
+#[test]
+fn active_slot_was_retired_from_previous_lap() {
+    explore_within(3, "active_slot_was_retired_from_previous_lap", || {
+        let ring = Arc::new(new_ring());
+        for segment in 0..3 {
+            let sequence = FIRST.wrapping_add(segment as u64);
+            open_and_seal(&ring, sequence, segment);
+            ring.advance(sequence);
+        }
+        let last = FIRST.wrapping_add(3);
+        // A receiver of the first segment that also sends the fourth. Both threads may advance from there.
+        let wrapping = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || {
+                ring.retire(FIRST);
+                open_and_seal(&ring, last, 0);
+                ring.advance(last);
+            }
+        });
+        let fencing = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || {
+                if ring.slot(last).fence_rmw().phase() == Phase::Sealed {
+                    ring.advance(last);
+                }
+            }
+        });
+        let next_lap = FIRST.wrapping_add(4);
+        if ring.active() == next_lap {
+            let state = ring.slot(next_lap).load();
+            assert!(state.is_ready_for(next_lap), "{state:?} is of the previous lap");
+        }
+        wrapping.join().unwrap();
+        fencing.join().unwrap();
+    });
+}
+
+#[test]
+fn load_of_retired_slot_acquires_advance() {
+    explore_within(3, "load_of_retired_slot_acquires_advance", || {
+        let ring = Arc::new(new_ring());
+        open_and_seal(&ring, FIRST, 0);
+        let receiver = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || {
+                ring.advance(FIRST);
+                ring.retire(FIRST);
+            }
+        });
+        if ring.slot(FIRST).load().phase() == Phase::Ready {
+            assert_ne!(ring.active(), FIRST, "a late sender would retry forever");
+        }
+        receiver.join().unwrap();
+    });
+}
+
+#[test]
+fn seal_after_fence_rmw_acquires_prior_writes() {
+    explore_within(3, "seal_after_fence_rmw_acquires_prior_writes", || {
+        let slot = Arc::new(AtomicSlotState::new(SlotState::ready(0)));
+        assert!(slot.open(0, 0));
+        slot.reserve(1, CAPACITY).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let fencing = thread::spawn({
+            let (slot, done) = (Arc::clone(&slot), Arc::clone(&done));
+            move || {
+                done.store(true, Ordering::Relaxed);
+                slot.fence_rmw().is_open()
+            }
+        });
+        assert!(slot.seal(|_| true).is_some());
+        let seen = done.load(Ordering::Relaxed);
+        assert!(seen || !fencing.join().unwrap(), "the slot was open at the read-modify-write");
+    });
+}
+
+#[test]
+fn cut_of_sealed_segment_acquires_prior_writes() {
+    explore_within(3, "cut_of_sealed_segment_acquires_prior_writes", || {
+        let ring = Arc::new(new_ring());
+        let slot = ring.slot(FIRST);
+        assert!(slot.open(FIRST, 0));
+        slot.reserve(1, CAPACITY).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let fencing = thread::spawn({
+            let (ring, done) = (Arc::clone(&ring), Arc::clone(&done));
+            move || {
+                done.store(true, Ordering::Relaxed);
+                ring.slot(FIRST).fence_rmw().is_open()
+            }
+        });
+        let sealing = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || assert!(ring.slot(FIRST).seal(|_| true).is_some())
+        });
+        let sending = thread::spawn({
+            let (ring, done) = (Arc::clone(&ring), Arc::clone(&done));
+            move || ring.active() == FIRST || done.load(Ordering::Relaxed)
+        });
+        if !slot.cut().is_open() {
+            ring.advance(FIRST);
+        }
+        sealing.join().unwrap();
+        let was_open = fencing.join().unwrap();
+        assert!(sending.join().unwrap() || !was_open, "writes before the seal are not visible after it");
+    });
+}
+
+/// Takes all committed messages, then sets the waiter bit of the next entry.
+fn take_committed(range: &Mutex<ReadRange<Arc<Segment>>>) {
+    let mut range = range.lock().unwrap();
+    while range.remaining() > 0 {
+        if range.advance_committed() > 0 {
+            range.advance();
+        } else if range.set_commit_waiter() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn commit_with_waiter_bit_acquires_prior_writes() {
+    explore_within(3, "commit_with_waiter_bit_acquires_prior_writes", || {
+        let segment = Arc::new(Segment::new());
+        let mut memory = segment.exclusive().unwrap();
+        memory.allocate(CAPACITY);
+        memory.activate();
+        let slot = AtomicSlotState::new(SlotState::ready(0));
+        assert!(slot.open(0, 0));
+        let [first, second] = [(); 2].map(|()| slot.reserve(1, CAPACITY).unwrap());
+        let mut range = ReadRange::new(Arc::clone(&segment));
+        range.extend(2);
+        let (range, left) = (Arc::new(Mutex::new(range)), Arc::new(AtomicBool::new(false)));
+        // Like a sender that finds that the last receiver has left: takes what is committed and waits for the rest.
+        let write = |entry: EntrySlot| {
+            let (segment, range, left) = (Arc::clone(&segment), Arc::clone(&range), Arc::clone(&left));
+            move || {
+                if segment.write(&entry, b"1") {
+                    assert!(left.load(Ordering::Relaxed), "the entry had a waiter");
+                    take_committed(&range);
+                }
+            }
+        };
+        let one = thread::spawn(write(first));
+        let two = thread::spawn(write(second));
+        left.store(true, Ordering::Relaxed);
+        take_committed(&range);
+        one.join().unwrap();
+        two.join().unwrap();
+        assert_eq!(range.lock().unwrap().remaining(), 0, "a message was not taken");
+    });
+}
