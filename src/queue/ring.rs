@@ -27,7 +27,7 @@ pub(crate) struct SegmentRing {
     first: u64,
     /// The sequence that senders reserve in, or open next. Advanced by any thread that finds its slot sealed.
     active: AtomicU64,
-    /// The sequence that is read next. Advanced by the receiver that has locked the head.
+    /// The sequence that is read next. Advanced by the thread that has locked the head.
     head: CachePadded<AtomicU64>,
 }
 

@@ -229,7 +229,8 @@ impl Segment {
             // SAFETY: only an `Exclusive` writes the block, and it calls this only between its writes. All other callers
             // exclude an `Exclusive`: they hold an uncommitted entry slot, a read range or a reference, or the lock of
             // the head, which has a reference. They learned of the segment by an Acquire of the slot state that pairs
-            // with the Release in `AtomicSlotState::open`, which follows the write of the block.
+            // with the Release in `AtomicSlotState::open`, which follows the write of the block; or they were handed a
+            // reference by a thread that did.
             unsafe { &*block }.as_ref().expect("a segment in use has memory")
         })
     }

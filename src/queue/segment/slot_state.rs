@@ -23,6 +23,9 @@
 //! | Sealed: messages and bytes are final | advances `active` | nothing to seal | reads it | retire → Ready, one lap later |
 //! | Closed: the end of the ring; empty, but may still name the segment it was opened with | is refused | nothing to seal | reports the end of the channel | none |
 //!
+//! The receiver at the head is the thread that has locked the head. It may also be a sender that retires or drops
+//! messages, or the background task.
+//!
 //! Every transition is one read-modify-write of this word; only `retire` is a store, as no other thread changes a
 //! sealed word. A reservation checks and reserves in one step, so nothing is ever reserved over the capacity, and a
 //! failed reservation leaves no trace. WAITER needs no fence of its own: a receiver sets it, and the next reservation
@@ -294,12 +297,13 @@ impl AtomicSlotState {
         Self(AtomicU64::new(state.0))
     }
 
-    /// Loads the state, with everything visible that the thread of its last transition did before.
+    /// Loads the state, with everything visible that preceded its last `open`, `seal`, `close` or `retire`.
     #[inline]
     pub(crate) fn load(&self) -> SlotState {
         // ORDERING: Acquire: pairs with the Release in `open`, `seal`, `close` and `retire`; makes visible the segment
         // that was prepared for `open`, what preceded the seal or the close, and after `retire` that `active` has
-        // advanced.
+        // advanced. It also pairs with the Release fence in `Core::note_in_place`, which precedes a reservation; makes
+        // the `in_place` flag visible.
         SlotState(self.0.load(Ordering::Acquire))
     }
 
