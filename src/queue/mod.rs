@@ -7,11 +7,11 @@
 //!                              └─ open ◀── Pool ◀── last Bytes dropped ◀─────┘
 //! ```
 //!
-//! 1. A sender opens a ring slot with a segment from the [`Pool`](pool::Pool), which bounds the memory.
-//! 2. Senders reserve entries in the packed word of that slot in the [`SegmentRing`](ring::SegmentRing), write their
-//!    messages into the [`Segment`](segment::Segment), and commit them.
-//! 3. A thread seals the slot, so the next one can be opened. Or a receiver cuts it: it reads what is reserved by now, and
-//!    the segment stays open for more.
+//! 1. A sender opens a ring slot with a segment from the [`Pool`], which bounds the memory.
+//! 2. Senders reserve entries in the packed word of that slot in the [`SegmentRing`], write their
+//!    messages into the [`Segment`], and commit them.
+//! 3. A thread seals the slot, so the next one can be opened. Or a receiver cuts it: it reads what is reserved by
+//!    now, and the segment stays open for more.
 //! 4. A receiver reads the messages through the [`Head`](head::Head), and retires the slot after the last one.
 //! 5. The segment returns to the pool once no received message refers to it.
 //!
@@ -43,9 +43,9 @@ use crate::wait::task_signal::TaskSignal;
 pub enum ReadMode {
     /// Copies small messages, so that a message that is kept does not pin its segment: the default.
     ///
-    /// A message below 1 KiB is copied to a page of 4 KiB that it shares with others. A message from 1 KiB to 32 KiB is
-    /// lent if the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of `max_bytes`;
-    /// otherwise it is copied. A message above 32 KiB is always lent.
+    /// A message below 1 KiB is copied to a page of 4 KiB that it shares with others. A message from 1 KiB to 32 KiB
+    /// is lent if the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of
+    /// `max_bytes`; otherwise it is copied. A message above 32 KiB is always lent.
     #[default]
     Safe,
     /// Lends every message: a slice of its segment. The segment is reused after the last slice is dropped.
@@ -154,8 +154,8 @@ impl Queue {
 
     /// Seals the ring slot at `sequence` if it is open and not empty.
     ///
-    /// A segment whose messages were all cut counts as empty. It is sealed only if it is full or the channel closes, and
-    /// that does not count as a switch.
+    /// A segment whose messages were all cut counts as empty. It is sealed only if it is full or the channel closes,
+    /// and that does not count as a switch.
     pub(crate) fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
         let even_if_consumed = matches!(cause, SwitchCause::Full | SwitchCause::Close);
         let state = self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;
@@ -182,8 +182,8 @@ impl Queue {
 
     /// Cuts the active segment, for the receiver at the head, which has read everything before.
     ///
-    /// The messages reserved by now become readable, as if the segment were sealed, and the segment stays open for more.
-    /// Returns Open, or Sealed if another thread sealed it meanwhile.
+    /// The messages reserved by now become readable, as if the segment were sealed, and the segment stays open for
+    /// more. Returns Open, or Sealed if another thread sealed it meanwhile.
     pub(crate) fn cut(&self, sequence: u64) -> SlotState {
         let slot = self.ring.slot(sequence);
         if let Some(number) = slot.load().segment() {

@@ -80,17 +80,17 @@ impl SegmentRing {
     /// Advances `active` from `sequence`, whose slot is sealed. Has no effect if another thread has done so.
     pub(crate) fn advance(&self, sequence: u64) {
         let next = sequence.wrapping_add(1);
-        // ORDERING: Release: pairs with the Acquire in `active`; makes visible what this thread acquired with the sealed
-        // state. Later exchanges are read-modify-writes and continue the release sequence. Relaxed on failure: another
-        // thread has advanced it, and nothing is read.
+        // ORDERING: Release: pairs with the Acquire in `active`; makes visible what this thread acquired with the
+        // sealed state. Later exchanges are read-modify-writes and continue the release sequence. Relaxed on failure:
+        // another thread has advanced it, and nothing is read.
         let _ = self.active.compare_exchange(sequence, next, Ordering::Release, Ordering::Relaxed);
     }
 
     /// Retires the slot at `sequence`, which was read: it is Ready for the next lap.
     pub(crate) fn retire(&self, sequence: u64) {
         self.slot(sequence).retire(sequence.wrapping_add(self.len as u64));
-        // ORDERING: Relaxed: a hint. Where it matters, the SeqCst fences in `Core::apply_effects` (after this store) and
-        // `Core::consider_switch` (before its load) order it.
+        // ORDERING: Relaxed: a hint. Where it matters, the SeqCst fences in `Core::apply_effects` (after this store)
+        // and `Core::consider_switch` (before its load) order it.
         self.head.store(sequence.wrapping_add(1), Ordering::Relaxed);
     }
 

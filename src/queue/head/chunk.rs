@@ -1,7 +1,7 @@
 //! How messages leave a segment: as slices of chunks, lent or copied.
 //!
-//! A chunk holds adjacent messages. It is made for the next message, with as many of the following ones as possible, and
-//! each of them is a slice of it. So several messages share one reference to their segment, or one copy.
+//! A chunk holds adjacent messages. It is made for the next message, with as many of the following ones as possible,
+//! and each of them is a slice of it. So several messages share one reference to their segment, or one copy.
 
 use std::ops::Deref;
 

@@ -8,8 +8,8 @@ use crate::telemetry::stats::SwitchCause;
 impl Head {
     /// Drops the unread messages of the oldest sealed segment. Returns false and drops none if that makes no room.
     ///
-    /// The caller has retired drained segments before. The active segment is sealed and dropped only if no sealed one is
-    /// left, and only `for_external`: it releases memory only if external payloads lie in it.
+    /// The caller has retired drained segments before. The active segment is sealed and dropped only if no sealed one
+    /// is left, and only `for_external`: it releases memory only if external payloads lie in it.
     pub(crate) fn drop_oldest(&mut self, queue: &Queue, for_external: bool, effects: &mut Effects) -> bool {
         if !self.is_sealed(queue) {
             if !for_external || queue.pool.external_bytes() == 0 {
@@ -23,9 +23,9 @@ impl Head {
         let following = queue.ring.slot(self.sequence.wrapping_add(1)).load().phase();
         let Some(current) = &mut self.current else { return false };
         current.drop_chunks();
-        // A message that is not committed cannot be dropped. A segment to which received messages refer is not recycled,
-        // so dropping its remaining messages makes no room. They are dropped only if a sealed segment follows, which can
-        // be dropped next.
+        // A message that is not committed cannot be dropped. A segment to which received messages refer is not
+        // recycled, so dropping its remaining messages makes no room. They are dropped only if a sealed segment
+        // follows, which can be dropped next.
         if !current.is_committed() || (current.is_lent_alone() && following != Phase::Sealed) {
             return false;
         }

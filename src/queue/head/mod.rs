@@ -2,8 +2,8 @@
 //!
 //! A receiver locks the [`Head`] for some tens of instructions, in which it neither sleeps nor runs user code:
 //!
-//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If all messages known to be sealed or cut were
-//!    read, it extends them: up to the end of a sealed segment, or by a cut of the active one.
+//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If all messages known to be sealed or cut
+//!    were read, it extends them: up to the end of a sealed segment, or by a cut of the active one.
 //! 2. It takes the message, or several at once. Padding is skipped.
 //! 3. If that was the last message of a sealed segment, it retires the segment and continues at the next ring slot.
 //! 4. It unlocks the head, and applies the [`Effects`]: wakes, payload drops and events, which may run user code.
@@ -131,9 +131,9 @@ impl Head {
     ///
     /// These are all if a sender waits for memory. Otherwise there are none until they are many: each update of the
     /// pool's count takes its cache line away from senders. Until then a sender that finds no memory gets them by
-    /// [`retire_drained_segments`](Self::retire_drained_segments). No sender sleeps while they are here: it registers and
-    /// then locks the head for its attempt, and a receiver checks for waiting senders under the same lock. So either the
-    /// sender finds the bytes, or the receiver sees the sender.
+    /// [`retire_drained_segments`](Self::retire_drained_segments). No sender misses them: it registers
+    /// and then locks the head for its attempt, and a receiver checks for waiting senders under the same lock. So
+    /// either the sender finds the bytes, or the receiver sees the sender.
     #[inline(always)]
     pub(crate) fn take_released(&mut self, queue: &Queue) -> usize {
         let pool = &queue.pool;
@@ -262,7 +262,8 @@ impl Head {
         message
     }
 
-    /// Takes up to `limit` messages as they lie in the segment. The first must be readable, so the range has at least one.
+    /// Takes up to `limit` messages as they lie in the segment. The first must be readable, so the range has at least
+    /// one.
     pub(crate) fn take_range(&mut self, queue: &Queue, limit: usize, effects: &mut Effects) -> TakenRange {
         let current = self.current.as_mut().expect("a readable message has a segment");
         let (taken, released) = current.take_range(limit, self.first_message);

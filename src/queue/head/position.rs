@@ -1,10 +1,10 @@
 //! The position of the head, and the position that drainers wait for.
 //!
 //! 1. A drainer takes the position after the last reserved message as its target.
-//! 2. It registers, locks the head, and checks the target by [`Head::drain_outcome`]. If the head has not reached it, the
-//!    drainer sets it by [`Head::set_drain_target`] and sleeps. The head keeps one target, the first in order.
-//! 3. The thread that moves the head to the target clears it by [`Head::take_drained`], and wakes all drainers. Those whose
-//!    own target is later register again.
+//! 2. It registers, locks the head, and checks the target by [`Head::drain_outcome`]. If the head has not reached it,
+//!    the drainer sets it by [`Head::set_drain_target`] and sleeps. The head keeps one target, the first in order.
+//! 3. The thread that moves the head to the target clears it by [`Head::take_drained`], and wakes all drainers. Those
+//!    whose own target is later register again.
 //!
 //! The head's lock orders the two sides: the drainer has registered before it sets the target under the lock, so the
 //! thread that finds the target reached under the lock finds the drainer in the wait list.

@@ -38,7 +38,7 @@ pub(super) struct SegmentCursor {
 }
 
 impl SegmentCursor {
-    /// Makes a cursor at the start of `segment`, as yet without messages.
+    /// Makes a cursor at the start of `segment`, without messages.
     pub(super) fn new(segment: SegmentRef) -> Self {
         Self {
             range: ReadRange::new(segment),

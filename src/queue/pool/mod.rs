@@ -39,8 +39,8 @@ pub(crate) const ENTRY_BYTES: usize = 8;
 
 /// While less memory than this is used, and less than half of `max_bytes`, a new segment is preferred to a pooled one.
 ///
-/// So this much memory circulates, which is more than a core's own caches hold. A cache line that the receiver's core still holds costs a sender on
-/// another core many times what a line from the shared cache costs.
+/// So this much memory circulates, which is more than a core's own caches hold. A cache line that the receiver's core
+/// still holds costs a sender on another core many times what a line from the shared cache costs.
 const CIRCULATING_BYTES: usize = 4 << 20;
 
 /// All segments, and which of them are free.
@@ -174,8 +174,8 @@ impl Pool {
 
     /// Updates the counts after a number was taken from `pooled`.
     fn after_take(&self) {
-        // ORDERING: Relaxed, all: counts for statistics and hints for trimming. `pooled_count` cannot go below 0: it goes
-        // up before the number is put into the bitset (Release) and down after it is taken (Acquire).
+        // ORDERING: Relaxed, all: counts for statistics and hints for trimming. `pooled_count` cannot go below 0: it
+        // goes up before the number is put into the bitset (Release) and down after it is taken (Acquire).
         let left = self.pooled_count.fetch_sub(1, Ordering::Relaxed) - 1;
         if left < self.idle_count.load(Ordering::Relaxed) {
             self.idle_count.fetch_min(left, Ordering::Relaxed);
@@ -262,8 +262,8 @@ impl Pool {
 
     /// Wakes up to `at_most` waiting senders; signals the background task if more wait.
     pub(crate) fn wake_senders(&self, at_most: usize) {
-        // ORDERING: SeqCst fence: pairs with the fence in `WaitList::count`. Either this thread sees the waiting sender,
-        // or that sender's attempt sees the room that this thread made before.
+        // ORDERING: SeqCst fence: pairs with the fence in `WaitList::count`. Either this thread sees the waiting
+        // sender, or that sender's attempt sees the room that this thread made before.
         fence(Ordering::SeqCst);
         self.wake_senders_after_fence(at_most);
     }
@@ -280,15 +280,15 @@ impl Pool {
     ///
     /// Passes a SeqCst fence after the change.
     fn recycle_without_wake(&self, number: usize) {
-        // ORDERING: Relaxed: a count. It goes up before the Release in `put`, and down after the Acquire in `take`, so it
-        // never goes below 0.
+        // ORDERING: Relaxed: a count. It goes up before the Release in `put`, and down after the Acquire in `take`,
+        // so it never goes below 0.
         self.pooled_count.fetch_add(1, Ordering::Relaxed);
         self.segments().pooled.put(number);
         // ORDERING: SeqCst fence: pairs with three others. With the one in `close`: either this thread sees the pool
-        // closed and frees the segment, or `close` sees the segment and frees it. With the one in `WaitList::count`, for
-        // the wake that follows: either the waker sees the waiting sender, or that sender's attempt sees the segment.
-        // With the one in `WakeFlag::clear`, for `signal_memory`: either the flag is seen clear here and the background
-        // task is notified, or the task's last check sees the segment.
+        // closed and frees the segment, or `close` sees the segment and frees it. With the one in `WaitList::count`,
+        // for the wake that follows: either the waker sees the waiting sender, or that sender's attempt sees the
+        // segment. With the one in `WakeFlag::clear`, for `signal_memory`: either the flag is seen clear here and the
+        // background task is notified, or the task's last check sees the segment.
         fence(Ordering::SeqCst);
         if self.closed.load(Ordering::Relaxed) {
             // Without a wake: no sender waits for room in a closed channel.
@@ -336,8 +336,8 @@ impl Pool {
 
     /// Closes the pool: frees all pooled segments now, and others once they are recycled.
     pub(crate) fn close(&self) {
-        // ORDERING: Relaxed store with a SeqCst fence: pairs with the fence in `recycle_without_wake`. Either that thread
-        // sees the pool closed and frees its segment, or `trim` here sees the segment and frees it.
+        // ORDERING: Relaxed store with a SeqCst fence: pairs with the fence in `recycle_without_wake`. Either that
+        // thread sees the pool closed and frees its segment, or `trim` here sees the segment and frees it.
         self.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.segments.get().is_some() {

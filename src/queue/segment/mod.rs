@@ -226,11 +226,11 @@ impl Segment {
     #[inline]
     fn block(&self) -> &Block {
         self.block.with(|block| {
-            // SAFETY: only an `Exclusive` writes the block, and it calls this only between its writes. All other callers
-            // exclude an `Exclusive`: they hold an uncommitted entry slot, a read range or a reference, or the lock of
-            // the head, which has a reference. They learned of the segment by an Acquire of the slot state that pairs
-            // with the Release in `AtomicSlotState::open`, which follows the write of the block; or they were handed a
-            // reference by a thread that did.
+            // SAFETY: only an `Exclusive` writes the block, and it calls this only between its writes. All other
+            // callers exclude an `Exclusive`: they hold an uncommitted entry slot, a read range or a reference, or
+            // the lock of the head, which has a reference. They learned of the segment by an Acquire of the slot
+            // state that pairs with the Release in `AtomicSlotState::open`, which follows the write of the block; or
+            // they were handed a reference by a thread that did.
             unsafe { &*block }.as_ref().expect("a segment in use has memory")
         })
     }
@@ -245,8 +245,8 @@ impl Segment {
 
     /// Copies the first of `payloads` into the reserved entries and commits them all.
     ///
-    /// The first entry is committed last. A receiver that sees it committed sees the others too, so a receiver can sleep
-    /// only at the first. Returns whether one does.
+    /// The first entry is committed last. A receiver that sees it committed sees the others too, so a receiver can
+    /// sleep only at the first. Returns whether one does.
     #[inline]
     pub(crate) fn write_range<'a>(
         &self,
@@ -309,8 +309,8 @@ impl Segment {
         self.payload_delta.fetch_add(extra, Ordering::Relaxed);
         self.set_has_gaps();
         block.log.writing(slot.index(), || {
-            // SAFETY: the reserved bytes belong to the one owner of `slot` until the commit, and have room for a `Bytes`
-            // at any alignment. They are zeroed first, so the gaps around the `Bytes` are initialized.
+            // SAFETY: the reserved bytes belong to the one owner of `slot` until the commit, and have room for a
+            // `Bytes` at any alignment. They are zeroed first, so the gaps around the `Bytes` are initialized.
             unsafe {
                 start.write_bytes(0, slot.len());
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
@@ -344,11 +344,11 @@ impl Segment {
 
     #[inline]
     fn commit(at: &AtomicU64, entry: Entry) -> bool {
-        // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `is_committed`; makes the payload bytes or
-        // the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible. Acquire: pairs with the Release in
-        // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the last
-        // receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It borrows
-        // the entry alone: once that is committed, the block around it may be freed before this returns.
+        // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `is_committed`; makes the payload bytes
+        // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible. Acquire: pairs with the Release in
+        // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the
+        // last receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It
+        // borrows the entry alone: once that is committed, the block around it may be freed before this returns.
         at.swap(entry.0, Ordering::AcqRel) == WAITER
     }
 
@@ -398,7 +398,8 @@ impl Segment {
     }
 
     pub(crate) fn set_sealed_at(&self, nanos: u64) {
-        // ORDERING: Relaxed: only bounds how long messages are lent. A late value copies a message or lends it once more.
+        // ORDERING: Relaxed: only bounds how long messages are lent. A late value copies a message or lends it once
+        // more.
         self.sealed_at.store(nanos, Ordering::Relaxed);
     }
 
@@ -453,8 +454,8 @@ impl Exclusive<'_> {
 
     /// Resets the counts; returns how many entries were used.
     fn reset(&mut self) -> usize {
-        // ORDERING: Relaxed, all: no other thread accesses the segment. The step that makes it available again publishes
-        // them: the Release in `AtomicSlotState::open` or in `IdBitset::put`.
+        // ORDERING: Relaxed, all: no other thread accesses the segment. The step that makes it available again
+        // publishes them: the Release in `AtomicSlotState::open` or in `IdBitset::put`.
         self.segment.payload_delta.store(0, Ordering::Relaxed);
         self.segment.has_gaps.store(false, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);

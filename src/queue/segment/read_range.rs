@@ -173,8 +173,8 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
             block.log.reading(index, || end = entry_end);
         }
         let from = block.at(start, end - start);
-        // SAFETY: each of these messages starts where the one before it ends. All are committed, so their senders do not
-        // access these bytes any more. No thread changes them while `segment` is held, see `get`.
+        // SAFETY: each of these messages starts where the one before it ends. All are committed, so their senders do
+        // not access these bytes any more. No thread changes them while `segment` is held, see `get`.
         (unsafe { std::slice::from_raw_parts(from, end - start) }, start)
     }
 
@@ -194,8 +194,8 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         }
         let block = self.block();
         let from = block.at(entry.offset(), entry.len()).cast::<Bytes>();
-        // SAFETY: a committed EXTERNAL entry points to a `Bytes`, aligned by `write_external`. This range alone contains
-        // the message, and advances past it below, so the `Bytes` is moved out once.
+        // SAFETY: a committed EXTERNAL entry points to a `Bytes`, aligned by `write_external`. This range alone
+        // contains the message, and advances past it below, so the `Bytes` is moved out once.
         let payload = block.log.reading(self.next, || unsafe { from.read() });
         self.next += 1;
         Some(payload)
@@ -248,8 +248,8 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     pub(crate) fn into_segment(self) -> K {
         assert_eq!(self.remaining(), 0, "messages are left");
         let range = ManuallyDrop::new(self);
-        // SAFETY: `range` is not used again and not dropped, so `segment` is moved out once. The drop would have nothing
-        // else to do, as no message is left.
+        // SAFETY: `range` is not used again and not dropped, so `segment` is moved out once. The drop would have
+        // nothing else to do, as no message is left.
         unsafe { std::ptr::read(&range.segment) }
     }
 
@@ -303,9 +303,9 @@ impl<K: Deref<Target = Segment>> AsRef<[u8]> for LentBytes<K> {
     fn as_ref(&self) -> &[u8] {
         let from = self.segment.block().at(self.offset, self.len);
         // SAFETY: made by `ReadRange::lend`, so every message in the slice was seen committed. All of its bytes are
-        // initialized: gaps between and in messages were zeroed, and a `Bytes` has no padding bytes. No thread writes to
-        // them before the segment is cleared, for which `self.segment` must be released first. That includes a `Bytes`
-        // among them: it is read but not cloned in place, see `Content::External`.
+        // initialized: gaps between and in messages were zeroed, and a `Bytes` has no padding bytes. No thread writes
+        // to them before the segment is cleared, for which `self.segment` must be released first. That includes a
+        // `Bytes` among them: it is read but not cloned in place, see `Content::External`.
         unsafe { std::slice::from_raw_parts(from, self.len) }
     }
 }

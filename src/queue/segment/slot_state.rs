@@ -29,7 +29,8 @@
 //! Every transition is one read-modify-write of this word; only `retire` is a store, as no other thread changes a
 //! sealed word. A reservation checks and reserves in one step, so nothing is ever reserved over the capacity, and a
 //! failed reservation leaves no trace. WAITER needs no fence of its own: a receiver sets it, and the next reservation
-//! clears it, in the word that counts the messages.
+//! clears it, in the word that counts the messages. The one exception is a WAITER that a cut has set before, see
+//! [`AtomicSlotState::set_waiter`].
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -398,7 +399,8 @@ impl AtomicSlotState {
         SlotState(self.0.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// Ready for `sequence`, or Open and empty → Closed. Returns the new state, which names the segment of an open slot.
+    /// Ready for `sequence`, or Open and empty → Closed. Returns the new state, which names the segment of an open
+    /// slot.
     pub(crate) fn close(&self, sequence: u64) -> Option<SlotState> {
         self.change(|seen| {
             let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
@@ -434,8 +436,8 @@ impl AtomicSlotState {
 
     /// Applies `step` until its exchange succeeds; returns the new state, or nothing if `step` declines.
     fn change(&self, mut step: impl FnMut(SlotState) -> Option<SlotState>) -> Option<SlotState> {
-        // ORDERING: Relaxed: a guess; the compare-exchange below decides. `step` may decline such a guess: a caller that
-        // needs the reason calls `load`.
+        // ORDERING: Relaxed: a guess; the compare-exchange below decides. `step` may decline such a guess: a caller
+        // that needs the reason calls `load`.
         let mut seen = SlotState(self.0.load(Ordering::Relaxed));
         loop {
             let next = step(seen)?;
