@@ -1,15 +1,16 @@
-//! How much of the active segment a receiver has cut off.
+//! How much of the active segment receivers have cut.
 //!
 //! ```text
 //!  63..48     47..28     27..0
 //! ┌──────────┬──────────┬─────────┐
-//! │ sequence │ messages │  bytes  │   of the segment that was cut (low 16 bits), and what lies before the cut
+//! │ sequence │ messages │  bytes  │   sequence of the segment (low 16 bits), and what precedes the cut
 //! └──────────┴──────────┴─────────┘
 //! ```
 //!
-//! The writer of the first message behind a cut writes the word: it took *awaits* off, so that it knows that all
-//! before its own message was cut off. So does the writer of a segment's first message, behind nothing. A word that
-//! bears another segment's sequence says that there is no cut.
+//! A receiver cuts by setting WAITER in the ring slot, and does not write this word. The sender of the first message
+//! after the cut writes it: its reservation cleared WAITER, so it knows that everything before its own message was
+//! cut. The sender of a segment's first message writes it too, with nothing before the cut. If the word holds another
+//! sequence, the segment has no cut.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -18,48 +19,51 @@ const MESSAGES_SHIFT: u32 = 28;
 const MESSAGES_MASK: u64 = (1 << (SEQUENCE_SHIFT - MESSAGES_SHIFT)) - 1;
 const BYTES_MASK: u64 = (1 << MESSAGES_SHIFT) - 1;
 
-/// What lies before a cut.
+/// What precedes a cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) messages: usize,
     /// Reserved bytes.
     pub(crate) bytes: usize,
-    /// What payload bytes differ from the reserved ones by; a figure.
+    /// Payload bytes minus reserved bytes, modulo 2⁶⁴; a statistic.
     pub(crate) payload_delta: u64,
 }
 
 /// The last cut.
 #[derive(Default)]
 pub(crate) struct LastCut {
-    word: AtomicU64,
+    packed: AtomicU64,
     payload_delta: AtomicU64,
 }
 
 impl LastCut {
-    /// Right before the cut: what is external behind it must not be counted as before it.
+    /// Records the payload delta immediately before the cut.
+    ///
+    /// External payloads after the cut are then not counted as before it.
     pub(crate) fn prepare(&self, payload_delta: u64) {
-        // ORDERING: Relaxed: the cut itself releases it to the writer of the next message.
+        // ORDERING: Relaxed: the Release in `AtomicSlotState::cut`, which follows, pairs with the Acquire in `reserve`;
+        // makes this value visible to the sender of the next message.
         self.payload_delta.store(payload_delta, Ordering::Relaxed);
     }
 
-    /// All before the message with this index and offset was cut off.
+    /// Records that everything before the message with this index and offset was cut.
     pub(crate) fn put(&self, sequence: u64, (index, offset): (usize, usize)) {
-        let word = sequence << SEQUENCE_SHIFT | (index as u64) << MESSAGES_SHIFT | offset as u64;
-        // ORDERING: Relaxed: it decides when a strategy switches. A writer behind this one that does not see it yet
-        // counts more than there is, and may switch early.
-        self.word.store(word, Ordering::Relaxed);
+        let packed = sequence << SEQUENCE_SHIFT | (index as u64) << MESSAGES_SHIFT | offset as u64;
+        // ORDERING: Relaxed: only decides when a strategy switches. A later sender that does not see this word yet
+        // counts messages before the cut too, and may switch early.
+        self.packed.store(packed, Ordering::Relaxed);
     }
 
-    /// The cut in the segment at `sequence`.
+    /// Returns the cut in the segment at `sequence`.
     pub(crate) fn get(&self, sequence: u64) -> Cut {
-        // ORDERING: Relaxed, as above.
-        let word = self.word.load(Ordering::Relaxed);
-        let messages = (word >> MESSAGES_SHIFT & MESSAGES_MASK) as usize;
-        if messages == 0 || word >> SEQUENCE_SHIFT != sequence << SEQUENCE_SHIFT >> SEQUENCE_SHIFT {
+        // ORDERING: Relaxed, both loads: only decides when a strategy switches; see `put`.
+        let packed = self.packed.load(Ordering::Relaxed);
+        let messages = (packed >> MESSAGES_SHIFT & MESSAGES_MASK) as usize;
+        if messages == 0 || packed >> SEQUENCE_SHIFT != sequence << SEQUENCE_SHIFT >> SEQUENCE_SHIFT {
             return Cut::default();
         }
         let payload_delta = self.payload_delta.load(Ordering::Relaxed);
-        Cut { messages, bytes: (word & BYTES_MASK) as usize, payload_delta }
+        Cut { messages, bytes: (packed & BYTES_MASK) as usize, payload_delta }
     }
 }
 
@@ -69,7 +73,7 @@ mod tests {
     use crate::queue::segment::slot_state::{MAX_BYTES, MAX_MESSAGES};
 
     #[test]
-    fn a_cut_is_one_of_its_segment_alone() {
+    fn cut_belongs_to_its_segment_alone() {
         let last = LastCut::default();
         last.prepare(u64::MAX);
         let cut = Cut { messages: MAX_MESSAGES, bytes: MAX_BYTES, payload_delta: u64::MAX };

@@ -1,5 +1,4 @@
-//! The data structure of a channel: segments in their order, the memory that they are made of, and the head that reads
-//! them.
+//! The data structure of a channel: the ring of segments, their memory, and the head that reads them.
 //!
 //! ```text
 //!                              ┌───────── cut ────────┐
@@ -8,9 +7,15 @@
 //!                              └─ open ◀── Pool ◀── last Bytes dropped ◀─────┘
 //! ```
 //!
-//! [`SegmentRing`](ring::SegmentRing) holds the order: one packed word per ring slot, in which a sender reserves an entry.
-//! [`Pool`](pool::Pool) holds the segments and bounds their memory. [`Head`](head::Head) is the state of the reading side.
-//! [`Queue`] binds them: it seals and cuts the active segment. Nothing here waits, and nothing here runs code of the user.
+//! 1. A sender opens a ring slot with a segment from the [`Pool`], which bounds the memory.
+//! 2. Senders reserve entries in the packed word of that slot in the [`SegmentRing`], write their
+//!    messages into the [`Segment`], and commit them.
+//! 3. A thread seals the slot, so the next one can be opened. Or a receiver cuts it: it reads what is reserved by
+//!    now, and the segment stays open for more.
+//! 4. A receiver reads the messages through the [`Head`](head::Head), and retires the slot after the last one.
+//! 5. The segment returns to the pool once no received message refers to it.
+//!
+//! [`Queue`] holds the ring and the pool, and seals and cuts. No function here sleeps or runs user code.
 
 pub(crate) mod cut;
 pub(crate) mod head;
@@ -34,17 +39,17 @@ use crate::wait::clock::Clock;
 use crate::wait::spin::AdaptiveSpin;
 use crate::wait::task_signal::TaskSignal;
 
-/// How messages are handed out.
+/// How receivers get the bytes of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadMode {
-    /// Copies small messages out, so that keeping one never pins its segment: the default.
+    /// Copies small messages, so that a message that is kept does not pin its segment: the default.
     ///
-    /// A message below 1 KiB is copied to a page of 4 KiB that it shares with others. From 1 KiB to 32 KiB it is
-    /// lent while the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of
-    /// `max_bytes`, and copied otherwise. Above 32 KiB it is always lent.
+    /// A message below 1 KiB is copied to a page of 4 KiB that it shares with others. A message from 1 KiB to 32 KiB
+    /// is lent if the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of
+    /// `max_bytes`; otherwise it is copied. A message above 32 KiB is always lent.
     #[default]
     Safe,
-    /// Lends every message: a slice of its segment, which is not reused before the last slice is dropped.
+    /// Lends every message: a slice of its segment. The segment is reused after the last slice is dropped.
     ZeroCopy,
 }
 
@@ -59,9 +64,9 @@ pub(crate) struct Queue {
     switching: CachePadded<Switching>,
 }
 
-/// Written by the thread that switches.
+/// Statistics and the last cut, written by the thread that switches.
 struct Switching {
-    /// When the last switch was made, by the clock.
+    /// When the last switch was made, in nanoseconds of the clock.
     switched_at: AtomicU64,
     last_cut: LastCut,
     /// The number of switches for each [`SwitchCause`].
@@ -74,16 +79,16 @@ struct Switching {
 
 /// What sealing a segment did.
 pub(crate) struct SealOutcome {
-    /// The switch, unless all messages of the segment had been cut.
+    /// The switch, unless receivers had cut all messages of the segment.
     pub(crate) switched: Option<Switched>,
-    /// How many waiting receivers have something to do now.
+    /// How many waiting receivers the caller wakes.
     pub(crate) receivers: usize,
 }
 
 /// Measures a switch from its decision until it is dropped.
 pub(crate) struct SwitchTimer<'a> {
     queue: &'a Queue,
-    /// When the switch was decided, by the clock.
+    /// When the switch was decided, in nanoseconds of the clock.
     decided_at: u64,
 }
 
@@ -141,9 +146,9 @@ impl Queue {
         &self.clock
     }
 
-    /// Opens the ring slot at `sequence` with a segment from the pool; returns whether this thread opened it.
+    /// Opens the ring slot at `sequence` with an acquired segment; returns whether this thread opened it.
     ///
-    /// If another sender was faster, the segment returns to the pool.
+    /// If another sender opened it first, the segment returns to the pool.
     pub(crate) fn open(&self, sequence: u64, number: usize) -> bool {
         self.segment(number).set_opened_at(self.clock.nanos());
         let opened = self.ring.slot(sequence).open(sequence, number);
@@ -155,14 +160,14 @@ impl Queue {
 
     /// Seals the ring slot at `sequence` if it is open and not empty.
     ///
-    /// A segment all messages of which were cut counts as empty: it is sealed only if it is full, or the last one, and
-    /// that is not a switch.
+    /// A segment whose messages were all cut counts as empty. It is sealed only if it is full or the channel closes,
+    /// and that does not count as a switch.
     pub(crate) fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
         let even_if_consumed = matches!(cause, SwitchCause::Full | SwitchCause::Close);
         let state = self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;
         self.ring.advance(sequence);
         if state.is_fully_consumed() {
-            // A receiver that sleeps at this slot has to move on to the next one.
+            // A receiver may sleep at this slot, where no message will follow: woken, it registers at the next slot.
             return Some(SealOutcome { switched: None, receivers: 1 });
         }
         self.note_switch(cause, state);
@@ -173,7 +178,7 @@ impl Queue {
         })
     }
 
-    /// Seals as [`seal`](Self::seal) does for a thread that has locked the head, and wakes no receiver.
+    /// [`seal`](Self::seal) for a thread that has locked the head and reads the segment itself: wakes no receiver.
     pub(crate) fn seal_under_lock(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
         let decided_at = self.clock.nanos();
         let switched = self.seal(sequence, cause)?.switched?;
@@ -181,10 +186,10 @@ impl Queue {
         Some(switched)
     }
 
-    /// Cuts the active segment, for the receiver at the head, which has taken everything before.
+    /// Cuts the active segment, for the receiver at the head, which has read everything before.
     ///
-    /// What the segment holds by now becomes readable, as if it were sealed, and the segment stays open for more.
-    /// Returns Open, or Sealed if another thread has sealed it meanwhile.
+    /// The messages reserved by now become readable, as if the segment were sealed, and the segment stays open for
+    /// more. Returns Open, or Sealed if another thread sealed it meanwhile.
     pub(crate) fn cut(&self, sequence: u64) -> SlotState {
         let slot = self.ring.slot(sequence);
         if let Some(number) = slot.load().segment() {
@@ -208,29 +213,29 @@ impl Queue {
         if let Some(number) = state.segment() {
             self.segment(number).set_sealed_at(now);
         }
-        // ORDERING: Relaxed: statistics, and a time that strategies read without an order.
+        // ORDERING: Relaxed, both: a statistic, and a time that strategies read without synchronization.
         self.switching.switched_at.store(now, Ordering::Relaxed);
         self.switching.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records the first message after a cut, or of a segment: its index and its offset.
+    /// Records index and offset of the first message after a cut, or of a segment.
     pub(crate) fn note_cut(&self, sequence: u64, start: (usize, usize)) {
         self.switching.last_cut.put(sequence, start);
     }
 
-    /// Returns what was cut off the segment at `sequence`.
+    /// Returns what precedes the last cut in the segment at `sequence`.
     pub(crate) fn last_cut(&self, sequence: u64) -> Cut {
         self.switching.last_cut.get(sequence)
     }
 
-    /// Starts to measure a switch that was decided at that time.
+    /// Starts to measure a switch that was decided at `decided_at`.
     pub(crate) fn switch_timer(&self, decided_at: u64) -> SwitchTimer<'_> {
         SwitchTimer { queue: self, decided_at }
     }
 
     /// Returns the time since the last switch.
     pub(crate) fn since_switch(&self) -> Duration {
-        // ORDERING: Relaxed: see `note_switch`.
+        // ORDERING: Relaxed: a time that strategies read without synchronization.
         let switched_at = self.switching.switched_at.load(Ordering::Relaxed);
         Duration::from_nanos(self.clock.nanos_since(switched_at))
     }
@@ -241,7 +246,7 @@ impl Queue {
         self.switching.counts[cause as usize].load(Ordering::Relaxed)
     }
 
-    /// Returns how many switches were made for any cause.
+    /// Returns how many switches were made for all causes.
     pub(crate) fn switches(&self) -> u64 {
         // ORDERING: Relaxed: statistic only.
         self.switching.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
@@ -253,8 +258,8 @@ impl Queue {
 
     /// Whether sealed segments take three quarters of the memory.
     ///
-    /// To seal another one before it is full would serve no receiver sooner, and let a few messages take the memory of
-    /// many.
+    /// Sealing another one before it is full would then serve no receiver sooner, and would let a few messages take the
+    /// memory of many.
     pub(crate) fn is_backlogged(&self) -> bool {
         let segments = (self.pool.max_bytes() / self.pool.footprint()) as u64;
         self.ring.backlog() * 4 >= segments * 3

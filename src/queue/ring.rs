@@ -1,20 +1,33 @@
-//! The order of segments: a ring of slots indexed by sequence, and the one that is active.
+//! The ring: one slot per segment sequence, and the sequence that is active.
 //!
-//! At most one slot is open at any instant, and slots open in sequence: a slot opens only when `active`
-//! names it, and `active` moves on only from a sealed slot. Whichever segment a writer reserves in, late or
-//! not, is therefore the active one at that instant, and the order of reservations is the order of messages.
+//! ```text
+//!            head               active
+//!              ▼                   ▼
+//!  ┌───────┬────────┬────────┬────────┬───────┬───────┐
+//!  │ Ready │ Sealed │ Sealed │  Open  │ Ready │ Ready │   slot = sequence mod len
+//!  └───────┴────────┴────────┴────────┴───────┴───────┘
+//!  receivers read from `head`           senders reserve in `active`
+//! ```
+//!
+//! 1. A sender opens the slot that `active` names, and senders reserve in it.
+//! 2. A thread seals it. Any thread that finds it sealed advances `active` to the next sequence.
+//! 3. The receiver at the head reads it, and retires it: the slot is Ready for the sequence one lap later.
+//!
+//! At most one slot is open at any instant, and slots open in sequence: a slot opens only while `active` names it, and
+//! `active` advances only from a sealed slot. So the segment in which a sender reserves, however late, is the active
+//! one at that instant, and the order of reservations is the order of messages.
 
 use super::segment::slot_state::{AtomicSlotState, SlotState};
 use crate::sync::{AtomicU64, CachePadded, OnceLock, Ordering};
 
 pub(crate) struct SegmentRing {
-    /// Made by the first use. At least one more than there can be segments, so a slot is retired before its next lap.
+    /// Made at the first use. There are more slots than segments, so a slot is retired before its next lap.
     slots: OnceLock<Box<[AtomicSlotState]>>,
     len: usize,
     first: u64,
-    /// The sequence being written, or next to be opened. Moved by whoever finds its slot sealed.
+    /// The sequence that senders reserve in, or open next. Advanced by any thread that finds its slot sealed.
     active: AtomicU64,
-    /// The sequence that is read next. Moved by the receiver whose turn it is.
+    /// The sequence that is read next. Advanced by the thread that has locked the head.
     head: CachePadded<AtomicU64>,
 }
 
@@ -53,40 +66,43 @@ impl SegmentRing {
         &slots[sequence as usize & (slots.len() - 1)]
     }
 
-    /// The sequence being written, or next to be opened.
+    /// Returns the sequence that senders reserve in, or open next.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release in `advance`: the slot named is seen retired from its last lap,
-        // as fewer segments than slots exist, one was reused since, and slots are retired in their order. A sealed
-        // word bears no sequence: who still saw the one of the last lap would move on past a slot that was never
-        // opened.
+        // ORDERING: Acquire: pairs with the Release in `advance`; makes visible that the slot named here was retired
+        // from its last lap. There are fewer segments than slots, so since that retirement a segment was released,
+        // reused, opened and sealed, and each of these steps synchronizes with the next. Slots are retired in sequence,
+        // so the segment came from this slot's last lap or from a later slot. Without this a thread could still see the
+        // Sealed state of the last lap, which bears no sequence, and advance past a slot that was never opened.
         self.active.load(Ordering::Acquire)
     }
 
-    /// Moves on from `sequence`, whose slot is sealed. Whoever comes second changes nothing.
+    /// Advances `active` from `sequence`, whose slot is sealed. Has no effect if another thread has done so.
     pub(crate) fn advance(&self, sequence: u64) {
         let next = sequence.wrapping_add(1);
-        // ORDERING: Release: see `active`; the exchanges after it continue its release sequence. Failure needs nothing:
-        // somebody else has moved on.
+        // ORDERING: Release: pairs with the Acquire in `active`; makes visible what this thread acquired with the
+        // sealed state. Later exchanges are read-modify-writes and continue the release sequence. Relaxed on failure:
+        // another thread has advanced it, and nothing is read.
         let _ = self.active.compare_exchange(sequence, next, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// `sequence` was read: its slot is ready for the next lap.
+    /// Retires the slot at `sequence`, which was read: it is Ready for the next lap.
     pub(crate) fn retire(&self, sequence: u64) {
         self.slot(sequence).retire(sequence.wrapping_add(self.len as u64));
-        // ORDERING: Relaxed: a hint; `Core::consider_switch` and `Core::apply_effects` have the fences it needs.
+        // ORDERING: Relaxed: a hint. Where it matters, the SeqCst fences in `Core::apply_effects` (after this store)
+        // and `Core::consider_switch` (before its load) order it.
         self.head.store(sequence.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// The sequence that is read next, about.
+    /// Returns about which sequence is read next.
     pub(crate) fn head(&self) -> u64 {
-        // ORDERING: Relaxed: see `retire`.
+        // ORDERING: Relaxed: a hint; see `retire` for the fences.
         self.head.load(Ordering::Relaxed)
     }
 
-    /// How many sealed segments wait to be read, about.
+    /// Returns about how many sealed segments wait to be read.
     pub(crate) fn backlog(&self) -> u64 {
-        // By the time it is read, the head may have passed what was active.
+        // `head` is loaded second and may already be past the loaded `active`: that counts as 0.
         let ahead = self.active().wrapping_sub(self.head());
         (ahead as i64).max(0) as u64
     }

@@ -1,4 +1,7 @@
-//! How messages leave a segment: as slices of pieces of it, lent or copied.
+//! How messages leave a segment: as slices of chunks, lent or copied.
+//!
+//! A chunk holds adjacent messages. It is made for the next message, with as many of the following ones as possible,
+//! and each of them is a slice of it. So several messages share one reference to their segment, or one copy.
 
 use std::ops::Deref;
 
@@ -8,17 +11,17 @@ use super::copy_arena::{CopyArena, SMALL_BELOW};
 use crate::queue::ReadMode;
 use crate::queue::segment::{Content, ReadRange, Segment};
 
-/// The pieces that the next messages of a segment are slices of.
+/// The chunks that hold the next messages of a segment.
 #[derive(Default)]
 pub(crate) struct ChunkCache {
-    /// Where the messages lie.
+    /// Bytes of the segment itself.
     lent: Option<Chunk>,
     /// Small messages, copied to a page.
     copied: Option<Chunk>,
 }
 
 impl ChunkCache {
-    /// The message at this offset of the segment, if it is in a chunk already.
+    /// Returns the message at this offset of the segment, if a chunk holds it already.
     #[inline(always)]
     pub(crate) fn message(&self, mode: ReadMode, offset: usize, len: usize) -> Option<Bytes> {
         if len == 0 {
@@ -31,7 +34,7 @@ impl ChunkCache {
         chunk.as_ref()?.message(offset, len)
     }
 
-    /// The next message of `range`, which lies at this offset, as a slice of the segment.
+    /// Returns the next message of `range`, which lies at this offset, as a slice of the segment.
     pub(crate) fn lend<K>(&mut self, range: &ReadRange<K>, offset: usize, len: usize) -> Bytes
     where
         K: Deref<Target = Segment> + Clone + Send + 'static,
@@ -45,8 +48,9 @@ impl ChunkCache {
         })
     }
 
-    /// The next message of `range`, which lies at this offset, as a copy; a small one shares its page with those
-    /// behind it.
+    /// Returns a copy of the next message of `range`, which lies at this offset.
+    ///
+    /// A small message shares its page with the messages that follow it.
     pub(crate) fn copy<K>(
         &mut self,
         range: &ReadRange<K>,
@@ -71,10 +75,10 @@ impl ChunkCache {
     }
 }
 
-/// Bytes that messages one behind the other are slices of.
+/// The bytes of adjacent messages.
 struct Chunk {
     bytes: Bytes,
-    /// The offset in the segment that it starts at.
+    /// Its offset in the segment.
     start: usize,
 }
 
@@ -85,19 +89,21 @@ impl Chunk {
         (from + len <= self.bytes.len()).then(|| self.bytes.slice(from..from + len))
     }
 
-    /// Whether no message after the one that ends at this offset is in it.
+    /// Whether the message that ends at this offset is the last one in the chunk.
     fn ends_at(&self, offset: usize) -> bool {
         offset == self.start + self.bytes.len()
     }
 
-    /// Becomes its last message, which starts at `offset`: nobody needs the chunk any more.
+    /// Turns the chunk into its last message, which starts at `offset`.
     fn into_last(mut self, offset: usize) -> Bytes {
         self.bytes.advance(offset - self.start);
         self.bytes
     }
 }
 
-/// A message out of `chunk`, which is made anew if it does not hold it, and given up with its last message.
+/// Returns a message as a slice of `chunk`. Makes a new chunk if this one does not hold the message.
+///
+/// The last message takes the chunk.
 fn slice(chunk: &mut Option<Chunk>, offset: usize, len: usize, make: impl FnOnce() -> Chunk) -> Bytes {
     let holds = |chunk: &Chunk| chunk.start <= offset && offset + len <= chunk.start + chunk.bytes.len();
     if !chunk.as_ref().is_some_and(holds) {

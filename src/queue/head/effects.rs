@@ -1,32 +1,32 @@
-//! What a turn at the head leaves to be done after it.
+//! What a thread does after it has unlocked the head.
 
 use bytes::Bytes;
 
 use crate::telemetry::events::{Switched, are_switches_enabled};
 
-/// What a turn leaves to be done when it is over.
+/// Work noted under the lock of the head, and applied after it is unlocked.
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// A segment was read to its end.
+    /// A segment was retired.
     pub(crate) retired: bool,
-    /// All that is known of was taken, and the timer does not know yet: it looks whether memory can go.
+    /// All known messages were taken, and the background task must be notified to check whether memory can be freed.
     pub(crate) at_rest: bool,
-    /// Segments that went back to the pool.
+    /// How many segments returned to the pool.
     pub(crate) recycled: usize,
-    /// Bytes of payloads that travelled by reference and are out of the channel.
+    /// Bytes of external payloads that have left the channel.
     pub(crate) released: usize,
-    /// Messages that other receivers could take.
+    /// How many messages other receivers could take.
     pub(crate) left: usize,
-    /// The mark that somebody waits for was passed.
+    /// The head has reached the drain target.
     pub(crate) drained: bool,
-    /// Payloads to be dropped.
+    /// Payloads to drop.
     pub(crate) discarded: Vec<Bytes>,
-    /// Switches to tell of, if anybody wants to hear of them.
+    /// Switches to report as events, if those are enabled.
     pub(crate) switches: Vec<Switched>,
 }
 
 impl Effects {
-    /// A switch was made that may be told of.
+    /// Notes a switch, if events for switches are enabled.
     pub(super) fn note(&mut self, switched: Option<Switched>) {
         if are_switches_enabled() {
             self.switches.extend(switched);

@@ -1,7 +1,22 @@
-//! The reading side: which messages come next, and how they are handed out.
+//! The head: the state of the reading side, shared by all receivers of a channel.
 //!
-//! All receivers of a channel take turns at one [`Head`]. A turn is short, waits for nothing and runs no user
-//! code: what might (waking a task, dropping a payload) is noted in [`Effects`] and done after the turn.
+//! A receiver locks the [`Head`] for some tens of instructions, in which it neither sleeps nor runs user code:
+//!
+//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If all messages known to be sealed or cut
+//!    were read, it extends them: up to the end of a sealed segment, or by a cut of the active one.
+//! 2. It takes the message, or several at once. Padding is skipped.
+//! 3. If that was the last message of a sealed segment, it retires the segment and continues at the next ring slot.
+//! 4. It unlocks the head, and applies the [`Effects`]: wakes, payload drops and events, which may run user code.
+//!
+//! | [`Readiness`] | state at the head | a receiver that waits |
+//! |---|---|---|
+//! | Readable | the next message is committed | does not wait |
+//! | Stalled | the next message is reserved and not committed | sets WAITER in the entry and sleeps |
+//! | Empty | the ring slot is Ready, or Open without new messages | sets WAITER in the ring slot and sleeps |
+//! | Closed | the ring slot is Closed | reports the end of the channel |
+//!
+//! No message is ever held by a receiver that waits, so a future or a clone can be dropped at any time, and clones
+//! receive in order.
 
 pub(crate) mod chunk;
 pub(crate) mod copy_arena;
@@ -29,47 +44,47 @@ use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS};
 use crate::telemetry::stats::{SwitchCause, Totals};
 use crate::wait::spin::spin_backoff_until;
 
-/// A receiver that finds the active segment growing lets it grow by this many messages before it cuts.
+/// A receiver that sees the active segment grow lets it grow by this many messages before it cuts.
 const COALESCE_MAX: usize = 1024;
-/// Turns of a spin before it first looks whether that goes on.
+/// Iterations of a spin before its first check whether the segment grows.
 const COALESCE_FIRST_PAUSE: usize = 8;
 
-/// The pool is told of payloads that are out of the channel once they come to this part of `max_bytes`.
-const RELEASED_PART: usize = 8;
+/// Released external payloads are passed to the pool once they reach `max_bytes` divided by this.
+const RELEASE_DIVISOR: usize = 8;
 
 /// Whether there is a message to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
     /// The next message can be taken.
     Readable,
-    /// Its writer reserved it and has not committed it yet.
+    /// A sender has reserved the next message and not committed it yet.
     Stalled,
-    /// Nothing is sealed, and nothing can be cut.
+    /// No message is sealed, and none can be cut.
     Empty,
-    /// Everything was handed out, and nothing more will come.
+    /// All messages were taken, and the channel is closed.
     Closed,
 }
 
-/// The state that receivers take turns at.
+/// The state that receivers lock.
 pub(crate) struct Head {
-    /// Of the segment that is read, or will be next.
+    /// The sequence of the segment that is read, or is read next.
     sequence: u64,
     /// The sequence of that segment's first message.
     first_message: u64,
     current: Option<SegmentCursor>,
     arena: CopyArena,
-    /// From segments that are done with.
+    /// Messages received from retired segments.
     handed_out: Totals,
     dropped: Totals,
-    /// Those of the dropped messages that made room for newer ones.
+    /// How many of the dropped messages made room for newer ones.
     dropped_oldest: u64,
     /// How long the first message of each segment was queued.
     queue_time: Histogram,
-    /// Where whoever waits for a mark wants to be told.
+    /// The first position that a drainer waits for.
     drain_target: Option<Position>,
-    /// The first message that was dropped because nobody was left to read it.
+    /// The first message that was dropped because the last receiver had left.
     discarded_from: Option<Position>,
-    /// Bytes of payloads that travelled by reference and are out of the channel, which the pool still counts.
+    /// Bytes of external payloads that have left the channel and that the pool still counts.
     released: usize,
 }
 
@@ -90,36 +105,40 @@ impl Head {
         }
     }
 
-    /// Finds the next message, cutting the active segment if it has to and may.
+    /// Finds the next message. Cuts the active segment if that is necessary and allowed.
     pub(crate) fn poll_readable(&mut self, queue: &Queue, effects: &mut Effects) -> Readiness {
         self.find_readable(queue, effects, queue.on_demand())
     }
 
-    /// Finds the next message for somebody who takes nothing: without a cut.
+    /// Finds the next message without a cut, for a thread that takes none.
     fn poll_without_cut(&mut self, queue: &Queue, effects: &mut Effects) -> Readiness {
         self.find_readable(queue, effects, false)
     }
 
-    /// Leaves behind what is sealed and was read, without dropping anything; true if that made room.
+    /// Retires sealed segments whose messages were all read, and drops none; returns whether that made room.
     pub(crate) fn retire_drained_segments(&mut self, queue: &Queue, effects: &mut Effects) -> bool {
         self.poll_without_cut(queue, effects);
         effects.released += mem::take(&mut self.released);
         effects.recycled > 0 || effects.released > 0
     }
 
-    /// Bytes of payloads that are out of the channel, which the pool still counts.
+    /// Returns the bytes of external payloads that have left the channel and that the pool still counts.
     pub(crate) fn released(&self) -> usize {
         self.released
     }
 
-    /// How many of them the pool is to be told of now: all if a sender waits for memory, otherwise none until they are
-    /// many, as each time takes the count's cache line away from the senders. Until then the memory is had by
-    /// [`retire_drained_segments`](Self::retire_drained_segments).
+    /// Takes the released bytes that are to be passed to the pool now.
+    ///
+    /// These are all if a sender waits for memory. Otherwise there are none until they are many: each update of the
+    /// pool's count takes its cache line away from senders. Until then a sender that finds no memory gets them by
+    /// [`retire_drained_segments`](Self::retire_drained_segments). No sender misses them: it registers
+    /// and then locks the head for its attempt, and a receiver checks for waiting senders under the same lock. So
+    /// either the sender finds the bytes, or the receiver sees the sender.
     #[inline(always)]
     pub(crate) fn take_released(&mut self, queue: &Queue) -> usize {
         let pool = &queue.pool;
         let due = self.released > 0
-            && (pool.room_waiters.waiting() > 0 || self.released >= pool.max_bytes() / RELEASED_PART);
+            && (pool.room_waiters.waiting() > 0 || self.released >= pool.max_bytes() / RELEASE_DIVISOR);
         if due { mem::take(&mut self.released) } else { 0 }
     }
 
@@ -151,55 +170,57 @@ impl Head {
         }
     }
 
-    /// How many messages of the segment at the head are known to be sealed or cut.
+    /// Returns how many messages of the segment at the head are known to be sealed or cut.
     #[inline]
     fn known_end(&self) -> usize {
         self.current.as_ref().map_or(0, SegmentCursor::end)
     }
 
-    /// Whether everything that is known to be sealed or cut was taken.
+    /// Whether all messages known to be sealed or cut were taken.
     #[inline]
     pub(crate) fn is_caught_up(&self) -> bool {
         self.current.as_ref().is_none_or(|current| current.remaining() == 0)
     }
 
-    /// Whether there is a segment with nothing but messages that were taken.
+    /// Whether the segment at the head holds only messages that were taken.
     #[inline]
     pub(crate) fn has_drained_active(&self, queue: &Queue) -> bool {
         let nothing_new = || queue.ring.slot(self.sequence).load().messages() == self.known_end();
         self.current.is_some() && self.is_caught_up() && nothing_new()
     }
 
-    /// Goes on to read the segment at the head up to what `state` says, which is final or a cut.
+    /// Extends the messages to read, in the segment at the head, to those in `state`: a sealed state or a cut.
     fn extend_to(&mut self, queue: &Queue, state: SlotState) {
         let current = self.current.get_or_insert_with(|| {
             let number = state.segment().expect("a slot with messages names its segment");
-            let lease = SegmentRef::adopt(Arc::clone(&queue.pool), number);
-            self.queue_time.record(Duration::from_nanos(queue.clock().nanos_since(lease.opened_at())));
-            SegmentCursor::new(lease)
+            let segment = SegmentRef::adopt(Arc::clone(&queue.pool), number);
+            self.queue_time.record(Duration::from_nanos(queue.clock().nanos_since(segment.opened_at())));
+            SegmentCursor::new(segment)
         });
         current.extend(state.messages());
         if state.phase() == Phase::Sealed {
-            // Whoever sealed it may not have got to that yet, and writers look for the slot that `active` names.
+            // The sealing thread may not have advanced `active` yet, and senders open only the slot that it names.
             queue.ring.advance(self.sequence);
         }
         self.apply_drain_target();
     }
 
-    /// Leaves the current segment behind, which is sealed and all of which was taken.
+    /// Retires the current segment, which is sealed and whose messages were all taken.
     fn retire(&mut self, queue: &Queue, effects: &mut Effects) {
         let Some(current) = self.current.take() else { return };
         queue.ring.retire(self.sequence);
         effects.retired = true;
         self.sequence = self.sequence.wrapping_add(1);
         self.handed_out += current.handed_out();
-        let (lease, messages) = current.into_lease();
+        let (segment, messages) = current.into_segment();
         self.first_message = self.first_message.wrapping_add(messages as u64);
-        lease.retire(messages);
-        effects.recycled += usize::from(lease.recycle_without_wake());
+        segment.retire(messages);
+        effects.recycled += usize::from(segment.recycle_without_wake());
     }
 
-    /// After a message was taken, or came into sight: leaves the current segment behind if that was its last.
+    /// Skips padding, and retires the current segment if its last message was taken.
+    ///
+    /// Called after a message was taken, or became known.
     fn after_take(&mut self, queue: &Queue, effects: &mut Effects) {
         let Some(current) = &mut self.current else { return };
         current.skip_padding();
@@ -209,7 +230,7 @@ impl Head {
         }
     }
 
-    /// Leaves the current segment behind, all of which was taken, if no more can come.
+    /// Retires the current segment, whose known messages were all taken, if it is sealed without further ones.
     fn retire_if_sealed(&mut self, queue: &Queue, effects: &mut Effects) {
         let state = queue.ring.slot(self.sequence).load();
         if state.phase() == Phase::Sealed && state.messages() == self.known_end() {
@@ -218,7 +239,7 @@ impl Head {
         }
     }
 
-    /// Gives the rest of the active segment up if all of its messages were taken, so that its memory can be freed.
+    /// Seals and retires the active segment if all of its messages were taken: its memory can then be freed.
     pub(crate) fn release_drained_active(&mut self, queue: &Queue, effects: &mut Effects) {
         if self.has_drained_active(queue) {
             let known = self.known_end();
@@ -227,14 +248,15 @@ impl Head {
         }
     }
 
-    /// Takes the next message where that needs nothing but a slice, and something behind it is known to be committed:
-    /// the way of nearly all messages.
+    /// Takes the next message if it needs only a slice, and another one is known to be committed after it.
+    ///
+    /// This is the path of nearly all messages.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, mode: ReadMode) -> Option<Bytes> {
         self.current.as_mut()?.take_fast(mode, &mut self.released)
     }
 
-    /// Takes the next message; [`look`](Self::look) has found it readable.
+    /// Takes the next message, which [`poll_readable`](Self::poll_readable) has found readable.
     pub(crate) fn take(&mut self, queue: &Queue, mode: ReadMode, effects: &mut Effects) -> Bytes {
         let current = self.current.as_mut().expect("a readable message has a segment");
         let (message, released) = current.take(queue, mode, &mut self.arena);
@@ -243,16 +265,19 @@ impl Head {
         message
     }
 
-    /// Takes up to `limit` messages as they lie; the first is readable, and so is the batch.
+    /// Takes up to `limit` messages as they lie in the segment. The first must be readable, so the range has at least
+    /// one.
     pub(crate) fn take_range(&mut self, queue: &Queue, limit: usize, effects: &mut Effects) -> TakenRange {
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let (batch, released) = current.take_range(limit, self.first_message);
+        let (taken, released) = current.take_range(limit, self.first_message);
         self.released += released;
         self.after_take(queue, effects);
-        batch
+        taken
     }
 
-    /// Drops all that can be read. Ends early at a message that is not committed; its writer goes on from there.
+    /// Drops all readable messages, after the last receiver has left.
+    ///
+    /// Stops at a message that is not committed, and sets WAITER in its entry: the sender that commits it continues.
     pub(crate) fn discard(&mut self, queue: &Queue, effects: &mut Effects) {
         loop {
             match self.poll_readable(queue, effects) {
@@ -273,24 +298,24 @@ impl Head {
         self.after_take(queue, effects);
     }
 
-    /// The sequence of the next message, if it was seen reserved and is not committed.
+    /// Returns the sequence of the next message, if it is known to be reserved and is not committed.
     pub(crate) fn stalled_message(&mut self) -> Option<u64> {
         let current = self.current.as_mut()?;
         let is_stalled = current.readiness() == Some(Readiness::Stalled);
         is_stalled.then(|| self.first_message.wrapping_add(current.position() as u64))
     }
 
-    /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
+    /// Asks the sender of the stalled message for a wake; returns false if it has committed meanwhile.
     pub(crate) fn set_commit_waiter(&self) -> bool {
         self.current.as_ref().is_some_and(SegmentCursor::set_commit_waiter)
     }
 
-    /// Asks the writer of the next message for a wake; false if there is one already.
+    /// Asks the sender of the next message for a wake; returns false if that message is already reserved.
     pub(crate) fn set_waiter(&self, queue: &Queue) -> bool {
         queue.ring.slot(self.sequence).set_waiter(self.sequence, self.known_end())
     }
 
-    /// Messages that another receiver could take at once.
+    /// Returns how many messages another receiver could take now.
     pub(crate) fn left(&self, queue: &Queue) -> usize {
         let remaining = self.current.as_ref().map_or(0, SegmentCursor::remaining);
         if remaining > 0 {
@@ -304,14 +329,14 @@ impl Head {
         }
     }
 
-    /// Whether the active segment is the one at the head, holds nothing unread, and is still referred to by messages
-    /// that were handed out.
+    /// Whether the active segment is at the head, holds no unread message, and received messages still refer to it.
     pub(crate) fn is_lent_after_all_read(&self, sequence: u64, active: SlotState) -> bool {
         let lent =
             |current: &SegmentCursor| current.end() == active.messages() && current.is_lent_after_all_read();
         sequence == self.sequence && self.current.as_ref().is_some_and(lent)
     }
 
+    /// Returns the messages that receivers got so far.
     pub(crate) fn handed_out(&self) -> Totals {
         self.handed_out + self.current.as_ref().map_or_else(Totals::default, SegmentCursor::handed_out)
     }
@@ -332,7 +357,7 @@ impl Head {
         self.sequence
     }
 
-    /// What was already taken of the segment at the head.
+    /// Returns the messages taken from the segment at the head so far.
     pub(crate) fn taken(&self) -> Totals {
         self.current.as_ref().map_or_else(Totals::default, SegmentCursor::taken)
     }
@@ -346,9 +371,9 @@ impl Head {
     }
 }
 
-/// Lets the active segment gather more messages while it grows, for a few microseconds at most.
+/// Waits a few microseconds at most while the active segment grows, so that a cut covers more messages.
 ///
-/// Cutting off two or three at a time costs both sides more than the messages themselves.
+/// A cut of two or three messages costs both sides more than the messages themselves.
 fn coalesce(known: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) {
     if seen.messages() - known < 2 {
         return;

@@ -1,9 +1,18 @@
-//! How far the head has come, for those who wait until it has passed a certain message.
+//! The position of the head, and the position that drainers wait for.
+//!
+//! 1. A drainer takes the position after the last reserved message as its target.
+//! 2. It registers, locks the head, and checks the target by [`Head::drain_outcome`]. If the head has not reached it,
+//!    the drainer sets it by [`Head::set_drain_target`] and sleeps. The head keeps one target, the first in order.
+//! 3. The thread that moves the head to the target clears it by [`Head::take_drained`], and wakes all drainers. Those
+//!    whose own target is later register again.
+//!
+//! The head's lock orders the two sides: the drainer has registered before it sets the target under the lock, so the
+//! thread that finds the target reached under the lock finds the drainer in the wait list.
 
 use super::{Effects, Head};
 use crate::queue::Queue;
 
-/// A position in the order of messages: behind so many of a segment, and all before that segment.
+/// A position in the order of messages: after `messages` of the segment at `sequence`, and all earlier segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) sequence: u64,
@@ -11,7 +20,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Whether what lies before `other` lies before this.
+    /// Whether all messages before `other` are also before this position.
     fn reaches(self, other: Self) -> bool {
         match self.sequence.wrapping_sub(other.sequence) as i64 {
             0 => self.messages >= other.messages,
@@ -23,9 +32,9 @@ impl Position {
 /// What became of the messages before a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DrainOutcome {
-    /// They were handed out, or dropped to make room.
+    /// They were received, or dropped to make room.
     Taken,
-    /// Some were dropped because nobody was left to read them.
+    /// Some were dropped because the last receiver had left.
     Discarded,
 }
 
@@ -35,7 +44,7 @@ impl Head {
         Position { sequence: self.sequence, messages }
     }
 
-    /// What became of the messages before `mark`; nothing if some are left.
+    /// Returns what became of the messages before `target`; nothing if some are left.
     pub(crate) fn drain_outcome(
         &mut self,
         queue: &Queue,
@@ -43,7 +52,7 @@ impl Head {
         effects: &mut Effects,
     ) -> Option<DrainOutcome> {
         if !self.position().reaches(target) {
-            // It may be nothing but padding, which no receiver comes to take.
+            // Only padding may be left before it, for which no receiver locks the head.
             self.poll_without_cut(queue, effects);
         }
         let discarded = |from: Position| !from.reaches(target);
@@ -54,7 +63,7 @@ impl Head {
         }
     }
 
-    /// Has [`take_drained`](Self::take_drained) tell when `mark` is passed. One mark is kept, the first of all.
+    /// Sets the target of [`take_drained`](Self::take_drained). If there is one already, the earlier one is kept.
     pub(crate) fn set_drain_target(&mut self, target: Position) {
         if self.drain_target.is_none_or(|first| first.reaches(target)) {
             self.drain_target = Some(target);
@@ -62,7 +71,7 @@ impl Head {
         self.apply_drain_target();
     }
 
-    /// Whether the mark was passed, which is then forgotten.
+    /// Whether the head has reached the drain target. Then it clears the target.
     #[inline]
     pub(crate) fn take_drained(&mut self, queue: &Queue, effects: &mut Effects) -> bool {
         match self.drain_target {
@@ -74,22 +83,22 @@ impl Head {
     #[cold]
     fn take_if_drained(&mut self, queue: &Queue, target: Position, effects: &mut Effects) -> bool {
         if !self.position().reaches(target) {
-            // Nothing but padding may be left before it, and whoever took the last message may never come again.
+            // Only padding may be left before it, and the receiver of the last message may not lock the head again.
             self.poll_without_cut(queue, effects);
         }
-        let passed = self.position().reaches(target);
-        if passed {
+        let reached = self.position().reaches(target);
+        if reached {
             self.drain_target = None;
             self.apply_drain_target();
         }
-        passed
+        reached
     }
 
-    /// A message that is followed by the mark must not be taken outside of a whole turn.
+    /// Disables the fast path in the segment of the drain target: it does not check whether the target is reached.
     pub(super) fn apply_drain_target(&mut self) {
-        let here = self.drain_target.is_some_and(|target| target.sequence == self.sequence);
+        let has_target = self.drain_target.is_some_and(|target| target.sequence == self.sequence);
         if let Some(current) = &mut self.current {
-            current.set_fast_unless(here);
+            current.set_fast_unless(has_target);
         }
     }
 }
@@ -99,12 +108,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_have_an_order_across_the_wrap() {
-        let mark = |sequence, messages| Position { sequence, messages };
-        let ordered = [mark(u64::MAX, 0), mark(u64::MAX, 7), mark(0, 0), mark(0, 3), mark(1, 0)];
-        for (at, earlier) in ordered.iter().enumerate() {
-            for (other, later) in ordered.iter().enumerate() {
-                assert_eq!(later.reaches(*earlier), other >= at, "{later:?} {earlier:?}");
+    fn positions_are_ordered_across_the_wrap() {
+        let at = |sequence, messages| Position { sequence, messages };
+        let ordered = [at(u64::MAX, 0), at(u64::MAX, 7), at(0, 0), at(0, 3), at(1, 0)];
+        for (i, earlier) in ordered.iter().enumerate() {
+            for (j, later) in ordered.iter().enumerate() {
+                assert_eq!(later.reaches(*earlier), j >= i, "{later:?} {earlier:?}");
             }
         }
     }

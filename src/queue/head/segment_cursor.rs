@@ -1,4 +1,4 @@
-//! The segment being read: what was taken from it, and how a message leaves it.
+//! The segment being read: which of its messages were taken, and how the next one is taken.
 
 use bytes::Bytes;
 
@@ -11,37 +11,37 @@ use crate::queue::{Queue, ReadMode};
 use crate::telemetry::stats::Totals;
 use crate::wait::spin::spin_until;
 
-/// Above this length a message is lent in Safe mode.
+/// Safe mode always lends a message that is longer than this.
 const LENT_ABOVE: usize = 32 << 10;
-/// The last message that is known to be readable is not taken quickly: more is to be done behind it.
+/// The fast path leaves the last readable message: after that one, a segment may have to be cut or retired.
 const FAST_FROM: usize = 2;
 
-/// Messages that a receiver took where they lie.
+/// Messages that a receiver took as they lie in the segment.
 pub(crate) struct TakenRange {
     pub(crate) range: ReadRange<SegmentRef>,
     pub(crate) first_sequence: u64,
     pub(crate) payload_bytes: usize,
 }
 
-/// The segment at the head, as far as it was sealed or cut.
+/// The segment at the head, up to where it is known to be sealed or cut.
 pub(super) struct SegmentCursor {
     range: ReadRange<SegmentRef>,
     chunks: ChunkCache,
-    /// Bytes taken from it so far.
+    /// Payload bytes taken so far.
     taken_bytes: u64,
-    /// Messages skipped in it so far, as they were abandoned.
+    /// How many abandoned messages were skipped so far.
     skipped: u64,
-    /// What was taken and dropped.
+    /// Messages that were taken and dropped.
     dropped: Totals,
-    /// How many readable messages there have to be for one to be taken quickly.
+    /// How many messages must be readable for the fast path; `usize::MAX` disables it.
     fast_from: usize,
 }
 
 impl SegmentCursor {
-    /// Of the segment behind `lease`, as yet without messages.
-    pub(super) fn new(lease: SegmentRef) -> Self {
+    /// Makes a cursor at the start of `segment`, without messages.
+    pub(super) fn new(segment: SegmentRef) -> Self {
         Self {
-            range: ReadRange::new(lease),
+            range: ReadRange::new(segment),
             chunks: ChunkCache::default(),
             taken_bytes: 0,
             skipped: 0,
@@ -50,24 +50,24 @@ impl SegmentCursor {
         }
     }
 
-    /// More messages of the segment were sealed or cut: all up to `end`.
+    /// Adds the messages up to `end`, which were sealed or cut since.
     pub(super) fn extend(&mut self, end: usize) {
         self.range.extend(end);
     }
 
-    /// How many messages of the segment are known to be sealed or cut.
+    /// Returns how many messages of the segment are known to be sealed or cut.
     pub(super) fn end(&self) -> usize {
         self.range.end()
     }
 
-    /// How many of them were taken or skipped.
+    /// Returns how many of them were taken or skipped.
     pub(super) fn position(&self) -> usize {
         self.range.position()
     }
 
-    /// Whether messages can be taken quickly at all, which costs `take_fast` nothing.
-    pub(super) fn set_fast_unless(&mut self, slowly: bool) {
-        self.fast_from = if slowly || self.has_padding() { usize::MAX } else { FAST_FROM };
+    /// Enables the fast path, unless it is to be `disabled` or there is padding. `take_fast` pays nothing for this.
+    pub(super) fn set_fast_unless(&mut self, disabled: bool) {
+        self.fast_from = if disabled || self.has_padding() { usize::MAX } else { FAST_FROM };
     }
 
     /// Whether there is padding among the messages that are known to be committed.
@@ -75,26 +75,26 @@ impl SegmentCursor {
         self.range.segment().abandoned() > 0
     }
 
-    /// Leaves padding behind that comes next: whoever took the last message before it may never come again.
+    /// Skips padding at the next position: after the last message before it, no receiver may lock the head again.
     pub(super) fn skip_padding(&mut self) {
         if self.has_padding() {
             self.readiness();
         }
     }
 
-    /// How many of them were not taken yet.
+    /// Returns how many known messages were not taken or skipped yet.
     pub(super) fn remaining(&self) -> usize {
         self.range.remaining()
     }
 
-    /// Whether the next message can be taken; nothing if all were.
+    /// Skips padding, and returns whether the next message can be taken; nothing if all known messages were.
     pub(super) fn readiness(&mut self) -> Option<Readiness> {
         while self.range.remaining() > 0 {
             if self.range.readable() == 0 && !spin_until(|| self.range.advance_committed() > 0) {
                 return Some(Readiness::Stalled);
             }
             if self.has_padding() {
-                // Of what is taken quickly nobody looks what lies behind.
+                // Disables the fast path: it does not skip padding.
                 self.fast_from = usize::MAX;
             }
             if !matches!(self.range.get(0), Content::Abandoned) {
@@ -124,7 +124,7 @@ impl SegmentCursor {
         Some(message)
     }
 
-    /// Takes the next message, which is readable. Also returns how many bytes of it travelled by reference.
+    /// Takes the next message, which is readable. Also returns how many of its bytes are external.
     pub(super) fn take(&mut self, queue: &Queue, mode: ReadMode, arena: &mut CopyArena) -> (Bytes, usize) {
         let (message, released) = match self.range.take_external() {
             Some(payload) => {
@@ -146,12 +146,14 @@ impl SegmentCursor {
         (message, released)
     }
 
-    /// See [`ReadMode::Safe`].
+    /// Whether Safe mode lends a message of this length; see [`ReadMode::Safe`].
     fn is_lent_when_safe(&self, queue: &Queue, len: usize) -> bool {
         len > LENT_ABOVE || (len >= SMALL_BELOW && queue.may_lend(self.range.segment()))
     }
 
-    /// Takes up to `limit` messages where they lie; the first is readable. Also returns how many bytes are external.
+    /// Takes up to `limit` messages as they lie in the segment. The first must be readable.
+    ///
+    /// Also returns how many of their bytes are external.
     pub(super) fn take_range(&mut self, limit: usize, first_in_segment: u64) -> (TakenRange, usize) {
         let range = self.range.split(self.range.whole_messages(limit));
         let first_sequence = first_in_segment.wrapping_add(range.position() as u64);
@@ -160,7 +162,7 @@ impl SegmentCursor {
         (TakenRange { range, first_sequence, payload_bytes: payload.bytes }, payload.external_bytes)
     }
 
-    /// Takes the next message, which is readable, to drop it.
+    /// Takes the next message, which is readable, to drop it; returns its length.
     pub(super) fn discard_one(&mut self, effects: &mut Effects) -> usize {
         let len = match self.range.take_external() {
             Some(payload) => {
@@ -180,58 +182,61 @@ impl SegmentCursor {
         len
     }
 
-    /// Whether all messages that are left are committed.
+    /// Whether all remaining messages are committed.
     pub(super) fn is_committed(&mut self) -> bool {
         spin_until(|| self.range.advance_committed() == self.range.remaining())
     }
 
-    /// Whether taking all that is left would free no memory, as long as somebody refers to what was taken before.
+    /// Whether dropping the remaining messages would free no memory.
+    ///
+    /// That is so if received messages still refer to the segment, and no external payload lies in it.
     pub(super) fn is_lent_alone(&self) -> bool {
         self.range.segment().is_shared() && self.range.segment().is_contiguous()
     }
 
-    /// Takes all messages that are left, which are committed, to drop them.
-    pub(super) fn discard_rest(&mut self, effects: &mut Effects) -> Totals {
+    /// Takes the remaining messages, which are committed, to drop them.
+    pub(super) fn discard_remaining(&mut self, effects: &mut Effects) -> Totals {
         if !self.range.segment().is_contiguous() {
-            let mut rest = Totals::default();
+            let mut dropped = Totals::default();
             while self.readiness() == Some(Readiness::Readable) {
-                rest += Totals::of(1, self.discard_one(effects));
+                dropped += Totals::of(1, self.discard_one(effects));
             }
-            return rest;
+            return dropped;
         }
-        let rest = self.range.split(self.range.remaining());
-        let dropped = Totals::of(rest.remaining(), rest.payload().bytes);
+        let remaining = self.range.split(self.range.remaining());
+        let dropped = Totals::of(remaining.remaining(), remaining.payload().bytes);
         self.taken_bytes += dropped.bytes;
         self.dropped += dropped;
         dropped
     }
 
-    /// Once all messages were taken, or before they are given up.
+    /// Drops the cached chunks, once all messages were taken or before they are dropped.
     pub(super) fn drop_chunks(&mut self) {
         self.chunks = ChunkCache::default();
     }
 
-    /// Whether all messages known of were taken, and some are still referred to.
+    /// Whether all known messages were taken, and received messages still refer to the segment.
     pub(super) fn is_lent_after_all_read(&self) -> bool {
         self.remaining() == 0 && self.range.segment().is_shared()
     }
 
-    /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
+    /// Asks the sender of the stalled message for a wake; returns false if it has committed meanwhile.
     pub(super) fn set_commit_waiter(&self) -> bool {
         self.range.set_commit_waiter()
     }
 
-    /// The segment, all of whose messages were taken, and how many there were.
-    pub(super) fn into_lease(self) -> (SegmentRef, usize) {
+    /// Returns the segment, whose messages must all have been taken, and how many there were.
+    pub(super) fn into_segment(self) -> (SegmentRef, usize) {
         let messages = self.range.end();
         (self.range.into_segment(), messages)
     }
 
-    /// Messages taken from the segment, handed out or dropped.
+    /// Returns the messages taken from the segment, received or dropped.
     pub(super) fn taken(&self) -> Totals {
         Totals { messages: self.range.position() as u64 - self.skipped, bytes: self.taken_bytes }
     }
 
+    /// Returns the messages that receivers got from the segment.
     pub(super) fn handed_out(&self) -> Totals {
         self.taken() - self.dropped
     }

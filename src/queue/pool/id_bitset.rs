@@ -1,14 +1,15 @@
-//! Numbers of segments, each one in it or not.
+//! A set of segment numbers, one bit each, shared by all threads.
 //!
-//! They are taken in turn, so that the one put in longest ago comes about first. A number is one bit, which is a token
-//! of its own: whoever stops halfway holds up nobody, and there is no link that could be stale.
+//! Numbers are taken in rotation, so the number that was put in first is taken about first. Each bit changes by one
+//! atomic operation and depends on no other: a thread that stops between two operations blocks no other thread, and
+//! there is no link that could be stale (no ABA).
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// See the module.
 pub(super) struct IdBitset {
     words: Box<[AtomicU64]>,
-    /// Where to look first. A hint.
+    /// The number at which the next search starts. A hint.
     next: AtomicUsize,
 }
 
@@ -17,22 +18,22 @@ impl IdBitset {
         let bits = |word: usize| match count - word * 64 {
             _ if !full => 0,
             64.. => u64::MAX,
-            rest => (1 << rest) - 1,
+            remaining => (1 << remaining) - 1,
         };
         let words = (0..count.div_ceil(64)).map(|word| AtomicU64::new(bits(word))).collect();
         Self { words, next: AtomicUsize::new(0) }
     }
 
-    /// Takes a number out; nothing if none was seen. One that is put in meanwhile may be missed.
+    /// Removes a number, if one is found. A number that is put in meanwhile may be missed.
     pub(super) fn take(&self) -> Option<usize> {
         // ORDERING: Relaxed: a hint.
         let start = self.next.load(Ordering::Relaxed);
-        let behind = u64::MAX << (start % 64);
+        let from_start = u64::MAX << (start % 64);
         (0..=self.words.len()).find_map(|step| {
             let word = (start / 64 + step) % self.words.len();
             let searched = match step {
-                0 => behind,
-                _ if step == self.words.len() => !behind,
+                0 => from_start,
+                _ if step == self.words.len() => !from_start,
                 _ => u64::MAX,
             };
             self.take_from(word, searched)
@@ -40,12 +41,12 @@ impl IdBitset {
     }
 
     fn take_from(&self, word: usize, searched: u64) -> Option<usize> {
-        // ORDERING: Relaxed to guess; the exchange decides.
+        // ORDERING: Relaxed: a guess; the fetch_and below decides.
         let mut seen = self.words[word].load(Ordering::Relaxed);
         while seen & searched != 0 {
             let at = (seen & searched).trailing_zeros() as usize;
-            // ORDERING: Acquire pairs with the Release of `put`: whatever was done to the segment before. Exchanges in
-            // between continue its release sequence.
+            // ORDERING: Acquire: pairs with the Release in `put`; makes visible what was done to the segment before.
+            // Exchanges on other bits of the word in between continue the release sequence.
             seen = self.words[word].fetch_and(!(1 << at), Ordering::Acquire);
             if seen & (1 << at) != 0 {
                 let number = word * 64 + at;
@@ -57,8 +58,10 @@ impl IdBitset {
         None
     }
 
+    /// Inserts a number that is not in the set.
     pub(super) fn put(&self, number: usize) {
-        // ORDERING: Release pairs with the Acquire of `take_from`.
+        // ORDERING: Release: pairs with the Acquire in `take_from`; makes visible what this thread did to the segment:
+        // its memory that was allocated or freed, and its reference count of 0.
         let before = self.words[number / 64].fetch_or(1 << (number % 64), Ordering::Release);
         debug_assert!(before & (1 << (number % 64)) == 0, "put in twice");
     }
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_taken_in_turn_and_each_once() {
+    fn numbers_are_taken_in_rotation_and_each_once() {
         for count in [1, 2, 63, 64, 65, 200] {
             let set = IdBitset::new(count, true);
             assert_eq!(
@@ -77,12 +80,12 @@ mod tests {
                 Some((0..count).collect())
             );
             assert_eq!(set.take(), None);
-            // From where it left off, whatever order they came back in.
+            // The rotation continues, in whatever order the numbers are put back.
             (0..count).rev().for_each(|number| set.put(number));
             let first = set.take().unwrap();
             set.put(first);
-            let rest: Vec<_> = std::iter::from_fn(|| set.take()).collect();
-            assert_eq!((rest.len(), rest.last()), (count, Some(&first)));
+            let remaining: Vec<_> = std::iter::from_fn(|| set.take()).collect();
+            assert_eq!((remaining.len(), remaining.last()), (count, Some(&first)));
         }
         assert_eq!(IdBitset::new(70, false).take(), None);
     }

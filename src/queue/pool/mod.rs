@@ -1,4 +1,23 @@
-//! All segments of a channel: who has memory, who is free, and what it all adds up to.
+//! The pool: all segments of a channel, which of them have memory, and what counts against `max_bytes`.
+//!
+//! ```text
+//!            allocate                         open
+//!   vacant ───────────▶ acquired by a sender ──────▶ active ──seal──▶ sealed ──retire──▶ lent
+//!     ▲                   ▲          │                                    │                │
+//!     │                   │ reuse    │ give_back                          │  last reference released
+//!     │ free_one          │          ▼                                    ▼                ▼
+//!     └───────────────── pooled ◀──────────────────────── recycle ◀────────────────────────┘
+//! ```
+//!
+//! 1. A sender [acquires](Pool::acquire) a segment: a pooled one, or a vacant one that gets memory if `max_bytes`
+//!    allows it. The segment then has one reference, the channel's.
+//! 2. The receiver at the head adopts that reference as a [`SegmentRef`]. Each lent chunk and each batch clones it.
+//! 3. The thread that releases the last reference recycles the segment into the pool, and wakes senders that wait for
+//!    room.
+//! 4. The background task trims the pool: it frees the memory of segments that were not needed.
+//!
+//! Vacant and pooled segments are bits of an [`IdBitset`] each. `used_bytes` bounds the memory: it counts the footprint
+//! of every segment with memory, and the length of every external payload in the channel.
 
 mod id_bitset;
 
@@ -13,54 +32,56 @@ use crate::sync::{
 use crate::wait::task_signal::TaskSignal;
 use crate::wait::wait_list::WaitList;
 
-/// What a segment takes beside its payload and index: its header, its slot in the order, and the allocator's.
+/// What a segment takes beside its payload and index: its header, its ring slot, and the allocator's overhead.
 pub(crate) const HEADER_BYTES: usize = 128;
-/// What each message takes of the index.
+/// What each message takes in the index.
 pub(crate) const ENTRY_BYTES: usize = 8;
 
-/// So much memory goes round before a segment is written again, as long as half of `max_bytes` allows it: a cache line
-/// that the reader's core still holds costs a writer on another core many times what one from the shared cache does,
-/// and this is more than a core's own caches hold.
+/// While less memory than this is used, and less than half of `max_bytes`, a new segment is preferred to a pooled one.
+///
+/// So this much memory circulates, which is more than a core's own caches hold. A cache line that the receiver's core
+/// still holds costs a sender on another core many times what a line from the shared cache costs.
 const CIRCULATING_BYTES: usize = 4 << 20;
 
 /// All segments, and which of them are free.
 struct Segments {
     all: Box<[Segment]>,
-    /// With memory.
+    /// Free, with memory.
     pooled: IdBitset,
-    /// Without memory.
+    /// Free, without memory.
     vacant: IdBitset,
 }
 
-/// Counted for every payload that travels by reference, by whoever sends it, and by receivers for many at once.
+/// Counted by the sender of each external payload, and by receivers for many payloads at once.
 #[derive(Default)]
 struct Usage {
-    /// Bytes taken by segments with memory and by payloads that travel by reference. Never over `max_bytes`.
+    /// Bytes of segments with memory and of external payloads in the channel. Never more than `max_bytes`.
     used_bytes: AtomicUsize,
     external_bytes: AtomicUsize,
 }
 
-/// The segments of one channel. Outlives it for as long as memory is lent. On other cache lines than the
-/// reference count beside it, which changes with every run that is lent.
+/// The segments of one channel. Lives as long as the channel or any memory that it lent.
+///
+/// The alignment keeps it off the cache lines of the `Arc`'s reference count, which changes with every lent chunk.
 #[repr(align(128))]
 pub(crate) struct Pool {
     capacity: Capacity,
     max_bytes: usize,
-    /// Made by the first write.
+    /// Made at the first use.
     segments: OnceLock<Segments>,
     usage: CachePadded<Usage>,
     pooled_count: AtomicUsize,
-    /// The fewest pooled segments since the timer last looked: that many were not needed.
+    /// The fewest pooled segments since the background task last asked: so many were not needed.
     idle_count: AtomicUsize,
-    /// Segments that the channel is done with, and somebody still reads.
+    /// Retired segments that lent chunks or batches still refer to.
     lent_count: AtomicUsize,
-    /// How often memory was allocated for a segment; a figure.
+    /// How often memory was allocated for a segment; a statistic.
     allocated: AtomicU64,
-    /// No writer will ask again: memory that comes back is freed.
+    /// No sender will acquire a segment: memory that is recycled is freed.
     closed: AtomicBool,
-    /// Senders waiting for room.
+    /// Senders that wait for room.
     pub(crate) room_waiters: WaitList,
-    /// Told when there is something to trim.
+    /// Signalled if there is memory to trim or a sender may be stuck.
     pub(crate) signal: Arc<TaskSignal>,
 }
 
@@ -81,7 +102,7 @@ impl Pool {
         }
     }
 
-    /// What one segment counts against `max_bytes`.
+    /// Returns what one segment counts against `max_bytes`.
     pub(crate) fn footprint(&self) -> usize {
         footprint(self.capacity)
     }
@@ -115,7 +136,7 @@ impl Pool {
         &self.segments().all[number]
     }
 
-    /// A cleared segment with the channel's reference on it, or nothing if `max_bytes` allows no other.
+    /// Returns a cleared segment with the channel's reference, or nothing if `max_bytes` allows none.
     pub(crate) fn acquire(&self) -> Option<usize> {
         let circulating = CIRCULATING_BYTES.min(self.max_bytes / 2);
         let fresh = if self.used_bytes() + self.footprint() <= circulating { self.allocate() } else { None };
@@ -126,7 +147,7 @@ impl Pool {
         let number = self.segments().pooled.take()?;
         self.after_take();
         let mut segment = self.segment(number).exclusive().expect("a pooled segment has no user");
-        // Here and not when it came back: by now its index has left the reader's cache.
+        // Cleared now and not when it was recycled: by now the receiver's cache no longer holds its index.
         segment.clear();
         segment.activate();
         Some(number)
@@ -137,7 +158,7 @@ impl Pool {
             return None;
         }
         let number = loop {
-            // There is one for these bytes; it is missed only while others come and go.
+            // The reserved bytes guarantee a vacant number. A search misses it only while other threads take and put.
             match self.segments().vacant.take() {
                 Some(number) => break number,
                 None => spin_loop(),
@@ -146,44 +167,47 @@ impl Pool {
         let mut segment = self.segment(number).exclusive().expect("a vacant segment has no user");
         segment.allocate(self.capacity);
         segment.activate();
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: statistic only.
         self.allocated.fetch_add(1, Ordering::Relaxed);
         Some(number)
     }
 
+    /// Updates the counts after a number was taken from `pooled`.
     fn after_take(&self) {
-        // ORDERING: Relaxed: counts for figures and for trimming.
+        // ORDERING: Relaxed, all: counts for statistics and hints for trimming. `pooled_count` cannot go below 0: it
+        // goes up before the number is put into the bitset (Release) and down after it is taken (Acquire).
         let left = self.pooled_count.fetch_sub(1, Ordering::Relaxed) - 1;
         if left < self.idle_count.load(Ordering::Relaxed) {
             self.idle_count.fetch_min(left, Ordering::Relaxed);
         }
     }
 
-    /// Takes back a segment that was acquired and never written to.
+    /// Recycles a segment that was acquired and never opened.
     pub(crate) fn give_back(&self, number: usize) {
         if self.segment(number).release() {
             self.recycle(number);
         }
     }
 
-    /// Takes `bytes` of what `max_bytes` leaves.
+    /// Adds `bytes` to `used_bytes`, if `max_bytes` allows it.
     fn reserve(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.max_bytes);
-        // ORDERING: Acquire pairs with the Release in `free_one`.
+        // ORDERING: Acquire: pairs with the Release in `free_one`; makes the vacant number visible that was put back
+        // before these bytes. All changes in between are read-modify-writes, which continue the release sequence.
         self.usage.used_bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
     }
 
-    /// Takes room for a payload that travels by reference.
+    /// Reserves room for an external payload.
     pub(crate) fn reserve_external(&self, bytes: usize) -> bool {
         let reserved = self.reserve(bytes);
         if reserved {
-            // ORDERING: Relaxed: a figure.
+            // ORDERING: Relaxed: statistic only.
             self.usage.external_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         reserved
     }
 
-    /// Takes room for a payload that travels by reference, giving up pooled segments for it if need be.
+    /// Reserves room for an external payload, and frees pooled segments for it if necessary.
     #[cold]
     pub(crate) fn free_for_external(&self, bytes: usize) -> bool {
         let mut freed = false;
@@ -197,51 +221,54 @@ impl Pool {
             freed = true;
         };
         if freed {
-            // What was freed may be more than was needed, or too little for this payload and enough for another.
+            // More may be free than was needed; or too little for this payload, and enough for another sender's.
             self.wake_senders(1);
         }
         reserved
     }
 
-    /// A payload that travelled by reference is out of the channel.
+    /// Releases the room of external payloads that have left the channel, and wakes a sender.
     pub(crate) fn release_external(&self, bytes: usize) {
         self.unreserve_external(bytes);
         self.wake_senders(1);
     }
 
-    /// Gives back the room of a payload that travels by reference, without a wake.
+    /// Releases the room of external payloads, without a wake.
     pub(crate) fn unreserve_external(&self, bytes: usize) {
-        // ORDERING: Relaxed: `WaitList::wake` has the fence that a waiting sender needs.
+        // ORDERING: Relaxed, both: the fence in `wake_senders`, which follows, orders them against a waiting sender.
+        // Nothing else is published: the bytes are only a sum, and read-modify-writes do not miss each other.
         self.usage.external_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.usage.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether a segment could be had at this moment.
+    /// Whether a segment seems to be available.
     pub(crate) fn has_room(&self) -> bool {
-        // ORDERING: Relaxed: a hint; who acts on it tries again.
+        // ORDERING: Relaxed, both: a hint; a sender that acts on it tries to acquire.
         self.pooled_count.load(Ordering::Relaxed) > 0
             || self.usage.used_bytes.load(Ordering::Relaxed) + self.footprint() <= self.max_bytes
     }
 
-    /// Whether so much memory could be had at this moment, if pooled segments were given up for it.
+    /// Whether this much memory seems to be available, if pooled segments are freed for it.
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         let pooled = self.pooled_segments() * self.footprint();
         self.used_bytes().saturating_sub(pooled) + bytes <= self.max_bytes
     }
 
-    /// A segment that nobody references any more.
+    /// Pools a segment whose last reference was released, and wakes senders.
     fn recycle(&self, number: usize) {
         self.recycle_without_wake(number);
         self.wake_senders_after_fence(self.capacity.messages);
     }
 
-    /// Wakes up to `at_most` waiting senders, and has the timer look after those who were passed over.
+    /// Wakes up to `at_most` waiting senders; signals the background task if more wait.
     pub(crate) fn wake_senders(&self, at_most: usize) {
-        // ORDERING: SeqCst fence, against the one by which senders enlist.
+        // ORDERING: SeqCst fence: pairs with the fence in `WaitList::count`. Either this thread sees the waiting
+        // sender, or that sender's attempt sees the room that this thread made before.
         fence(Ordering::SeqCst);
         self.wake_senders_after_fence(at_most);
     }
 
+    /// [`wake_senders`](Self::wake_senders) for a caller that has passed a SeqCst fence after it made room.
     fn wake_senders_after_fence(&self, at_most: usize) {
         self.room_waiters.wake_after_fence(at_most);
         if self.room_waiters.waiting() > at_most {
@@ -249,40 +276,46 @@ impl Pool {
         }
     }
 
-    /// Pools a segment that nobody references any more, and leaves it to the caller to wake senders. Ends with a SeqCst
-    /// fence behind the change.
+    /// Pools a segment whose last reference was released; the caller wakes senders.
+    ///
+    /// Passes a SeqCst fence after the change.
     fn recycle_without_wake(&self, number: usize) {
-        // ORDERING: Relaxed: a count; it goes up before the segment can be taken, so it never goes below zero.
+        // ORDERING: Relaxed: a count. It goes up before the Release in `put`, and down after the Acquire in `take`,
+        // so it never goes below 0.
         self.pooled_count.fetch_add(1, Ordering::Relaxed);
         self.segments().pooled.put(number);
-        // ORDERING: SeqCst fence, against the one in `close`: either the pool is seen closed here, or what was
-        // just pushed is seen there.
+        // ORDERING: SeqCst fence: pairs with three others. With the one in `close`: either this thread sees the pool
+        // closed and frees the segment, or `close` sees the segment and frees it. With the one in `WaitList::count`,
+        // for the wake that follows: either the waker sees the waiting sender, or that sender's attempt sees the
+        // segment. With the one in `WakeFlag::clear`, for `signal_memory`: either the flag is seen clear here and the
+        // background task is notified, or the task's last check sees the segment.
         fence(Ordering::SeqCst);
         if self.closed.load(Ordering::Relaxed) {
-            // Quietly: nobody waits for room in a closed channel.
+            // Without a wake: no sender waits for room in a closed channel.
             self.free_down_to(0);
         } else {
             self.signal.signal_memory();
         }
     }
 
-    /// Frees the memory of one pooled segment, if there is one.
+    /// Frees the memory of one pooled segment; returns whether there was one.
     fn free_one(&self) -> bool {
         let segments = self.segments();
         let Some(number) = segments.pooled.take() else { return false };
         self.after_take();
         self.segment(number).exclusive().expect("a pooled segment has no user").free();
         segments.vacant.put(number);
-        // ORDERING: Release pairs with the Acquire in `reserve`: whoever gets these bytes finds the vacant number.
+        // ORDERING: Release: pairs with the Acquire in `reserve`; makes the vacant number visible to the sender that
+        // gets these bytes.
         self.usage.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
         true
     }
 
-    /// Frees pooled segments down to `keep`.
+    /// Frees pooled segments until at most `keep` are pooled, and wakes senders.
     pub(crate) fn trim(&self, keep: usize) {
         let freed = self.free_down_to(keep);
         if freed > 0 {
-            // A sender that looked while a segment was neither pooled nor given back found no room.
+            // A sender may have found no room while a segment was no longer pooled and its bytes were not released yet.
             self.wake_senders(freed);
         }
     }
@@ -295,15 +328,16 @@ impl Pool {
         freed
     }
 
-    /// How many pooled segments were not needed since this was last asked.
+    /// Returns how many pooled segments were not needed since the last call.
     pub(crate) fn take_idle(&self) -> usize {
         // ORDERING: Relaxed: a hint for trimming.
         self.idle_count.swap(self.pooled_segments(), Ordering::Relaxed)
     }
 
-    /// From now on memory that comes back is freed at once.
+    /// Closes the pool: frees all pooled segments now, and others once they are recycled.
     pub(crate) fn close(&self) {
-        // ORDERING: SeqCst fence, see `recycle_without_wake`.
+        // ORDERING: Relaxed store with a SeqCst fence: pairs with the fence in `recycle_without_wake`. Either that
+        // thread sees the pool closed and frees its segment, or `trim` here sees the segment and frees it.
         self.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.segments.get().is_some() {
@@ -311,43 +345,43 @@ impl Pool {
         }
     }
 
-    /// Bytes of segments with memory and of payloads that travel by reference.
+    /// Returns the bytes of segments with memory and of external payloads.
     pub(crate) fn used_bytes(&self) -> usize {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: a statistic or a hint; `reserve` decides.
         self.usage.used_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pooled_segments(&self) -> usize {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: a statistic or a hint; the bitset decides.
         self.pooled_count.load(Ordering::Relaxed)
     }
 
     pub(crate) fn lent_segments(&self) -> usize {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: a statistic, and a hint for `Queue::may_lend`.
         self.lent_count.load(Ordering::Relaxed)
     }
 
     pub(crate) fn allocated_segments(&self) -> u64 {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: statistic only.
         self.allocated.load(Ordering::Relaxed)
     }
 
     pub(crate) fn external_bytes(&self) -> usize {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: a statistic, and a hint for `Head::drop_oldest`.
         self.usage.external_bytes.load(Ordering::Relaxed)
     }
 }
 
-/// What one segment of this capacity counts against `max_bytes`.
+/// Returns what one segment of this capacity counts against `max_bytes`.
 pub(crate) fn footprint(capacity: Capacity) -> usize {
     capacity.bytes + capacity.messages * ENTRY_BYTES + HEADER_BYTES
 }
 
-/// A reference to a segment; when the last one drops, on whatever thread, the segment is pooled again.
+/// A reference to a segment. When the last one drops, on any thread, the segment is recycled.
 pub(crate) struct SegmentRef {
     pool: Arc<Pool>,
     number: usize,
-    /// The reference was given up already.
+    /// `recycle_without_wake` has released the reference: the drop must not.
     released: bool,
 }
 
@@ -357,20 +391,22 @@ impl SegmentRef {
         Self { pool, number, released: false }
     }
 
-    /// The channel is done with the segment, of which `messages` entries were used: if it is still external, it
-    /// counts as lent from now on.
+    /// Marks the segment as retired; its first `messages` entries were used.
+    ///
+    /// It counts as lent from now on, until its last reference is released.
     pub(crate) fn retire(&self, messages: usize) {
         self.set_used(messages);
-        // ORDERING: Relaxed: a figure; `drop` of the last reference takes it back.
+        // ORDERING: Relaxed: statistic only. It goes up before this reference is released, and down after the last one
+        // is, so it never goes below 0.
         self.pool.lent_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Gives the reference up without waking senders; true if it was the last, and they should be woken.
+    /// Releases the reference without waking senders; returns whether it was the last, and senders should be woken.
     pub(crate) fn recycle_without_wake(mut self) -> bool {
         self.released = true;
         let last = self.release();
         if last {
-            // ORDERING: Relaxed: a figure, see `retire`.
+            // ORDERING: Relaxed: statistic only, see `retire`.
             self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
             self.pool.recycle_without_wake(self.number);
         }
@@ -396,7 +432,7 @@ impl Clone for SegmentRef {
 impl Drop for SegmentRef {
     fn drop(&mut self) {
         if !self.released && self.release() {
-            // ORDERING: Relaxed: a figure, see `retire`.
+            // ORDERING: Relaxed: statistic only, see `retire`.
             self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
             self.pool.recycle(self.number);
         }

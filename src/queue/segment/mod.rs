@@ -1,15 +1,35 @@
-//! One segment: memory for many messages, and all of the crate's unsafe code about it.
+//! One segment: memory for many messages, and the unsafe code that accesses it.
 //!
-//! The index holds one entry per message beside the payload bytes. A writer that reserved a [`EntrySlot`] copies
-//! its bytes and then commits the entry; a reader that claimed the message waits for the entry. Between the
-//! two, nobody else touches that message.
+//! A segment has an index of packed entries, one per message, and payload bytes. A message passes through four steps:
+//!
+//! 1. A sender reserves an [`EntrySlot`] in the ring slot's word. From then on it alone accesses the entry's bytes.
+//! 2. It writes the payload bytes there, or a `Bytes`: an external payload.
+//! 3. It commits: one exchange on the entry publishes the message.
+//! 4. A receiver that has the message in its [`ReadRange`] reads it once it has seen the entry committed.
 //!
 //! ```text
 //!  63..59   58..56   55..28   27..0
 //! ┌────────┬────────┬────────┬────────┐
-//! │   0    │  kind  │  len   │ offset │    0: reserved or unused, WAITER: the same, and a reader sleeps
+//! │   0    │  kind  │  len   │ offset │
 //! └────────┴────────┴────────┴────────┘
+//!
+//!          commit (the sender)
+//!   EMPTY ──────────────────────────▶ INLINE, EXTERNAL or ABANDONED
+//!     │                                  ▲
+//!     └──── set_commit_waiter ──▶ WAITER ┘ commit returns WAITER: the sender wakes a receiver
+//!           (the receiver)
 //! ```
+//!
+//! | kind | entry | sender | receiver |
+//! |---|---|---|---|
+//! | EMPTY | unused, or reserved and not committed | writes and commits | checks it repeatedly for a moment, then sets WAITER and sleeps |
+//! | WAITER | reserved and not committed | writes, commits and wakes a receiver | sleeps |
+//! | INLINE | the message's bytes lie in the segment | done | reads or lends them |
+//! | EXTERNAL | a `Bytes` lies in the segment | done | moves it out |
+//! | ABANDONED | padding | done | skips it |
+//!
+//! The memory of a segment is exclusive to one thread while no reference to the segment exists. That thread allocates
+//! it, clears it or frees it, through [`Exclusive`].
 
 mod read_range;
 pub(crate) mod slot_state;
@@ -28,7 +48,7 @@ use crate::sync::{
     AccessLog, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words,
 };
 
-/// What a payload that travels by reference takes of a segment: the `Bytes`, wherever it comes to be aligned.
+/// The bytes that an external payload takes in a segment: a `Bytes`, at any alignment of its start.
 pub(crate) const EXTERNAL_BYTES: usize = size_of::<Bytes>() + align_of::<Bytes>() - 1;
 
 const OFFSET_BITS: u32 = 28;
@@ -40,10 +60,10 @@ const EXTERNAL: u64 = 2 << KIND_SHIFT;
 const ABANDONED: u64 = 3 << KIND_SHIFT;
 const WAITER: u64 = 4 << KIND_SHIFT;
 
-/// `references` of a segment that one thread has to itself while it is neither active, sealed nor lent.
+/// The value of `references` while one thread has the segment to itself: it is neither active, sealed nor lent.
 const EXCLUSIVE: usize = usize::MAX;
 
-/// What an entry said at one instant.
+/// A value of an entry, as it was at one instant.
 #[derive(Clone, Copy)]
 struct Entry(u64);
 
@@ -81,7 +101,7 @@ struct Block {
 impl Block {
     fn new(capacity: Capacity) -> Self {
         let layout = Self::layout(capacity.bytes);
-        // SAFETY: a capacity of zero bytes is refused when the channel is built, so the layout is not empty.
+        // SAFETY: the builder refuses a capacity of zero bytes, so the layout is not empty.
         let payload = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
         Self {
             index: zeroed_words(capacity.messages),
@@ -95,23 +115,22 @@ impl Block {
         Layout::from_size_align(payload_bytes, 64).expect("a segment fits the address space")
     }
 
-    /// The address of `len` payload bytes at `offset`.
+    /// Returns the address of `len` payload bytes at `offset`.
     #[inline]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(offset + len <= self.payload_bytes, "payload outside of its segment");
-        // SAFETY: just checked to lie inside the allocation.
+        // SAFETY: the assertion has checked that the offset lies inside the allocation.
         unsafe { self.payload.as_ptr().add(offset) }
     }
 
-    /// Copies `payload` into the reserved slot; returns the entry that commits it.
+    /// Copies `payload` into the reserved bytes; returns the entry that commits it.
     #[inline(always)]
     fn copy_in(&self, slot: &EntrySlot, payload: &[u8]) -> Entry {
         assert_eq!(payload.len(), slot.len());
         let to = self.at(slot.offset(), slot.len());
         self.log.writing(slot.index(), || {
-            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`), which are reserved for the one holder
-            // of this slot until it is committed; `payload` is borrowed from elsewhere, as no reference into reserved
-            // bytes exists.
+            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`). They are reserved for the one owner of
+            // `slot` until the commit. `payload` does not overlap them: no reference to this entry's bytes exists yet.
             unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
         });
         Entry::new(INLINE, slot.offset(), slot.len())
@@ -120,43 +139,43 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout, and owned by this block alone.
+        // SAFETY: allocated in `new` with this same layout, and owned by this block alone.
         unsafe { dealloc(self.payload.as_ptr(), Self::layout(self.payload_bytes)) }
     }
 }
 
-/// A segment: its header stays where it is for as long as the channel lives, its memory comes and goes.
+/// A segment: a header that lives as long as its pool, and memory that is allocated and freed.
 pub(crate) struct Segment {
-    /// Written only through [`Exclusive`]; read by whoever holds a slot, a claim or a reference.
+    /// Written only through [`Exclusive`]; read by holders of an entry slot, a read range or a reference.
     block: UnsafeCell<Option<Block>>,
-    /// One for the channel while the segment is active or sealed, one for each run and batch lent from it.
+    /// One for the channel while the segment is active or sealed, and one per lent chunk and per batch.
     references: AtomicUsize,
-    /// What the reserved bytes differ from the payload bytes by: written by writers of external, shortened and
-    /// abandoned messages, read for figures.
+    /// Payload bytes minus reserved bytes. Written by senders of external, shortened and abandoned messages, read for
+    /// statistics.
     payload_delta: AtomicU64,
-    /// Whether there are external messages, or shortened ones; set by writers before they commit, read by claims.
+    /// Whether the segment has external or shortened messages. Set by senders before their commit, read by receivers.
     has_gaps: AtomicBool,
-    /// Abandoned messages; written by writers before they commit, read by claims and for figures.
+    /// The number of abandoned messages. Counted by senders before their commit, read by receivers and for statistics.
     abandoned: AtomicU32,
-    /// How many entries were used; written by the reader that retires the segment, read by the next owner.
+    /// How many entries were used. Written by the receiver that retires the segment, read by the next owner.
     used: AtomicU32,
-    /// When it was opened, in nanoseconds of the channel's clock; written by whoever opens it, before that.
+    /// When it was opened, in nanoseconds of the channel's clock. Written before the sender opens it.
     opened_at: AtomicU64,
-    /// When it was sealed, or cut last, in nanoseconds of the channel's clock; 0 before that is known.
+    /// When it was sealed or last cut, in nanoseconds of the channel's clock; 0 until that is known.
     sealed_at: AtomicU64,
 }
 
-// SAFETY: the block's payload is memory behind a pointer that the segment owns, with bytes in it and `Bytes`, which is
-// both. It is accessed from several threads under the protocol of this module: a message is written by the one holder
-// of its slot, and read only after the entry was seen committed (Release/Acquire).
+// SAFETY: the block's payload is memory behind a pointer that the segment owns. It holds bytes and `Bytes`, which is
+// Send and Sync. Several threads access it under the protocol of this module: the one owner of an entry slot writes a
+// message, and receivers read it only after they have seen the entry committed (Release/Acquire).
 unsafe impl Send for Segment {}
 const _: fn() = || {
     fn is_both<T: Send + Sync>() {}
     is_both::<Bytes>();
 };
-// SAFETY: as above.
+// SAFETY: as for Send.
 unsafe impl Sync for Segment {}
-// A panic leaves no message half written: whoever reserved its slot has padding committed.
+// A panic leaves no message half written: the sender's reservation commits padding when it unwinds.
 impl RefUnwindSafe for Segment {}
 
 impl Segment {
@@ -173,47 +192,50 @@ impl Segment {
         }
     }
 
-    /// Takes a segment that nobody references. Nothing if somebody does.
+    /// Returns exclusive access, if no reference to the segment exists.
     pub(crate) fn exclusive(&self) -> Option<Exclusive<'_>> {
-        // ORDERING: Acquire pairs with the Release in `release`: all that others read from the segment lies before. What
-        // was done to its memory is handed over with its number, see `Set`.
+        // ORDERING: Acquire: pairs with the Release in `release`; everything that other holders read from the segment
+        // happens before. What was done to its memory is published with its number, see `IdBitset::put`.
         let taken =
             self.references.compare_exchange(0, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok();
         taken.then_some(Exclusive { segment: self, references: 0 })
     }
 
-    /// One reference more; the caller holds one.
+    /// Adds a reference; the caller holds one.
     pub(crate) fn retain(&self) {
-        // ORDERING: Relaxed, as in `Arc::clone`: whoever adds a reference already has one.
+        // ORDERING: Relaxed: the caller already has a reference, as in `Arc::clone`.
         let before = self.references.fetch_add(1, Ordering::Relaxed);
         debug_assert!(before > 0 && before < EXCLUSIVE / 2);
     }
 
-    /// Whether there are references beside the caller's, for the receiver at the head.
+    /// Whether there are references beside the caller's, for the thread that has locked the head.
     pub(crate) fn is_shared(&self) -> bool {
-        // ORDERING: Relaxed: others can only go meanwhile, as new ones are made at the head or by who holds one.
-        // Where one that is gone is still seen, the newest message is dropped instead of the oldest.
+        // ORDERING: Relaxed: meanwhile other references can only be released; new ones are made under the head's lock,
+        // or by a holder of one. If a released one is still counted, the newest message is dropped and not the oldest.
         self.references.load(Ordering::Relaxed) > 1
     }
 
-    /// One reference less; true if it was the last.
+    /// Releases a reference; returns whether it was the last.
     pub(crate) fn release(&self) -> bool {
-        // ORDERING: Release orders what this holder read before the next owner's writes; that owner acquires
-        // in `exclusive`.
+        // ORDERING: Release: pairs with the Acquire in `exclusive`; what this holder read happens before the next
+        // owner's writes. Until the count is 0, all later changes are read-modify-writes, which continue the release
+        // sequence: the owner acquires from every holder.
         self.references.fetch_sub(1, Ordering::Release) == 1
     }
 
     #[inline]
     fn block(&self) -> &Block {
         self.block.with(|block| {
-            // SAFETY: only an `Exclusive` writes the block. It calls this itself, while it does not, or there is
-            // none: callers hold a slot, a claim or a reference, or the lock of the head, which has one. All of them
-            // learnt of the segment through an Acquire that pairs with the Release after the block was put there.
+            // SAFETY: only an `Exclusive` writes the block, and it calls this only between its writes. All other
+            // callers exclude an `Exclusive`: they hold an uncommitted entry slot, a read range or a reference, or
+            // the lock of the head, which has a reference. They learned of the segment by an Acquire of the slot
+            // state that pairs with the Release in `AtomicSlotState::open`, which follows the write of the block; or
+            // they were handed a reference by a thread that did.
             unsafe { &*block }.as_ref().expect("a segment in use has memory")
         })
     }
 
-    /// Copies `payload` into the reserved slot and commits it. True if a reader sleeps for it.
+    /// Copies `payload` into the reserved entry and commits it. Returns whether a receiver sleeps until this commit.
     #[inline(always)]
     pub(crate) fn write(&self, slot: &EntrySlot, payload: &[u8]) -> bool {
         let block = self.block();
@@ -221,40 +243,44 @@ impl Segment {
         Self::commit(&block.index[slot.index()], entry)
     }
 
-    /// Copies the first of `payloads` into a run of reserved slots and commits all of it: the first message last, so that
-    /// whoever reads it finds the others, and can sleep for no other. True if a reader does.
+    /// Copies the first of `payloads` into the reserved entries and commits them all.
+    ///
+    /// The first entry is committed last. A receiver that sees it committed sees the others too, so a receiver can
+    /// sleep only at the first. Returns whether one does.
     #[inline]
     pub(crate) fn write_range<'a>(
         &self,
-        run: EntryRange<'_>,
+        range: EntryRange<'_>,
         payloads: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> bool {
-        assert!(run.messages() <= payloads.len());
+        assert!(range.messages() <= payloads.len());
         let block = self.block();
-        let mut filled = run.into_slots().zip(payloads).map(|(slot, payload)| {
+        let mut filled = range.into_slots().zip(payloads).map(|(slot, payload)| {
             let entry = block.copy_in(&slot, payload);
             (&block.index[slot.index()], entry)
         });
-        let (first, first_entry) = filled.next().expect("a run has messages");
+        let (first, first_entry) = filled.next().expect("a range has messages");
         for (at, entry) in filled {
-            // ORDERING: Relaxed: the commit of the first, which comes behind, releases this one as well, and nobody
-            // looks at it before having seen that. So nobody sleeps for it either, and a store is enough.
+            // ORDERING: Relaxed: the commit of the first entry follows and its Release publishes this entry too.
+            // Receivers read entries in order, so they acquire that commit first. No receiver sets WAITER here before
+            // that, so a store is enough.
             at.store(entry.0, Ordering::Relaxed);
         }
         Self::commit(first, first_entry)
     }
 
-    /// Has `write` fill the reserved slot, and commits as many of its bytes as that says. True if a reader sleeps for it.
+    /// Calls `write` with the reserved bytes, and commits as many of them as it returns.
     ///
-    /// Panics, without a commit, if `write` does, or says more than there are.
+    /// Returns whether a receiver sleeps until this commit. Panics without a commit if `write` panics, or returns more
+    /// than there are.
     #[inline(always)]
     pub(crate) fn write_in_place(&self, slot: &EntrySlot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
         let to = block.at(slot.offset(), slot.len());
         let len = block.log.writing(slot.index(), || {
-            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`), which are reserved for the one holder of
-            // this slot until the commit below: nobody else refers to them as long as `write` runs. They are zeroed
-            // first, so that it sees no memory that was never written, and what it leaves behind is initialised too.
+            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`). They are reserved for the one owner of
+            // `slot` until the commit below, so no other reference to them exists while `write` runs. They are zeroed
+            // first: `write` sees no uninitialized memory, and the bytes that it leaves unwritten are initialized.
             let bytes = unsafe {
                 to.write_bytes(0, slot.len());
                 std::slice::from_raw_parts_mut(to, slot.len())
@@ -262,14 +288,16 @@ impl Segment {
             write_checked(bytes, write)
         });
         if len < slot.len() {
-            // ORDERING: Relaxed: the commit publishes them along with the message.
+            // ORDERING: Relaxed: the Release in `commit` publishes it with the message.
             self.payload_delta.fetch_sub((slot.len() - len) as u64, Ordering::Relaxed);
             self.set_has_gaps();
         }
         Self::commit(&block.index[slot.index()], Entry::new(INLINE, slot.offset(), len))
     }
 
-    /// Puts `payload` into the reserved slot by reference and commits it. True if a reader sleeps for it.
+    /// Moves the external `payload` into the reserved entry and commits it.
+    ///
+    /// Returns whether a receiver sleeps until this commit.
     #[inline(always)]
     pub(crate) fn write_external(&self, slot: &EntrySlot, payload: Bytes) -> bool {
         assert_eq!(slot.len(), EXTERNAL_BYTES);
@@ -277,12 +305,12 @@ impl Segment {
         let start = block.at(slot.offset(), slot.len());
         let offset = slot.offset() + start.align_offset(align_of::<Bytes>());
         let extra = (payload.len() as u64).wrapping_sub(slot.len() as u64);
-        // ORDERING: Relaxed: the commit publishes them along with the message.
+        // ORDERING: Relaxed: the Release in `commit` publishes it with the message.
         self.payload_delta.fetch_add(extra, Ordering::Relaxed);
         self.set_has_gaps();
         block.log.writing(slot.index(), || {
-            // SAFETY: the reserved bytes are this slot's alone until the commit, and large enough for a
-            // `Bytes` at any alignment. They are zeroed first, so that the gap around it is initialised.
+            // SAFETY: the reserved bytes belong to the one owner of `slot` until the commit, and have room for a
+            // `Bytes` at any alignment. They are zeroed first, so the gaps around the `Bytes` are initialized.
             unsafe {
                 start.write_bytes(0, slot.len());
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
@@ -291,24 +319,24 @@ impl Segment {
         Self::commit(&block.index[slot.index()], Entry::new(EXTERNAL, offset, size_of::<Bytes>()))
     }
 
-    /// Turns a reserved slot into padding that no reader sees. True if a reader sleeps for it.
+    /// Commits a reserved entry as padding, which receivers skip. Returns whether a receiver sleeps until this commit.
     pub(crate) fn abandon(&self, slot: &EntrySlot) -> bool {
         let block = self.block();
         let start = block.at(slot.offset(), slot.len());
-        // ORDERING: Relaxed: figures; the commit publishes them along with the message.
+        // ORDERING: Relaxed, both: the Release in `commit` publishes them with the message.
         self.payload_delta.fetch_sub(slot.len() as u64, Ordering::Relaxed);
         self.abandoned.fetch_add(1, Ordering::Relaxed);
         block.log.writing(slot.index(), || {
-            // SAFETY: the reserved bytes are this slot's alone until the commit.
+            // SAFETY: the reserved bytes belong to the one owner of `slot` until the commit.
             unsafe { start.write_bytes(0, slot.len()) }
         });
         Self::commit(&block.index[slot.index()], Entry::new(ABANDONED, slot.offset(), slot.len()))
     }
 
-    /// Looks first, as once is enough, and readers look too.
+    /// Sets `has_gaps`. Checks it first: one write is enough, and receivers read the same cache line.
     fn set_has_gaps(&self) {
-        // ORDERING: Relaxed: the commit publishes it along with the message; who finds it set by another writer sees it
-        // before its own commit too, so that for a claim it is set, whichever of the two messages it has seen.
+        // ORDERING: Relaxed: the Release in `commit` publishes it with the message. A sender that finds the flag set by
+        // another one has it visible before its own commit too. So a receiver that sees either commit sees the flag.
         if !self.has_gaps.load(Ordering::Relaxed) {
             self.has_gaps.store(true, Ordering::Relaxed);
         }
@@ -316,68 +344,76 @@ impl Segment {
 
     #[inline]
     fn commit(at: &AtomicU64, entry: Entry) -> bool {
-        // ORDERING: Release publishes the bytes to the Acquire in `ReadRange::entry`. Acquire pairs with the Release
-        // in `ReadRange::set_commit_waiter`: a writer that finds its entry awaited also sees whether that reader left.
-        // One exchange both commits and learns of the sleeper, so no wake can fall between the two. It takes the
-        // entry alone: once it is committed, the block around it may be freed before this returns.
+        // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `is_committed`; makes the payload bytes
+        // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible. Acquire: pairs with the Release in
+        // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the
+        // last receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It
+        // borrows the entry alone: once that is committed, the block around it may be freed before this returns.
         at.swap(entry.0, Ordering::AcqRel) == WAITER
     }
 
-    /// What payload bytes differ from reserved ones by (modulo 2⁶⁴); exact once all writers have committed.
+    /// Returns payload bytes minus reserved bytes, modulo 2⁶⁴; exact once all senders have committed.
     pub(crate) fn payload_delta(&self) -> u64 {
-        // ORDERING: Relaxed: a figure.
+        // ORDERING: Relaxed: statistic only.
         self.payload_delta.load(Ordering::Relaxed)
     }
 
-    /// How many of its messages were abandoned.
+    /// Returns how many messages were abandoned.
     pub(crate) fn abandoned(&self) -> usize {
-        // ORDERING: Relaxed: exact for what a claim has seen committed, as it is counted before that commit.
+        // ORDERING: Relaxed: exact for messages that the caller has seen committed: each is counted before its commit.
         self.abandoned.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether all of its first `messages` are committed, for somebody who keeps it from being retired.
+    /// Whether the first `messages` are all committed. The caller keeps the segment from being retired.
     pub(crate) fn is_committed(&self, messages: usize) -> bool {
-        // ORDERING: Acquire pairs with the Release of the commit: what was counted before it is seen.
+        // ORDERING: Acquire: pairs with the Release in `commit`; makes `payload_delta` and `abandoned` visible.
         let is_committed = |at: &AtomicU64| Entry(at.load(Ordering::Acquire)).is_committed();
         self.block().index[..messages].iter().all(is_committed)
     }
 
-    /// Whether none of the messages that a claim has seen committed is external, shortened or abandoned: they lie in
-    /// the segment one behind the other.
+    /// Whether the messages that the caller has seen committed lie in the segment without gaps.
+    ///
+    /// Then none of them is external, shortened or abandoned.
     #[inline]
     pub(crate) fn is_contiguous(&self) -> bool {
-        // ORDERING: Relaxed: exact for what a claim has seen committed, as it is set before that commit.
+        // ORDERING: Relaxed: exact for messages that the caller has seen committed: each sets it before its commit.
         !self.has_gaps.load(Ordering::Relaxed) && self.abandoned() == 0
     }
 
-    /// How many entries have to be cleared before the segment is used again.
+    /// Records how many entries the next owner has to clear.
     pub(crate) fn set_used(&self, messages: usize) {
-        // ORDERING: Relaxed: the reference that is given up afterwards releases it to the next owner.
+        // ORDERING: Relaxed: the caller's `release` follows; it pairs with the Acquire in `exclusive`, which makes this
+        // visible to the next owner.
         self.used.store(messages as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn set_opened_at(&self, nanos: u64) {
-        // ORDERING: Relaxed: the word by which it is opened releases it.
+        // ORDERING: Relaxed: the Release in `AtomicSlotState::open`, which follows, publishes it.
         self.opened_at.store(nanos, Ordering::Relaxed);
     }
 
     pub(crate) fn opened_at(&self) -> u64 {
-        // ORDERING: Relaxed, as above.
+        // ORDERING: Relaxed: the caller has acquired the slot state, which followed the store in `set_opened_at`.
         self.opened_at.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_sealed_at(&self, nanos: u64) {
-        // ORDERING: Relaxed: it only bounds how long slices are lent.
+        // ORDERING: Relaxed: only bounds how long messages are lent. A late value copies a message or lends it once
+        // more.
         self.sealed_at.store(nanos, Ordering::Relaxed);
     }
 
     pub(crate) fn sealed_at(&self) -> u64 {
-        // ORDERING: Relaxed, as above.
+        // ORDERING: Relaxed: only bounds how long messages are lent; see `set_sealed_at`.
         self.sealed_at.load(Ordering::Relaxed)
     }
 }
 
-/// Has `write` fill `bytes`; returns how many of them it says are the message.
+/// Calls `write` with `bytes`; returns how many of them it wrote.
+///
+/// # Panics
+///
+/// If `write` returns more than there are.
 #[inline]
 pub(crate) fn write_checked(bytes: &mut [u8], write: impl FnOnce(&mut [u8]) -> usize) -> usize {
     let max = bytes.len();
@@ -386,38 +422,40 @@ pub(crate) fn write_checked(bytes: &mut [u8], write: impl FnOnce(&mut [u8]) -> u
     len
 }
 
-/// A segment that one thread has to itself, to give it memory, clear it or take its memory away.
+/// Exclusive access to a segment, to allocate, clear or free its memory.
 pub(crate) struct Exclusive<'a> {
     segment: &'a Segment,
-    /// How many references it comes back with.
+    /// How many references the segment has after the drop.
     references: usize,
 }
 
 impl Exclusive<'_> {
     pub(crate) fn allocate(&mut self, capacity: Capacity) {
         let block = Block::new(capacity);
-        // SAFETY: exclusive, see `Segment::exclusive`.
+        // SAFETY: `references` is EXCLUSIVE, so no other thread accesses the block; see `Segment::block`.
         self.segment.block.with_mut(|cell| unsafe { *cell = Some(block) });
     }
 
     pub(crate) fn free(&mut self) {
         self.reset();
-        // SAFETY: exclusive, see `Segment::exclusive`.
+        // SAFETY: `references` is EXCLUSIVE, so no other thread accesses the block; see `Segment::block`.
         self.segment.block.with_mut(|cell| unsafe { *cell = None });
     }
 
-    /// Makes the entries that were used usable again.
+    /// Clears the entries that were used.
     pub(crate) fn clear(&mut self) {
         let used = self.reset();
         for entry in &self.segment.block().index[..used] {
-            // ORDERING: Relaxed: nobody else has the segment; the word by which it is opened releases.
+            // ORDERING: Relaxed: no other thread accesses the segment; the Release in `AtomicSlotState::open` publishes
+            // the cleared index.
             entry.store(EMPTY, Ordering::Relaxed);
         }
     }
 
-    /// Sets the counts back; returns how many entries were used.
+    /// Resets the counts; returns how many entries were used.
     fn reset(&mut self) -> usize {
-        // ORDERING: Relaxed, as above.
+        // ORDERING: Relaxed, all: no other thread accesses the segment. The step that makes it available again
+        // publishes them: the Release in `AtomicSlotState::open` or in `IdBitset::put`.
         self.segment.payload_delta.store(0, Ordering::Relaxed);
         self.segment.has_gaps.store(false, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
@@ -425,7 +463,7 @@ impl Exclusive<'_> {
         self.segment.used.swap(0, Ordering::Relaxed) as usize
     }
 
-    /// Gives it back with the channel's one reference, ready to be activated.
+    /// Ends the exclusive access with the channel's one reference: the segment can be opened.
     pub(crate) fn activate(mut self) {
         self.references = 1;
     }
@@ -433,8 +471,8 @@ impl Exclusive<'_> {
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        // ORDERING: Relaxed: what comes next hands it over: the word by which the segment is opened, or the set of those
-        // without memory.
+        // ORDERING: Relaxed: the step that makes the segment available again publishes it: the Release in
+        // `AtomicSlotState::open`, or in `IdBitset::put` for a segment without memory.
         self.segment.references.store(self.references, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading what was sealed or cut of a segment: claims to its messages, and runs of bytes that are lent.
+//! Reading the sealed or cut messages of a segment: ranges of messages, and bytes that are lent.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -9,58 +9,67 @@ use bytes::Bytes;
 use super::{Block, EMPTY, EXTERNAL, Entry, INLINE, Segment, WAITER};
 use crate::sync::Ordering;
 
-/// One message where it lies.
+/// One message, as it lies in the segment.
 pub(crate) enum Content<'a> {
-    /// Bytes in the segment.
+    /// The bytes lie in the segment.
     Inline(&'a [u8]),
-    /// A payload that travels by reference. Not to be cloned where it lies, which may write to it: there are slices
-    /// of the segment around it, see [`LentBytes`].
+    /// An external payload. The `Bytes` must not be cloned while it lies in the segment: a clone may write to it, and
+    /// slices of the segment may surround it, see [`LentBytes`].
     External(&'a [u8]),
-    /// Padding left by a writer that gave up.
+    /// Padding of an abandoned reservation.
     Abandoned,
 }
 
-/// Payload bytes, and those among them that travel by reference.
+/// Payload bytes, and how many of them are external.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PayloadSize {
     pub(crate) bytes: usize,
     pub(crate) external_bytes: usize,
 }
 
-/// The right to read messages `next..end` of a segment, once, in order; nothing before `end` can change any more.
+/// The right to read the messages `next..end` of a segment, once and in order.
 ///
-/// Exactly one claim to each message exists: the first is made by whoever adopts the segment, who also
-/// [extends](Self::extend) it, and [`split`](Self::split) divides it.
+/// ```text
+///      already read     readable       reserved, not seen committed     not in this range yet
+///  ├────────────────┼───────────────┼────────────────────────────────┼───────────────────────▶
+///  0               next         committed                           end
+/// ```
+///
+/// All messages before `end` are sealed or cut, so their entries can only be committed and do not change after that.
+/// Exactly one range contains each message: the thread that adopts the segment makes the first range and
+/// [extends](Self::extend) it, and [`split`](Self::split) divides it. `K` is a reference that keeps the segment from
+/// being reused.
 pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     segment: K,
-    /// The segment's memory, which stays where it is while `segment` is external.
+    /// The segment's memory, which is neither moved nor freed while `segment` is held.
     block: NonNull<Block>,
     next: usize,
     end: usize,
-    /// Everything before is known to be committed.
+    /// All messages before this one are known to be committed.
     committed: usize,
 }
 
 impl<K: Deref<Target = Segment>> ReadRange<K> {
-    /// To a segment that was just adopted, as yet to none of its messages.
+    /// Makes the first range of a segment that was just adopted, without messages.
     pub(crate) fn new(segment: K) -> Self {
         let block = NonNull::from(segment.block());
         Self { segment, block, next: 0, end: 0, committed: 0 }
     }
 
-    /// Takes in the messages up to `end`, which came after those that the claim had.
+    /// Adds the messages up to `end`, which were sealed or cut since.
     pub(crate) fn extend(&mut self, end: usize) {
-        assert!(self.end <= end, "a claim does not shrink");
+        assert!(self.end <= end, "a read range does not shrink");
         self.end = end;
     }
 
     #[inline]
     fn block(&self) -> &Block {
-        // SAFETY: see the field: the claim's keeper references the segment, so it is not `Exclusive`.
+        // SAFETY: `self.segment` is a reference to the segment, so no `Exclusive` exists that could change or free the
+        // block, for as long as `self` is borrowed.
         unsafe { self.block.as_ref() }
     }
 
-    /// The index of the next message.
+    /// Returns the index of the next message.
     #[inline]
     pub(crate) fn position(&self) -> usize {
         self.next
@@ -70,7 +79,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         &self.segment
     }
 
-    /// The index behind its last message.
+    /// Returns the index after the last message.
     #[inline]
     pub(crate) fn end(&self) -> usize {
         self.end
@@ -81,7 +90,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         self.end - self.next
     }
 
-    /// How many messages can be read without waiting, as far as was looked.
+    /// Returns how many messages are known to be readable without waiting.
     #[inline]
     pub(crate) fn readable(&self) -> usize {
         self.committed - self.next
@@ -89,11 +98,13 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
 
     #[inline]
     fn entry(&self, index: usize) -> Entry {
-        // ORDERING: Acquire pairs with the Release of the commit: the message's bytes are there.
+        // ORDERING: Acquire: pairs with the Release in `Segment::commit`; makes the message's bytes, or its `Bytes`,
+        // visible. For a later entry of an `EntryRange`, the commit of the first one, which this range has read
+        // before, publishes them.
         Entry(self.block().index[index].load(Ordering::Acquire))
     }
 
-    /// Looks how far messages are committed, and how many now can be read.
+    /// Checks how far messages are committed; returns how many are readable now.
     #[inline]
     pub(crate) fn advance_committed(&mut self) -> usize {
         while self.committed < self.end && self.entry(self.committed).is_committed() {
@@ -102,17 +113,19 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         self.readable()
     }
 
-    /// Asks the writer of the next message for a wake; false if it has committed meanwhile.
+    /// Asks the sender of the next uncommitted message for a wake; returns false if it has committed meanwhile.
     pub(crate) fn set_commit_waiter(&self) -> bool {
         let entry = &self.block().index[self.committed];
-        // ORDERING: Release pairs with the Acquire of the commit, see there; an exchange even where the mark is
-        // already set, so that the writer sees what this reader did last. Relaxed on failure: committed, and the caller
-        // looks again.
-        let mark = |from| entry.compare_exchange(from, WAITER, Ordering::Release, Ordering::Relaxed).is_ok();
-        mark(EMPTY) || mark(WAITER)
+        // ORDERING: Release: pairs with the Acquire in `Segment::commit`; makes this receiver's registration, or that
+        // the last receiver has left, visible to the sender. WAITER is exchanged even if it is already set, so the
+        // sender sees what the last thread to set it did before. Relaxed on failure: the message is committed, and the
+        // caller loads the entry again.
+        let set_from =
+            |from| entry.compare_exchange(from, WAITER, Ordering::Release, Ordering::Relaxed).is_ok();
+        set_from(EMPTY) || set_from(WAITER)
     }
 
-    /// The message `at` messages after the next one, which has to be readable.
+    /// Returns the message `at` positions after the next one. It must be readable.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Content<'_> {
         assert!(at < self.readable(), "reading a message that was not committed");
@@ -122,19 +135,20 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         let from = block.at(entry.offset(), entry.len());
         block.log.reading(index, || match entry.kind() {
             INLINE => {
-                // SAFETY: committed, so its writer is done with these bytes, which nobody changes until the segment
-                // is cleared; that takes every reference, and the claim's keeper is one that outlives the slice.
+                // SAFETY: the message is committed, so its sender does not access these bytes any more. No thread
+                // changes them until the segment is cleared. That needs every reference to be released, and `segment`
+                // is one that outlives the slice.
                 let bytes = unsafe { std::slice::from_raw_parts(from, entry.len()) };
                 Content::Inline(bytes)
             }
-            // SAFETY: as above; a committed external entry points to a `Bytes` that only `take_external` of this
-            // very claim moves out, after which the message is no longer part of it.
+            // SAFETY: as above. A committed EXTERNAL entry points to a `Bytes`. Only `take_external` of this same range
+            // moves it out, and the message is not in the range after that.
             EXTERNAL => Content::External(unsafe { &*from.cast::<Bytes>() }),
             _ => Content::Abandoned,
         })
     }
 
-    /// Offset and length of the next message, which has to be readable, if it lies in the segment.
+    /// Returns offset and length of the next message, which must be readable, if it is inline.
     #[inline]
     pub(crate) fn inline_next(&self) -> Option<(usize, usize)> {
         assert!(self.readable() > 0, "reading a message that was not committed");
@@ -142,9 +156,10 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         (entry.kind() == INLINE).then(|| (entry.offset(), entry.len()))
     }
 
-    /// The next messages that lie in the segment and are shorter than `short`, one behind the other in `most`
-    /// bytes, and the offset they start at. Empty if the next one is none of them.
-    pub(crate) fn contiguous_small(&self, short: usize, most: usize) -> (&[u8], usize) {
+    /// Returns the bytes of the next adjacent inline messages that are shorter than `below`, and their offset.
+    ///
+    /// They take at most `max_bytes`. The slice is empty if the next message is not such a message.
+    pub(crate) fn contiguous_small(&self, below: usize, max_bytes: usize) -> (&[u8], usize) {
         let block = self.block();
         let start = self.entry(self.next).offset();
         let mut end = start;
@@ -152,25 +167,25 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
             let entry = self.entry(index);
             let entry_end = entry.offset() + entry.len();
             let is_next = entry.kind() == INLINE && entry.offset() == end;
-            if !is_next || entry.len() >= short || entry_end - start > most {
+            if !is_next || entry.len() >= below || entry_end - start > max_bytes {
                 break;
             }
             block.log.reading(index, || end = entry_end);
         }
         let from = block.at(start, end - start);
-        // SAFETY: each of these messages begins where the one before it ends; all are committed, so that their
-        // writers are done with them, and see `get` for how long.
+        // SAFETY: each of these messages starts where the one before it ends. All are committed, so their senders do
+        // not access these bytes any more. No thread changes them while `segment` is held, see `get`.
         (unsafe { std::slice::from_raw_parts(from, end - start) }, start)
     }
 
-    /// Leaves the next message behind; it must not be external.
+    /// Advances past the next message, which must be readable and not external.
     #[inline]
     pub(crate) fn advance(&mut self) {
         assert!(self.readable() > 0);
         self.next += 1;
     }
 
-    /// Moves the next message's payload out, if it travels by reference.
+    /// Moves the next message's payload out, if it is external. The message must be readable.
     pub(crate) fn take_external(&mut self) -> Option<Bytes> {
         assert!(self.readable() > 0, "reading a message that was not committed");
         let entry = self.entry(self.next);
@@ -179,13 +194,14 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         }
         let block = self.block();
         let from = block.at(entry.offset(), entry.len()).cast::<Bytes>();
-        // SAFETY: the entry says that there is a committed `Bytes`; advancing past it makes this the only copy.
+        // SAFETY: a committed EXTERNAL entry points to a `Bytes`, aligned by `write_external`. This range alone
+        // contains the message, and advances past it below, so the `Bytes` is moved out once.
         let payload = block.log.reading(self.next, || unsafe { from.read() });
         self.next += 1;
         Some(payload)
     }
 
-    /// Takes the next `messages`, which have to be readable, out of this claim into one of its own.
+    /// Moves the next `messages`, which must be readable, into a range of their own.
     pub(crate) fn split(&mut self, messages: usize) -> Self
     where
         K: Clone,
@@ -198,7 +214,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         head
     }
 
-    /// How many of the next messages, up to `limit`, can be taken as they lie: readable and none abandoned.
+    /// Returns how many of the next messages, up to `limit`, are readable before the next padding.
     pub(crate) fn whole_messages(&self, limit: usize) -> usize {
         let limit = limit.min(self.readable());
         if self.segment.is_contiguous() {
@@ -207,7 +223,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         (0..limit).find(|&at| matches!(self.get(at), Content::Abandoned)).unwrap_or(limit)
     }
 
-    /// What the readable messages of the claim carry.
+    /// Returns the payload bytes of the readable messages.
     pub(crate) fn payload(&self) -> PayloadSize {
         let mut payload = PayloadSize::default();
         if self.readable() > 0 && self.segment.is_contiguous() {
@@ -228,17 +244,16 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         payload
     }
 
-    /// The segment, all of whose messages were taken.
+    /// Returns the segment. All messages of the range must have been read.
     pub(crate) fn into_segment(self) -> K {
         assert_eq!(self.remaining(), 0, "messages are left");
-        let claim = ManuallyDrop::new(self);
-        // SAFETY: the claim is not used or dropped again, so the keeper moves out once; there is nothing left
-        // for its drop to do.
-        unsafe { std::ptr::read(&claim.segment) }
+        let range = ManuallyDrop::new(self);
+        // SAFETY: `range` is not used again and not dropped, so `segment` is moved out once. The drop would have
+        // nothing else to do, as no message is left.
+        unsafe { std::ptr::read(&range.segment) }
     }
 
-    /// All readable bytes of the claim in one piece, kept alive by a reference of its own, and the offset it
-    /// starts at.
+    /// Lends the readable messages' bytes as one slice with its own reference; also returns its offset.
     pub(crate) fn lend(&self) -> (LentBytes<K>, usize)
     where
         K: Clone,
@@ -253,6 +268,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     }
 }
 
+/// Drops the external payloads that were not moved out.
 impl<K: Deref<Target = Segment>> Drop for ReadRange<K> {
     fn drop(&mut self) {
         if self.remaining() == 0 {
@@ -270,13 +286,13 @@ impl<K: Deref<Target = Segment>> Drop for ReadRange<K> {
     }
 }
 
-// SAFETY: the pointer is to memory that the keeper references and that is shared between threads under the
-// protocol of this module, see `Segment`.
+// SAFETY: `block` points to memory that `segment` keeps alive, and that threads share under the protocol of the
+// module `segment`; see `Segment`.
 unsafe impl<K: Deref<Target = Segment> + Send> Send for ReadRange<K> {}
-// SAFETY: as above; `&ReadRange` only reads.
+// SAFETY: as for Send; a shared `ReadRange` only reads, and sets WAITER by an atomic exchange.
 unsafe impl<K: Deref<Target = Segment> + Sync> Sync for ReadRange<K> {}
 
-/// Committed bytes of a segment in one piece: the owner behind the `Bytes` that are lent.
+/// Committed bytes of a segment as one slice: the owner that a lent `Bytes` refers to.
 pub(crate) struct LentBytes<K: Deref<Target = Segment>> {
     segment: K,
     offset: usize,
@@ -286,9 +302,10 @@ pub(crate) struct LentBytes<K: Deref<Target = Segment>> {
 impl<K: Deref<Target = Segment>> AsRef<[u8]> for LentBytes<K> {
     fn as_ref(&self) -> &[u8] {
         let from = self.segment.block().at(self.offset, self.len);
-        // SAFETY: made by `ReadRange::run`: every message in the range is committed, gaps between and in them were zeroed, a
-        // `Bytes` among them has no gaps, and nobody writes to it again before the segment is cleared, for which this
-        // reference has to go: nor to a `Bytes`, see `Content::External`.
+        // SAFETY: made by `ReadRange::lend`, so every message in the slice was seen committed. All of its bytes are
+        // initialized: gaps between and in messages were zeroed, and a `Bytes` has no padding bytes. No thread writes
+        // to them before the segment is cleared, for which `self.segment` must be released first. That includes a
+        // `Bytes` among them: it is read but not cloned in place, see `Content::External`.
         unsafe { std::slice::from_raw_parts(from, self.len) }
     }
 }

@@ -1,24 +1,36 @@
-//! The packed word of one slot in the order of segments.
+//! The packed word of one ring slot: its phase, its segment, and what is reserved there.
 //!
 //! ```text
 //!  63 62   61     60..48    47..28     27..0
 //! ┌─────┬──────┬─────────┬──────────┬─────────┐
-//! │kind │awaits│ segment │ messages │  bytes  │   Open, Sealed, Closed
+//! │phase│WAITER│ segment │ messages │  bytes  │   Open, Sealed, Closed
 //! ├─────┼──────┼─────────┴──────────┴─────────┤
-//! │kind │awaits│     sequence (low 61 bits)   │   Ready
+//! │phase│WAITER│     sequence (low 61 bits)   │   Ready
 //! └─────┴──────┴──────────────────────────────┘
+//!
+//!            open (a sender)                seal (any thread)
+//!   Ready ───────────────────▶ Open ────────────────────────▶ Sealed
+//!    ▲ │                       │ ▲ │                             │
+//!    │ │                       │ └─┘ reserve, cut, set_waiter    │
+//!    │ └───── close ──▶ Closed ◀──── close, only while empty     │
+//!    └────────────── retire (receiver), one lap later ───────────┘
 //! ```
 //!
-//! | kind | a writer | a sealer | a receiver at the head | leaves it |
+//! | phase | sender | sealing thread | receiver at the head | transitions |
 //! |---|---|---|---|---|
-//! | Ready: its turn may have come, no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets `awaits` and sleeps | open → Open, close → Closed |
-//! | Open: being written | reserves: messages + 1, bytes + len; clears `awaits`, and then tells who waits after its commit | seals if it is worth it | cuts: takes all there is and sets `awaits`; nothing more than that: sets `awaits` and sleeps | seal → Sealed, close → Closed |
-//! | Sealed: messages and bytes are final | moves on to the next slot | nothing to seal | reads it | retire → Ready, one lap later |
-//! | Closed: the end of the order; empty, but may still name the segment it was opened with | refuses | nothing to seal | end of the channel | never |
+//! | Ready: no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets WAITER and sleeps | open → Open, close → Closed |
+//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER, and then notifies receivers after its commit | seals it if its condition holds | cuts: reads all that is reserved, and sets WAITER; if nothing is new: sets WAITER and sleeps | seal → Sealed, close → Closed |
+//! | Sealed: messages and bytes are final | advances `active` | nothing to seal | reads it | retire → Ready, one lap later |
+//! | Closed: the end of the ring; empty, but may still name the segment it was opened with | is refused | nothing to seal | reports the end of the channel | none |
 //!
-//! Every transition is an exchange on this one word, so a count can neither be overdrawn nor polluted by a claim
-//! that failed, and `awaits` needs no fence: it is set in, and taken from, the same word that messages are
-//! counted in.
+//! The receiver at the head is the thread that has locked the head. It may also be a sender that retires or drops
+//! messages, or the background task.
+//!
+//! Every transition is one read-modify-write of this word; only `retire` is a store, as no other thread changes a
+//! sealed word. A reservation checks and reserves in one step, so nothing is ever reserved over the capacity, and a
+//! failed reservation leaves no trace. WAITER needs no fence of its own: a receiver sets it, and the next reservation
+//! clears it, in the word that counts the messages. The one exception is a WAITER that a cut has set before, see
+//! [`AtomicSlotState::set_waiter`].
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -51,7 +63,7 @@ pub(crate) const MAX_SEGMENTS: usize = SEGMENT_MASK as usize;
 
 const NO_SEGMENT: u64 = SEGMENT_MASK;
 
-/// Which row of the table above a word is in.
+/// The phase of a ring slot: a row of the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Ready,
@@ -60,7 +72,7 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// What a word said at one instant.
+/// A value of the word, as it was at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotState(u64);
 
@@ -93,22 +105,26 @@ impl SlotState {
         self.0 & WAITER != 0
     }
 
-    /// Whether a receiver has cut off all messages there are: a cut sets `awaits`, and the next message takes it off.
+    /// Whether receivers have cut every message reserved so far.
+    ///
+    /// A cut sets WAITER, and the next reservation clears it.
     #[inline]
     pub(crate) fn is_fully_consumed(self) -> bool {
         self.messages() == 0 || self.has_waiter()
     }
 
+    /// Returns how many messages are reserved; meaningless for Ready.
     #[inline]
     pub(crate) fn messages(self) -> usize {
         ((self.0 >> MESSAGES_SHIFT) & MESSAGES_MASK) as usize
     }
 
-    /// Messages reserved so far, of a word of any kind: none where there is no segment.
+    /// Returns how many messages are reserved; 0 in a phase without messages.
     pub(crate) fn messages_written(self) -> usize {
         if matches!(self.phase(), Phase::Open | Phase::Sealed) { self.messages() } else { 0 }
     }
 
+    /// Returns how many payload bytes are reserved; meaningless for Ready.
     #[inline]
     pub(crate) fn bytes(self) -> usize {
         (self.0 & BYTES_MASK) as usize
@@ -120,14 +136,13 @@ impl SlotState {
         self.messages() < capacity.messages && len <= capacity.bytes - self.bytes()
     }
 
-    /// The number of the segment, if there is one; meaningless for Ready.
+    /// Returns the number of the segment, if there is one; meaningless for Ready.
     #[inline]
     pub(crate) fn segment(self) -> Option<usize> {
         let number = self.segment_number();
         (number as u64 != NO_SEGMENT).then_some(number)
     }
 
-    /// The number of its segment, where there is one.
     #[inline]
     fn segment_number(self) -> usize {
         ((self.0 >> SEGMENT_SHIFT) & SEGMENT_MASK) as usize
@@ -137,18 +152,18 @@ impl SlotState {
         Self(OPEN | (self.0 & WAITER) | (segment as u64) << SEGMENT_SHIFT)
     }
 
-    /// One message of `len` bytes more; whoever awaited it is taken note of by the caller.
+    /// Adds one message of `len` bytes and clears WAITER, which the caller keeps from the state before.
     #[inline]
     fn reserved(self, len: usize) -> Self {
         Self((self.0 & !WAITER) + (1 << MESSAGES_SHIFT) + len as u64)
     }
 
-    /// With `messages` more, of `len` bytes together.
+    /// Adds `messages` messages with `len` bytes in total, and clears WAITER.
     fn reserved_range(self, messages: usize, len: usize) -> Self {
         Self((self.0 & !WAITER) + ((messages as u64) << MESSAGES_SHIFT) + len as u64)
     }
 
-    fn awaited(self) -> Self {
+    fn with_waiter(self) -> Self {
         Self(self.0 | WAITER)
     }
 
@@ -166,7 +181,7 @@ impl SlotState {
     }
 }
 
-/// How much one segment takes.
+/// The most messages and payload bytes that one segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) messages: usize,
@@ -176,31 +191,31 @@ pub(crate) struct Capacity {
 /// Why nothing was reserved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NotReserved {
-    /// Open, but without room for this message.
+    /// The ring slot is Open, without room for this message.
     NoRoom,
-    /// Not open: Ready, Sealed or Closed.
+    /// The ring slot is Ready, Sealed or Closed.
     NotOpen(SlotState),
 }
 
-/// A slot in a segment that nobody else has.
+/// A reserved entry: one message's position in a segment, which this value owns until the commit.
 ///
-/// Only [`AtomicSlotState::reserve`](AtomicSlotState::reserve) makes one, once for each compare-exchange that succeeded, and
-/// [`EntryRange`], once for each of its messages. Two words, so that it travels in registers.
+/// Only [`AtomicSlotState::reserve`] and [`EntryRange::into_slots`] make one: once per successful compare-exchange, and
+/// once per message of a range. It is two words, so it travels in registers.
 #[derive(Debug)]
 pub(crate) struct EntrySlot {
-    /// What the word said before: what lies before this slot, and in which segment.
+    /// The state before the reservation: the segment, and what precedes this entry.
     before: SlotState,
     len: usize,
 }
 
 impl EntrySlot {
-    /// The number of its segment.
+    /// Returns the number of the segment.
     #[inline(always)]
     pub(crate) fn segment(&self) -> usize {
         self.before.segment_number()
     }
 
-    /// How many messages of the segment lie before this one.
+    /// Returns how many messages of the segment precede this one.
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
         self.before.messages()
@@ -216,30 +231,30 @@ impl EntrySlot {
         self.len
     }
 
-    /// A receiver sleeps until this very message is committed.
+    /// Whether the reservation cleared WAITER: a receiver may sleep until this message is committed.
     #[inline(always)]
     pub(crate) fn has_waiter(&self) -> bool {
         self.before.has_waiter()
     }
 
-    /// Messages and bytes in the segment up to and with this one.
+    /// Returns the messages and bytes of the segment up to and including this one.
     #[inline(always)]
     pub(crate) fn filled(&self) -> (usize, usize) {
         (self.index() + 1, self.offset() + self.len)
     }
 }
 
-/// Places of messages one behind the other that nobody else has, by one reservation.
+/// Adjacent entries of one reservation, which this value owns until the commit.
 #[derive(Debug)]
 pub(crate) struct EntryRange<'a> {
-    /// Of the whole run: the slot of its first message and the length of all.
+    /// The first entry, with the length of the whole range.
     whole: EntrySlot,
-    /// Where each of the messages ends, from the start of the run.
+    /// The end of each message, relative to the start of the range.
     ends: &'a [usize],
 }
 
 impl EntryRange<'_> {
-    /// The number of their segment.
+    /// Returns the number of the segment.
     pub(crate) fn segment(&self) -> usize {
         self.whole.segment()
     }
@@ -248,22 +263,22 @@ impl EntryRange<'_> {
         self.ends.len()
     }
 
-    /// A receiver sleeps until the first of them is committed.
+    /// Whether the reservation cleared WAITER: a receiver may sleep until the first message is committed.
     pub(crate) fn has_waiter(&self) -> bool {
         self.whole.has_waiter()
     }
 
-    /// Index and offset of the first of them.
+    /// Returns the index and the offset of the first message.
     pub(crate) fn start(&self) -> (usize, usize) {
         (self.whole.index(), self.whole.offset())
     }
 
-    /// Messages and bytes in the segment up to and with the last one.
+    /// Returns the messages and bytes of the segment up to and including the last one.
     pub(crate) fn filled(&self) -> (usize, usize) {
         (self.whole.index() + self.ends.len(), self.whole.offset() + self.whole.len)
     }
 
-    /// Each message's own slot, in order.
+    /// Splits the range into its entries, in order.
     pub(crate) fn into_slots(self) -> impl Iterator<Item = EntrySlot> {
         let Self { whole: EntrySlot { before, .. }, ends } = self;
         ends.iter().enumerate().scan(0, move |start, (at, &end)| {
@@ -274,7 +289,7 @@ impl EntryRange<'_> {
     }
 }
 
-/// The word itself. See the module for who may do what.
+/// The word of one ring slot. The module documents which thread may make which transition.
 #[derive(Debug)]
 pub(crate) struct AtomicSlotState(AtomicU64);
 
@@ -283,18 +298,20 @@ impl AtomicSlotState {
         Self(AtomicU64::new(state.0))
     }
 
-    /// What the word says, with everything its last writer did before visible.
+    /// Loads the state, with everything visible that preceded its last `open`, `seal`, `close` or `retire`.
     #[inline]
     pub(crate) fn load(&self) -> SlotState {
-        // ORDERING: Acquire pairs with the Release of `open`, `seal`, `close` and `retire`: whoever sees the new kind
-        // also sees the segment prepared, or where `active` is by now.
+        // ORDERING: Acquire: pairs with the Release in `open`, `seal`, `close` and `retire`; makes visible the segment
+        // that was prepared for `open`, what preceded the seal or the close, and after `retire` that `active` has
+        // advanced. It also pairs with the Release fence in `Core::note_in_place`, which precedes a reservation; makes
+        // the `in_place` flag visible.
         SlotState(self.0.load(Ordering::Acquire))
     }
 
-    /// Reserves the next slot for a message of `len` bytes.
+    /// Reserves the next entry for a message of `len` bytes.
     #[inline(always)]
     pub(crate) fn reserve(&self, len: usize, capacity: Capacity) -> Result<EntrySlot, NotReserved> {
-        // ORDERING: Relaxed is enough to guess; the exchange below decides.
+        // ORDERING: Relaxed: a guess; the compare-exchange below decides.
         let mut seen = SlotState(self.0.load(Ordering::Relaxed));
         loop {
             if !seen.is_open() {
@@ -303,9 +320,11 @@ impl AtomicSlotState {
             if !seen.has_room(len, capacity) {
                 return Err(NotReserved::NoRoom);
             }
-            // ORDERING: Acquire pairs with the Release of `open` (every exchange in between continues its
-            // release sequence): the segment's memory is there and its index cleared. Nothing of ours has to
-            // be visible through this word yet, the commit publishes the message.
+            // ORDERING: Acquire: pairs with the Release in `open`; makes the segment's memory and its cleared index
+            // visible. All changes since then are read-modify-writes, which continue the release sequence of `open`.
+            // It also pairs with the Release in `set_waiter` (the receiver's registration), `cut` (what was recorded
+            // for the cut) and `fence_rmw` (the strategy). No Release: nothing of this thread is published through
+            // this word; the commit publishes the message. Relaxed on failure: the loop starts again with a guess.
             let exchanged = self.0.compare_exchange_weak(
                 seen.0,
                 seen.reserved(len).0,
@@ -319,13 +338,15 @@ impl AtomicSlotState {
         }
     }
 
-    /// Reserves slots for as many messages as fit, in one step. They end at `ends`, counted from the start of the first.
+    /// Reserves entries for as many messages as fit, in one step.
+    ///
+    /// `ends` holds the end of each message, relative to the start of the first.
     pub(crate) fn reserve_range<'a>(
         &self,
         ends: &'a [usize],
         capacity: Capacity,
     ) -> Result<EntryRange<'a>, NotReserved> {
-        // ORDERING: Relaxed is enough to guess, as in `reserve`.
+        // ORDERING: Relaxed: a guess; the compare-exchange below decides.
         let mut seen = SlotState(self.0.load(Ordering::Relaxed));
         loop {
             if !seen.is_open() {
@@ -336,7 +357,8 @@ impl AtomicSlotState {
             let fitting = &slots[..slots.partition_point(|end| *end <= capacity.bytes - offset)];
             let Some(&len) = fitting.last() else { return Err(NotReserved::NoRoom) };
             let next = seen.reserved_range(fitting.len(), len);
-            // ORDERING: Acquire pairs with the Release of `open`, and nothing has to be visible yet, as in `reserve`.
+            // ORDERING: Acquire: pairs with the Release in `open`; makes the segment's memory and its cleared index
+            // visible. The other partners, and why no Release is needed: as in `reserve`.
             match self.0.compare_exchange_weak(seen.0, next.0, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Ok(EntryRange { whole: EntrySlot { before: seen, len }, ends: fitting }),
                 Err(now) => seen = SlotState(now),
@@ -344,33 +366,41 @@ impl AtomicSlotState {
         }
     }
 
-    /// Ready for `sequence` → Open with `segment`. Keeps `awaits`.
+    /// Ready for `sequence` → Open with `segment`. Keeps WAITER.
     pub(crate) fn open(&self, sequence: u64, segment: usize) -> bool {
         self.change(|seen| seen.is_ready_for(sequence).then(|| seen.opened(segment))).is_some()
     }
 
-    /// Open with messages, and `worth` it → Sealed; returns the final state.
-    pub(crate) fn seal(&self, worth: impl Fn(SlotState) -> bool) -> Option<SlotState> {
-        self.change(|seen| (seen.is_open() && seen.messages() > 0 && worth(seen)).then(|| seen.sealed()))
+    /// Open, not empty, and `condition` holds → Sealed. Returns the final state.
+    pub(crate) fn seal(&self, condition: impl Fn(SlotState) -> bool) -> Option<SlotState> {
+        self.change(|seen| (seen.is_open() && seen.messages() > 0 && condition(seen)).then(|| seen.sealed()))
     }
 
-    /// What is there now, for a receiver to take: the writer of the next message is told that it is the first
-    /// after the cut. To be called by the receiver at the head alone; returns Open or Sealed.
+    /// Cuts: fixes the messages that a receiver may read now, and sets WAITER.
+    ///
+    /// WAITER lets the sender of the next message know that it is the first after the cut. Only the receiver at the
+    /// head calls this. Returns Open, or Sealed if another thread sealed the slot meanwhile.
     pub(crate) fn cut(&self) -> SlotState {
-        // ORDERING: Release lets the next writer see what was done for the cut. Acquire is for the caller that finds
-        // the slot sealed and moves `active` on, as for `fence_rmw`. There the mark tells nobody anything, and `retire`
-        // takes it off.
+        // ORDERING: Release: pairs with the Acquire in `reserve`; makes what the receiver recorded for the cut visible
+        // to the sender of the next message. Acquire: pairs with the Release in `seal`; a receiver that finds the slot
+        // sealed advances `active`, which then publishes what preceded the seal. In a sealed slot WAITER has no effect,
+        // and `retire` clears it.
         SlotState(self.0.fetch_or(WAITER, Ordering::AcqRel))
     }
 
-    /// What the word says, as a step in the order of its changes: whoever reserves later sees what was done before.
+    /// Returns the state by a read-modify-write that changes nothing.
+    ///
+    /// A reservation precedes it in the modification order of this word, and is then seen here; or it follows, and
+    /// its sender sees what this thread did before.
     pub(crate) fn fence_rmw(&self) -> SlotState {
-        // ORDERING: AcqRel: Release pairs with the Acquire of `reserve`, `open` and `seal`. An exchange for the same, so
-        // that it changes nothing for anybody, and a reservation lies either before it, and is seen, or behind it.
+        // ORDERING: Release: pairs with the Acquire in `reserve`, `reserve_range`, `open` and `seal`; makes what this
+        // thread did before (a new strategy) visible. Acquire: pairs with the Release in `seal`; a thread that finds
+        // the slot sealed advances `active`, which then publishes what preceded the seal.
         SlotState(self.0.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// Ready for `sequence`, or Open and empty → Closed; returns that, which names the segment that was open.
+    /// Ready for `sequence`, or Open and empty → Closed. Returns the new state, which names the segment of an open
+    /// slot.
     pub(crate) fn close(&self, sequence: u64) -> Option<SlotState> {
         self.change(|seen| {
             let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
@@ -378,35 +408,43 @@ impl AtomicSlotState {
         })
     }
 
-    /// Asks for a wake by the writer of the next message, while there are no more than those `taken`: Ready for
-    /// `sequence`, or Open. False if there is something else to do than to sleep.
+    /// Sets WAITER, while the slot holds no more than the `taken` messages; returns false if it holds more.
     ///
-    /// Where a cut has asked already, that is enough: the caller registered behind a SeqCst fence, and the writer who
-    /// takes the mark off looks who waits behind another.
+    /// The slot must be Ready for `sequence`, or Open. If this returns true, the sender of the next message notifies
+    /// receivers; otherwise the caller must not sleep.
+    ///
+    /// If a cut has set WAITER before, two SeqCst fences replace the exchange. The caller has registered and passed the
+    /// fence in `WaitList::count` before the load here. The sender clears WAITER by its reservation, and passes the
+    /// fence in `WaitList::wake` before it reads how many receivers wait. So either this load sees the reservation, or
+    /// that sender sees the registration.
     pub(crate) fn set_waiter(&self, sequence: u64, taken: usize) -> bool {
         let nothing_new =
             |seen: SlotState| seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == taken);
         let seen = self.load();
         (seen.has_waiter() && nothing_new(seen))
-            || self.change(|seen| nothing_new(seen).then(|| seen.awaited())).is_some()
+            || self.change(|seen| nothing_new(seen).then(|| seen.with_waiter())).is_some()
     }
 
     /// Sealed and read → Ready for the `sequence` one lap later.
     pub(crate) fn retire(&self, sequence: u64) {
-        // ORDERING: Release pairs with the Acquire in `load`: a writer that comes late, and finds the slot ready for
-        // another lap, also sees that `active` has moved on, and does not look for it again and again. A plain store:
-        // nobody changes a sealed word but the reader at the head.
+        // ORDERING: Release: pairs with the Acquire in `load`; makes visible that `active` has advanced, so a late
+        // sender that finds the slot ready for its next lap reloads a newer `active` and does not retry here forever.
+        // A plain store is enough: only the receiver at the head changes a sealed word. A concurrent `fence_rmw` writes
+        // back what it read, in one step before or after the store.
         self.0.store(SlotState::ready(sequence).0, Ordering::Release);
     }
 
-    /// Applies `step` until it sticks; returns the new state, or nothing where `step` declined.
+    /// Applies `step` until its exchange succeeds; returns the new state, or nothing if `step` declines.
     fn change(&self, mut step: impl FnMut(SlotState) -> Option<SlotState>) -> Option<SlotState> {
-        // ORDERING: Relaxed is enough to guess, as in `reserve`, and to decline: who needs to know why looks again.
+        // ORDERING: Relaxed: a guess; the compare-exchange below decides. `step` may decline such a guess: a caller
+        // that needs the reason calls `load`.
         let mut seen = SlotState(self.0.load(Ordering::Relaxed));
         loop {
             let next = step(seen)?;
-            // ORDERING: AcqRel, as each transition both follows what it saw, such as the opening or a `fence_rmw`, and
-            // publishes what was prepared for it, such as the segment on open.
+            // ORDERING: Release: pairs with the Acquire in `load`, `reserve` and this function; makes visible what this
+            // thread prepared for the transition: the segment for `open`, the registration for `set_waiter`, all work
+            // before `seal` and `close`. Acquire: pairs with the Release of the transition that it follows, such as
+            // `open` or `fence_rmw`; makes what preceded that transition visible.
             match self.0.compare_exchange_weak(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Some(next),
                 Err(now) => seen = SlotState(now),
@@ -422,65 +460,67 @@ mod tests {
     const CAPACITY: Capacity = Capacity { messages: 3, bytes: 10 };
 
     #[test]
-    fn a_word_counts_exactly_up_to_its_capacity() {
-        let word = AtomicSlotState::new(SlotState::ready(u64::MAX));
-        assert!(!word.open(0, 7), "another sequence's turn");
-        assert!(word.open(u64::MAX, 7));
-        assert!(word.set_waiter(u64::MAX, 0));
-        let first = word.reserve(4, CAPACITY).unwrap();
+    fn reservations_count_exactly_up_to_the_capacity() {
+        let slot = AtomicSlotState::new(SlotState::ready(u64::MAX));
+        assert!(!slot.open(0, 7), "ready for another sequence");
+        assert!(slot.open(u64::MAX, 7));
+        assert!(slot.set_waiter(u64::MAX, 0));
+        let first = slot.reserve(4, CAPACITY).unwrap();
         assert_eq!((first.segment(), first.index(), first.offset(), first.has_waiter()), (7, 0, 0, true));
-        assert_eq!(word.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
-        let second = word.reserve(6, CAPACITY).unwrap();
+        assert_eq!(slot.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
+        let second = slot.reserve(6, CAPACITY).unwrap();
         assert_eq!((second.index(), second.offset(), second.has_waiter()), (1, 4, false));
-        assert!(!word.set_waiter(u64::MAX, 1) && word.set_waiter(u64::MAX, 2));
-        assert_eq!((word.cut().messages(), word.cut().has_waiter()), (2, true));
-        assert!(word.reserve(0, CAPACITY).unwrap().has_waiter(), "the first after the cut");
-        assert_eq!(word.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
-        assert!(word.seal(|seen| seen.messages() > 3).is_none());
-        let sealed = word.seal(|_| true).unwrap();
+        assert!(!slot.set_waiter(u64::MAX, 1) && slot.set_waiter(u64::MAX, 2));
+        assert_eq!((slot.cut().messages(), slot.cut().has_waiter()), (2, true));
+        assert!(slot.reserve(0, CAPACITY).unwrap().has_waiter(), "the first after the cut");
+        assert_eq!(slot.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
+        assert!(slot.seal(|seen| seen.messages() > 3).is_none());
+        let sealed = slot.seal(|_| true).unwrap();
         assert_eq!(
             (sealed.phase(), sealed.messages(), sealed.bytes(), sealed.segment()),
             (Phase::Sealed, 3, 10, Some(7))
         );
-        assert!(word.seal(|_| true).is_none() && word.close(0).is_none() && !word.set_waiter(0, 3));
-        assert_eq!(word.cut().phase(), Phase::Sealed);
-        word.retire(5);
-        assert!(word.load().is_ready_for(5) && !word.load().has_waiter());
-        assert_eq!(word.close(5).unwrap().segment(), None);
-        assert_eq!(word.load().phase(), Phase::Closed);
+        assert!(slot.seal(|_| true).is_none() && slot.close(0).is_none() && !slot.set_waiter(0, 3));
+        assert_eq!(slot.cut().phase(), Phase::Sealed);
+        slot.retire(5);
+        assert!(slot.load().is_ready_for(5) && !slot.load().has_waiter());
+        assert_eq!(slot.close(5).unwrap().segment(), None);
+        assert_eq!(slot.load().phase(), Phase::Closed);
     }
 
     #[test]
-    fn a_run_takes_what_fits_in_one_step() {
+    fn range_reserves_what_fits_in_one_step() {
         let capacity = Capacity { messages: 5, bytes: 10 };
-        let word = AtomicSlotState::new(SlotState::ready(0));
-        assert!(matches!(word.reserve_range(&[1], capacity), Err(NotReserved::NotOpen(_))));
-        assert!(word.open(0, 7) && word.set_waiter(0, 0));
-        let run = word.reserve_range(&[2, 2, 5], capacity).unwrap();
-        assert!(run.has_waiter() && run.start() == (0, 0) && !word.load().has_waiter());
-        assert_eq!((run.messages(), run.filled()), (3, (3, 5)));
-        let slots: Vec<_> =
-            run.into_slots().map(|slot| (slot.segment(), slot.index(), slot.offset(), slot.len())).collect();
-        assert_eq!(slots, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
-        assert_eq!(word.reserve_range(&[6, 6], capacity).unwrap_err(), NotReserved::NoRoom, "bytes");
-        let run = word.reserve_range(&[4, 6], capacity).unwrap();
-        assert!(!run.has_waiter() && run.start().0 > 0);
-        assert_eq!((run.messages(), run.filled()), (1, (4, 9)));
-        let run = word.reserve_range(&[0, 0, 0], capacity).unwrap();
-        assert_eq!((run.messages(), run.filled()), (1, (5, 9)));
-        assert_eq!(word.reserve_range(&[0], capacity).unwrap_err(), NotReserved::NoRoom, "messages");
+        let slot = AtomicSlotState::new(SlotState::ready(0));
+        assert!(matches!(slot.reserve_range(&[1], capacity), Err(NotReserved::NotOpen(_))));
+        assert!(slot.open(0, 7) && slot.set_waiter(0, 0));
+        let range = slot.reserve_range(&[2, 2, 5], capacity).unwrap();
+        assert!(range.has_waiter() && range.start() == (0, 0) && !slot.load().has_waiter());
+        assert_eq!((range.messages(), range.filled()), (3, (3, 5)));
+        let entries: Vec<_> = range
+            .into_slots()
+            .map(|entry| (entry.segment(), entry.index(), entry.offset(), entry.len()))
+            .collect();
+        assert_eq!(entries, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
+        assert_eq!(slot.reserve_range(&[6, 6], capacity).unwrap_err(), NotReserved::NoRoom, "bytes");
+        let range = slot.reserve_range(&[4, 6], capacity).unwrap();
+        assert!(!range.has_waiter() && range.start().0 > 0);
+        assert_eq!((range.messages(), range.filled()), (1, (4, 9)));
+        let range = slot.reserve_range(&[0, 0, 0], capacity).unwrap();
+        assert_eq!((range.messages(), range.filled()), (1, (5, 9)));
+        assert_eq!(slot.reserve_range(&[0], capacity).unwrap_err(), NotReserved::NoRoom, "messages");
     }
 
     #[test]
-    fn the_largest_values_fit() {
-        let word = AtomicSlotState::new(SlotState::ready(0));
-        assert!(word.open(0, MAX_SEGMENTS - 1));
+    fn largest_values_fit_the_word() {
+        let slot = AtomicSlotState::new(SlotState::ready(0));
+        assert!(slot.open(0, MAX_SEGMENTS - 1));
         let capacity = Capacity { messages: MAX_MESSAGES, bytes: MAX_BYTES };
-        word.reserve(MAX_BYTES, capacity).unwrap();
+        slot.reserve(MAX_BYTES, capacity).unwrap();
         for _ in 1..MAX_MESSAGES {
-            word.reserve(0, capacity).unwrap();
+            slot.reserve(0, capacity).unwrap();
         }
-        let sealed = word.seal(|_| true).unwrap();
+        let sealed = slot.seal(|_| true).unwrap();
         assert_eq!((sealed.messages(), sealed.bytes()), (MAX_MESSAGES, MAX_BYTES));
         assert_eq!(sealed.segment(), Some(MAX_SEGMENTS - 1));
     }
