@@ -3,7 +3,7 @@
 //! The receiver lies in [`Shared`], where exactly one of these has it:
 //!
 //! ```text
-//!             try_take                         give_back
+//!             try_take                         unregister
 //!   driver <------------> in Shared (at rest) -----------> unregistering caller
 //!     ReceiverGuard::drop
 //! ```
@@ -125,7 +125,7 @@ impl Callback {
     /// # Ok(()) }
     /// ```
     pub async fn unregister(self) -> Receiver {
-        let receiver = self.shared.give_back().await;
+        let receiver = self.shared.unregister().await;
         self.task.abort();
         receiver
     }
@@ -182,8 +182,8 @@ impl Shared {
     }
 
     /// Takes the receiver from the driver for good, after the call in progress.
-    pub(crate) async fn give_back(&self) -> Receiver {
-        /// Lets the driver continue if `give_back` is dropped.
+    pub(crate) async fn unregister(&self) -> Receiver {
+        /// Lets the driver continue if `unregister` is dropped.
         struct ResumeOnDrop<'a>(&'a Shared);
         impl Drop for ResumeOnDrop<'_> {
             fn drop(&mut self) {
@@ -293,7 +293,7 @@ fn call_while_ready<T>(
     let Some(receiver) = shared.try_take() else { return Poll::Ready(Stop::Ended) };
     while !shared.is_unregistering() {
         match poll(&receiver, cx) {
-            Poll::Ready(Some(messages)) => receiver.core().call_back(|| callback(messages)),
+            Poll::Ready(Some(messages)) => receiver.core().run_callback(|| callback(messages)),
             Poll::Ready(None) => return Poll::Ready(Stop::Ended),
             Poll::Pending => return Poll::Pending,
         }

@@ -124,7 +124,7 @@ impl AsyncRead for Reader {
         // Fill the buffer with messages that are ready. `poll_recv` could register a waiter here, although this read is
         // ready and the caller may not poll again.
         while buf.remaining() > 0 {
-            match this.receiver.take_at_hand() {
+            match this.receiver.try_take_fast() {
                 Some(message) if !message.is_empty() => this.message = message,
                 _ => break,
             }

@@ -182,7 +182,7 @@ impl Core {
     }
 
     /// Counts one more sender if there are others; returns false if the last one was dropped, and the channel closes.
-    pub(crate) fn add_sender_to_others(&self) -> bool {
+    pub(crate) fn try_add_sender(&self) -> bool {
         let one_more = |senders: usize| (senders > 0).then(|| senders + 1);
         // ORDERING: Relaxed, as in `add_sender`: another sender is counted at that instant. This exchange continues the
         // release sequence of earlier decrements, so the last sender to be removed acquires what was done before them.

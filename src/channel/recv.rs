@@ -78,7 +78,7 @@ impl Core {
         effects.released += head.take_released(&self.queue);
         if head.has_drained_active(&self.queue) {
             // Under the lock: the background task locks the head too for its last check, after it has cleared the flag.
-            effects.at_rest = self.queue.pool.signal.set_memory();
+            effects.memory_idle = self.queue.pool.signal.set_memory();
         }
         drop(head);
         self.apply_effects(effects);
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Runs a callback with what a receiver took.
-    pub(crate) fn call_back(&self, callback: impl FnOnce()) {
+    pub(crate) fn run_callback(&self, callback: impl FnOnce()) {
         self.callbacks.call(callback);
     }
 
@@ -147,10 +147,10 @@ impl Core {
     /// If nothing is unread, it sets the waiter bit for them instead, so that the sender of the next message wakes one.
     fn compute_wakeups(&self, head: &Head, effects: &mut Effects) {
         if self.receivers_waiting().waiting() > 0 {
-            effects.left = head.left(&self.queue);
+            effects.available = head.available(&self.queue);
             // The waiting receivers have set the waiter bit on the ring slot that was read: it moves on with the head.
-            if effects.left == 0 && self.queue.on_demand() && !head.set_waiter(&self.queue) {
-                effects.left = 1;
+            if effects.available == 0 && self.queue.on_demand() && !head.set_waiter(&self.queue) {
+                effects.available = 1;
             }
         }
     }
@@ -171,14 +171,14 @@ impl Core {
                 self.resume_switching();
             }
         }
-        if effects.at_rest {
+        if effects.memory_idle {
             self.queue.pool.signal.notify();
         }
         if effects.released > 0 {
             self.queue.pool.release_external(effects.released);
         }
-        if effects.left > 0 {
-            self.receivers_waiting().wake(effects.left);
+        if effects.available > 0 {
+            self.receivers_waiting().wake(effects.available);
         }
         if effects.drained {
             self.drainers.wake_all();

@@ -200,7 +200,7 @@ impl Core {
     ///
     /// It does so without a panic, because loom cannot change threads while one unwinds.
     #[cfg(all(test, turbostream_loom))]
-    pub(crate) fn give_up(&self, len: usize) {
+    pub(crate) fn abandon_reservation(&self, len: usize) {
         let (sequence, entry) = self.reserve(len, QueuePosition::Barging).unwrap();
         drop(Reservation::new(self, sequence, entry, 0));
     }

@@ -201,17 +201,17 @@ impl Core {
 
     /// Adds what was received and dropped, and what was sent: the sum of both and of what is queued.
     fn count_totals(&self, stats: &mut Stats, head: &Head) {
-        let (handed_out, dropped) = (head.handed_out(), head.dropped());
+        let (received, dropped) = (head.received(), head.dropped());
         self.count_memory(stats, head.released());
-        (stats.received_messages, stats.received_bytes) = (handed_out.messages, handed_out.bytes);
+        (stats.received_messages, stats.received_bytes) = (received.messages, received.bytes);
         stats.queue_time = head.queue_time();
         let (newest_messages, newest_bytes) = self.dropped_newest.load();
         let oldest = head.dropped_oldest();
         stats.drops = Drops { newest: newest_messages, oldest, unread: dropped.messages - oldest };
         stats.dropped_messages = dropped.messages + newest_messages;
         stats.dropped_bytes = dropped.bytes + newest_bytes;
-        stats.sent_messages = stats.queued_messages + handed_out.messages + stats.dropped_messages;
-        stats.sent_bytes = stats.queued_bytes + handed_out.bytes + stats.dropped_bytes;
+        stats.sent_messages = stats.queued_messages + received.messages + stats.dropped_messages;
+        stats.sent_bytes = stats.queued_bytes + received.bytes + stats.dropped_bytes;
     }
 
     /// Returns what is queued in an open or sealed segment of which `taken` was taken already.

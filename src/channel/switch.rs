@@ -188,7 +188,7 @@ impl Core {
 
     pub(super) fn has_stuck_receivers(&self) -> bool {
         self.receivers_waiting().waiting() > 1
-            && (self.queue.ring.backlog() > 0 || self.lock_head().left(&self.queue) > 0)
+            && (self.queue.ring.backlog() > 0 || self.lock_head().available(&self.queue) > 0)
     }
 
     pub(super) fn has_stuck_senders(&self) -> bool {

@@ -104,7 +104,7 @@ impl Receiver {
     }
 
     /// Takes the next message if that needs no more than a slice.
-    pub(crate) fn take_at_hand(&self) -> Option<Bytes> {
+    pub(crate) fn try_take_fast(&self) -> Option<Bytes> {
         self.core.take_fast(self.read_mode())
     }
 

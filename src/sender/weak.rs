@@ -33,7 +33,7 @@ impl WeakSender {
     /// # }
     /// ```
     pub fn upgrade(&self) -> Option<Sender> {
-        self.core.add_sender_to_others().then(|| Sender::new(Arc::clone(&self.core)))
+        self.core.try_add_sender().then(|| Sender::new(Arc::clone(&self.core)))
     }
 }
 

@@ -10,13 +10,13 @@ pub(crate) struct Effects {
     /// A segment was retired.
     pub(crate) retired: bool,
     /// All known messages were taken, and the background task must be notified to check whether memory can be freed.
-    pub(crate) at_rest: bool,
+    pub(crate) memory_idle: bool,
     /// How many segments returned to the pool.
     pub(crate) recycled: usize,
     /// Bytes of external payloads that have left the channel.
     pub(crate) released: usize,
     /// How many messages other receivers could take.
-    pub(crate) left: usize,
+    pub(crate) available: usize,
     /// The head has reached the drain target.
     pub(crate) drained: bool,
     /// Payloads to drop.

@@ -74,7 +74,7 @@ pub(crate) struct Head {
     current: Option<SegmentCursor>,
     arena: CopyArena,
     /// Messages received from retired segments.
-    handed_out: Totals,
+    received: Totals,
     dropped: Totals,
     /// How many of the dropped messages made room for newer ones.
     dropped_oldest: u64,
@@ -95,7 +95,7 @@ impl Head {
             first_message: first_sequence,
             current: None,
             arena: CopyArena::default(),
-            handed_out: Totals::default(),
+            received: Totals::default(),
             dropped: Totals::default(),
             dropped_oldest: 0,
             queue_time: Histogram::new(QUEUE_BOUNDS),
@@ -211,7 +211,7 @@ impl Head {
         queue.ring.retire(self.sequence);
         effects.retired = true;
         self.sequence = self.sequence.wrapping_add(1);
-        self.handed_out += current.handed_out();
+        self.received += current.received();
         let (segment, messages) = current.into_segment();
         self.first_message = self.first_message.wrapping_add(messages as u64);
         segment.retire(messages);
@@ -316,7 +316,7 @@ impl Head {
     }
 
     /// Returns how many messages another receiver could take now.
-    pub(crate) fn left(&self, queue: &Queue) -> usize {
+    pub(crate) fn available(&self, queue: &Queue) -> usize {
         let remaining = self.current.as_ref().map_or(0, SegmentCursor::remaining);
         if remaining > 0 {
             return remaining;
@@ -337,8 +337,8 @@ impl Head {
     }
 
     /// Returns the messages that receivers got so far.
-    pub(crate) fn handed_out(&self) -> Totals {
-        self.handed_out + self.current.as_ref().map_or_else(Totals::default, SegmentCursor::handed_out)
+    pub(crate) fn received(&self) -> Totals {
+        self.received + self.current.as_ref().map_or_else(Totals::default, SegmentCursor::received)
     }
 
     pub(crate) fn dropped(&self) -> Totals {

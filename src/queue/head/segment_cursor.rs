@@ -237,7 +237,7 @@ impl SegmentCursor {
     }
 
     /// Returns the messages that receivers got from the segment.
-    pub(super) fn handed_out(&self) -> Totals {
+    pub(super) fn received(&self) -> Totals {
         self.taken() - self.dropped
     }
 }

@@ -200,7 +200,7 @@ fn drained_does_not_wait_for_padding() {
         assert_eq!(rx.try_recv().unwrap(), "1");
         let tx1 = tx.clone();
         let drainer = thread::spawn(move || block_on(tx1.drained()).unwrap());
-        tx.core().give_up(1);
+        tx.core().abandon_reservation(1);
         drainer.join().unwrap();
         block_on(tx.drained()).unwrap();
         assert!(rx.try_recv().is_err());
@@ -225,7 +225,7 @@ fn callback_is_not_called_after_unregister() {
             }
         });
         send(&tx, "a1");
-        let rx = block_on(shared.give_back());
+        let rx = block_on(shared.unregister());
         send(&tx, "a2");
         let mut messages = called.lock().unwrap().split_off(0);
         messages.extend(drain(&rx));
@@ -253,7 +253,7 @@ fn abandoned_reservation_wakes_waiting_receiver() {
     explore("abandoned_reservation_wakes_waiting_receiver", || {
         let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let sender = thread::spawn(move || {
-            tx.core().give_up(10);
+            tx.core().abandon_reservation(10);
             send(&tx, "1");
         });
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
