@@ -36,6 +36,13 @@ impl DroppedNewest {
     }
 }
 
+/// What a message needs.
+#[derive(Clone, Copy)]
+struct Demand {
+    len: usize,
+    is_external: bool,
+}
+
 /// Whether another try to write may succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
@@ -62,47 +69,29 @@ impl Core {
         matches!(self.when_full, WhenFull::DropNewest | WhenFull::DropOldest)
     }
 
+    /// Drops what the policy allows until the new message is written, or drops the new message.
     #[cold]
     fn push_dropping<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
-        let (len, external) = (source.max_len(), source.is_external(self.queue.capacity()));
-        let written = self.write_dropping(len, external, || self.try_write(source, position));
-        if written == Err(Refusal::Full) {
-            self.payloads.call(|| source.discard());
-        }
-        self.count_if_dropped(len, written)
-    }
-
-    /// Tries to write until it succeeds or nothing more can be dropped for it.
-    fn write_dropping(
-        &self,
-        len: usize,
-        external: bool,
-        mut try_write: impl FnMut() -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+        let demand = Demand { len: source.max_len(), is_external: source.is_external(self.queue.capacity()) };
         let mut trust_hint = true;
         loop {
-            let room = self.find_or_free_room(len, external, trust_hint);
+            let room = self.find_or_free_room(demand, trust_hint);
             trust_hint = room != Room::Likely;
-            match try_write() {
+            match self.try_write(source, position) {
                 Err(Refusal::Full) if room != Room::None => {}
+                Err(Refusal::Full) => break,
                 result => return result,
             }
         }
-    }
-
-    /// Counts the new message as dropped if it was refused as full, and turns that into a success.
-    fn count_if_dropped(&self, len: usize, written: Result<(), Refusal>) -> Result<(), Refusal> {
-        if written == Err(Refusal::Full) {
-            self.dropped_newest.add(len);
-            self.arm_watchdog();
-            return Ok(());
-        }
-        written
+        self.payloads.call(|| source.discard());
+        self.dropped_newest.add(demand.len);
+        self.arm_watchdog();
+        Ok(())
     }
 
     /// Finds room for a message, or frees some by what the policy may drop.
-    fn find_or_free_room(&self, len: usize, external: bool, trust_hint: bool) -> Room {
-        let seems_free = || trust_hint && self.would_fit(len, external);
+    fn find_or_free_room(&self, demand: Demand, trust_hint: bool) -> Room {
+        let seems_free = || trust_hint && self.would_fit(demand);
         let oldest = self.when_full == WhenFull::DropOldest;
         if seems_free() {
             return Room::Likely;
@@ -116,7 +105,7 @@ impl Core {
                 // Receivers free memory under this lock, so the first check may have been too early.
                 Room::Likely
             } else if head.retire_drained_segments(&self.queue, effects)
-                || head.drop_oldest(&self.queue, external, effects)
+                || head.drop_oldest(&self.queue, demand.is_external, effects)
             {
                 Room::Freed
             } else {
@@ -130,12 +119,12 @@ impl Core {
     }
 
     /// Whether there seems to be room for the message. A hint: only a try can decide.
-    fn would_fit(&self, len: usize, external: bool) -> bool {
+    fn would_fit(&self, Demand { len, is_external }: Demand) -> bool {
         let state = self.queue.ring.slot(self.queue.ring.active()).load();
-        let in_segment = if external { EXTERNAL_BYTES } else { len };
+        let in_segment = if is_external { EXTERNAL_BYTES } else { len };
         let is_active = state.is_open() && state.has_room(in_segment, self.queue.capacity());
         let segment = if is_active { 0 } else { self.queue.pool.footprint() };
-        let external = if external { len } else { 0 };
+        let external = if is_external { len } else { 0 };
         self.queue.pool.has_room_for(segment + external)
     }
 }

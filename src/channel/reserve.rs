@@ -36,6 +36,15 @@ pub(crate) enum Refusal {
     TooLarge { len: usize, max: usize },
 }
 
+/// A committed entry.
+pub(super) struct Commit {
+    pub(super) sequence: u64,
+    pub(super) entry: EntrySlot,
+    /// A receiver sleeps for this entry.
+    pub(super) has_waiter: bool,
+    pub(super) is_external: bool,
+}
+
 impl Core {
     /// Reserves an entry for an external payload, and memory for its `len` bytes.
     ///
@@ -169,20 +178,20 @@ impl<'a> Reservation<'a> {
     pub(super) fn write_external(&mut self, bytes: Bytes) {
         let entry = self.entry.take().expect("a reservation is used once");
         let unused = self.external - bytes.len();
-        let commit_waiter = self.core.queue.pool.segment(entry.segment()).write_external(&entry, bytes);
+        let has_waiter = self.core.queue.pool.segment(entry.segment()).write_external(&entry, bytes);
         if unused > 0 {
             self.core.queue.pool.release_external(unused);
         }
-        self.core.after_commit(self.sequence, entry, commit_waiter, true);
+        self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: true });
     }
 
     /// Has `write` write the message in place, and commits it. If `write` panics, the drop commits padding.
     #[inline(always)]
     pub(super) fn write_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let entry = self.entry.as_ref().expect("a reservation is used once");
-        let commit_waiter = self.core.queue.pool.segment(entry.segment()).write_in_place(entry, write);
+        let has_waiter = self.core.queue.pool.segment(entry.segment()).write_in_place(entry, write);
         if let Some(entry) = self.entry.take() {
-            self.core.after_commit(self.sequence, entry, commit_waiter, false);
+            self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
         }
     }
 }
@@ -190,11 +199,11 @@ impl<'a> Reservation<'a> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            let commit_waiter = self.core.queue.pool.segment(entry.segment()).abandon(&entry);
+            let has_waiter = self.core.queue.pool.segment(entry.segment()).abandon(&entry);
             if self.external > 0 {
                 self.core.queue.pool.release_external(self.external);
             }
-            self.core.after_commit(self.sequence, entry, commit_waiter, false);
+            self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
             self.core.abandoned();
         }
     }

@@ -30,7 +30,7 @@ use std::collections::VecDeque;
 use super::Core;
 use super::payload::Payload;
 use super::payload::sealed::Sealed;
-use super::reserve::{QueuePosition, Refusal, Reservation};
+use super::reserve::{Commit, QueuePosition, Refusal, Reservation};
 use super::source::{PayloadSource, Source, is_external};
 use super::strategy::limits::FillLevel;
 use crate::queue::segment::EXTERNAL_BYTES;
@@ -39,6 +39,15 @@ use crate::sync::{Ordering, fence};
 
 /// The most messages that one reservation takes.
 pub(crate) const MAX_RANGE_MESSAGES: usize = 32;
+
+/// Which waiter bits a sender cleared.
+#[derive(Clone, Copy)]
+struct WaiterBits {
+    /// In the ring slot, when it reserved.
+    slot: bool,
+    /// In the entry, when it committed.
+    entry: bool,
+}
 
 impl Core {
     /// Writes a message if the active segment has room for it; otherwise returns false.
@@ -114,25 +123,27 @@ impl Core {
     /// Copies a payload into its entry and commits it.
     #[inline(always)]
     pub(super) fn write_copy(&self, sequence: u64, entry: EntrySlot, bytes: &[u8]) {
-        let commit_waiter = self.queue.segment(entry.segment()).write(&entry, bytes);
-        self.after_commit(sequence, entry, commit_waiter, false);
+        let has_waiter = self.queue.segment(entry.segment()).write(&entry, bytes);
+        self.after_commit(Commit { sequence, entry, has_waiter, is_external: false });
     }
 
-    /// Does after a commit what is needed, which is nothing for most messages.
+    /// Does what is needed after a commit, which is nothing for most messages.
     #[inline(always)]
-    pub(super) fn after_commit(&self, sequence: u64, entry: EntrySlot, commit_waiter: bool, external: bool) {
-        if commit_waiter
+    pub(super) fn after_commit(&self, commit: Commit) {
+        let Commit { sequence, entry, has_waiter, is_external } = commit;
+        if has_waiter
             | entry.has_waiter()
             | (entry.index() == 0)
-            | self.strategy_due(sequence, &entry, external)
+            | self.strategy_due(sequence, &entry, is_external)
         {
-            self.after_commit_cold(sequence, entry, commit_waiter, external);
+            let waiters = WaiterBits { slot: entry.has_waiter(), entry: has_waiter };
+            self.after_commit_cold(sequence, entry, waiters, is_external);
         }
     }
 
     #[inline(always)]
-    fn strategy_due(&self, sequence: u64, entry: &EntrySlot, external: bool) -> bool {
-        self.strategy.is_due(FillLevel::with(sequence, entry.filled()), external)
+    fn strategy_due(&self, sequence: u64, entry: &EntrySlot, is_external: bool) -> bool {
+        self.strategy.is_due(FillLevel::with(sequence, entry.filled()), is_external)
     }
 
     /// Writes the first payloads, as many as one reservation holds, and removes them from `payloads`.
@@ -172,13 +183,10 @@ impl Core {
 
     /// Copies the first payloads into a range of entries and commits them.
     fn write_range<P: Payload>(&self, sequence: u64, range: EntryRange<'_>, payloads: &VecDeque<P>) {
-        let (start, reserve_waiter, filled) = (range.start(), range.has_waiter(), range.filled());
-        let commit_waiter = self
-            .queue
-            .pool
-            .segment(range.segment())
-            .write_range(range, payloads.iter().map(Sealed::as_slice));
-        self.notify_readers(sequence, start, reserve_waiter, commit_waiter);
+        let (start, slot, filled) = (range.start(), range.has_waiter(), range.filled());
+        let segment = self.queue.segment(range.segment());
+        let entry = segment.write_range(range, payloads.iter().map(Sealed::as_slice));
+        self.notify_readers(sequence, start, WaiterBits { slot, entry });
         if self.strategy.is_due(FillLevel::with(sequence, filled), false) {
             self.consider_switch(sequence);
         }
@@ -206,9 +214,9 @@ impl Core {
     }
 
     #[cold]
-    fn after_commit_cold(&self, sequence: u64, entry: EntrySlot, commit_waiter: bool, external: bool) {
-        self.notify_readers(sequence, (entry.index(), entry.offset()), entry.has_waiter(), commit_waiter);
-        if self.strategy_due(sequence, &entry, external) {
+    fn after_commit_cold(&self, sequence: u64, entry: EntrySlot, waiters: WaiterBits, is_external: bool) {
+        self.notify_readers(sequence, (entry.index(), entry.offset()), waiters);
+        if self.strategy_due(sequence, &entry, is_external) {
             self.consider_switch(sequence);
         }
     }
@@ -217,24 +225,18 @@ impl Core {
     ///
     /// The first of the messages is at `start`, an index and an offset. If it is the first of its segment or the first
     /// after a cut, what the strategy counts begins with it. If there are no receivers left, the messages are discarded.
-    fn notify_readers(
-        &self,
-        sequence: u64,
-        start: (usize, usize),
-        reserve_waiter: bool,
-        commit_waiter: bool,
-    ) {
+    fn notify_readers(&self, sequence: u64, start: (usize, usize), waiters: WaiterBits) {
         let first = start.0 == 0;
-        if commit_waiter && self.receivers() == 0 {
+        if waiters.entry && self.receivers() == 0 {
             self.discard();
         }
-        if first || reserve_waiter {
+        if first || waiters.slot {
             self.queue.note_cut(sequence, start);
         }
         if first {
             self.strategy.begin_segment(sequence);
         }
-        if commit_waiter || reserve_waiter {
+        if waiters.entry || waiters.slot {
             self.wake_one_or_arm_timer();
         } else if first && self.is_timed() {
             self.background.watch_unread();

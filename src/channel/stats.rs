@@ -86,7 +86,6 @@ impl Core {
     }
 
     /// Returns the sequence of the message at the head, if its sender has reserved it and has not committed it.
-    #[cfg_attr(any(not(feature = "tracing"), turbostream_loom), allow(dead_code, reason = "for events"))]
     pub(crate) fn stalled_message(&self) -> Option<u64> {
         self.lock_head().stalled_message()
     }
