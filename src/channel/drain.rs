@@ -24,7 +24,7 @@ impl Core {
         let sequence = self.queue.ring.active();
         // If the slot was retired meanwhile, its word has nothing to do with `sequence`. That is harmless: the head has
         // passed `sequence`, so any count compares as reached.
-        Position { sequence, messages: self.queue.ring.slot(sequence).load().messages_written() }
+        Position { sequence, messages: self.queue.ring.slot(sequence).load().reserved_messages() }
     }
 
     /// Returns what became of the messages before `target`, or `None` if some are left.

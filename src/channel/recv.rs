@@ -38,7 +38,7 @@ impl Core {
         let released = head.take_released(&self.queue);
         drop(head);
         if released > 0 {
-            self.queue.pool.release_external(released);
+            self.queue.pool.refund_external(released);
         }
         if self.receivers_waiting().waiting() > 0 {
             self.receivers_waiting().wake(1);
@@ -175,7 +175,7 @@ impl Core {
             self.queue.pool.signal.notify();
         }
         if effects.released > 0 {
-            self.queue.pool.release_external(effects.released);
+            self.queue.pool.refund_external(effects.released);
         }
         if effects.available > 0 {
             self.receivers_waiting().wake(effects.available);

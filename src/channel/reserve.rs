@@ -62,9 +62,9 @@ impl Core {
         // wake the next waiter for it, which may be itself.
         let opened = self.open_with_room(EXTERNAL_BYTES, position)?;
         let reserved = !self.must_queue(position)
-            && (self.queue.pool.reserve_external(len) || {
+            && (self.queue.pool.charge_external(len) || {
                 self.retire_drained_segments();
-                self.queue.pool.free_for_external(len)
+                self.queue.pool.evict_for_external(len)
             });
         if !reserved {
             // Only receivers can make room, and they may wait for this segment to be full. Under `DropOldest` older
@@ -82,7 +82,7 @@ impl Core {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 // Two senders that kept their memory while they wait for a segment could keep each other from getting one.
-                self.queue.pool.release_external(len);
+                self.queue.pool.refund_external(len);
                 return Err(refusal);
             }
         };
@@ -180,7 +180,7 @@ impl<'a> Reservation<'a> {
         let unused = self.external - bytes.len();
         let has_waiter = self.core.queue.pool.segment(entry.segment()).write_external(&entry, bytes);
         if unused > 0 {
-            self.core.queue.pool.release_external(unused);
+            self.core.queue.pool.refund_external(unused);
         }
         self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: true });
     }
@@ -201,7 +201,7 @@ impl Drop for Reservation<'_> {
         if let Some(entry) = self.entry.take() {
             let has_waiter = self.core.queue.pool.segment(entry.segment()).abandon(&entry);
             if self.external > 0 {
-                self.core.queue.pool.release_external(self.external);
+                self.core.queue.pool.refund_external(self.external);
             }
             self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
             self.core.abandoned();

@@ -107,13 +107,13 @@ impl Core {
     /// [`write_fast`](Self::write_fast) for an external payload.
     fn write_external_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
-        if self.must_queue(QueuePosition::Barging) || !self.queue.pool.reserve_external(len) {
+        if self.must_queue(QueuePosition::Barging) || !self.queue.pool.charge_external(len) {
             return false;
         }
         let sequence = self.queue.ring.active();
         let slot = self.queue.ring.slot(sequence);
         let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) else {
-            self.queue.pool.release_external(len);
+            self.queue.pool.refund_external(len);
             return false;
         };
         Reservation::new(self, sequence, entry, len).write_external(source.take_external());

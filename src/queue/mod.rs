@@ -160,8 +160,11 @@ impl Queue {
 
     /// Seals the ring slot at `sequence` if it is open and not empty.
     ///
-    /// A segment whose messages were all cut counts as empty. It is sealed only if it is full or the channel closes,
-    /// and that does not count as a switch.
+    /// A segment whose messages were all cut counts as empty. It is sealed only for the causes Full (it is full, or
+    /// memory is exhausted) and Close, and that does not count as a switch. [`Head::release_drained_active`] seals such
+    /// a segment too, without this function.
+    ///
+    /// [`Head::release_drained_active`]: head::Head::release_drained_active
     pub(crate) fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<SealOutcome> {
         let even_if_consumed = matches!(cause, SwitchCause::Full | SwitchCause::Close);
         let state = self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;

@@ -21,7 +21,7 @@ use super::segment::slot_state::{AtomicSlotState, SlotState};
 use crate::sync::{AtomicU64, CachePadded, OnceLock, Ordering};
 
 pub(crate) struct SegmentRing {
-    /// Made at the first use. There are more slots than segments, so a slot is retired before its next lap.
+    /// Made at the first use. There are more slots than segments, so a slot is retired before it is opened again.
     slots: OnceLock<Box<[AtomicSlotState]>>,
     len: usize,
     first: u64,
@@ -69,11 +69,12 @@ impl SegmentRing {
     /// Returns the sequence that senders reserve in, or open next.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // ORDERING: Acquire: pairs with the Release in `advance`; makes visible that the slot named here was retired
-        // from its last lap. There are fewer segments than slots, so since that retirement a segment was released,
-        // reused, opened and sealed, and each of these steps synchronizes with the next. Slots are retired in sequence,
-        // so the segment came from this slot's last lap or from a later slot. Without this a thread could still see the
-        // Sealed state of the last lap, which bears no sequence, and advance past a slot that was never opened.
+        // ORDERING: Acquire: pairs with the Release in `advance`; makes the retirement of this slot's last lap
+        // visible. `active` names the slot again only after all other slots were opened and sealed. Segments are fewer
+        // than slots, so one of these slots reused a segment that was retired from this slot's last lap, or from a
+        // later slot. Slots are retired in sequence, so this slot was retired first. Retirement, release, reuse, open
+        // and seal each synchronize with the next. Without this a thread could still see the Sealed state of the last
+        // lap, which holds no sequence, and advance past a slot that was never opened.
         self.active.load(Ordering::Acquire)
     }
 

@@ -26,7 +26,7 @@ impl Head {
         // A message that is not committed cannot be dropped. A segment to which received messages refer is not
         // recycled, so dropping its remaining messages makes no room. They are dropped only if a sealed segment
         // follows, which can be dropped next.
-        if !current.is_committed() || (current.is_lent_alone() && following != Phase::Sealed) {
+        if !current.is_committed() || (current.frees_nothing_if_dropped() && following != Phase::Sealed) {
             return false;
         }
         let dropped = current.discard_remaining(effects);

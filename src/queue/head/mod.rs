@@ -1,9 +1,11 @@
 //! The head: the state of the reading side, shared by all receivers of a channel.
 //!
-//! A receiver locks the [`Head`] for some tens of instructions, in which it neither sleeps nor runs user code:
+//! A receiver locks the [`Head`] for each message or batch. Under the lock it neither sleeps nor runs user code. It holds
+//! the lock for some tens of instructions in most cases, and longer where it spins for microseconds, copies up to 32 KiB,
+//! takes many messages or discards the backlog:
 //!
-//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If all messages known to be sealed or cut
-//!    were read, it extends them: up to the end of a sealed segment, or by a cut of the active one.
+//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If it has read everything up to `readable_end`,
+//!    it moves that end: to the end of a sealed segment, or by a cut of the active one.
 //! 2. It takes the message, or several at once. Padding is skipped.
 //! 3. If that was the last message of a sealed segment, it retires the segment and continues at the next ring slot.
 //! 4. It unlocks the head, and applies the [`Effects`]: wakes, payload drops and events, which may run user code.
@@ -12,7 +14,7 @@
 //! |---|---|---|
 //! | Readable | the next message is committed | does not wait |
 //! | Stalled | the next message is reserved and not committed | sets WAITER in the entry and sleeps |
-//! | Empty | the ring slot is Ready, or Open without new messages | sets WAITER in the ring slot and sleeps |
+//! | Empty | the ring slot is Ready, or Open without messages that it may cut | sets WAITER in the ring slot, if it may cut, and sleeps |
 //! | Closed | the ring slot is Closed | reports the end of the channel |
 //!
 //! No message is ever held by a receiver that waits, so a future or a clone can be dropped at any time, and clones
@@ -155,10 +157,10 @@ impl Head {
                     self.extend_to(queue, state);
                     self.after_take(queue, effects);
                 }
-                Phase::Open if state.messages() > self.known_end() && may_cut => {
-                    coalesce(self.known_end(), state, || slot.load());
+                Phase::Open if state.messages() > self.readable_end() && may_cut => {
+                    coalesce(self.readable_end(), state, || slot.load());
                     let state = queue.cut(self.sequence);
-                    let messages = state.messages() - self.known_end();
+                    let messages = state.messages() - self.readable_end();
                     queue.spin().record(messages);
                     let (cause, sequence) = (SwitchCause::OnDemand, self.sequence);
                     effects.note(state.is_open().then_some(Switched { cause, sequence, messages }));
@@ -170,9 +172,9 @@ impl Head {
         }
     }
 
-    /// Returns how many messages of the segment at the head are known to be sealed or cut.
+    /// Returns how many messages of the segment at the head are known to be sealed or cut: receivers may read these.
     #[inline]
-    fn known_end(&self) -> usize {
+    fn readable_end(&self) -> usize {
         self.current.as_ref().map_or(0, SegmentCursor::end)
     }
 
@@ -185,7 +187,7 @@ impl Head {
     /// Whether the segment at the head holds only messages that were taken.
     #[inline]
     pub(crate) fn has_drained_active(&self, queue: &Queue) -> bool {
-        let nothing_new = || queue.ring.slot(self.sequence).load().messages() == self.known_end();
+        let nothing_new = || queue.ring.slot(self.sequence).load().messages() == self.readable_end();
         self.current.is_some() && self.is_caught_up() && nothing_new()
     }
 
@@ -199,7 +201,7 @@ impl Head {
         });
         current.extend(state.messages());
         if state.phase() == Phase::Sealed {
-            // The sealing thread may not have advanced `active` yet, and senders open only the slot that it names.
+            // The sealing thread might not have advanced `active` yet, and senders open only the slot that it names.
             queue.ring.advance(self.sequence);
         }
         self.apply_drain_target();
@@ -233,7 +235,7 @@ impl Head {
     /// Retires the current segment, whose known messages were all taken, if it is sealed without further ones.
     fn retire_if_sealed(&mut self, queue: &Queue, effects: &mut Effects) {
         let state = queue.ring.slot(self.sequence).load();
-        if state.phase() == Phase::Sealed && state.messages() == self.known_end() {
+        if state.phase() == Phase::Sealed && state.messages() == self.readable_end() {
             self.extend_to(queue, state);
             self.retire(queue, effects);
         }
@@ -242,15 +244,15 @@ impl Head {
     /// Seals and retires the active segment if all of its messages were taken: its memory can then be freed.
     pub(crate) fn release_drained_active(&mut self, queue: &Queue, effects: &mut Effects) {
         if self.has_drained_active(queue) {
-            let known = self.known_end();
-            let _ = queue.ring.slot(self.sequence).seal(|seen| seen.messages() == known);
+            let end = self.readable_end();
+            let _ = queue.ring.slot(self.sequence).seal(|seen| seen.messages() == end);
             self.retire_if_sealed(queue, effects);
         }
     }
 
-    /// Takes the next message if it needs only a slice, and another one is known to be committed after it.
+    /// Takes the next message if it is external or a chunk holds it, and another one is known to be committed after it.
     ///
-    /// This is the path of nearly all messages.
+    /// In ZeroCopy mode the chunk is lent; in Safe mode it holds copied messages, each below 1 KiB.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, mode: ReadMode) -> Option<Bytes> {
         self.current.as_mut()?.take_fast(mode, &mut self.released)
@@ -312,7 +314,7 @@ impl Head {
 
     /// Asks the sender of the next message for a wake; returns false if that message is already reserved.
     pub(crate) fn set_waiter(&self, queue: &Queue) -> bool {
-        queue.ring.slot(self.sequence).set_waiter(self.sequence, self.known_end())
+        queue.ring.slot(self.sequence).set_waiter(self.sequence, self.readable_end())
     }
 
     /// Returns how many messages another receiver could take now.
@@ -324,7 +326,7 @@ impl Head {
         let state = queue.ring.slot(self.sequence).load();
         match state.phase() {
             Phase::Open if !queue.on_demand() => 0,
-            Phase::Sealed | Phase::Open => state.messages() - self.known_end(),
+            Phase::Sealed | Phase::Open => state.messages() - self.readable_end(),
             _ => 0,
         }
     }

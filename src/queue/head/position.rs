@@ -52,7 +52,7 @@ impl Head {
         effects: &mut Effects,
     ) -> Option<DrainOutcome> {
         if !self.position().reaches(target) {
-            // Only padding may be left before it, for which no receiver locks the head.
+            // Only padding might be left before it, for which no receiver locks the head.
             self.poll_without_cut(queue, effects);
         }
         let discarded = |from: Position| !from.reaches(target);
@@ -83,7 +83,7 @@ impl Head {
     #[cold]
     fn take_if_drained(&mut self, queue: &Queue, target: Position, effects: &mut Effects) -> bool {
         if !self.position().reaches(target) {
-            // Only padding may be left before it, and the receiver of the last message may not lock the head again.
+            // Only padding might be left before it, and the receiver of the last message might not lock the head again.
             self.poll_without_cut(queue, effects);
         }
         let reached = self.position().reaches(target);
@@ -98,7 +98,7 @@ impl Head {
     pub(super) fn apply_drain_target(&mut self) {
         let has_target = self.drain_target.is_some_and(|target| target.sequence == self.sequence);
         if let Some(current) = &mut self.current {
-            current.set_fast_unless(has_target);
+            current.disable_fast_if(has_target);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::wait::spin::spin_until;
 /// Safe mode always lends a message that is longer than this.
 const LENT_ABOVE: usize = 32 << 10;
 /// The fast path leaves the last readable message: after that one, a segment may have to be cut or retired.
-const FAST_FROM: usize = 2;
+const MIN_FOR_FAST: usize = 2;
 
 /// Messages that a receiver took as they lie in the segment.
 pub(crate) struct TakenRange {
@@ -34,7 +34,7 @@ pub(super) struct SegmentCursor {
     /// Messages that were taken and dropped.
     dropped: Totals,
     /// How many messages must be readable for the fast path; `usize::MAX` disables it.
-    fast_from: usize,
+    min_for_fast: usize,
 }
 
 impl SegmentCursor {
@@ -46,7 +46,7 @@ impl SegmentCursor {
             taken_bytes: 0,
             skipped: 0,
             dropped: Totals::default(),
-            fast_from: FAST_FROM,
+            min_for_fast: MIN_FOR_FAST,
         }
     }
 
@@ -65,9 +65,11 @@ impl SegmentCursor {
         self.range.position()
     }
 
-    /// Enables the fast path, unless it is to be `disabled` or there is padding. `take_fast` pays nothing for this.
-    pub(super) fn set_fast_unless(&mut self, disabled: bool) {
-        self.fast_from = if disabled || self.has_padding() { usize::MAX } else { FAST_FROM };
+    /// Disables the fast path if `condition` holds or there is padding; otherwise enables it.
+    ///
+    /// `take_fast` has no check of its own for this.
+    pub(super) fn disable_fast_if(&mut self, condition: bool) {
+        self.min_for_fast = if condition || self.has_padding() { usize::MAX } else { MIN_FOR_FAST };
     }
 
     /// Whether there is padding among the messages that are known to be committed.
@@ -75,7 +77,7 @@ impl SegmentCursor {
         self.range.segment().abandoned() > 0
     }
 
-    /// Skips padding at the next position: after the last message before it, no receiver may lock the head again.
+    /// Skips padding at the next position. After the last message before it, no receiver might lock the head again.
     pub(super) fn skip_padding(&mut self) {
         if self.has_padding() {
             self.readiness();
@@ -95,7 +97,7 @@ impl SegmentCursor {
             }
             if self.has_padding() {
                 // Disables the fast path: it does not skip padding.
-                self.fast_from = usize::MAX;
+                self.min_for_fast = usize::MAX;
             }
             if !matches!(self.range.get(0), Content::Abandoned) {
                 return Some(Readiness::Readable);
@@ -109,7 +111,7 @@ impl SegmentCursor {
     /// See [`Head::take_fast`](super::Head::take_fast).
     #[inline(always)]
     pub(super) fn take_fast(&mut self, mode: ReadMode, released: &mut usize) -> Option<Bytes> {
-        if self.range.readable() < self.fast_from {
+        if self.range.readable() < self.min_for_fast {
             return None;
         }
         let Some((offset, len)) = self.range.inline_next() else {
@@ -190,7 +192,7 @@ impl SegmentCursor {
     /// Whether dropping the remaining messages would free no memory.
     ///
     /// That is so if received messages still refer to the segment, and no external payload lies in it.
-    pub(super) fn is_lent_alone(&self) -> bool {
+    pub(super) fn frees_nothing_if_dropped(&self) -> bool {
         self.range.segment().is_shared() && self.range.segment().is_contiguous()
     }
 

@@ -3,9 +3,9 @@
 //! ```text
 //!            allocate                         open
 //!   vacant ───────────▶ acquired by a sender ──────▶ active ──seal──▶ sealed ──retire──▶ lent
-//!     ▲                   ▲          │                                    │                │
-//!     │                   │ reuse    │ give_back                          │  last reference released
-//!     │ free_one          │          ▼                                    ▼                ▼
+//!     ▲                   ▲          │                 │                  │                │
+//!     │                   │ reuse    │ give_back       │ give_back, if    │  last reference released
+//!     │ free_one          │          ▼                 ▼ closed empty     ▼                ▼
 //!     └───────────────── pooled ◀──────────────────────── recycle ◀────────────────────────┘
 //! ```
 //!
@@ -37,10 +37,11 @@ pub(crate) const HEADER_BYTES: usize = 128;
 /// What each message takes in the index.
 pub(crate) const ENTRY_BYTES: usize = 8;
 
-/// While less memory than this is used, and less than half of `max_bytes`, a new segment is preferred to a pooled one.
+/// A sender prefers a new segment to a pooled one while the memory with it stays within this, and within half of
+/// `max_bytes`.
 ///
-/// So this much memory circulates, which is more than a core's own caches hold. A cache line that the receiver's core
-/// still holds costs a sender on another core many times what a line from the shared cache costs.
+/// The channel then cycles through more memory than a core's own caches hold. A cache line that the receiver's core still
+/// holds costs a sender on another core many times what a line from the shared cache costs.
 const CIRCULATING_BYTES: usize = 4 << 20;
 
 /// All segments, and which of them are free.
@@ -52,7 +53,7 @@ struct Segments {
     vacant: IdBitset,
 }
 
-/// Counted by the sender of each external payload, and by receivers for many payloads at once.
+/// The memory in use. A sender adds each external payload; receivers subtract many payloads at once.
 #[derive(Default)]
 struct Usage {
     /// Bytes of segments with memory and of external payloads in the channel. Never more than `max_bytes`.
@@ -154,11 +155,11 @@ impl Pool {
     }
 
     fn allocate(&self) -> Option<usize> {
-        if !self.reserve(self.footprint()) {
+        if !self.charge(self.footprint()) {
             return None;
         }
         let number = loop {
-            // The reserved bytes guarantee a vacant number. A search misses it only while other threads take and put.
+            // The charged bytes guarantee a vacant number. A search misses it only while other threads take and put.
             match self.segments().vacant.take() {
                 Some(number) => break number,
                 None => spin_loop(),
@@ -182,7 +183,7 @@ impl Pool {
         }
     }
 
-    /// Recycles a segment that was acquired and never opened.
+    /// Recycles an acquired segment in which nothing was reserved: never opened, or closed while empty.
     pub(crate) fn give_back(&self, number: usize) {
         if self.segment(number).release() {
             self.recycle(number);
@@ -190,29 +191,29 @@ impl Pool {
     }
 
     /// Adds `bytes` to `used_bytes`, if `max_bytes` allows it.
-    fn reserve(&self, bytes: usize) -> bool {
+    fn charge(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.max_bytes);
         // ORDERING: Acquire: pairs with the Release in `free_one`; makes the vacant number visible that was put back
         // before these bytes. All changes in between are read-modify-writes, which continue the release sequence.
         self.usage.used_bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
     }
 
-    /// Reserves room for an external payload.
-    pub(crate) fn reserve_external(&self, bytes: usize) -> bool {
-        let reserved = self.reserve(bytes);
-        if reserved {
+    /// Charges an external payload to `used_bytes`, if `max_bytes` allows it.
+    pub(crate) fn charge_external(&self, bytes: usize) -> bool {
+        let charged = self.charge(bytes);
+        if charged {
             // ORDERING: Relaxed: statistic only.
             self.usage.external_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        reserved
+        charged
     }
 
-    /// Reserves room for an external payload, and frees pooled segments for it if necessary.
+    /// Charges an external payload, and frees pooled segments for it if necessary.
     #[cold]
-    pub(crate) fn free_for_external(&self, bytes: usize) -> bool {
+    pub(crate) fn evict_for_external(&self, bytes: usize) -> bool {
         let mut freed = false;
-        let reserved = loop {
-            if self.reserve_external(bytes) {
+        let charged = loop {
+            if self.charge_external(bytes) {
                 break true;
             }
             if !self.free_one() {
@@ -224,17 +225,17 @@ impl Pool {
             // More may be free than was needed; or too little for this payload, and enough for another sender's.
             self.wake_senders(1);
         }
-        reserved
+        charged
     }
 
-    /// Releases the room of external payloads that have left the channel, and wakes a sender.
-    pub(crate) fn release_external(&self, bytes: usize) {
-        self.unreserve_external(bytes);
+    /// Refunds the bytes of external payloads that have left the channel, and wakes a sender.
+    pub(crate) fn refund_external(&self, bytes: usize) {
+        self.refund_external_without_wake(bytes);
         self.wake_senders(1);
     }
 
-    /// Releases the room of external payloads, without a wake.
-    pub(crate) fn unreserve_external(&self, bytes: usize) {
+    /// Refunds the bytes of external payloads, without a wake.
+    pub(crate) fn refund_external_without_wake(&self, bytes: usize) {
         // ORDERING: Relaxed, both: the fence in `wake_senders`, which follows, orders them against a waiting sender.
         // Nothing else is published: the bytes are only a sum, and read-modify-writes do not miss each other.
         self.usage.external_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -261,6 +262,8 @@ impl Pool {
     }
 
     /// Wakes up to `at_most` waiting senders; signals the background task if more wait.
+    ///
+    /// At most [`BATCH`](crate::wait::wait_list::BATCH) are woken. They wake the next ones.
     pub(crate) fn wake_senders(&self, at_most: usize) {
         // ORDERING: SeqCst fence: pairs with the fence in `WaitList::count`. Either this thread sees the waiting
         // sender, or that sender's attempt sees the room that this thread made before.
@@ -305,7 +308,7 @@ impl Pool {
         self.after_take();
         self.segment(number).exclusive().expect("a pooled segment has no user").free();
         segments.vacant.put(number);
-        // ORDERING: Release: pairs with the Acquire in `reserve`; makes the vacant number visible to the sender that
+        // ORDERING: Release: pairs with the Acquire in `charge`; makes the vacant number visible to the sender that
         // gets these bytes.
         self.usage.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
         true
@@ -347,7 +350,7 @@ impl Pool {
 
     /// Returns the bytes of segments with memory and of external payloads.
     pub(crate) fn used_bytes(&self) -> usize {
-        // ORDERING: Relaxed: a statistic or a hint; `reserve` decides.
+        // ORDERING: Relaxed: a statistic or a hint; `charge` decides.
         self.usage.used_bytes.load(Ordering::Relaxed)
     }
 

@@ -28,8 +28,8 @@
 //! | EXTERNAL | a `Bytes` lies in the segment | done | moves it out |
 //! | ABANDONED | padding | done | skips it |
 //!
-//! The memory of a segment is exclusive to one thread while no reference to the segment exists. That thread allocates
-//! it, clears it or frees it, through [`Exclusive`].
+//! A thread that exchanges the reference count 0 for `EXCLUSIVE` owns the memory of the segment. It allocates, clears or
+//! frees the memory through [`Exclusive`].
 
 mod read_range;
 pub(crate) mod slot_state;
@@ -63,7 +63,7 @@ const WAITER: u64 = 4 << KIND_SHIFT;
 /// The value of `references` while one thread has the segment to itself: it is neither active, sealed nor lent.
 const EXCLUSIVE: usize = usize::MAX;
 
-/// A value of an entry, as it was at one instant.
+/// A value of an entry's word, as it was at one instant.
 #[derive(Clone, Copy)]
 struct Entry(u64);
 
@@ -123,17 +123,17 @@ impl Block {
         unsafe { self.payload.as_ptr().add(offset) }
     }
 
-    /// Copies `payload` into the reserved bytes; returns the entry that commits it.
+    /// Copies `payload` into the reserved bytes; returns the word that commits the entry.
     #[inline(always)]
-    fn copy_in(&self, slot: &EntrySlot, payload: &[u8]) -> Entry {
-        assert_eq!(payload.len(), slot.len());
-        let to = self.at(slot.offset(), slot.len());
-        self.log.writing(slot.index(), || {
-            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`). They are reserved for the one owner of
-            // `slot` until the commit. `payload` does not overlap them: no reference to this entry's bytes exists yet.
+    fn copy_in(&self, entry: &EntrySlot, payload: &[u8]) -> Entry {
+        assert_eq!(payload.len(), entry.len());
+        let to = self.at(entry.offset(), entry.len());
+        self.log.writing(entry.index(), || {
+            // SAFETY: `to` is valid for `entry.len()` bytes (checked by `at`). They are reserved for the one owner of
+            // `entry` until the commit. `payload` does not overlap them: no reference to this entry's bytes exists yet.
             unsafe { to.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) }
         });
-        Entry::new(INLINE, slot.offset(), slot.len())
+        Entry::new(INLINE, entry.offset(), entry.len())
     }
 }
 
@@ -237,10 +237,10 @@ impl Segment {
 
     /// Copies `payload` into the reserved entry and commits it. Returns whether a receiver sleeps until this commit.
     #[inline(always)]
-    pub(crate) fn write(&self, slot: &EntrySlot, payload: &[u8]) -> bool {
+    pub(crate) fn write(&self, entry: &EntrySlot, payload: &[u8]) -> bool {
         let block = self.block();
-        let entry = block.copy_in(slot, payload);
-        Self::commit(&block.index[slot.index()], entry)
+        let word = block.copy_in(entry, payload);
+        Self::commit(&block.index[entry.index()], word)
     }
 
     /// Copies the first of `payloads` into the reserved entries and commits them all.
@@ -255,18 +255,18 @@ impl Segment {
     ) -> bool {
         assert!(range.messages() <= payloads.len());
         let block = self.block();
-        let mut filled = range.into_slots().zip(payloads).map(|(slot, payload)| {
-            let entry = block.copy_in(&slot, payload);
-            (&block.index[slot.index()], entry)
+        let mut filled = range.into_entries().zip(payloads).map(|(entry, payload)| {
+            let word = block.copy_in(&entry, payload);
+            (&block.index[entry.index()], word)
         });
-        let (first, first_entry) = filled.next().expect("a range has messages");
-        for (at, entry) in filled {
+        let (first, first_word) = filled.next().expect("a range has messages");
+        for (at, word) in filled {
             // ORDERING: Relaxed: the commit of the first entry follows and its Release publishes this entry too.
             // Receivers read entries in order, so they acquire that commit first. No receiver sets WAITER here before
             // that, so a store is enough.
-            at.store(entry.0, Ordering::Relaxed);
+            at.store(word.0, Ordering::Relaxed);
         }
-        Self::commit(first, first_entry)
+        Self::commit(first, first_word)
     }
 
     /// Calls `write` with the reserved bytes, and commits as many of them as it returns.
@@ -274,63 +274,63 @@ impl Segment {
     /// Returns whether a receiver sleeps until this commit. Panics without a commit if `write` panics, or returns more
     /// than there are.
     #[inline(always)]
-    pub(crate) fn write_in_place(&self, slot: &EntrySlot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    pub(crate) fn write_in_place(&self, entry: &EntrySlot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
-        let to = block.at(slot.offset(), slot.len());
-        let len = block.log.writing(slot.index(), || {
-            // SAFETY: `to` is valid for `slot.len()` bytes (checked by `at`). They are reserved for the one owner of
-            // `slot` until the commit below, so no other reference to them exists while `write` runs. They are zeroed
+        let to = block.at(entry.offset(), entry.len());
+        let len = block.log.writing(entry.index(), || {
+            // SAFETY: `to` is valid for `entry.len()` bytes (checked by `at`). They are reserved for the one owner of
+            // `entry` until the commit below, so no other reference to them exists while `write` runs. They are zeroed
             // first: `write` sees no uninitialized memory, and the bytes that it leaves unwritten are initialized.
             let bytes = unsafe {
-                to.write_bytes(0, slot.len());
-                std::slice::from_raw_parts_mut(to, slot.len())
+                to.write_bytes(0, entry.len());
+                std::slice::from_raw_parts_mut(to, entry.len())
             };
             write_checked(bytes, write)
         });
-        if len < slot.len() {
+        if len < entry.len() {
             // ORDERING: Relaxed: the Release in `commit` publishes it with the message.
-            self.payload_delta.fetch_sub((slot.len() - len) as u64, Ordering::Relaxed);
+            self.payload_delta.fetch_sub((entry.len() - len) as u64, Ordering::Relaxed);
             self.set_has_gaps();
         }
-        Self::commit(&block.index[slot.index()], Entry::new(INLINE, slot.offset(), len))
+        Self::commit(&block.index[entry.index()], Entry::new(INLINE, entry.offset(), len))
     }
 
     /// Moves the external `payload` into the reserved entry and commits it.
     ///
     /// Returns whether a receiver sleeps until this commit.
     #[inline(always)]
-    pub(crate) fn write_external(&self, slot: &EntrySlot, payload: Bytes) -> bool {
-        assert_eq!(slot.len(), EXTERNAL_BYTES);
+    pub(crate) fn write_external(&self, entry: &EntrySlot, payload: Bytes) -> bool {
+        assert_eq!(entry.len(), EXTERNAL_BYTES);
         let block = self.block();
-        let start = block.at(slot.offset(), slot.len());
-        let offset = slot.offset() + start.align_offset(align_of::<Bytes>());
-        let extra = (payload.len() as u64).wrapping_sub(slot.len() as u64);
+        let start = block.at(entry.offset(), entry.len());
+        let offset = entry.offset() + start.align_offset(align_of::<Bytes>());
+        let extra = (payload.len() as u64).wrapping_sub(entry.len() as u64);
         // ORDERING: Relaxed: the Release in `commit` publishes it with the message.
         self.payload_delta.fetch_add(extra, Ordering::Relaxed);
         self.set_has_gaps();
-        block.log.writing(slot.index(), || {
-            // SAFETY: the reserved bytes belong to the one owner of `slot` until the commit, and have room for a
+        block.log.writing(entry.index(), || {
+            // SAFETY: the reserved bytes belong to the one owner of `entry` until the commit, and have room for a
             // `Bytes` at any alignment. They are zeroed first, so the gaps around the `Bytes` are initialized.
             unsafe {
-                start.write_bytes(0, slot.len());
+                start.write_bytes(0, entry.len());
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
             }
         });
-        Self::commit(&block.index[slot.index()], Entry::new(EXTERNAL, offset, size_of::<Bytes>()))
+        Self::commit(&block.index[entry.index()], Entry::new(EXTERNAL, offset, size_of::<Bytes>()))
     }
 
     /// Commits a reserved entry as padding, which receivers skip. Returns whether a receiver sleeps until this commit.
-    pub(crate) fn abandon(&self, slot: &EntrySlot) -> bool {
+    pub(crate) fn abandon(&self, entry: &EntrySlot) -> bool {
         let block = self.block();
-        let start = block.at(slot.offset(), slot.len());
+        let start = block.at(entry.offset(), entry.len());
         // ORDERING: Relaxed, both: the Release in `commit` publishes them with the message.
-        self.payload_delta.fetch_sub(slot.len() as u64, Ordering::Relaxed);
+        self.payload_delta.fetch_sub(entry.len() as u64, Ordering::Relaxed);
         self.abandoned.fetch_add(1, Ordering::Relaxed);
-        block.log.writing(slot.index(), || {
-            // SAFETY: the reserved bytes belong to the one owner of `slot` until the commit.
-            unsafe { start.write_bytes(0, slot.len()) }
+        block.log.writing(entry.index(), || {
+            // SAFETY: the reserved bytes belong to the one owner of `entry` until the commit.
+            unsafe { start.write_bytes(0, entry.len()) }
         });
-        Self::commit(&block.index[slot.index()], Entry::new(ABANDONED, slot.offset(), slot.len()))
+        Self::commit(&block.index[entry.index()], Entry::new(ABANDONED, entry.offset(), entry.len()))
     }
 
     /// Sets `has_gaps`. Checks it first: one write is enough, and receivers read the same cache line.
@@ -343,13 +343,13 @@ impl Segment {
     }
 
     #[inline]
-    fn commit(at: &AtomicU64, entry: Entry) -> bool {
+    fn commit(at: &AtomicU64, word: Entry) -> bool {
         // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `is_committed`; makes the payload bytes
         // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible. Acquire: pairs with the Release in
         // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the
         // last receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It
         // borrows the entry alone: once that is committed, the block around it may be freed before this returns.
-        at.swap(entry.0, Ordering::AcqRel) == WAITER
+        at.swap(word.0, Ordering::AcqRel) == WAITER
     }
 
     /// Returns payload bytes minus reserved bytes, modulo 2⁶⁴; exact once all senders have committed.

@@ -35,10 +35,13 @@ pub(crate) struct PayloadSize {
 ///  0               next         committed                           end
 /// ```
 ///
-/// All messages before `end` are sealed or cut, so their entries can only be committed and do not change after that.
+/// All messages before `end` are sealed or cut, so their entries are reserved: each can become WAITER, then committed, and
+/// does not change after that.
 /// Exactly one range contains each message: the thread that adopts the segment makes the first range and
-/// [extends](Self::extend) it, and [`split`](Self::split) divides it. `K` is a reference that keeps the segment from
-/// being reused.
+/// [extends](Self::extend) it, and [`split`](Self::split) divides it. `K` is a counted
+/// reference to the segment: while it is held, the segment is not reused. It is a [`SegmentRef`] outside of tests.
+///
+/// [`SegmentRef`]: crate::queue::pool::SegmentRef
 pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     segment: K,
     /// The segment's memory, which is neither moved nor freed while `segment` is held.
@@ -208,10 +211,10 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     {
         assert!(messages <= self.readable());
         let end = self.next + messages;
-        let head =
+        let taken =
             Self { segment: self.segment.clone(), block: self.block, next: self.next, end, committed: end };
         self.next = end;
-        head
+        taken
     }
 
     /// Returns how many of the next messages, up to `limit`, are readable before the next padding.

@@ -16,15 +16,16 @@
 //!    └────────────── retire (receiver), one lap later ───────────┘
 //! ```
 //!
-//! | phase | sender | sealing thread | receiver at the head | transitions |
+//! | phase | sender | sealing thread | thread that holds the head's lock | transitions |
 //! |---|---|---|---|---|
 //! | Ready: no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets WAITER and sleeps | open → Open, close → Closed |
-//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER, and then notifies receivers after its commit | seals it if its condition holds | cuts: reads all that is reserved, and sets WAITER; if nothing is new: sets WAITER and sleeps | seal → Sealed, close → Closed |
+//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER; if it was set, notifies receivers after its commit | seals it if its condition holds | cuts: reads all that is reserved, and sets WAITER; if nothing is new: sets WAITER and sleeps | seal → Sealed, close → Closed |
 //! | Sealed: messages and bytes are final | advances `active` | nothing to seal | reads it | retire → Ready, one lap later |
 //! | Closed: the end of the ring; empty, but may still name the segment it was opened with | is refused | nothing to seal | reports the end of the channel | none |
 //!
-//! The receiver at the head is the thread that has locked the head. It may also be a sender that retires or drops
-//! messages, or the background task.
+//! The thread that holds the head's lock is a receiver, a sender that retires segments or drops messages, or the
+//! background task. It sets WAITER in a slot without new messages only if it will sleep and receivers may cut. Without
+//! cuts (`on_demand` off) a receiver sleeps until the thread that seals the slot wakes it.
 //!
 //! Every transition is one read-modify-write of this word; only `retire` is a store, as no other thread changes a
 //! sealed word. A reservation checks and reserves in one step, so nothing is ever reserved over the capacity, and a
@@ -40,6 +41,9 @@ const SEGMENT_BITS: u32 = 13;
 
 const MESSAGES_SHIFT: u32 = BYTES_BITS;
 const SEGMENT_SHIFT: u32 = MESSAGES_SHIFT + MESSAGES_BITS;
+/// Set by a cut and by a receiver that goes to sleep; asks the next sender to notify receivers after its commit.
+///
+/// A cut sets it even if no receiver waits: [`SlotState::is_fully_consumed`] relies on that.
 const WAITER: u64 = 1 << (SEGMENT_SHIFT + SEGMENT_BITS);
 const PHASE_SHIFT: u32 = SEGMENT_SHIFT + SEGMENT_BITS + 1;
 const PHASE_MASK: u64 = 0b11 << PHASE_SHIFT;
@@ -120,7 +124,7 @@ impl SlotState {
     }
 
     /// Returns how many messages are reserved; 0 in a phase without messages.
-    pub(crate) fn messages_written(self) -> usize {
+    pub(crate) fn reserved_messages(self) -> usize {
         if matches!(self.phase(), Phase::Open | Phase::Sealed) { self.messages() } else { 0 }
     }
 
@@ -152,7 +156,7 @@ impl SlotState {
         Self(OPEN | (self.0 & WAITER) | (segment as u64) << SEGMENT_SHIFT)
     }
 
-    /// Adds one message of `len` bytes and clears WAITER, which the caller keeps from the state before.
+    /// Adds one message of `len` bytes and clears WAITER. The caller reads WAITER from `self`.
     #[inline]
     fn reserved(self, len: usize) -> Self {
         Self((self.0 & !WAITER) + (1 << MESSAGES_SHIFT) + len as u64)
@@ -199,7 +203,7 @@ pub(crate) enum NotReserved {
 
 /// A reserved entry: one message's position in a segment, which this value owns until the commit.
 ///
-/// Only [`AtomicSlotState::reserve`] and [`EntryRange::into_slots`] make one: once per successful compare-exchange, and
+/// Only [`AtomicSlotState::reserve`] and [`EntryRange::into_entries`] make one: once per successful compare-exchange, and
 /// once per message of a range. It is two words, so it travels in registers.
 #[derive(Debug)]
 pub(crate) struct EntrySlot {
@@ -209,7 +213,6 @@ pub(crate) struct EntrySlot {
 }
 
 impl EntrySlot {
-    /// Returns the number of the segment.
     #[inline(always)]
     pub(crate) fn segment(&self) -> usize {
         self.before.segment_number()
@@ -254,7 +257,6 @@ pub(crate) struct EntryRange<'a> {
 }
 
 impl EntryRange<'_> {
-    /// Returns the number of the segment.
     pub(crate) fn segment(&self) -> usize {
         self.whole.segment()
     }
@@ -279,12 +281,12 @@ impl EntryRange<'_> {
     }
 
     /// Splits the range into its entries, in order.
-    pub(crate) fn into_slots(self) -> impl Iterator<Item = EntrySlot> {
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = EntrySlot> {
         let Self { whole: EntrySlot { before, .. }, ends } = self;
         ends.iter().enumerate().scan(0, move |start, (at, &end)| {
-            let slot = EntrySlot { before: before.reserved_range(at, *start), len: end - *start };
+            let entry = EntrySlot { before: before.reserved_range(at, *start), len: end - *start };
             *start = end;
-            Some(slot)
+            Some(entry)
         })
     }
 }
@@ -353,8 +355,8 @@ impl AtomicSlotState {
                 return Err(NotReserved::NotOpen(self.load()));
             }
             let (index, offset) = (seen.messages(), seen.bytes());
-            let slots = &ends[..ends.len().min(capacity.messages - index)];
-            let fitting = &slots[..slots.partition_point(|end| *end <= capacity.bytes - offset)];
+            let ends = &ends[..ends.len().min(capacity.messages - index)];
+            let fitting = &ends[..ends.partition_point(|end| *end <= capacity.bytes - offset)];
             let Some(&len) = fitting.last() else { return Err(NotReserved::NoRoom) };
             let next = seen.reserved_range(fitting.len(), len);
             // ORDERING: Acquire: pairs with the Release in `open`; makes the segment's memory and its cleared index
@@ -378,8 +380,8 @@ impl AtomicSlotState {
 
     /// Cuts: fixes the messages that a receiver may read now, and sets WAITER.
     ///
-    /// WAITER lets the sender of the next message know that it is the first after the cut. Only the receiver at the
-    /// head calls this. Returns Open, or Sealed if another thread sealed the slot meanwhile.
+    /// WAITER lets the sender of the next message know that it is the first after the cut. Only the thread that
+    /// holds the head's lock calls this. Returns Open, or Sealed if another thread sealed the slot meanwhile.
     pub(crate) fn cut(&self) -> SlotState {
         // ORDERING: Release: pairs with the Acquire in `reserve`; makes what the receiver recorded for the cut visible
         // to the sender of the next message. Acquire: pairs with the Release in `seal`; a receiver that finds the slot
@@ -429,7 +431,7 @@ impl AtomicSlotState {
     pub(crate) fn retire(&self, sequence: u64) {
         // ORDERING: Release: pairs with the Acquire in `load`; makes visible that `active` has advanced, so a late
         // sender that finds the slot ready for its next lap reloads a newer `active` and does not retry here forever.
-        // A plain store is enough: only the receiver at the head changes a sealed word. A concurrent `fence_rmw` writes
+        // A plain store is enough: only the thread that holds the head's lock changes a sealed word. A concurrent `fence_rmw` writes
         // back what it read, in one step before or after the store.
         self.0.store(SlotState::ready(sequence).0, Ordering::Release);
     }
@@ -498,7 +500,7 @@ mod tests {
         assert!(range.has_waiter() && range.start() == (0, 0) && !slot.load().has_waiter());
         assert_eq!((range.messages(), range.filled()), (3, (3, 5)));
         let entries: Vec<_> = range
-            .into_slots()
+            .into_entries()
             .map(|entry| (entry.segment(), entry.index(), entry.offset(), entry.len()))
             .collect();
         assert_eq!(entries, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
