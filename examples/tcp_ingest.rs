@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Serves until Ctrl-C, and then writes the rest of what was received.
+/// Serves until Ctrl-C, and then writes all remaining received lines.
 async fn serve(address: SocketAddr, output: PathBuf) -> anyhow::Result<()> {
     let file = File::options().create(true).append(true).open(&output).context("cannot open the output")?;
     let listener = TcpListener::bind(address).await?;
@@ -283,7 +283,7 @@ async fn run_client(client: usize, address: SocketAddr, traffic: Arc<Traffic>) -
     Ok(buffer)
 }
 
-/// Returns the rest of a line, a function of its client and number.
+/// Returns the text of a line, a function of its client and number.
 fn filler(client: usize, number: usize) -> &'static str {
     const TEXT: &str =
         "the quick brown fox jumps over the lazy dog, again and again, until all lines were sent";

@@ -302,7 +302,7 @@ fn ready_receiver_waits_at_most_two_turns_of_each_other() {
 }
 
 #[test]
-fn waiting_receivers_are_served_in_turn() {
+fn waiting_receivers_are_served_round_robin() {
     paused(async {
         let (tx, rx) = turbostream::channel();
         let received = Arc::default();

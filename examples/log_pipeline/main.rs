@@ -198,7 +198,7 @@ impl Channel for TokioMpsc {
     }
 }
 
-/// What every round does anew.
+/// The job that every round repeats.
 struct Job {
     inputs: Vec<Input>,
     output: Output,

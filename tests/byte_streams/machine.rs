@@ -301,7 +301,7 @@ impl Machine {
         assert!(woken(&self.reading) || !readable, "the reader was not woken");
     }
 
-    /// Reads the rest to the end, and checks that all memory is freed.
+    /// Reads all remaining bytes, and checks that all memory is freed.
     fn end(mut self) {
         self.reader.as_ref().expect("there").get_ref().close();
         self.closed();

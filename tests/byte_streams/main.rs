@@ -1,5 +1,5 @@
-//! Random bytes through `Writer` and `Reader`, split at random. The same bytes come out and records stay whole, compared with
-//! a plain list of records.
+//! Random bytes through `Writer` and `Reader`, split at random. The output equals the input and records stay whole, compared
+//! with a plain list of records.
 //!
 //! Cases are made out of bytes: random ones here, and coverage-guided ones in the fuzz target of the same name, whose corpus
 //! also runs here. `TURBOSTREAM_EFFORT` multiplies the number of cases.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 pub(crate) struct Records {
     /// Messages in the channel.
     queue: VecDeque<Vec<u8>>,
-    /// The unread rest of the message that the reader holds.
+    /// The unread bytes of the message that the reader holds.
     held: VecDeque<u8>,
     /// The partial record in the writer's buffer.
     pub(crate) unfinished: Vec<u8>,
@@ -71,7 +71,7 @@ impl Records {
         }
     }
 
-    /// Checks that the reader holds exactly the rest of its message.
+    /// Checks that the reader holds exactly the unread bytes of its message.
     pub(crate) fn check_held(&self, held: &[u8]) {
         assert!(self.held.iter().eq(held), "the reader holds other bytes: {} bytes", held.len());
     }

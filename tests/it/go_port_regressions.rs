@@ -22,7 +22,7 @@ fn tiny(segment_bytes: usize, max_bytes: usize) -> (Sender, Receiver) {
         .expect("a valid configuration")
 }
 
-/// Receives to the end, and checks that all messages come from sender 0 in order.
+/// Receives to the end, and checks that all messages are from sender 0 and in order.
 async fn receive_in_order(rx: Receiver) -> u32 {
     let mut count = 0;
     while let Some(m) = rx.recv().await {

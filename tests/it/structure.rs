@@ -217,7 +217,7 @@ fn no_circle_between_the_children_of_a_folder() {
     let mut edges: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let mut lines: BTreeMap<(Vec<String>, String, String), String> = BTreeMap::new();
     for import in all_imports() {
-        // The longest prefix of the path that is a module: the rest are items in it.
+        // The longest prefix of the path that is a module. The remaining parts are items in it.
         let module =
             (1..=import.to.len()).rev().map(|len| &import.to[..len]).find(|path| modules.contains(*path));
         let Some(to) = module else { continue };

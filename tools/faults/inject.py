@@ -52,7 +52,7 @@ SUITES = {
 # Shuttle does not model weak orderings.
 ORDER = {"ordering": ["models", "quick", "tests"]}
 DEFAULT_ORDER = ["quick", "shuttles", "models", "tests"]
-# Loom takes an ordering as a runtime value. So all ordering faults fit into one build, each behind a switch.
+# Loom takes an ordering as a runtime value. So all ordering faults fit into one build, and a switch selects each.
 SWITCHES = """
 pub(crate) mod fault {
     use std::sync::atomic::Ordering;

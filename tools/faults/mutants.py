@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every mutant that cargo-mutants knows, all in one build, and reports the mutants that no test detects.
 
-    tools/faults/mutants.py build                     builds a copy of the crate with each mutant behind a switch: minutes
+    tools/faults/mutants.py build                     builds a copy of the crate that contains every mutant: minutes
     tools/faults/mutants.py run                       runs all mutants; resumes after an interruption
     tools/faults/mutants.py run --budget 6            spends at most 6 seconds of tests per mutant; a later run continues
     tools/faults/mutants.py run -f src/wait/ --again missed hangs    repeats the mutants of these files with these outcomes

@@ -118,7 +118,7 @@ fn fully_read_message_releases_its_memory() {
         for rest in ["", "d"] {
             tx.send("abcd").await.expect("open");
             reader.read_exact(&mut [0; 3]).await.expect("there");
-            assert!(lent() > 0, "the rest is in the buffer");
+            assert!(lent() > 0, "the remaining bytes are in the buffer");
             if rest.is_empty() {
                 reader.consume(1);
             } else {

@@ -206,7 +206,7 @@ fn channel_spans_several_runtimes() {
             next
         });
         assert_eq!(count, 3000);
-        first.block_on(writing).expect("the writer");
+        first.block_on(writing).expect("the sender");
     });
 }
 
@@ -238,7 +238,7 @@ fn try_send_and_try_recv_work_on_plain_threads() {
             }
         }
         assert_eq!(next, 5000);
-        writing.join().expect("the writer");
+        writing.join().expect("the sender");
     });
 }
 
@@ -265,7 +265,7 @@ fn channel_works_after_its_runtime_is_dropped() {
             }
             let reader = rx.clone();
             let kept = runtime.block_on(async move { reader.recv().await.expect("open") });
-            drop(runtime); // with writers waiting and the timer armed
+            drop(runtime); // with senders waiting and the background task armed
             while rx.try_recv().is_ok() {}
             tx.try_send(message(9, round, 99)).expect("room again");
             assert_eq!(check(&rx.try_recv().expect("on demand")), Some((9, round)));

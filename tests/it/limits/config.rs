@@ -280,13 +280,13 @@ fn given_runtime_drives_the_timer_for_plain_threads() {
             .strategy(TimeWindow(ms(3)))
             .build()
             .expect("a runtime was given");
-        tx.try_send("by its timer").expect("room");
+        tx.try_send("by its window").expect("room");
         let got = loop {
             match rx.try_recv() {
                 Ok(m) => break m,
                 Err(_) => std::thread::yield_now(),
             }
         };
-        assert_eq!(got, "by its timer");
+        assert_eq!(got, "by its window");
     });
 }

@@ -228,7 +228,7 @@ fn pool_shrinks_and_idle_memory_is_freed_after_a_burst() {
             assert!(stats.pooled_bytes <= 2 * SEGMENT, "after pool_idle: {stats:?}");
             assert_eq!((stats.sealed_bytes, stats.lent_bytes), (0, 0));
             tokio::time::sleep(ms(1000)).await;
-            assert_eq!(held(&tx.monitor().stats()), 0, "at rest: {:?}", tx.monitor().stats());
+            assert_eq!(held(&tx.monitor().stats()), 0, "idle: {:?}", tx.monitor().stats());
         }
     });
 }

@@ -114,7 +114,7 @@ fn dropping_a_woken_batches_stream_arms_the_strategy_timer() {
             advance(Duration::from_secs(1)).await; // until the background task sleeps
         }
         let before = tx.monitor().stats().switches.strategy;
-        send(&tx, 1..2); // wakes the stream, so the timer is not armed
+        send(&tx, 1..2); // wakes the stream, so the strategy timer is not armed
         drop(batches);
         advance(Duration::from_millis(25)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
@@ -134,7 +134,7 @@ fn dropping_a_woken_receiver_stream_arms_the_strategy_timer() {
             advance(Duration::from_secs(1)).await; // until the background task sleeps
         }
         let before = tx.monitor().stats().switches.strategy;
-        send(&tx, 1..2); // wakes the other receiver, so the timer is not armed
+        send(&tx, 1..2); // wakes the other receiver, so the strategy timer is not armed
         drop(other);
         advance(Duration::from_millis(25)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, before + 1);

@@ -36,7 +36,7 @@ fn blocking_recv_gets_every_message_in_order_and_the_end() {
             }
         });
         drop(tx);
-        assert_eq!(reading.join().expect("the reader"), 5000);
+        assert_eq!(reading.join().expect("the receiver"), 5000);
     });
 }
 
@@ -63,7 +63,7 @@ fn blocking_recv_is_woken_by_a_message_and_by_close() {
         first_received.wait();
         wait_for_reader();
         drop(tx);
-        assert_eq!(reading.join().expect("the reader"), (Some(Bytes::from_static(b"wakes")), None));
+        assert_eq!(reading.join().expect("the receiver"), (Some(Bytes::from_static(b"wakes")), None));
     });
 }
 
@@ -116,7 +116,7 @@ fn blocking_recv_gets_messages_sealed_by_the_time_window() {
             .expect("valid");
         let reading = thread::spawn(move || rx.blocking_recv());
         tx.send("in time").await.expect("open");
-        let got = spawn_blocking(|| reading.join()).await.expect("joined").expect("the reader");
+        let got = spawn_blocking(|| reading.join()).await.expect("joined").expect("the receiver");
         assert_eq!(got.expect("open"), "in time");
     });
 }

@@ -178,7 +178,7 @@ fn poll_recv_and_recv_timeout_wait_like_recv() {
 }
 
 #[test]
-fn lengths_and_statistics_add_up_at_rest() {
+fn lengths_and_statistics_of_idle_channel_add_up() {
     paused(async {
         let (tx, rx) = segments_of_16();
         let monitor = rx.monitor();

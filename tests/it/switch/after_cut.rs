@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::SinkExt;
 use turbostream::{ActiveSegment, Builder, MessageCount, ReadMode, SwitchStrategy, TimeWindow};
 
-/// Segments of 1000 bytes. The strategy never switches, so no timer is armed for unread messages.
+/// Segments of 1000 bytes. The strategy never switches, so no strategy timer is armed for unread messages.
 fn segments(count: usize) -> Builder {
     turbostream::builder()
         .segment_bytes(1000)
@@ -17,10 +17,10 @@ fn segments(count: usize) -> Builder {
         .strategy(MessageCount(usize::MAX))
 }
 
-/// A receiver finds a segment sealed at its cut, with no message after it, and moves the head on. Sleeping receivers are
-/// registered with the old head position.
+/// A receiver finds a segment sealed at its cut, with no message after it, and advances the head. Sleeping receivers are
+/// registered at the old head position.
 #[test]
-fn unsuccessful_poll_moves_sleeping_waiters_on_with_the_head() {
+fn unsuccessful_poll_moves_sleeping_waiters_with_the_head() {
     paused(async {
         // The background task checks waiters when it trims the pool. Here it trims late.
         let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
@@ -155,8 +155,8 @@ fn message_after_cut_without_waiters_makes_no_wakeups() {
     });
 }
 
-/// A sender seals a fully read segment. Only the next poll of a receiver retires it, and none may come: one task may both
-/// receive and wait for room.
+/// A sender seals a fully read segment. Only the next poll of a receiver retires it, and there may be no such poll: one
+/// task may both receive and wait for room.
 #[test]
 fn fully_read_segment_is_room_for_a_sender() {
     paused(async {
@@ -205,7 +205,7 @@ fn strategy_switches_on_time_while_timer_is_still_armed() {
         tx.try_send("1").expect("room");
         advance(ms(60)).await;
         SinkExt::flush(&mut tx).await.expect("open"); // the last switch
-        advance(ms(45)).await; // the timer fired at 100 ms
+        advance(ms(45)).await; // the strategy timer fired at 100 ms
         tx.try_send("2").expect("room");
         advance(ms(60)).await;
         let switches = tx.monitor().stats().switches;
@@ -239,7 +239,7 @@ fn next_check_of_empty_segment_does_not_delay_first_message() {
     });
 }
 
-/// Limits that were set for messages after a cut, in a segment that was left without a switch.
+/// Limits that were set for messages after a cut, in a segment that ends without a switch.
 #[test]
 fn limits_set_at_cut_end_with_the_segment() {
     paused(async {
@@ -333,7 +333,7 @@ fn message_of_dropped_receive_is_switched_by_the_strategy() {
             let (tx, rx) = trims_late.strategy(TimeWindow(ms(100))).build().expect("valid");
             tx.try_send("1").expect("room");
             assert_eq!(rx.try_recv().expect("a message"), "1");
-            advance(ms(60_000)).await; // no timer is armed
+            advance(ms(60_000)).await; // no strategy timer is armed
             let (polled, other) = (rx.clone(), rx.clone());
             let mut waiting = Box::pin(async move { other.recv().await });
             if poll {

@@ -379,7 +379,7 @@ fn strategy_is_swapped_while_messages_are_queued() {
         send(&tx, 1, 10);
         assert_eq!(drain(&rx), 7, "the limits are the new ones");
 
-        // From a strategy without a timer to one with a timer, with and without queued messages, then to a shorter window.
+        // From a strategy without a time window to one with a window, with and without queued messages, then to a shorter window.
         send(&tx, 1, 10);
         tx.set_strategy(TimeWindow(ms(100_000)));
         advance(ms(30_000)).await;

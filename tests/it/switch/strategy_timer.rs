@@ -65,7 +65,7 @@ fn background_task_ends_with_the_channel() {
     });
 }
 
-// The timer is armed as soon as a message is queued, whatever the sender's thread does next.
+// The strategy timer is armed as soon as a message is queued, whatever the sender's thread does next.
 
 fn with_timer() -> Builder {
     builder().on_demand(false).strategy(TimeWindow(ms(1)))

@@ -226,7 +226,7 @@ fn stalled_writer_is_logged() {
                     block_on(tx.send_with(10, write)).map_err(drop).expect("open");
                 }
             });
-            stall_rx.recv().expect("the writer stalls");
+            stall_rx.recv().expect("the sender stalls");
             tx.send("after").await.expect("open");
             assert_eq!(rx.recv().await.as_deref(), Some(&b"before"[..]));
             let mut recv = Box::pin(rx.recv());
@@ -235,8 +235,8 @@ fn stalled_writer_is_logged() {
             advance(Duration::from_secs(1)).await;
             assert_eq!(log.count(Level::WARN, "stalled between reserving and committing"), 1);
             assert_eq!(log.count(Level::WARN, "sequence=1 "), 1);
-            resume_tx.send(()).expect("the writer waits");
-            writer.join().expect("the writer"); // joined first: the paused clock advances while a receiver waits
+            resume_tx.send(()).expect("the sender waits");
+            writer.join().expect("the sender"); // joined first: the paused clock advances while a receiver waits
             assert_eq!(recv.await.map(|message| message.len()), Some(1));
             advance(Duration::from_secs(100)).await;
             assert_eq!(log.events().len(), 1, "{:?}", log.events());

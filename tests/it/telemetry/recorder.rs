@@ -188,7 +188,7 @@ fn recv_timeouts_and_callback_panics_are_counted() {
         settle().await;
         let stats = tx.monitor().stats();
         assert_eq!((stats.recv_timeouts, stats.callback_panics), (2, 1));
-        assert_eq!(stats.background_tasks, 2, "the timer and the callback");
+        assert_eq!(stats.background_tasks, 2, "the background task and the callback");
         drop(callback.unregister().await);
         settle().await;
         assert_eq!(tx.monitor().stats().background_tasks, 1);
@@ -387,8 +387,8 @@ fn shared_recorder_keeps_channels_apart() {
     });
 }
 
-/// Messages written in place are shortened or abandoned after they are reserved. Concurrent flushes report meanwhile, and
-/// the sum must be exact at the end.
+/// Messages written in place are shortened or abandoned after they are reserved, while concurrent flushes report. The
+/// sum must be exact at the end.
 #[test]
 fn statistics_of_many_threads_add_up_to_the_monitor() {
     multi(async {

@@ -261,7 +261,7 @@ async fn abort_storm() {
         task.abort();
         assert!(task.await.is_err());
     }
-    // The remaining tasks receive the rest, and none is stuck.
+    // The other tasks receive the remaining messages, and none is stuck.
     tokio::spawn(async move { tx.send(message(ROUNDS, 0, 16)).await.expect("open") });
     while let Some(m) = rx.recv().await {
         got.lock().expect("got").push(check(&m).expect("has a header"));

@@ -142,7 +142,7 @@ fn four_segments() -> (Sender, Receiver) {
 #[test]
 fn segment_opened_for_large_message_serves_a_small_one() {
     plain(|| {
-        // The test never drives this runtime, so no timer helps.
+        // The test never drives this runtime, so the background task never runs.
         let runtime = current_runtime(false);
         let _context = runtime.enter();
         let (tx, rx) = four_segments();

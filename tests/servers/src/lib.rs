@@ -1,11 +1,13 @@
-//! Helpers for tests that start servers: finding a program, a free port, and waiting until a server is up.
+//! Helpers for tests that start servers: they find a program, find a free port, and wait until a server is up.
 
 use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Returns the path of `program`, or `None`, and then the caller must skip its test. `install` is the command to get it.
+/// Returns the path of `program`, or `None` if it is missing.
+///
+/// If it is missing, the caller must skip its test. `install` is the command that installs the program.
 ///
 /// # Panics
 ///
@@ -28,11 +30,13 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// Retries `attempt` ten times a second for 45 s, as another process does not signal that it is ready.
+/// Retries `attempt` ten times a second for up to 45 s, and returns its first success.
+///
+/// Another process does not signal that it is ready, so its state must be polled.
 ///
 /// # Panics
 ///
-/// With the last error, if no attempt succeeds.
+/// If no attempt succeeds. The message contains `what` and the last error.
 pub async fn until<T, F: Future<Output = Result<T, String>>>(
     what: &str,
     mut attempt: impl FnMut() -> F,

@@ -1,8 +1,8 @@
-//! The example's live page in a real browser, under load.
+//! Opens the example's live page in a real browser, under load.
 //!
-//! Needs `chromium` and `chromedriver` (Debian: `apt-get install chromium chromium-driver`). Where they are missing the test
-//! says so and does nothing, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails. With `TURBOSTREAM_SCREENSHOT` set
-//! to a path it leaves a picture of the page there.
+//! The test needs `chromium` and `chromedriver` (Debian: `apt-get install chromium chromium-driver`). If one is missing, the
+//! test prints `SKIPPED` and passes, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails. If `TURBOSTREAM_SCREENSHOT`
+//! is set to a path, the test writes a screenshot of the page there.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use service::Service;
 use turbostream_server_tests::{free_port, installed, until};
 
-/// What the plots say: each a series by channel, with the number of points in its line.
-const FIGURES: &str = r#"
+/// Returns the series of all plots: name and channel, current value, and number of points of the line.
+const PLOTTED_SERIES: &str = r#"
     return [...document.querySelectorAll("section")].flatMap(section =>
         [...section.querySelectorAll("output")].map((output, at) => ({
             series: section.id + " " + output.dataset.channel,
@@ -31,10 +31,10 @@ const FIGURES: &str = r#"
         })));
 "#;
 
-/// A browser, by the WebDriver protocol. Ends with this, and its driver.
+/// A browser, controlled by the WebDriver protocol. Dropping it ends the browser and its driver.
 struct Browser {
     driver: Child,
-    /// Of the driver, and then of the session.
+    /// The URL of the driver until the session is created, then the URL of the session.
     url: String,
 }
 
@@ -63,17 +63,17 @@ impl Browser {
         browser
     }
 
-    /// Posts `body` if there is one, gets otherwise; returns the `value` of the answer.
+    /// Sends a POST with `body`, or a GET without one, and returns the `value` of the response.
     async fn command(&self, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let (url, body) = (format!("{}{path}", self.url), body.map(Value::to_string));
         let call = move || match body {
             Some(body) => ureq::post(&url).content_type("application/json").send(body),
             None => ureq::get(&url).call(),
         };
-        let answer = tokio::task::spawn_blocking(move || call()?.body_mut().read_to_string()).await;
-        let text = answer.expect("no panic").map_err(|error| error.to_string())?;
-        let answer: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        Ok(answer["value"].clone())
+        let response = tokio::task::spawn_blocking(move || call()?.body_mut().read_to_string()).await;
+        let text = response.expect("no panic").map_err(|error| error.to_string())?;
+        let response: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(response["value"].clone())
     }
 
     async fn open(&self, url: &str) {
@@ -85,10 +85,10 @@ impl Browser {
         self.command("/execute/sync", Some(&body)).await.expect("a result")
     }
 
-    /// A picture of the page, as PNG.
+    /// Returns a screenshot of the page as PNG.
     async fn screenshot(&self) -> Vec<u8> {
-        let picture = self.command("/screenshot", None).await.expect("a picture");
-        STANDARD.decode(picture.as_str().expect("text")).expect("base64")
+        let screenshot = self.command("/screenshot", None).await.expect("a screenshot");
+        STANDARD.decode(screenshot.as_str().expect("text")).expect("base64")
     }
 }
 
@@ -100,21 +100,22 @@ impl Drop for Browser {
     }
 }
 
-/// Every plot has a line for each channel, of at least `points` points.
+/// Returns all series if every plot has a line of at least `points` points for each channel.
 async fn plotted(browser: &Browser, points: u64) -> Result<Vec<Value>, String> {
-    let figures = browser.execute(FIGURES).await.as_array().cloned().unwrap_or_default();
-    let is_there = |series: &str| {
-        let is_it = |figure: &&Value| figure["series"] == series;
-        figures.iter().find(is_it).is_some_and(|figure| figure["points"].as_u64() >= Some(points))
+    let plotted = browser.execute(PLOTTED_SERIES).await.as_array().cloned().unwrap_or_default();
+    let is_complete = |name: &str| {
+        let series = plotted.iter().find(|series| series["series"] == name);
+        series.is_some_and(|series| series["points"].as_u64() >= Some(points))
     };
     let plots = ["throughput", "queued", "lent", "latency"];
-    let all =
-        plots.iter().all(|plot| is_there(&format!("{plot} small")) && is_there(&format!("{plot} bulky")));
-    if all { Ok(figures) } else { Err(format!("{figures:?}")) }
+    let all = plots
+        .iter()
+        .all(|plot| is_complete(&format!("{plot} small")) && is_complete(&format!("{plot} bulky")));
+    if all { Ok(plotted) } else { Err(format!("{plotted:?}")) }
 }
 
 #[test]
-fn the_live_page_shows_figures_that_move() {
+fn live_page_plots_change_under_load() {
     let (Some(driver), Some(chromium)) = (
         installed("chromedriver", "apt-get install chromium-driver"),
         installed("chromium", "apt-get install chromium"),
@@ -129,21 +130,21 @@ fn the_live_page_shows_figures_that_move() {
         browser.open(&format!("http://{}/", service.address())).await;
         let first = until("all plots", || plotted(&browser, 2)).await;
         let later = until("more points", || plotted(&browser, 12)).await;
-        let value = |figures: &[Value], series: &str| {
-            let figure = figures.iter().find(|figure| figure["series"] == series).expect("plotted");
-            figure["value"].as_f64().expect("a number")
+        let value = |plotted: &[Value], name: &str| {
+            let series = plotted.iter().find(|series| series["series"] == name).expect("plotted");
+            series["value"].as_f64().expect("a number")
         };
         assert!(value(&later, "throughput small") > 0.0, "{later:?}");
         assert!(value(&later, "lent small") > 0.0, "{later:?}");
         assert!(value(&later, "latency bulky") > 0.0, "{later:?}");
-        let moved = ["throughput small", "queued bulky"];
-        for series in moved {
-            assert_ne!(value(&first, series), value(&later, series), "{series} stands still");
+        let changing = ["throughput small", "queued bulky"];
+        for series in changing {
+            assert_ne!(value(&first, series), value(&later, series), "{series} does not change");
         }
         let error = browser.execute("return document.querySelector('#error').textContent").await;
         assert_eq!(error, json!(""));
         if let Some(path) = std::env::var_os("TURBOSTREAM_SCREENSHOT") {
-            let _ = until("a full picture", || plotted(&browser, 60)).await;
+            let _ = until("full plots", || plotted(&browser, 60)).await;
             std::fs::write(path, browser.screenshot().await).expect("written");
         }
         service.stop_load().await.expect("sent");

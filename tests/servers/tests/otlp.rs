@@ -1,4 +1,4 @@
-//! The OpenTelemetry recorder, through the SDK and the protocol, into a collector that decodes what it gets.
+//! The OpenTelemetry recorder exports through the SDK and OTLP to a collector, which decodes the requests.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use turbostream::{MessageCount, OtelRecorder};
 
-/// Keeps the last value of each series, as cumulative ones are whole.
+/// Keeps the last value of each series, which is the total: series are cumulative.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Collected>>);
 
@@ -30,7 +30,7 @@ struct Collector(Arc<Mutex<Collected>>);
 struct Collected {
     units: HashMap<String, String>,
     sums: HashMap<String, i64>,
-    /// Counts by bucket, bounds, and the sum.
+    /// Counts by bucket, bounds, and sum.
     histograms: HashMap<String, (Vec<u64>, Vec<f64>, f64)>,
     scopes: Vec<String>,
 }
@@ -85,7 +85,7 @@ impl Collected {
     }
 }
 
-/// A name with its attributes, as in `name{key=value}`.
+/// Returns the name of a series with its attributes: `name{key=value}`.
 fn series(name: &str, attributes: &[KeyValue]) -> String {
     let value = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|any| any.value.as_ref()) {
         Some(any_value::Value::StringValue(value)) => format!("{}={value}", attribute.key),
@@ -96,7 +96,7 @@ fn series(name: &str, attributes: &[KeyValue]) -> String {
     format!("{name}{{{}}}", attributes.join(","))
 }
 
-/// Starts a collector on a free port of this machine; returns where it listens.
+/// Starts a collector on a free local port, and returns its URL.
 fn collect(collector: Collector) -> String {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let address = incoming.local_addr().expect("bound");
@@ -116,7 +116,7 @@ fn provider(endpoint: &str) -> SdkMeterProvider {
 }
 
 #[test]
-fn figures_arrive_by_otlp_as_they_are() {
+fn otlp_export_matches_channel_statistics() {
     multi(async {
         let collector = Collector::default();
         let provider = provider(&collect(collector.clone()));
@@ -170,8 +170,10 @@ fn figures_arrive_by_otlp_as_they_are() {
     });
 }
 
-/// Exports what there is; the exporter blocks its caller until the collector has answered. By itself it waits for 5 s, which
-/// a busy machine may need.
+/// Exports all remaining values, and shuts the provider down.
+///
+/// The exporter blocks its caller until the collector has responded. Its default timeout of 5 s is too short for a busy
+/// machine.
 async fn flush(provider: SdkMeterProvider) {
     let flushed =
         tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_secs(20)));

@@ -1,7 +1,7 @@
-//! A real Prometheus server scrapes the example's endpoint and answers the queries that operators ask.
+//! A real Prometheus server scrapes the example's endpoint and answers queries that operators use.
 //!
-//! Needs `prometheus` and `promtool` (Debian: `apt-get install prometheus`). Where they are missing the test says so and
-//! does nothing, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails.
+//! The tests need `prometheus` and `promtool` (Debian: `apt-get install prometheus`). If the program is missing, a test
+//! prints `SKIPPED` and passes, unless `TURBOSTREAM_REQUIRE_SERVERS` is set: then it fails.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use service::Service;
 use turbostream_server_tests::{free_port, installed, until};
 
-/// A Prometheus server that scrapes one address five times a second. Ends with this.
+/// A Prometheus server that scrapes one address five times a second. Dropping it ends the server.
 struct Prometheus {
     process: Child,
     api: String,
@@ -46,25 +46,25 @@ impl Prometheus {
         Self { process, api: format!("http://{address}/api/v1"), _folder: folder }
     }
 
-    /// The samples that a query gives: labels, and a value.
+    /// Returns the samples of a query: labels and value.
     async fn query(&self, query: &str) -> Vec<(Value, f64)> {
         let (api, query) = (format!("{}/query", self.api), query.to_owned());
-        let asked = tokio::task::spawn_blocking(move || {
-            let mut answer = ureq::get(&api).query("query", &query).call().ok()?;
-            serde_json::from_str::<Value>(&answer.body_mut().read_to_string().ok()?).ok()
+        let response = tokio::task::spawn_blocking(move || {
+            let mut response = ureq::get(&api).query("query", &query).call().ok()?;
+            serde_json::from_str::<Value>(&response.body_mut().read_to_string().ok()?).ok()
         });
-        let answer = asked.await.expect("no panic").unwrap_or_default();
-        let samples = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        let response = response.await.expect("no panic").unwrap_or_default();
+        let samples = response["data"]["result"].as_array().cloned().unwrap_or_default();
         let value = |sample: &Value| sample["value"][1].as_str().and_then(|value| value.parse().ok());
         samples.iter().filter_map(|sample| Some((sample["metric"].clone(), value(sample)?))).collect()
     }
 
-    /// What the query gives once that is something, and `is_right` says that it is.
-    async fn query_until(&self, query: &str, is_right: impl Fn(f64) -> bool) -> Vec<(Value, f64)> {
+    /// Repeats the query until it returns samples and `is_expected` accepts all their values; returns them.
+    async fn query_until(&self, query: &str, is_expected: impl Fn(f64) -> bool) -> Vec<(Value, f64)> {
         until(query, || async {
             let samples = self.query(query).await;
-            let right = !samples.is_empty() && samples.iter().all(|(_, value)| is_right(*value));
-            if right { Ok(samples) } else { Err(format!("{samples:?}")) }
+            let expected = !samples.is_empty() && samples.iter().all(|(_, value)| is_expected(*value));
+            if expected { Ok(samples) } else { Err(format!("{samples:?}")) }
         })
         .await
     }
@@ -96,7 +96,7 @@ const METRICS: [&str; 15] = [
 ];
 
 #[test]
-fn a_prometheus_server_answers_what_operators_ask() {
+fn prometheus_server_answers_operator_queries() {
     let Some(binary) = installed("prometheus", "apt-get install prometheus") else { return };
     multi(async move {
         let rates = Rates { small: 20_000, bulky: 4_000 };
@@ -109,13 +109,17 @@ fn a_prometheus_server_answers_what_operators_ask() {
             assert!(samples.iter().all(|(labels, _)| labels["job"] == "turbostream"), "{samples:?}");
         }
         let success = "rate(TurboStream_write_counts_total{result='success'}[1m])";
-        assert_eq!(prometheus.query_until(success, |rate| rate > 0.0).await.len(), 2, "a channel each");
+        assert_eq!(
+            prometheus.query_until(success, |rate| rate > 0.0).await.len(),
+            2,
+            "one series per channel"
+        );
         assert_eq!(
             prometheus.query_until("rate(TurboStream_write_counts_total[1m])", |_| true).await.len(),
             4
         );
-        let gathered = prometheus.query_until("TurboStream_active_channel_data_sizes > 1e6", |_| true).await;
-        assert_eq!((gathered.len(), &gathered[0].0["channel"]), (1, &Value::from("bulky")));
+        let backlog = prometheus.query_until("TurboStream_active_channel_data_sizes > 1e6", |_| true).await;
+        assert_eq!((backlog.len(), &backlog[0].0["channel"]), (1, &Value::from("bulky")));
         let quantile = "histogram_quantile(0.99, sum(rate(TurboStream_switch_latency_bucket[5m])) by (le))";
         prometheus.query_until(quantile, |seconds| seconds > 0.0 && seconds <= 0.1).await;
 
@@ -126,51 +130,51 @@ fn a_prometheus_server_answers_what_operators_ask() {
             prometheus.query_until(&total("TurboStream_write_counts_total"), is(sent.messages)).await;
             prometheus.query_until(&total("TurboStream_write_sizes_total"), is(sent.bytes)).await;
             let channel = sent.channel;
-            let out = format!(
+            let received_and_queued = format!(
                 "TurboStream_read_counts_total{{channel='{channel}',result='success'}} + \
                  ignoring(result) TurboStream_queued_data_counts{{channel='{channel}'}}"
             );
-            prometheus.query_until(&out, is(sent.messages)).await;
+            prometheus.query_until(&received_and_queued, is(sent.messages)).await;
         }
         assert_eq!(prometheus.query("TurboStream_write_errors_total > 0").await, []);
     });
 }
 
-/// What `promtool` says of the alerts that come with the documentation.
+/// `promtool` accepts the alerts of `docs/alerts.yml`, and their tests in `docs/alerts_test.yml` pass.
 #[test]
-fn the_alerts_are_valid_and_fire_when_they_should() {
+fn alerts_are_valid_and_pass_their_rule_tests() {
     let Some(promtool) = installed("promtool", "apt-get install prometheus") else { return };
     let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
     for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
         let output = Command::new(&promtool).args(arguments).current_dir(docs).output().expect("started");
-        let said =
+        let printed =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert!(output.status.success(), "{arguments:?}: {printed}");
     }
 }
 
-/// The dashboard asks for metrics that there are.
+/// Every metric that the dashboard queries is exported.
 #[test]
-fn the_dashboard_shows_metrics_that_there_are() {
+fn dashboard_queries_only_exported_metrics() {
     let text = include_str!("../../../docs/grafana-dashboard.json");
     serde_json::from_str::<Value>(text).expect("JSON");
     multi(async move {
         let address = "127.0.0.1:0".parse().expect("an address");
         let mut service = Service::start(address, Rates::default()).await.expect("started");
         let url = format!("http://{}/metrics", service.address());
-        let there = until("a switch", || async {
+        let exported = until("a switch", || async {
             let url = url.clone();
             let get =
                 tokio::task::spawn_blocking(move || ureq::get(&url).call()?.body_mut().read_to_string());
-            let text = get.await.expect("no panic").expect("an answer");
+            let text = get.await.expect("no panic").expect("a response");
             if text.contains("TurboStream_switch_latency_bucket") { Ok(text) } else { Err(text) }
         })
         .await;
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let asked: Vec<_> = words.filter(|word| word.starts_with("TurboStream_")).collect();
-        assert!(asked.len() > 10, "{asked:?}");
-        for metric in asked {
-            assert!(there.contains(&format!("\n{metric}")), "{metric}");
+        let queried: Vec<_> = words.filter(|word| word.starts_with("TurboStream_")).collect();
+        assert!(queried.len() > 10, "{queried:?}");
+        for metric in queried {
+            assert!(exported.contains(&format!("\n{metric}")), "{metric}");
         }
         service.stop_load().await.expect("sent");
     });

@@ -96,7 +96,7 @@ impl<const LEN: usize> Source for Copied<LEN> {
     }
 }
 
-/// Clones of `Bytes` of 64 KiB, created once and sent in turn.
+/// Clones of `Bytes` of 64 KiB, created once and sent round-robin.
 pub struct Passed(Vec<Bytes>);
 
 impl Passed {

@@ -97,8 +97,8 @@ pub static ALL: &[Workload] = &[
             1,
             1,
             Payload::Pass64K,
-            "Clones of 64 `Bytes` of 64 KiB in turn, external messages: one sender task, one receiver \
-             task.",
+            "Clones of 64 `Bytes` of 64 KiB, sent round-robin as external messages: one sender task, one \
+             receiver task.",
         )
     },
     Workload {
