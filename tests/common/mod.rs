@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of this module")]
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
-use turbostream::Sender;
 
 /// Limit after which a running test body counts as stuck. Real time, also under a paused clock.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -222,13 +220,4 @@ pub(crate) fn write_bytes(bytes: &[u8]) -> impl FnOnce(&mut [u8]) -> usize {
         buf[..bytes.len()].copy_from_slice(bytes);
         bytes.len()
     }
-}
-
-/// Sends with a closure that panics. Returns whether the panic reached the caller.
-pub(crate) async fn send_with_panicking(tx: &Sender, max_len: usize) -> bool {
-    let write = |buf: &mut [u8]| -> usize {
-        buf.fill(0xee);
-        resume_unwind(Box::new("boom"))
-    };
-    AssertUnwindSafe(tx.send_with(max_len, write)).catch_unwind().await.is_err()
 }

@@ -2,7 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 
-use crate::common::{check, message, paused, send_with_panicking, settle, write_bytes};
+use crate::common::{check, message, paused, settle, write_bytes};
+use crate::panics::send_with_panicking;
 use bytes::Bytes;
 use futures::FutureExt;
 use turbostream::{ReadMode, Receiver};

@@ -3,10 +3,8 @@
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 
-use crate::common::{
-    WakeCounter, check, impatient, message, multi, paused, poll_once, send_with_panicking, settle,
-    write_bytes,
-};
+use crate::common::{WakeCounter, check, impatient, message, multi, paused, poll_once, settle, write_bytes};
+use crate::panics::send_with_panicking;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
