@@ -189,7 +189,7 @@ impl Queue {
         Some(switched)
     }
 
-    /// Cuts the active segment, for the receiver at the head, which has read everything before.
+    /// Cuts the active segment, for the thread that holds the head's lock and has read everything before.
     ///
     /// The messages reserved by now become readable, as if the segment were sealed, and the segment stays open for
     /// more. Returns Open, or Sealed if another thread sealed it meanwhile.

@@ -11,7 +11,8 @@
 //!
 //! 1. A sender opens the slot that `active` names, and senders reserve in it.
 //! 2. A thread seals it. Any thread that finds it sealed advances `active` to the next sequence.
-//! 3. The receiver at the head reads it, and retires it: the slot is Ready for the sequence one lap later.
+//! 3. A receiver reads it. The thread that finds it read, under the head's lock, retires it: the slot is Ready for the
+//!    sequence one lap later.
 //!
 //! At most one slot is open at any instant, and slots open in sequence: a slot opens only while `active` names it, and
 //! `active` advances only from a sealed slot. So the segment in which a sender reserves, however late, is the active
@@ -69,12 +70,12 @@ impl SegmentRing {
     /// Returns the sequence that senders reserve in, or open next.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // ORDERING: Acquire: pairs with the Release in `advance`; makes the retirement of this slot's last lap
-        // visible. `active` names the slot again only after all other slots were opened and sealed. Segments are fewer
-        // than slots, so one of these slots reused a segment that was retired from this slot's last lap, or from a
-        // later slot. Slots are retired in sequence, so this slot was retired first. Retirement, release, reuse, open
-        // and seal each synchronize with the next. Without this a thread could still see the Sealed state of the last
-        // lap, which holds no sequence, and advance past a slot that was never opened.
+        // ORDERING: Acquire: pairs with the Release in `advance`; makes visible that the slot named here was retired
+        // from its last lap. `active` names the slot again only after all other slots were opened and sealed. Segments
+        // are fewer than slots, so one of these slots reused a segment that was retired from this slot's last lap, or
+        // from a later slot. Slots are retired in sequence, so this slot was retired first. Retirement, release, reuse,
+        // open and seal each synchronize with the next. Without this a thread could still see the Sealed state of the
+        // last lap, which holds no sequence, and advance past a slot that was never opened.
         self.active.load(Ordering::Acquire)
     }
 

@@ -1,11 +1,11 @@
 //! The head: the state of the reading side, shared by all receivers of a channel.
 //!
-//! A receiver locks the [`Head`] for each message or batch. Under the lock it neither sleeps nor runs user code. It holds
-//! the lock for some tens of instructions in most cases, and longer where it spins for microseconds, copies up to 32 KiB,
-//! takes many messages or discards the backlog:
+//! A receiver locks the [`Head`] for each message or batch, in most cases for some tens of instructions. It holds the
+//! lock longer where it spins for microseconds, copies up to 32 KiB, takes many messages or discards the backlog. Under
+//! the lock it neither sleeps nor runs user code:
 //!
-//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If it has read everything up to `readable_end`,
-//!    it moves that end: to the end of a sealed segment, or by a cut of the active one.
+//! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If all messages up to `readable_end` were
+//!    read, it moves that end: to the end of a sealed segment, or by a cut of the active one.
 //! 2. It takes the message, or several at once. Padding is skipped.
 //! 3. If that was the last message of a sealed segment, it retires the segment and continues at the next ring slot.
 //! 4. It unlocks the head, and applies the [`Effects`]: wakes, payload drops and events, which may run user code.
@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | Readable | the next message is committed | does not wait |
 //! | Stalled | the next message is reserved and not committed | sets WAITER in the entry and sleeps |
-//! | Empty | the ring slot is Ready, or Open without messages that it may cut | sets WAITER in the ring slot, if it may cut, and sleeps |
+//! | Empty | the ring slot is Ready, or Open without messages to cut | sets WAITER in the ring slot if receivers may cut, and sleeps |
 //! | Closed | the ring slot is Closed | reports the end of the channel |
 //!
 //! No message is ever held by a receiver that waits, so a future or a clone can be dropped at any time, and clones
@@ -375,15 +375,16 @@ impl Head {
 
 /// Waits a few microseconds at most while the active segment grows, so that a cut covers more messages.
 ///
-/// A cut of two or three messages costs both sides more than the messages themselves.
-fn coalesce(known: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) {
-    if seen.messages() - known < 2 {
+/// `end` is the `readable_end` before the cut. A cut of two or three messages costs both sides more than the messages
+/// themselves.
+fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) {
+    if seen.messages() - end < 2 {
         return;
     }
     spin_backoff_until(COALESCE_FIRST_PAUSE, || {
         let now = load();
         let grown = now.messages() > seen.messages();
         seen = now;
-        !grown || now.messages() - known >= COALESCE_MAX || !now.is_open()
+        !grown || now.messages() - end >= COALESCE_MAX || !now.is_open()
     });
 }

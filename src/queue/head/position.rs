@@ -52,7 +52,7 @@ impl Head {
         effects: &mut Effects,
     ) -> Option<DrainOutcome> {
         if !self.position().reaches(target) {
-            // Only padding might be left before it, for which no receiver locks the head.
+            // It is possible that only padding is left before it, for which no receiver locks the head.
             self.poll_without_cut(queue, effects);
         }
         let discarded = |from: Position| !from.reaches(target);
@@ -83,7 +83,7 @@ impl Head {
     #[cold]
     fn take_if_drained(&mut self, queue: &Queue, target: Position, effects: &mut Effects) -> bool {
         if !self.position().reaches(target) {
-            // Only padding might be left before it, and the receiver of the last message might not lock the head again.
+            // It is possible that only padding is left before it, and that no receiver locks the head again.
             self.poll_without_cut(queue, effects);
         }
         let reached = self.position().reaches(target);

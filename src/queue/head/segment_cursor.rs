@@ -77,7 +77,7 @@ impl SegmentCursor {
         self.range.segment().abandoned() > 0
     }
 
-    /// Skips padding at the next position. After the last message before it, no receiver might lock the head again.
+    /// Skips padding at the next position: it is possible that no receiver locks the head again to do so later.
     pub(super) fn skip_padding(&mut self) {
         if self.has_padding() {
             self.readiness();

@@ -11,7 +11,8 @@
 //!
 //! 1. A sender [acquires](Pool::acquire) a segment: a pooled one, or a vacant one that gets memory if `max_bytes`
 //!    allows it. The segment then has one reference, the channel's.
-//! 2. The receiver at the head adopts that reference as a [`SegmentRef`]. Each lent chunk and each batch clones it.
+//! 2. The thread that holds the head's lock adopts that reference as a [`SegmentRef`]. Each lent chunk and each batch
+//!    clones it.
 //! 3. The thread that releases the last reference recycles the segment into the pool, and wakes senders that wait for
 //!    room.
 //! 4. The background task trims the pool: it frees the memory of segments that were not needed.
@@ -40,8 +41,8 @@ pub(crate) const ENTRY_BYTES: usize = 8;
 /// A sender prefers a new segment to a pooled one while the memory with it stays within this, and within half of
 /// `max_bytes`.
 ///
-/// The channel then cycles through more memory than a core's own caches hold. A cache line that the receiver's core still
-/// holds costs a sender on another core many times what a line from the shared cache costs.
+/// The channel then cycles through more memory than a core's own caches hold. A cache line that the receiver's core
+/// still holds costs a sender on another core many times what a line from the shared cache costs.
 const CIRCULATING_BYTES: usize = 4 << 20;
 
 /// All segments, and which of them are free.

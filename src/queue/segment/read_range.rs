@@ -35,13 +35,13 @@ pub(crate) struct PayloadSize {
 ///  0               next         committed                           end
 /// ```
 ///
-/// All messages before `end` are sealed or cut, so their entries are reserved: each can become WAITER, then committed, and
-/// does not change after that.
+/// All messages before `end` are sealed or cut, so their entries are reserved. Each can become WAITER, becomes
+/// committed, and does not change after that.
 /// Exactly one range contains each message: the thread that adopts the segment makes the first range and
-/// [extends](Self::extend) it, and [`split`](Self::split) divides it. `K` is a counted
-/// reference to the segment: while it is held, the segment is not reused. It is a [`SegmentRef`] outside of tests.
+/// [extends](Self::extend) it, and [`split`](Self::split) divides it.
 ///
-/// [`SegmentRef`]: crate::queue::pool::SegmentRef
+/// `K` is a counted reference to the segment: while it is held, the segment is not reused. In a channel it is a
+/// [`SegmentRef`](crate::queue::pool::SegmentRef).
 pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     segment: K,
     /// The segment's memory, which is neither moved nor freed while `segment` is held.

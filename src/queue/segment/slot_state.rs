@@ -18,14 +18,14 @@
 //!
 //! | phase | sender | sealing thread | thread that holds the head's lock | transitions |
 //! |---|---|---|---|---|
-//! | Ready: no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets WAITER and sleeps | open → Open, close → Closed |
-//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER; if it was set, notifies receivers after its commit | seals it if its condition holds | cuts: reads all that is reserved, and sets WAITER; if nothing is new: sets WAITER and sleeps | seal → Sealed, close → Closed |
+//! | Ready: no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets WAITER if receivers may cut, and sleeps | open → Open, close → Closed |
+//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER; if it was set, notifies receivers after its commit | seals it if its condition holds | if receivers may cut: cuts, which sets WAITER, and reads all that is reserved; or sets WAITER and sleeps if nothing is new. Otherwise sleeps | seal → Sealed, close → Closed |
 //! | Sealed: messages and bytes are final | advances `active` | nothing to seal | reads it | retire → Ready, one lap later |
 //! | Closed: the end of the ring; empty, but may still name the segment it was opened with | is refused | nothing to seal | reports the end of the channel | none |
 //!
 //! The thread that holds the head's lock is a receiver, a sender that retires segments or drops messages, or the
-//! background task. It sets WAITER in a slot without new messages only if it will sleep and receivers may cut. Without
-//! cuts (`on_demand` off) a receiver sleeps until the thread that seals the slot wakes it.
+//! background task. If receivers may not cut (`on_demand` is off), a receiver sleeps without WAITER in the slot, and the
+//! thread that seals the slot wakes it.
 //!
 //! Every transition is one read-modify-write of this word; only `retire` is a store, as no other thread changes a
 //! sealed word. A reservation checks and reserves in one step, so nothing is ever reserved over the capacity, and a
@@ -41,8 +41,9 @@ const SEGMENT_BITS: u32 = 13;
 
 const MESSAGES_SHIFT: u32 = BYTES_BITS;
 const SEGMENT_SHIFT: u32 = MESSAGES_SHIFT + MESSAGES_BITS;
-/// Set by a cut and by a receiver that goes to sleep; asks the next sender to notify receivers after its commit.
+/// Asks the next sender to notify receivers after its commit.
 ///
+/// Set by a cut, by a receiver that goes to sleep, and for waiting receivers after the last readable message was taken.
 /// A cut sets it even if no receiver waits: [`SlotState::is_fully_consumed`] relies on that.
 const WAITER: u64 = 1 << (SEGMENT_SHIFT + SEGMENT_BITS);
 const PHASE_SHIFT: u32 = SEGMENT_SHIFT + SEGMENT_BITS + 1;
@@ -203,8 +204,8 @@ pub(crate) enum NotReserved {
 
 /// A reserved entry: one message's position in a segment, which this value owns until the commit.
 ///
-/// Only [`AtomicSlotState::reserve`] and [`EntryRange::into_entries`] make one: once per successful compare-exchange, and
-/// once per message of a range. It is two words, so it travels in registers.
+/// Only [`AtomicSlotState::reserve`] and [`EntryRange::into_entries`] make one: once per successful compare-exchange,
+/// and once per message of a range. It is two words, so it travels in registers.
 #[derive(Debug)]
 pub(crate) struct EntrySlot {
     /// The state before the reservation: the segment, and what precedes this entry.
@@ -431,8 +432,8 @@ impl AtomicSlotState {
     pub(crate) fn retire(&self, sequence: u64) {
         // ORDERING: Release: pairs with the Acquire in `load`; makes visible that `active` has advanced, so a late
         // sender that finds the slot ready for its next lap reloads a newer `active` and does not retry here forever.
-        // A plain store is enough: only the thread that holds the head's lock changes a sealed word. A concurrent `fence_rmw` writes
-        // back what it read, in one step before or after the store.
+        // A plain store is enough: only the thread that holds the head's lock changes a sealed word. A concurrent
+        // `fence_rmw` writes back what it read, in one step before or after the store.
         self.0.store(SlotState::ready(sequence).0, Ordering::Release);
     }
 
