@@ -167,9 +167,9 @@ impl Builder {
         self
     }
 
-    /// Sets whether a waiting receiver causes a switch when no sealed message is left. The default is `true`.
+    /// Sets whether a receiver that has read everything sealed cuts the active segment. The default is `true`.
     ///
-    /// With `false`, a receiver sees messages only after a switch by the strategy, by a full segment, by
+    /// With `false`, a receiver sees messages only after a switch by the strategy, by a full segment or channel, by
     /// [`switch`](crate::Sender::switch), by [`drained`](crate::Sender::drained), by the flush of a sink, or by a
     /// close.
     pub fn on_demand(mut self, on_demand: bool) -> Self {

@@ -1,9 +1,10 @@
 //! A fast, bounded, double-buffered Tokio channel of byte messages.
 //!
 //! Senders copy messages one after the other into the **active segment**, a block of memory for thousands of
-//! messages. A *switch* seals that segment and activates a free one. Receivers read the sealed segments in order, as
-//! [`Bytes`](bytes::Bytes) one by one or as a [`Batch`] that is not copied. A stream of small messages needs almost
-//! no allocations, and memory never exceeds [`max_bytes`](Builder::max_bytes).
+//! messages. A *switch* makes the messages written so far readable. It is a seal or a cut: a **seal** ends the segment,
+//! and the next sender opens another; a **cut** leaves it open. Receivers read the messages in order, as
+//! [`Bytes`](bytes::Bytes) one by one or as a [`Batch`] that is not copied. A stream of small messages needs almost no
+//! allocations, and the memory of segments and queued payloads never exceeds [`max_bytes`](Builder::max_bytes).
 //!
 //! ```text
 //!  Sender --+                                                          +--> Receiver
@@ -19,10 +20,11 @@
 //!
 //! - A sender **reserves** an entry in the active segment, **writes** its message there, and **commits** it. The
 //!   order of reservations is the order of the messages.
+//! - A message is **accepted** if its send returns `Ok`. It is then received, dropped ([`Drops`]), or still queued.
 //! - The **head** is the position up to which messages were received. All receivers of a channel share it, so each
 //!   message goes to exactly one of them.
-//! - A waiting receiver **cuts** the active segment: it takes the messages written so far, and senders continue in
-//!   the same segment.
+//! - A receiver that has read everything sealed cuts the active segment: it takes the messages written so far, and
+//!   senders continue in the same segment.
 //! - A segment returns to the **pool** when all its messages were received and no `Bytes` or `Batch` refers to it any
 //!   more.
 //!
@@ -52,10 +54,11 @@
 //!
 //! # When a receiver sees a message
 //!
-//! If a receiver waits, it gets the message at once: it cuts the active segment. This is a switch *on demand*
-//! ([`Builder::on_demand`]). Otherwise a message becomes readable with the next switch of its segment:
+//! A receiver that has read everything sealed cuts the active segment, so it sees a message as soon as that is written.
+//! This is a switch *on demand*; [`Builder::on_demand`] can disable it. Then a message becomes readable when its segment
+//! is sealed:
 //!
-//! - the segment is full,
+//! - the segment or the channel is full,
 //! - the channel's [`SwitchStrategy`] decides so,
 //! - [`Sender::switch`], [`Sender::drained`] or the flush of a sink requests it,
 //! - the channel closes.
@@ -66,7 +69,8 @@
 //! queued external payloads. A segment is *lent* while a `Bytes` or `Batch` of the user refers to it. A payload is
 //! *external* if it travels by reference count instead of being copied. When the limit is reached, senders wait, or
 //! [`WhenFull`] applies; [`Monitor::stats`] shows which part of the sum is the cause. Copies that receivers make in
-//! [`ReadMode::Safe`] belong to the user and do not count.
+//! [`ReadMode::Safe`] belong to the user and do not count. Neither do the few pages that the channel keeps for such
+//! copies, nor the spare capacity of a payload's allocation.
 //!
 //! Small copies share pages of 4 KiB, and consecutive slices share a reference count. Two kinds of message cost one
 //! allocation each: a message of 1 to 32 KiB that Safe mode has to copy, and a single slice, as when a receiver waits

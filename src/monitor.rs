@@ -1,4 +1,4 @@
-//! A handle that reads the statistics of a channel.
+//! [`Monitor`]: access to statistics without a sender or receiver.
 
 use crate::channel::Core;
 use crate::sync::Arc;
@@ -6,7 +6,7 @@ use crate::telemetry::stats::Stats;
 
 /// Reads the statistics of a channel.
 ///
-/// A monitor is cheap to clone and to poll. It keeps neither end of the channel open: only its statistics stay
+/// A monitor is cheap to clone. It keeps neither end of the channel open: only its statistics stay
 /// readable, and an idle background task stays alive.
 ///
 /// # Examples
@@ -66,6 +66,9 @@ impl Monitor {
     }
 
     /// Returns a snapshot of all statistics.
+    ///
+    /// This method locks the head and walks over all segments that hold queued messages, so call it now and then, not
+    /// for each message.
     ///
     /// While messages are in transit, statistics may differ from each other by those messages. At rest, the sent
     /// messages are those received, dropped and queued together.

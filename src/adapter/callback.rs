@@ -1,6 +1,6 @@
 //! A receiver as a callback: a task calls a function with each message.
 //!
-//! The receiver lies in [`Shared`], where exactly one of these has it:
+//! At any time, exactly one of these has the receiver:
 //!
 //! ```text
 //!             try_take                         unregister

@@ -1,6 +1,6 @@
 //! Adapters: a sender or a receiver as another interface.
 //!
-//! None has a path of its own to send or to receive: each calls what `sender/` and `receiver/` offer.
+//! None has a path of its own to send or to receive: each calls methods of `sender/` and `receiver/`.
 
 pub(crate) mod callback;
 pub(crate) mod reader;

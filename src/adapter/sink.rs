@@ -1,9 +1,8 @@
 //! A sender as a `Sink`.
 //!
-//! `start_send` cannot wait. If another handle takes the room that `poll_ready` saw, the message becomes this handle's
-//! pending item, and the next poll sends it.
+//! `start_send` cannot wait. If the channel is full, the message becomes this handle's pending item, and the next poll
+//! sends it.
 
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -11,11 +10,10 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::task::coop;
 
-use crate::channel::payload::Payload;
 use crate::channel::source::{PayloadSource, Source};
 use crate::channel::{QueuePosition, Refusal};
 use crate::error::SendError;
-use crate::sender::{Sender, WakeNextOnDrop};
+use crate::sender::Sender;
 
 /// Sends each item as one message.
 ///
@@ -67,70 +65,5 @@ impl Sink<Bytes> for Sender {
         ready!(self.as_mut().poll_flush(cx))?;
         self.release();
         Poll::Ready(Ok(()))
-    }
-}
-
-/// The pending item during an attempt to send it.
-///
-/// Its drop puts an unsent item back into the sender, also if the caller's waker panics.
-struct PendingItem<'a> {
-    sender: &'a mut Sender,
-    source: PayloadSource<Bytes>,
-    is_done: bool,
-}
-
-impl Drop for PendingItem<'_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.sender.pending_item = Some(mem::take(&mut self.source.0));
-        }
-    }
-}
-
-impl Sender {
-    /// Sends the pending item; ready at once if there is none.
-    pub(crate) fn poll_pending_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
-        let Some(item) = self.pending_item.take() else { return Poll::Ready(Ok(())) };
-        let mut pending = PendingItem { sender: self, source: PayloadSource(item), is_done: false };
-        let sent = ready!(pending.sender.poll_send(&mut pending.source, cx));
-        pending.is_done = true;
-        Poll::Ready(sent.map_err(|refusal| {
-            let item = mem::take(&mut pending.source.0);
-            pending.sender.refused(refusal, item)
-        }))
-    }
-
-    /// Sends one message; while the channel is full, waits with the registration of this handle.
-    ///
-    /// Does not wait if the channel rejects when full.
-    pub(crate) fn poll_send<P: Payload>(
-        &mut self,
-        source: &mut PayloadSource<P>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Refusal>> {
-        let mut waiter = mem::take(&mut self.waiter);
-        let next = WakeNextOnDrop(self);
-        let rejects = self.core().rejects_when_full();
-        let polled = self.core().room_waiters().poll_wait(&mut waiter, cx, |state| {
-            self.try_from_queue(state, |position| self.push(source, position))
-                .or_else(|| rejects.then_some(Err(Refusal::Full)))
-        });
-        if polled.is_pending() {
-            mem::forget(next);
-        } else {
-            drop(next);
-        }
-        self.waiter = waiter;
-        polled
-    }
-
-    /// Deregisters this handle's waiter for room, and passes on a wake that it got.
-    ///
-    /// To be called when the handle is not polled again before it has another message.
-    pub(crate) fn stop_waiting(&mut self) {
-        let mut waiter = mem::take(&mut self.waiter);
-        if waiter.deregister(self.core().room_waiters()) {
-            self.wake_next();
-        }
     }
 }

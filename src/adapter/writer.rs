@@ -344,18 +344,24 @@ impl BlockingWriter {
     /// Those of a write; the record then stays in the [`buffer`](Writer::buffer).
     #[track_caller]
     pub fn finish(&mut self) -> io::Result<()> {
-        blocking::on("BlockingWriter::finish", poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)))
+        blocking::block_on(
+            "BlockingWriter::finish",
+            poll_fn(|cx| Pin::new(&mut self.writer).poll_shutdown(cx)),
+        )
     }
 }
 
 impl io::Write for BlockingWriter {
     #[track_caller]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        blocking::on("BlockingWriter::write", poll_fn(|cx| Pin::new(&mut self.writer).poll_write(cx, bytes)))
+        blocking::block_on(
+            "BlockingWriter::write",
+            poll_fn(|cx| Pin::new(&mut self.writer).poll_write(cx, bytes)),
+        )
     }
 
     #[track_caller]
     fn flush(&mut self) -> io::Result<()> {
-        blocking::on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
+        blocking::block_on("BlockingWriter::flush", poll_fn(|cx| Pin::new(&mut self.writer).poll_flush(cx)))
     }
 }

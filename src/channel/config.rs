@@ -12,14 +12,16 @@ use crate::telemetry::recorder::Recorder;
 
 /// What happens to a message when the channel is full.
 ///
-/// A channel is full for a message that fits in no segment that [`max_bytes`](crate::Builder::max_bytes) allows.
+/// A channel is full for a message if the active segment has no room for it, and [`max_bytes`](crate::Builder::max_bytes)
+/// leaves no memory for another segment. It is also full for an external payload that `max_bytes` leaves no memory for,
+/// and while other senders wait for the memory that the message needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
     /// The sender waits for room. This is the default.
     ///
-    /// Senders wait for memory, which is for another segment, first come first served. Room left in the active
-    /// segment is open to every sender, so a short message may overtake a longer one whose sender waits.
+    /// Waiting senders get memory for another segment first come, first served. Room left in the active segment is open
+    /// to every sender, so a short message may overtake a longer one whose sender waits.
     #[default]
     Wait,
     /// [`send`](crate::Sender::send) returns [`SendError::Full`](crate::SendError::Full) at once.
@@ -64,6 +66,33 @@ pub enum WhenFull {
     /// # Ok(()) }
     /// ```
     DropOldest,
+}
+
+/// What each policy does; a new policy is decided here.
+impl WhenFull {
+    /// Whether the sender gets an error at once.
+    pub(crate) fn rejects(self) -> bool {
+        match self {
+            Self::Reject => true,
+            Self::Wait | Self::DropNewest | Self::DropOldest => false,
+        }
+    }
+
+    /// Whether the channel drops messages, so that no sender waits.
+    pub(crate) fn drops(self) -> bool {
+        match self {
+            Self::DropNewest | Self::DropOldest => true,
+            Self::Wait | Self::Reject => false,
+        }
+    }
+
+    /// Whether the channel drops older messages to make room for a new one.
+    pub(crate) fn drops_oldest(self) -> bool {
+        match self {
+            Self::DropOldest => true,
+            Self::Wait | Self::Reject | Self::DropNewest => false,
+        }
+    }
 }
 
 /// Settings that [`Builder`](crate::Builder) has checked.

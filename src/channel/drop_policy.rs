@@ -9,7 +9,6 @@
 //!    oldest segment. That message never had a sequence, so it is counted here and not at the head.
 
 use super::Core;
-use super::config::WhenFull;
 use super::reserve::{QueuePosition, Refusal};
 use super::source::Source;
 use crate::queue::segment::EXTERNAL_BYTES;
@@ -46,8 +45,8 @@ struct Demand {
 /// Whether another try to write may succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
-    /// There seems to be room. If the try fails, the room was not there yet or another sender has taken it; so this answer
-    /// is trusted once in a row, not for ever.
+    /// There seems to be room. Not trusted twice in a row: if the try fails, the room was not there yet, or another sender
+    /// has taken it.
     Likely,
     /// This thread freed memory.
     Freed,
@@ -56,7 +55,7 @@ enum Room {
 }
 
 impl Core {
-    /// Writes a message; returns why if it cannot. Never full if [`WhenFull`] drops messages.
+    /// Writes a message; returns why if it cannot. Never full if [`WhenFull`](super::config::WhenFull) drops messages.
     #[inline]
     pub(crate) fn push<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
         match self.try_write(source, position) {
@@ -66,7 +65,7 @@ impl Core {
     }
 
     pub(crate) fn drops_when_full(&self) -> bool {
-        matches!(self.when_full, WhenFull::DropNewest | WhenFull::DropOldest)
+        self.when_full.drops()
     }
 
     /// Drops what the policy allows until the new message is written, or drops the new message.
@@ -92,12 +91,11 @@ impl Core {
     /// Finds room for a message, or frees some by what the policy may drop.
     fn find_or_free_room(&self, demand: Demand, trust_hint: bool) -> Room {
         let seems_free = || trust_hint && self.would_fit(demand);
-        let oldest = self.when_full == WhenFull::DropOldest;
         if seems_free() {
             return Room::Likely;
         }
-        if !oldest {
-            // The try before has retired what was read.
+        if !self.when_full.drops_oldest() {
+            // `try_write` has already retired what was read.
             return Room::None;
         }
         let room = self.with_head(|head, effects| {

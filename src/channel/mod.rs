@@ -65,7 +65,7 @@ pub(crate) struct Core {
     senders: AtomicUsize,
     receivers: AtomicUsize,
     closed: AtomicBool,
-    /// Senders that wait for the channel to close.
+    /// Senders that wait for the channel to close, and the thread of the `tracing` writer.
     pub(crate) closing: WaitList,
     /// Drainers: senders that wait until the messages accepted before are out of the channel.
     drainers: WaitList,
@@ -142,12 +142,10 @@ impl Core {
         self.name.as_deref()
     }
 
-    /// Returns the list of receivers that wait for a message.
     pub(crate) fn receivers_waiting(&self) -> &WaitList {
         &self.reading.waiting
     }
 
-    /// Returns the list of senders that wait for room.
     pub(crate) fn room_waiters(&self) -> &WaitList {
         &self.queue.pool.room_waiters
     }
@@ -169,7 +167,7 @@ impl Core {
     }
 
     pub(crate) fn rejects_when_full(&self) -> bool {
-        self.when_full == WhenFull::Reject
+        self.when_full.rejects()
     }
 
     pub(crate) fn pool_idle(&self) -> Duration {
@@ -253,7 +251,7 @@ impl Core {
         self.receivers_waiting().wake_all();
         self.queue.pool.room_waiters.wake_all();
         self.closing.wake_all();
-        self.background.end();
+        self.background.notify();
         self.report();
     }
 
@@ -272,7 +270,7 @@ impl RefUnwindSafe for Core {}
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.background.end();
+        self.background.notify();
         self.discard();
         self.report_last();
     }

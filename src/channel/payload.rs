@@ -21,10 +21,12 @@ pub(crate) mod sealed {
     use bytes::Bytes;
 
     pub trait Sealed: Sized {
-        /// Whether the bytes can move into a [`Bytes`] without a copy.
+        /// Whether [`take_bytes`](Self::take_bytes) copies nothing.
         fn is_owned(&self) -> bool;
         fn as_slice(&self) -> &[u8];
-        /// Returns the bytes with a reference count. Copies borrowed bytes, and leaves an owned payload empty.
+        /// Returns the bytes with a reference count.
+        ///
+        /// Copies borrowed bytes, and clones a `&Bytes`. Any other owned payload is empty afterwards.
         fn take_bytes(&mut self) -> Bytes;
     }
 }

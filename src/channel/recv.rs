@@ -1,9 +1,11 @@
 //! Receiving: how receivers share the head, and what they do after they unlock it.
 //!
-//! A receiver locks the head, takes a message or a batch, and unlocks it. Under the lock it neither waits for anything nor
-//! runs user code: what may do so is recorded in [`Effects`] and applied after the unlock.
+//! A receiver locks the head, takes a message or a batch, and unlocks it. Under the lock it may spin for some microseconds,
+//! but it neither sleeps nor runs user code. What wakes threads or runs user code is recorded in [`Effects`] and applied
+//! after the unlock.
 //!
-//! - [`take_fast`](Core::take_fast) takes the next message if it is a slice of what was cut or sealed before.
+//! - [`take_fast`](Core::take_fast) takes the next message if it is an external payload, or a slice of the chunk that the
+//!   head has copied or lent before.
 //! - [`poll_with_head`](Core::poll_with_head) does everything else: it cuts, moves on to the next segment, and sets
 //!   the waiter bit if nothing is readable.
 //! - [`with_head`](Core::with_head) serves threads that receive nothing, such as senders that need memory.
@@ -49,7 +51,8 @@ impl Core {
     /// Calls `take` with the head if a message is readable.
     ///
     /// `Ready(None)` means that the channel is closed and drained. If this returns `Pending` and the caller is
-    /// `registered`, the sender of the next message will wake a receiver.
+    /// `registered`, the thread that makes the next message readable will wake a receiver. That is the sender of the
+    /// message, or without `on_demand` the thread that seals its segment.
     pub(crate) fn poll_with_head<T>(
         &self,
         registered: bool,
@@ -124,7 +127,7 @@ impl Core {
 
     /// Retires sealed segments all of which was read, or is padding; returns whether that freed memory.
     ///
-    /// A sender that finds no room calls it, because no receiver may lock the head again soon.
+    /// A sender that finds no room calls it, because it may take long until a receiver locks the head again.
     #[cold]
     pub(crate) fn retire_drained_segments(&self) -> bool {
         self.with_head(|head, effects| head.retire_drained_segments(&self.queue, effects))

@@ -14,7 +14,6 @@
 use bytes::Bytes;
 
 use super::Core;
-use super::config::WhenFull;
 use crate::queue::segment::EXTERNAL_BYTES;
 use crate::queue::segment::slot_state::{AtomicSlotState, EntrySlot, NotReserved, Phase, SlotState};
 use crate::telemetry::stats::SwitchCause;
@@ -22,9 +21,9 @@ use crate::telemetry::stats::SwitchCause;
 /// Where a sender stands among those that wait for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueuePosition {
-    /// It has not waited, and must not take memory that waiting senders could use.
+    /// It has not waited yet, or others that wait are ahead. It must not take memory that those could use.
     Barging,
-    /// It was woken, or no other sender waits: it may take memory.
+    /// It was woken, or registered when the list was empty. It may take memory.
     Front,
 }
 
@@ -69,7 +68,7 @@ impl Core {
         if !reserved {
             // Only receivers can make room, and they may wait for this segment to be full. Under `DropOldest` older
             // segments are dropped before this one, so it stays open.
-            if self.when_full != WhenFull::DropOldest {
+            if !self.when_full.drops_oldest() {
                 self.switch_slot(self.queue.ring.active(), SwitchCause::Full);
             }
             if opened {
@@ -204,7 +203,7 @@ impl Drop for Reservation<'_> {
                 self.core.queue.pool.refund_external(self.external);
             }
             self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
-            self.core.abandoned();
+            self.core.pass_padding();
         }
     }
 }

@@ -16,9 +16,11 @@
 //!
 //! A message takes more than that in these cases:
 //!
-//! - **After a commit** ([`after_commit_cold`](Core::after_commit_cold)): a receiver waits for this entry or for this ring
-//!   slot and is woken; the message is the first of its segment and sets the limits of the strategy; or a limit is
-//!   reached and the strategy decides about a switch.
+//! - **After a commit** ([`after_commit_cold`](Core::after_commit_cold)):
+//!   - The WAITER bit was set in the entry or in the ring slot, by a receiver that went to sleep or by a cut. If a receiver
+//!     waits, it is woken. After a cut, what the strategy counts begins with this message.
+//!   - The message is the first of its segment, and sets the limits of the strategy.
+//!   - A limit is reached. If the segment is full, it is sealed; otherwise the strategy decides about a switch.
 //! - **No room in the active segment** ([`Core::try_write`]): the sender seals it, opens the next one with a segment from
 //!   the pool, and reserves there; see [`reserve`](super::reserve).
 //! - **No memory for another segment**: the message is refused as full. The sender then waits for room, returns an error,

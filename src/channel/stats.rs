@@ -1,7 +1,7 @@
 //! Statistics for the monitor and the recorder, and idle memory for the background task.
 //!
-//! Senders count nothing per message. The words of the ring slots say how many messages and bytes are queued, and the head
-//! knows what was received and dropped. What was sent is the sum: received, dropped and queued.
+//! Senders count nothing per copied message. The words of the ring slots say how many messages and bytes are queued, and
+//! the head knows what was received and dropped. What was sent is the sum: received, dropped and queued.
 
 use super::Core;
 use super::reserve::Refusal;
@@ -24,7 +24,7 @@ pub(super) struct Counters {
     closed: AtomicU64,
     too_large: AtomicU64,
     timed_out: AtomicU64,
-    read_timeouts: AtomicU64,
+    recv_timeouts: AtomicU64,
 }
 
 impl Counters {
@@ -39,8 +39,8 @@ impl Counters {
         }
     }
 
-    pub(super) fn read_timeouts(&self) -> u64 {
-        self.read_timeouts.load(Ordering::Relaxed)
+    pub(super) fn recv_timeouts(&self) -> u64 {
+        self.recv_timeouts.load(Ordering::Relaxed)
     }
 }
 
@@ -67,7 +67,7 @@ impl Core {
     /// Counts a receiver that got no message in time.
     #[cold]
     pub(crate) fn count_recv_timeout(&self) {
-        self.counters.read_timeouts.fetch_add(1, Ordering::Relaxed);
+        self.counters.recv_timeouts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether there is memory that an idle channel does not need.
@@ -136,7 +136,7 @@ impl Core {
             switch_latency: self.queue.switch_latency().with_instant(on_demand),
             skipped_switches: self.deferral.skipped.load(Ordering::Relaxed),
             send_errors: self.counters.send_errors(),
-            recv_timeouts: self.counters.read_timeouts(),
+            recv_timeouts: self.counters.recv_timeouts(),
             callback_panics: self.callbacks.panics(),
             recorder_panics: self.reporter.panics(),
             panics: self.panics(),

@@ -1,11 +1,25 @@
 //! Switches: when the active segment is sealed, for what cause, and which receivers are woken.
 //!
-//! A sender seals the segment when it is full, and when a limit of the strategy is reached and the strategy wants a switch.
-//! The background task asks a strategy that depends on time. A flush, a drain and a close seal it too. Cuts are switches as
-//! well; receivers make them under the lock of the head.
+//! A switch is a seal or a cut. Receivers cut under the lock of the head; every other switch is a seal:
+//!
+//! | thread | when it switches | cause |
+//! |---|---|---|
+//! | sender | the active segment has no room for its message, or is full with it | Full |
+//! | sender | its message reaches a limit, and the strategy wants a switch | Strategy |
+//! | sender | there is no memory for its external payload (not under `DropOldest`) | Full |
+//! | sender under `DropOldest` | only external payloads in the active segment can make room for its own | Full |
+//! | background task | time passes, and the strategy wants a switch | Strategy |
+//! | background task | the channel is idle, and all messages of the segment were taken | not counted as a switch |
+//! | any user thread | it calls `switch` or `drained`, or flushes a sink | Requested |
+//! | any user thread | it calls `set_strategy`, and the new strategy wants a switch | Strategy |
+//! | thread that closes the channel | always | Close |
+//! | thread that retires a segment | a switch was deferred, and the strategy still wants it | Strategy |
+//! | receiver | it has read everything sealed, and cuts | OnDemand |
+//!
+//! A thread that asks the strategy seals a full segment first, without asking; the cause is then Full.
 //!
 //! A switch that the strategy wants is deferred while sealed segments take most of the memory. It would serve no receiver
-//! sooner, and nearly empty segments would use up `max_bytes`. The receiver that shortens the backlog makes it.
+//! sooner, and nearly empty segments would use up `max_bytes`. The thread that shortens the backlog makes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,9 +75,10 @@ impl Core {
         self.switch_slot(self.queue.ring.active(), SwitchCause::Requested);
     }
 
-    /// Seals the active segment for a flush, unless receivers have a backlog and may cut it when they reach it.
+    /// Seals the active segment for a flush, unless there is a backlog and receivers may cut.
     ///
-    /// Otherwise small messages, each followed by a flush, would fill the channel with nearly empty segments.
+    /// In that case they cut the segment once they have read the backlog. If each flush sealed it, small messages, each
+    /// followed by a flush, would fill the channel with nearly empty segments.
     pub(crate) fn flush(&self) {
         if !(self.queue.on_demand() && self.queue.is_backlogged()) {
             self.switch();
@@ -181,7 +196,7 @@ impl Core {
 
     /// Whether several waiters wait although what they wait for is there.
     ///
-    /// The waiter that was woken may not poll its future any more.
+    /// The waiter that was woken might never poll its future again.
     pub(crate) fn has_stuck_waiters(&self) -> bool {
         self.has_stuck_receivers() || self.has_stuck_senders()
     }
@@ -217,7 +232,7 @@ impl Core {
             self.background.watch_unread();
         }
         // The background task may sleep for as long as the old strategy asked for.
-        self.background.signal().notify();
+        self.background.notify();
     }
 
     /// Makes the new strategy visible to every later reservation; returns the sequence of the active ring slot.

@@ -187,7 +187,7 @@ impl Receiver {
     /// ```
     #[track_caller]
     pub fn blocking_recv(&self) -> Option<Bytes> {
-        blocking::on("Receiver::blocking_recv", self.recv())
+        blocking::block_on("Receiver::blocking_recv", self.recv())
     }
 
     /// Polls for the next message.
@@ -399,8 +399,8 @@ mod tests {
             tx.try_send("2").unwrap();
             let core = tx.core();
             let slot = core.queue.ring.slot(core.queue.ring.active());
-            let slot = slot.reserve(1, core.queue.capacity()).unwrap();
-            core.queue.pool.segment(slot.segment()).abandon(&slot);
+            let entry = slot.reserve(1, core.queue.capacity()).unwrap();
+            core.queue.pool.segment(entry.segment()).abandon(&entry);
             tx.try_send("3").unwrap();
             let mut messages = Vec::new();
             assert_eq!(rx.recv_many(&mut messages, 10).await, 3);

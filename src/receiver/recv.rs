@@ -2,7 +2,7 @@
 //!
 //! A receive tries three steps, in this order:
 //!
-//! - The *fast path* takes a message that the head can hand out as a slice.
+//! - The *fast path* takes an external payload, or a slice of the chunk that the head has copied or lent before.
 //! - The *slow path* also makes messages readable: it moves the head to the next segment, or cuts the active one. It
 //!   is skipped if the channel seems empty, and stays so during a short spin.
 //! - The receiver *waits*: it registers, tries the slow path again, and sleeps until it is woken.
@@ -81,14 +81,15 @@ impl Drop for StopWaitingOnDrop<'_> {
 impl Receiver {
     /// Takes the next message. `registered` says that this receiver is in the list of waiters.
     ///
-    /// If there is no message and this receiver is registered, the sender of the next message wakes a receiver.
+    /// If there is no message and this receiver is registered, the thread that makes the next one readable wakes a
+    /// receiver; see [`Core::poll_with_head`].
     #[inline]
     pub(super) fn poll_take(&self, registered: bool) -> Poll<Option<Bytes>> {
         let mode = self.read_mode();
         self.core.poll_with_head(registered, |queue, head, effects| head.take(queue, mode, effects))
     }
 
-    /// Takes the next message if that needs no more than a slice.
+    /// Takes the next message by the fast path.
     ///
     /// Takes nothing if this handle is registered, as `poll_wait` has to complete the registration.
     pub(super) fn poll_fast(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -103,7 +104,7 @@ impl Receiver {
         Poll::Ready(message)
     }
 
-    /// Takes the next message if that needs no more than a slice.
+    /// Takes the next message by the fast path.
     pub(crate) fn try_take_fast(&self) -> Option<Bytes> {
         self.core.take_fast(self.read_mode())
     }

@@ -39,7 +39,7 @@ pub struct Sender {
     pub(crate) closed: bool,
     /// An item that the sink accepted and the channel had no room for.
     pub(crate) pending_item: Option<Bytes>,
-    pub(crate) waiter: PollWaiter,
+    waiter: PollWaiter,
 }
 
 impl Sender {
@@ -271,7 +271,7 @@ impl Sender {
     /// ```
     #[track_caller]
     pub fn blocking_send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
-        blocking::on("Sender::blocking_send", self.send(payload))
+        blocking::block_on("Sender::blocking_send", self.send(payload))
     }
 
     /// Writes a message in the common case: the active segment has room, and no slow path is needed.
@@ -439,7 +439,7 @@ impl Sender {
     /// [`on_demand`](crate::Builder::on_demand).
     ///
     /// This method does not wait for receivers. It does nothing if there is no message that receivers could not read
-    /// yet. Each switch uses up a segment, even if that holds few messages.
+    /// yet. Otherwise it seals the active segment, even if that holds few messages.
     ///
     /// # Examples
     ///
@@ -521,7 +521,7 @@ impl Sender {
 ///
 /// It stops when it has sent its message, when its future is dropped, and when it panics. In each case the others
 /// must not depend on it any more.
-pub(crate) struct WakeNextOnDrop<'a>(pub(crate) &'a Sender);
+struct WakeNextOnDrop<'a>(&'a Sender);
 
 impl Drop for WakeNextOnDrop<'_> {
     fn drop(&mut self) {

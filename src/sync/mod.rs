@@ -1,6 +1,7 @@
 //! Atomics, locks, cells and `Notify` for the whole crate.
 //!
-//! All code that the checkers run imports these names from here and from nowhere else. Under
+//! All code that the checkers run imports these names from here. Exceptions are the `Arc` of types that user code
+//! provides, such as strategies, and the lock on which a flush waits for the recorder: those are of std. Under
 //! `--cfg turbostream_loom` the same code runs on loom's model of them, and under `--cfg turbostream_shuttle` on
 //! shuttle's.
 

@@ -1,4 +1,4 @@
-//! Runs user code and catches its panics.
+//! The boundary to user code that may panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

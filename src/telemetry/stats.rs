@@ -10,7 +10,7 @@ use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages accepted.
+    /// Messages accepted: their sends returned `Ok`, even if [`WhenFull`](crate::WhenFull) dropped them at once.
     pub sent_messages: u64,
     /// Payload bytes of the accepted messages.
     pub sent_bytes: u64,
@@ -18,7 +18,7 @@ pub struct Stats {
     pub received_messages: u64,
     /// Payload bytes of the received messages.
     pub received_bytes: u64,
-    /// Accepted messages that were dropped: by policy, or because the last receiver was dropped.
+    /// Accepted messages that were dropped: by [`WhenFull`](crate::WhenFull), or because the last receiver was dropped.
     pub dropped_messages: u64,
     /// Payload bytes of the dropped messages.
     pub dropped_bytes: u64,
@@ -42,14 +42,14 @@ pub struct Stats {
     pub recv_timeouts: u64,
     /// Switches by cause.
     pub switches: Switches,
-    /// How long a switch took: from the decision until the sealed messages are readable and its caller can write again.
+    /// How long a switch took: from the decision until the messages are readable.
     ///
-    /// If no memory is left for a new active segment, the time ends when that is known. A switch on demand is not timed:
-    /// each counts as 0 s.
+    /// For a sender that switches because its message does not fit, the time ends when it can write to the next segment,
+    /// or when it has found no memory for one. A switch on demand is not timed: each counts as 0 s.
     pub switch_latency: Histogram,
     /// Checks of the background task that found unread messages and no reason to switch.
     pub skipped_switches: u64,
-    /// Segments that were allocated because no pooled one was available or due for use.
+    /// Segments that were allocated, because none was pooled or because the channel used little memory.
     pub allocated_segments: u64,
     /// Sealed segments, including the one being read.
     pub sealed_segments: usize,
@@ -101,7 +101,7 @@ pub struct Switches {
     pub full: u64,
     /// The strategy decided to switch.
     pub strategy: u64,
-    /// A receiver was waiting, and no sealed segment was left.
+    /// A receiver had read everything sealed, and cut the segment.
     pub on_demand: u64,
     /// [`switch`](crate::Sender::switch), [`drained`](crate::Sender::drained) or the flush of a sink requested it.
     pub requested: u64,
@@ -110,7 +110,7 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Returns the switches of all causes.
+    /// Returns the sum over all causes.
     pub fn total(&self) -> u64 {
         self.full + self.strategy + self.on_demand + self.requested + self.close
     }
@@ -131,7 +131,7 @@ pub struct SendErrors {
 }
 
 impl SendErrors {
-    /// Returns the messages refused for any reason.
+    /// Returns the sum over all errors.
     pub fn total(&self) -> u64 {
         self.full + self.closed + self.too_large + self.timed_out
     }
@@ -151,7 +151,7 @@ pub struct Drops {
 }
 
 impl Drops {
-    /// Returns the messages dropped for any reason.
+    /// Returns the sum over all reasons.
     pub fn total(&self) -> u64 {
         self.newest + self.oldest + self.unread
     }

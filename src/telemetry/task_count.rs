@@ -1,4 +1,4 @@
-//! Counts the tasks of a channel that are alive.
+//! The statistic of background tasks.
 
 use crate::sync::{Arc, AtomicUsize, Ordering};
 

@@ -23,7 +23,7 @@ use crate::sync::{AtomicBool, Ordering};
 /// Panics where Tokio's own blocking methods do: on a thread that drives async tasks. It does not panic in
 /// `spawn_blocking` or `block_in_place`, nor on a thread that only holds the guard of `Handle::enter`.
 #[track_caller]
-pub(crate) fn on<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(what: &str, future: F) -> F::Output {
     refuse_if_async(what);
     let mut future = pin!(future);
     // A future that is ready needs no parker.
@@ -45,7 +45,7 @@ pub(crate) fn on<F: Future>(what: &str, future: F) -> F::Output {
 ///
 /// The future must not depend on a task that only this thread can drive.
 #[cfg(feature = "tracing-writer")]
-pub(crate) fn anywhere<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+pub(crate) fn block_on_any_thread<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
     // Without `unconstrained`, Tokio defers the wake of a task without budget until it yields, which this thread cannot.
     let mut future = pin!(unconstrained(future));
     let deadline = limit.map(|limit| Instant::now() + limit);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn wake_survives_user_code_that_parks_during_poll() {
         let mut polls = 0;
-        on(
+        block_on(
             "a test",
             poll_fn(|cx| {
                 polls += 1;

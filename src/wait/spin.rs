@@ -1,6 +1,6 @@
 //! Spinning: repeated checks for some microseconds before a thread does something slower.
 //!
-//! Nothing spins on one core, where the other side could not run meanwhile.
+//! These functions do not spin on one core, where the other side could not run meanwhile.
 
 use crate::sync::{AtomicU32, Ordering, spin_limit, spin_loop};
 

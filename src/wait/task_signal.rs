@@ -17,7 +17,7 @@ const IS_ENABLED: bool = cfg!(not(any(turbostream_loom, turbostream_shuttle)));
 pub(crate) struct TaskSignal {
     /// Messages lie in the active segment, and no receiver waits for them.
     pub(crate) unread: WakeFlag,
-    /// A waiter may be stuck after another one that is not polled any more.
+    /// Waiters may be stuck: the one ahead of them was woken, and might never be polled again.
     pub(crate) waiters: WakeFlag,
     /// The task checks stuck waiters at growing intervals.
     pub(crate) backoff: BackoffFlag,
@@ -72,9 +72,9 @@ impl TaskSignal {
         }
     }
 
-    /// Sets that flag; returns whether the caller has to notify the task.
+    /// Sets the `memory` flag; returns whether the caller has to notify the task.
     ///
-    /// The caller has passed a SeqCst fence, as above, or holds a lock that the task takes for its last check too.
+    /// The caller has passed a SeqCst fence after its change, or holds a lock that the task takes for its last check too.
     #[inline]
     pub(crate) fn set_memory(&self) -> bool {
         IS_ENABLED && self.memory.set_after_fence()

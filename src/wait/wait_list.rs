@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use crate::sync::{Arc, AtomicUsize, Notify, OnceLock, Ordering, OwnedNotified, fence, notified_owned};
 use crate::telemetry::catch_panic::CatchPanic;
 
-/// The most waiters that one event wakes. They wake the next ones if anything is left.
+/// The most waiters that one [`wake`](WaitList::wake) wakes. They wake the next ones if anything is left.
 pub(crate) const BATCH: usize = 64;
 
 /// Tasks that wait for one kind of event, first come, first served.
@@ -39,7 +39,8 @@ pub(crate) struct WaitList {
 pub(crate) struct WaitState {
     /// It is registered, and sleeps if this attempt fails.
     pub(crate) registered: bool,
-    /// No earlier waiter still waits for a wake: the list was empty, or this waiter was woken.
+    /// It may take what others wait for: it was woken, even if it is re-queued since, or the list was empty when it
+    /// registered.
     pub(crate) at_front: bool,
 }
 
@@ -89,8 +90,8 @@ impl WaitList {
     }
 
     fn register(&self, requeued: bool) -> (WaiterGuard<'_>, WaitState) {
-        let attempt = self.count(requeued);
-        (WaiterGuard { list: self, requeued }, attempt)
+        let state = self.count(requeued);
+        (WaiterGuard { list: self, requeued }, state)
     }
 
     fn count(&self, requeued: bool) -> WaitState {
@@ -136,7 +137,7 @@ impl WaitList {
             {
                 let notify = self.notify(requeued);
                 // Declared before the registration, so that it is dropped after it.
-                let (_guard, last);
+                let (_guard, state);
                 let mut registration = pin!(Registration::new(notify.notified(), requeued));
                 // Polled with this task's waker at once, so that the list is locked only once.
                 poll_fn(|cx| {
@@ -148,8 +149,8 @@ impl WaitList {
                     Poll::Ready(())
                 })
                 .await;
-                (_guard, last) = self.register(requeued);
-                if let Some(value) = attempt(last) {
+                (_guard, state) = self.register(requeued);
+                if let Some(value) = attempt(state) {
                     return value;
                 }
                 let mut polled_before = true;

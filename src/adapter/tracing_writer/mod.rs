@@ -147,7 +147,7 @@ impl TracingWriter {
             return self.sender.push(&mut source, QueuePosition::Barging);
         }
         let sending = self.sender.write_or_wait_for_room(|position| self.sender.push(&mut source, position));
-        blocking::anywhere(None, sending).expect("no time limit is set")
+        blocking::block_on_any_thread(None, sending).expect("no time limit is set")
     }
 }
 
@@ -230,7 +230,7 @@ impl Drop for WorkerGuard {
     fn drop(&mut self) {
         if let Some(report) = self.report.take() {
             self.receiver.close();
-            let _ = blocking::anywhere(Some(DROP_TIMEOUT), report);
+            let _ = blocking::block_on_any_thread(Some(DROP_TIMEOUT), report);
         }
     }
 }

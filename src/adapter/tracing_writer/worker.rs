@@ -35,7 +35,9 @@ impl<W: Write> Worker<W> {
     /// Writes until the channel is closed and drained.
     pub(super) fn run(mut self) -> WriteReport {
         self.shared.worker.get_or_init(|| thread::current().id());
-        while let Some(batch) = blocking::anywhere(None, self.receiver.recv_batch(usize::MAX)).flatten() {
+        while let Some(batch) =
+            blocking::block_on_any_thread(None, self.receiver.recv_batch(usize::MAX)).flatten()
+        {
             self.write(&batch);
             drop(batch);
             if self.receiver.is_empty() {
@@ -59,7 +61,7 @@ impl<W: Write> Worker<W> {
             return;
         }
         let closed = core.closing.wait_until(|_| core.is_closed().then_some(()));
-        let _ = blocking::anywhere(Some(COALESCE_DELAY), closed);
+        let _ = blocking::block_on_any_thread(Some(COALESCE_DELAY), closed);
     }
 
     /// Writes the messages of the batch. Counts a message that fails, and continues with the next.

@@ -70,12 +70,11 @@ impl BackgroundTask {
         self.signal.signal_warnings();
     }
 
-    /// Wakes the task, so that it ends if the channel is dropped.
-    pub(crate) fn end(&self) {
+    /// Wakes the task: it checks the channel, or ends if the channel is dropped.
+    pub(crate) fn notify(&self) {
         self.signal.notify();
     }
 
-    /// Returns the runtime of the channel.
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         self.runtime.as_ref()
     }

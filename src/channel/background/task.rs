@@ -87,10 +87,10 @@ impl StrategyTimer {
     }
 }
 
-/// Wakes all waiters if the one that was woken does not poll its future any more.
+/// Wakes up to [`BATCH`](crate::wait::wait_list::BATCH) waiters if the one that was woken is not polled any more.
 ///
-/// The interval doubles each time that this had no effect: what is there may not be enough for any of them. A new waiter
-/// resets it through [`BackoffFlag`].
+/// The interval doubles each time that this had no effect: the room or the messages that are there might be enough for
+/// none of them. A new waiter resets it through [`BackoffFlag`].
 #[derive(Default)]
 struct StuckWaiterCheck {
     /// When waiters were first seen stuck, or were last woken.

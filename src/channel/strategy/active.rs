@@ -1,4 +1,4 @@
-//! The strategy of a channel, and its answers that senders compare: the limits, and whether time matters.
+//! The strategy of a channel, its limits for the active segment, and whether it depends on time.
 //!
 //! Senders compare the fill of the active segment with one word, [`PackedLimits`]. The word holds for one segment:
 //!
@@ -8,8 +8,8 @@
 //! 3. A sender that reaches a limit, or the background task, asks the strategy. If it wants no switch, the thread asks for
 //!    new limits and exchanges them for those that it loaded before it read the segment
 //!    ([`refresh_limits`](ActiveStrategy::refresh_limits)). If the exchange fails, it starts over.
-//! 4. A swap of the strategy counts up in the word and makes every message ask, so limits of an old strategy fail their
-//!    exchange.
+//! 4. A swap of the strategy counts up in the word and makes every message ask. A thread that sets limits of an old strategy
+//!    then fails its exchange, unless a multiple of 16 swaps was made since it loaded the word.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

@@ -9,7 +9,7 @@
 //!
 //! - *sequence* (low 11 bits): the segment that the limits belong to.
 //! - *swaps*: how often the strategy was swapped, modulo 16. A thread that sets limits exchanges the word, so limits of an
-//!   old strategy never replace those of a newer one.
+//!   old strategy replace those of a newer one only if a multiple of 16 swaps was made meanwhile.
 //! - *counts bytes*: whether the strategy named a limit of bytes.
 //! - *messages*, *bytes*: the fill, counted from the start of the segment, at which a sender asks the strategy.
 

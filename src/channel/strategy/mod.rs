@@ -54,7 +54,7 @@ impl SwitchLimits {
     pub const NEVER: Self = Self { messages: usize::MAX, bytes: usize::MAX };
 }
 
-/// Decides when the active segment is sealed and the next one activated.
+/// Decides when the active segment is sealed before it is full.
 ///
 /// A full segment is always switched, and an empty one never. Only [`should_switch`](Self::should_switch) is required; the
 /// two other methods save calls and wakeups.
