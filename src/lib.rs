@@ -99,7 +99,7 @@ mod sender;
 #[allow(unsafe_code)]
 mod sync;
 mod telemetry;
-#[cfg(all(test, any(turbostream_loom, turbostream_shuttle)))]
+#[cfg(test)]
 mod tests;
 mod wait;
 

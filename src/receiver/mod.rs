@@ -385,26 +385,3 @@ impl fmt::Debug for Receiver {
             .finish()
     }
 }
-
-#[cfg(all(test, not(turbostream_loom)))]
-mod tests {
-    use crate::ReadMode;
-
-    /// A sender that panics between its reservation and its commit leaves padding.
-    #[tokio::test]
-    async fn recv_many_skips_padding() {
-        for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = crate::builder().read_mode(mode).build().unwrap();
-            tx.try_send("1").unwrap();
-            tx.try_send("2").unwrap();
-            let core = tx.core();
-            let slot = core.queue.ring.slot(core.queue.ring.active());
-            let entry = slot.reserve(1, core.queue.capacity()).unwrap();
-            core.queue.pool.segment(entry.segment()).abandon(&entry);
-            tx.try_send("3").unwrap();
-            let mut messages = Vec::new();
-            assert_eq!(rx.recv_many(&mut messages, 10).await, 3);
-            assert_eq!(messages, ["1", "2", "3"]);
-        }
-    }
-}

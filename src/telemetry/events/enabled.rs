@@ -67,7 +67,7 @@ impl Events {
     pub(crate) fn stalled(&self, sequence: u64, stalled_for: Duration, stats: &Stats) {
         let (queued_messages, queued_bytes) = (stats.queued_messages, stats.queued_bytes);
         let text =
-            "a writer is stalled between reserving and committing its message; nothing behind it can be read";
+            "a sender is stalled between reserving and committing its message; no later message can be read";
         emit(|| {
             let span = &self.0;
             tracing::warn!(target: TARGET, parent: span, sequence, ?stalled_for, queued_messages, queued_bytes, "{text}");
@@ -77,7 +77,7 @@ impl Events {
     /// Emits a warning: senders have waited for `held_for`, and messages in user hands hold the memory.
     pub(crate) fn held(&self, held_for: Duration, stats: &Stats) {
         let Stats { lent_bytes, sealed_bytes, max_bytes, waiting_senders, .. } = *stats;
-        let text = "senders wait for memory that readers hold: drop or copy what was received";
+        let text = "senders wait for memory that receivers hold: drop or copy what was received";
         emit(|| {
             let span = &self.0;
             tracing::warn!(

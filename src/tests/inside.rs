@@ -1,0 +1,34 @@
+//! Tests of a whole channel that need access to its inside.
+
+use crate::ReadMode;
+use crate::telemetry::stats::Totals;
+
+/// A sender that panics between its reservation and its commit leaves padding.
+#[tokio::test]
+async fn recv_many_skips_padding() {
+    for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+        let (tx, rx) = crate::builder().read_mode(mode).build().unwrap();
+        tx.try_send("1").unwrap();
+        tx.try_send("2").unwrap();
+        let queue = &tx.core().queue;
+        let entry = queue.ring.slot(queue.ring.active()).reserve(1, queue.capacity()).unwrap();
+        queue.segment(entry.segment()).abandon(&entry);
+        tx.try_send("3").unwrap();
+        let mut messages = Vec::new();
+        assert_eq!(rx.recv_many(&mut messages, 10).await, 3);
+        assert_eq!(messages, ["1", "2", "3"]);
+    }
+}
+
+#[tokio::test]
+async fn message_sent_while_counting_takes_no_statistic_below_zero() {
+    let (tx, _rx) = crate::channel();
+    tx.send("a").await.unwrap();
+    let core = tx.core();
+    let state = core.queue.ring.slot(core.queue.ring.active()).load();
+    // Sent between the load of the word and of the payload delta.
+    tx.send_with(100, |_| 10).await.map_err(drop).unwrap();
+    let queued = core.queued_in(state.segment().unwrap(), state, Totals::default());
+    assert_eq!((queued.messages, queued.bytes), (1, 0));
+    assert_eq!(core.queued(), (2, 11));
+}
