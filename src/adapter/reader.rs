@@ -87,7 +87,7 @@ impl Reader {
 
     /// Waits until `message` is not empty, or the channel is closed and drained.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Skip empty messages: a read of 0 bytes means the end. Drop them at once, as they too keep memory lent.
+        // Skip empty messages: a read of 0 bytes means the end.
         while self.message.is_empty() {
             match ready!(self.receiver.poll_recv(cx)) {
                 Some(message) if message.is_empty() => {}

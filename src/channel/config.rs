@@ -46,7 +46,7 @@ pub enum WhenFull {
     /// The oldest messages are dropped and counted, a segment at a time, and the sender gets `Ok` at once.
     ///
     /// The channel drops the oldest sealed segment, or the unread part of it.
-    /// [`Batch::first_sequence`](crate::Batch::first_sequence) shows the gap. It drops nothing that makes no room:
+    /// [`Batch::first_sequence`](crate::Batch::first_sequence) shows the gap. It does so only to make room:
     /// memory that a `Bytes` or `Batch` of the user refers to is never taken back. The new message is dropped instead
     /// if only such memory is left, or if another sender still writes to the oldest segment.
     ///
@@ -68,7 +68,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// What each policy does; a new policy is decided here.
+/// What each policy decides. What a policy drops is in `channel/drop_policy.rs` and `queue/head/drop_oldest.rs`.
 impl WhenFull {
     /// Whether the sender gets an error at once.
     pub(crate) fn rejects(self) -> bool {

@@ -1,6 +1,6 @@
 //! Draining: a sender waits until every message accepted so far is out of the channel.
 //!
-//! The drainer notes the position after the last accepted message as its target, and switches. It then waits until the head
+//! The drainer notes the position after the last reserved message as its target, and switches. It then waits until the head
 //! has passed the target. The head keeps the earliest target of all drainers; the thread that passes it wakes them all, and
 //! those that are not done set theirs again.
 
@@ -19,7 +19,7 @@ impl Core {
         self.drainers.wait_until(|state| self.drain_outcome(target, state.registered)).await
     }
 
-    /// Returns the position after every message accepted so far.
+    /// Returns the position after every message reserved so far.
     pub(super) fn written_position(&self) -> Position {
         let sequence = self.queue.ring.active();
         // If the slot was retired meanwhile, its word has nothing to do with `sequence`. That is harmless: the head has

@@ -5,8 +5,8 @@
 //! 1. tries again if there seems to be room, as receivers may have freed memory meanwhile;
 //! 2. under `DropOldest`, locks the head, retires segments that were read or else drops the unread messages of the oldest
 //!    sealed segment, and tries again;
-//! 3. drops its own message if nothing older can go: all memory is lent, or another sender has not committed yet in the
-//!    oldest segment. That message never had a sequence, so it is counted here and not at the head.
+//! 3. drops its own message: always under `DropNewest`; under `DropOldest` if nothing is sealed, or the oldest segment is
+//!    lent or not fully committed. That message never had a sequence, so it is counted here and not at the head.
 
 use super::Core;
 use super::reserve::{QueuePosition, Refusal};

@@ -21,7 +21,7 @@ pub(crate) mod sealed {
     use bytes::Bytes;
 
     pub trait Sealed: Sized {
-        /// Whether [`take_bytes`](Self::take_bytes) copies nothing.
+        /// Whether [`take_bytes`](Self::take_bytes) copies nothing, but for a vector that it shrinks.
         fn is_owned(&self) -> bool;
         fn as_slice(&self) -> &[u8];
         /// Returns the bytes with a reference count.
@@ -53,7 +53,7 @@ macro_rules! payload {
     )*};
 }
 
-/// Converts a vector, and frees capacity that it does not use.
+/// Converts a vector, and frees its unused capacity if that is more than half.
 ///
 /// Otherwise a vector of much more capacity than length would hold memory that the channel does not count.
 fn trimmed(mut vec: Vec<u8>) -> Bytes {

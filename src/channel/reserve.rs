@@ -39,7 +39,7 @@ pub(crate) enum Refusal {
 pub(super) struct Commit {
     pub(super) sequence: u64,
     pub(super) entry: EntrySlot,
-    /// A receiver sleeps for this entry.
+    /// WAITER was set in the entry: a receiver sleeps for it, or the last one has left.
     pub(super) has_waiter: bool,
     pub(super) is_external: bool,
 }

@@ -4,7 +4,7 @@
 //!
 //! | thread | when it switches | cause |
 //! |---|---|---|
-//! | sender | the active segment has no room for its message, or is full with it | Full |
+//! | sender | the active segment has no room for its message, or holds its maximum of messages with it | Full |
 //! | sender | its message reaches a limit, and the strategy wants a switch | Strategy |
 //! | sender | there is no memory for its external payload (not under `DropOldest`) | Full |
 //! | sender under `DropOldest` | only external payloads in the active segment can make room for its own | Full |
@@ -85,7 +85,9 @@ impl Core {
         }
     }
 
-    /// Seals the segment at `sequence` if it is full or the strategy wants a switch.
+    /// Seals the segment at `sequence` if it holds its maximum of messages or the strategy wants a switch.
+    ///
+    /// A segment whose bytes are used up is sealed by the next message that does not fit.
     ///
     /// Returns false if it has messages since the last switch and was not sealed.
     pub(super) fn consider_switch(&self, sequence: u64) -> bool {

@@ -15,7 +15,8 @@
 //! 4. A receiver reads the messages through the [`Head`](head::Head), and retires the slot after the last one.
 //! 5. The segment returns to the pool once no received message refers to it.
 //!
-//! [`Queue`] holds the ring and the pool, and seals and cuts. No function here sleeps or runs user code.
+//! [`Queue`] holds the ring and the pool, and seals and cuts. No function here sleeps, or runs user code other than
+//! the wakers of senders when a segment returns.
 
 pub(crate) mod cut;
 pub(crate) mod head;
@@ -64,7 +65,7 @@ pub(crate) struct Queue {
     switching: CachePadded<Switching>,
 }
 
-/// Statistics and the last cut, written by the thread that switches.
+/// Statistics, written by the thread that switches, and the last cut, which the next sender completes.
 struct Switching {
     /// When the last switch was made, in nanoseconds of the clock.
     switched_at: AtomicU64,

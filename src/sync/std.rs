@@ -15,7 +15,8 @@ pub(crate) fn notified_owned(notify: &Arc<Notify>) -> OwnedNotified {
     Arc::clone(notify).notified_owned()
 }
 
-/// Returns how many iterations a thread spins before it sleeps: 0 on one core, where the other side cannot run.
+/// Returns the length of a spin before a thread sleeps, in iterations: 0 on one core, where the other side cannot run.
+/// A spin with back-off takes up to four times as many.
 pub(crate) fn spin_limit() -> usize {
     static LIMIT: OnceLock<usize> = OnceLock::new();
     *LIMIT.get_or_init(|| match std::thread::available_parallelism() {

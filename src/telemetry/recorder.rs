@@ -117,13 +117,13 @@ statistics! {
         SwitchesFull = stats => stats.switches.full,
         /// Switches by the strategy.
         SwitchesStrategy = stats => stats.switches.strategy,
-        /// Switches for a waiting receiver.
+        /// Switches by a receiver that had read everything sealed.
         SwitchesOnDemand = stats => stats.switches.on_demand,
         /// Switches requested by `switch`, `drained` or the flush of a sink.
         SwitchesRequested = stats => stats.switches.requested,
         /// Switches because the channel was closed.
         SwitchesClose = stats => stats.switches.close,
-        /// Checks of the background task that found no reason to switch.
+        /// Checks of the background task that found unread messages and made no switch.
         SkippedSwitches = stats => stats.skipped_switches,
         /// Segments that were allocated.
         AllocatedSegments = stats => stats.allocated_segments,

@@ -32,7 +32,7 @@ pub struct Stats {
     pub active_messages: u64,
     /// Payload bytes of the queued messages in the active segment.
     pub active_message_bytes: u64,
-    /// How long the first message of a segment was queued, until a receiver read it or it was dropped to make room.
+    /// How long segments were queued: from their opening until the head first saw them sealed or cut.
     ///
     /// One sample per segment.
     pub queue_time: Histogram,
@@ -47,7 +47,7 @@ pub struct Stats {
     /// For a sender that switches because its message does not fit, the time ends when it can write to the next segment,
     /// or when it has found no memory for one. A switch on demand is not timed: each counts as 0 s.
     pub switch_latency: Histogram,
-    /// Checks of the background task that found unread messages and no reason to switch.
+    /// Checks of the background task that found unread messages and made no switch.
     pub skipped_switches: u64,
     /// Segments that were allocated, because none was pooled or because the channel used little memory.
     pub allocated_segments: u64,

@@ -152,8 +152,8 @@ impl BackoffFlag {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Called by a new waiter, after the SeqCst fence that follows its registration; returns whether the task has to be
-    /// notified.
+    /// Called by a new waiter, after the SeqCst fence that follows its registration, or by a thread that wakes waiters and
+    /// leaves others waiting; returns whether the task has to be notified.
     pub(crate) fn reset(&self) -> bool {
         // ORDERING: Relaxed: follows the caller's fence. Either this thread sees that the task backs off, or the task's
         // check, which follows a fence too, sees the waiter.

@@ -40,7 +40,7 @@ pub(crate) struct WaitState {
     /// It is registered, and sleeps if this attempt fails.
     pub(crate) registered: bool,
     /// It may take what others wait for: it was woken, even if it is re-queued since, or the list was empty when it
-    /// registered.
+    /// registered (in `poll_wait` only for the attempt right after that).
     pub(crate) at_front: bool,
 }
 
@@ -50,7 +50,7 @@ impl WaitState {
     const WOKEN: Self = Self { registered: false, at_front: true };
 }
 
-/// Counts its waiter while it lives. It is created before the registration and dropped after it.
+/// Counts its waiter while it lives. It is created after the registration, and dropped after it too.
 struct WaiterGuard<'a> {
     list: &'a WaitList,
     requeued: bool,

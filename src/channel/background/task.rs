@@ -90,7 +90,8 @@ impl StrategyTimer {
 /// Wakes up to [`BATCH`](crate::wait::wait_list::BATCH) waiters if the one that was woken is not polled any more.
 ///
 /// The interval doubles each time that this had no effect: the room or the messages that are there might be enough for
-/// none of them. A new waiter resets it through [`BackoffFlag`].
+/// none of them. A new waiter, or a wake that leaves others waiting, resets it
+/// through [`BackoffFlag`].
 #[derive(Default)]
 struct StuckWaiterCheck {
     /// When waiters were first seen stuck, or were last woken.
@@ -113,7 +114,7 @@ impl StuckWaiterCheck {
             return None;
         }
         if self.fruitless > 0 && !backoff.is_set() {
-            // A new waiter has reset the back-off.
+            // A new waiter or a wake has reset the back-off.
             self.fruitless = 0;
         }
         let now = Instant::now();

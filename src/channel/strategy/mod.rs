@@ -89,8 +89,8 @@ impl SwitchLimits {
 pub trait SwitchStrategy: Send + Sync + 'static {
     /// Returns whether to switch now.
     ///
-    /// Senders call it when a limit is reached, and the background task calls it when [`next_check`](Self::next_check) has
-    /// passed. Several threads may call it at once. The switch may be made by another thread first, or be deferred while
+    /// Senders call it when a limit is reached, the background task when [`next_check`](Self::next_check) has passed, the
+    /// caller of [`set_strategy`](crate::Sender::set_strategy), and the thread that shortens a long backlog. Several threads may call it at once. The switch may be made by another thread first, or be deferred while
     /// receivers have a long backlog. So it should only decide, and have no side effects.
     fn should_switch(&self, active: &ActiveSegment) -> bool;
 

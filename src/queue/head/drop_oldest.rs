@@ -7,6 +7,7 @@ use crate::telemetry::stats::SwitchCause;
 
 impl Head {
     /// Drops the unread messages of the oldest sealed segment. Returns false and drops none if that makes no room.
+    /// The remaining messages of a lent segment free nothing; they are dropped only to reach a sealed segment after it.
     ///
     /// The caller has retired drained segments before. The active segment is sealed and dropped only if no sealed one
     /// is left, and only `for_external`: it releases memory only if external payloads lie in it.

@@ -72,7 +72,7 @@ impl SegmentCursor {
         self.min_for_fast = if condition || self.has_padding() { usize::MAX } else { MIN_FOR_FAST };
     }
 
-    /// Whether there is padding among the messages that are known to be committed.
+    /// Whether the segment has had padding so far.
     fn has_padding(&self) -> bool {
         self.range.segment().abandoned() > 0
     }

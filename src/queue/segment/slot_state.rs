@@ -13,7 +13,7 @@
 //!    ▲ │                       │ ▲ │                             │
 //!    │ │                       │ └─┘ reserve, cut, set_waiter    │
 //!    │ └───── close ──▶ Closed ◀──── close, only while empty     │
-//!    └────────────── retire (receiver), one lap later ───────────┘
+//!    └────────────── retire (under the head's lock), a lap later ┘
 //! ```
 //!
 //! | phase | sender | sealing thread | thread that holds the head's lock | transitions |
