@@ -22,8 +22,8 @@ use crate::telemetry::recorder::{Recorder, StatsDelta};
 /// use std::sync::Arc;
 /// use turbostream::OtelRecorder;
 ///
-/// let provider = opentelemetry_sdk::metrics::SdkMeterProvider::builder().build();
-/// let recorder = Arc::new(OtelRecorder::of(&provider));
+/// let provider = opentelemetry::global::meter_provider(); // or a provider of your own
+/// let recorder = Arc::new(OtelRecorder::of(&*provider));
 /// let (_tx, _rx) = turbostream::builder().name("orders").recorder(recorder.clone()).build()?;
 /// let (_tx, _rx) = turbostream::builder().name("events").recorder(recorder).build()?;
 /// # Ok(()) }
