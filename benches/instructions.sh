@@ -21,7 +21,7 @@ if ! command -v valgrind >/dev/null; then
 fi
 
 # Cargo prints the path of the executable on its last line.
-bench=$(cargo bench --bench instructions --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*(\(.*instructions-[0-9a-f]*\)).*/\1/p' | tail -1)
+bench=$(cargo bench --bench instructions --no-run 2>&1 | tee >(cat >&2) | sed -n 's/.*(\(.*instructions-[0-9a-f]*\)).*/\1/p' | tail -1)
 messages=$((40 * 500))
 failed=0
 printf '%-20s %12s %8s\n' workload instructions bound
