@@ -181,6 +181,7 @@ class Work:
         env = os.environ | extra | {
             "CARGO_TARGET_DIR": str(self.directory / target),
             "CARGO_INCREMENTAL": "0",
+            "CARGO_PROFILE_TEST_DEBUG": "0",
             "RUST_BACKTRACE": "0",
         }
         args = {"cwd": self.tree, "env": env, "text": True, "stdout": subprocess.PIPE}
