@@ -190,24 +190,24 @@ fn lent_memory_is_logged_while_senders_wait() {
             let mut send = Box::pin(tx.send([7; 32]));
             assert!(poll_once(&mut send).is_pending());
             advance(ms(900)).await;
-            assert_eq!(log.count(Level::WARN, "readers hold"), 0, "not for a short wait");
+            assert_eq!(log.count(Level::WARN, "receivers hold"), 0, "not for a short wait");
             advance(ms(1200)).await;
             assert_eq!(
                 log.count(Level::WARN, "lent_bytes=416 sealed_bytes=0 max_bytes=416 waiting_senders=1"),
                 1
             );
             advance(Duration::from_secs(5)).await;
-            assert_eq!(log.count(Level::WARN, "readers hold"), 1, "logged once per wait");
+            assert_eq!(log.count(Level::WARN, "receivers hold"), 1, "logged once per wait");
             held.clear();
             send.await.expect("room after the drop");
             advance(Duration::from_secs(100)).await;
-            assert_eq!(log.count(Level::WARN, "readers hold"), 1);
+            assert_eq!(log.count(Level::WARN, "receivers hold"), 1);
         });
     });
 }
 
 #[test]
-fn stalled_writer_is_logged() {
+fn stalled_sender_is_logged() {
     let _serial = run_alone();
     plain(|| {
         let log = EventLog::new(Level::WARN);

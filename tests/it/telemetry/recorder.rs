@@ -196,7 +196,7 @@ fn recv_timeouts_and_callback_panics_are_counted() {
 }
 
 #[test]
-fn timer_check_without_a_switch_counts_as_skipped() {
+fn background_check_without_a_switch_counts_as_skipped() {
     paused(async {
         let strategy = turbostream::Weighted::new(ms(100));
         let (tx, _rx) = turbostream::builder().strategy(strategy).on_demand(false).build().expect("valid");
