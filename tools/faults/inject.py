@@ -180,7 +180,7 @@ class Work:
         command, extra, limit, target = command_of(suite)
         env = os.environ | extra | {
             "CARGO_TARGET_DIR": str(self.directory / target),
-            "CARGO_INCREMENTAL": "0",
+            "CARGO_INCREMENTAL": "1",
             "CARGO_PROFILE_TEST_DEBUG": "0",
             "RUST_BACKTRACE": "0",
         }
