@@ -25,6 +25,7 @@ use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
+use crate::sync::unwind::catch;
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 use crate::wait::blocking;
 
@@ -78,8 +79,12 @@ impl Builder {
         let worker = Worker::new(out, receiver.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("tracing-writer".into())
-            // The send fails if the guard is dropped already: its drop waits for a limited time only.
-            .spawn(move || report_tx.send(worker.run()))
+            .spawn(move || {
+                // The send fails if the guard is dropped already: its drop waits for a limited time only. The report
+                // may contain an error of `out`. A panic of its drop would abort, if it were the result of the thread.
+                let unsent = report_tx.send(worker.run());
+                let _ = catch(|| drop(unsent));
+            })
             .map_err(|error| BuildError::NoThread(error.kind()))?;
         Ok((TracingWriter { sender, shared }, WorkerGuard { receiver, report: Some(report) }))
     }
