@@ -189,9 +189,14 @@ impl Core {
         for switched in effects.switches {
             self.events.switched(switched);
         }
-        if !effects.discarded.is_empty() {
-            self.payloads.call(|| drop(effects.discarded));
+        for payload in effects.discarded {
+            self.drop_payload(payload);
         }
+    }
+
+    /// Drops one payload, and counts a panic of its drop.
+    pub(crate) fn drop_payload<P>(&self, payload: P) {
+        self.payloads.call(|| drop(payload));
     }
 
     /// Has the background task watch unread messages after a receiver stopped waiting, maybe after it was woken.

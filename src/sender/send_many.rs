@@ -98,8 +98,9 @@ impl Sender {
                 let Some(first) = buffered.pop_front() else { return Ok(0) };
                 let mut first = PayloadSource(first);
                 let pushed = self.core().push(&mut first, position);
-                if pushed.is_err() {
-                    buffered.push_front(first.into_input());
+                match pushed {
+                    Ok(()) => self.core().drop_payload(first),
+                    Err(_) => buffered.push_front(first.into_input()),
                 }
                 pushed.map(|()| 1)
             }
