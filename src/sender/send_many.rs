@@ -27,7 +27,8 @@ impl Sender {
     /// # Panics
     ///
     /// Panics if the iterator panics. Messages accepted before stay accepted; payloads taken out of the iterator and
-    /// not yet sent are dropped.
+    /// not yet sent are dropped. If the drop of a payload that was copied panics, the panic is caught and counted in
+    /// [`Stats::panics`](crate::Stats::panics).
     ///
     /// # Cancel safety
     ///
