@@ -189,9 +189,15 @@ impl Core {
         for switched in effects.switches {
             self.events.switched(switched);
         }
-        for payload in effects.discarded {
-            self.drop_payload(payload);
+        if !effects.discarded.is_empty() {
+            self.drop_payloads(effects.discarded);
         }
+    }
+
+    /// Drops payloads, each of them even if the drop of another one panics.
+    #[cold]
+    fn drop_payloads(&self, payloads: Vec<Bytes>) {
+        payloads.into_iter().for_each(|payload| self.drop_payload(payload));
     }
 
     /// Drops one payload, and counts a panic of its drop.
