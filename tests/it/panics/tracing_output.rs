@@ -6,10 +6,10 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 
-use super::{PanicsOnDrop, panic_nested};
+use super::{PanicsOnDrop, drop_while_unwinding, panic_nested};
 use crate::common::{multi, poll_once};
 use turbostream::TracingWriter;
 
@@ -81,6 +81,19 @@ fn errors_that_panic_when_dropped_do_not_end_worker_thread() {
         assert_eq!((report.written_messages, report.failed_messages), (0, 3));
         assert_eq!(report.error.as_ref().expect("the first").to_string(), "an error whose drop panics");
         mem::forget(report.error.take());
+    });
+}
+
+#[test]
+fn guard_with_panicking_error_dropped_while_unwinding_does_not_abort() {
+    multi(async {
+        let drops = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&drops);
+        let out = Output(move || fail(&counted));
+        let (writer, guard) = turbostream::builder().tracing_writer(out).expect("valid");
+        log_lines(&writer, 1);
+        assert!(drop_while_unwinding(guard));
+        assert_eq!(drops.load(Relaxed), 1);
     });
 }
 
