@@ -6,7 +6,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use super::{drop_while_unwinding, panic_nested};
+use super::{contain_nested, drop_while_unwinding, panic_nested};
 use crate::common::{paused, settle};
 use turbostream::{ActiveSegment, StatsDelta, SwitchLimits, SwitchStrategy};
 
@@ -26,7 +26,7 @@ fn register<F: Future>(future: Pin<&mut F>) {
 
 #[test]
 fn nested_panic_of_receiver_waker_does_not_reach_sender() {
-    paused(async {
+    paused(contain_nested(async {
         let (tx, rx) = turbostream::channel();
         let mut recv = Box::pin(rx.recv());
         register(recv.as_mut());
@@ -34,12 +34,12 @@ fn nested_panic_of_receiver_waker_does_not_reach_sender() {
         drop(recv);
         assert_eq!(tx.monitor().stats().panics, 1);
         assert_eq!(rx.try_recv().expect("a queued message"), "wakes");
-    });
+    }));
 }
 
 #[test]
 fn nested_panic_of_next_waker_does_not_reach_dropped_waiter() {
-    paused(async {
+    paused(contain_nested(async {
         let (tx, rx) = turbostream::channel();
         let (mut first, mut second) = (Box::pin(rx.recv()), Box::pin(rx.recv()));
         assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -48,12 +48,12 @@ fn nested_panic_of_next_waker_does_not_reach_dropped_waiter() {
         assert!(drop_while_unwinding(first), "the drop passes the wake on to the second receiver");
         drop(second);
         assert_eq!(rx.try_recv().expect("a queued message"), "wakes the first receiver");
-    });
+    }));
 }
 
 #[test]
 fn nested_panic_of_recorder_leaves_flush_working() {
-    paused(async {
+    paused(contain_nested(async {
         let recorder = |_: &StatsDelta<'_>| panic_nested();
         let builder = turbostream::builder().recorder(recorder).report_interval(Duration::from_secs(3600));
         let (tx, _rx) = builder.build().expect("valid");
@@ -63,7 +63,7 @@ fn nested_panic_of_recorder_leaves_flush_working() {
         let other = monitor.clone();
         thread::spawn(move || other.flush()).join().expect("a flush by another thread ends");
         assert_eq!(monitor.stats().panics, 2);
-    });
+    }));
 }
 
 #[test]
@@ -77,17 +77,17 @@ fn nested_panic_of_strategy_does_not_reach_sender() {
             SwitchLimits::EVERY_MESSAGE
         }
     }
-    paused(async {
+    paused(contain_nested(async {
         let (tx, rx) = turbostream::builder().strategy(Panics).build().expect("valid");
         assert!(tx.try_send("calls the strategy").is_ok());
         assert!(tx.monitor().stats().panics > 0);
         assert_eq!(rx.recv().await.expect("open"), "calls the strategy");
-    });
+    }));
 }
 
 #[test]
 fn nested_panic_of_callback_leaves_it_registered() {
-    paused(async {
+    paused(contain_nested(async {
         let (tx, rx) = turbostream::channel();
         let callback = rx.on_message(|_| panic_nested());
         for _ in 0..2 {
@@ -98,5 +98,5 @@ fn nested_panic_of_callback_leaves_it_registered() {
         let rx = callback.unregister().await;
         tx.send("received").await.expect("open");
         assert_eq!(rx.recv().await.expect("open"), "received");
-    });
+    }));
 }

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 
-use super::{PanicsOnDrop, drop_while_unwinding, panic_nested};
+use super::{PanicsOnDrop, contain_nested, drop_while_unwinding, panic_nested};
 use crate::common::{multi, poll_once};
 use turbostream::TracingWriter;
 
@@ -60,19 +60,19 @@ fn fail(drops: &Arc<AtomicUsize>) -> io::Result<usize> {
 
 #[test]
 fn nested_panic_of_output_does_not_end_worker_thread() {
-    multi(async {
+    multi(contain_nested(async {
         let out = Output(|| panic_nested());
         let (writer, guard) = turbostream::builder().tracing_writer(out).expect("valid");
         log_lines(&writer, 3);
         let report = guard.shutdown().await;
         assert_eq!((report.written_messages, report.failed_messages), (0, 3));
         assert!(report.error.is_some());
-    });
+    }));
 }
 
 #[test]
 fn errors_that_panic_when_dropped_do_not_end_worker_thread() {
-    multi(async {
+    multi(contain_nested(async {
         let drops = Arc::<AtomicUsize>::default();
         let out = Output(move || fail(&drops));
         let (writer, guard) = turbostream::builder().tracing_writer(out).expect("valid");
@@ -81,12 +81,12 @@ fn errors_that_panic_when_dropped_do_not_end_worker_thread() {
         assert_eq!((report.written_messages, report.failed_messages), (0, 3));
         assert_eq!(report.error.as_ref().expect("the first").to_string(), "an error whose drop panics");
         mem::forget(report.error.take());
-    });
+    }));
 }
 
 #[test]
 fn guard_with_panicking_error_dropped_while_unwinding_does_not_abort() {
-    multi(async {
+    multi(contain_nested(async {
         let drops = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&drops);
         let out = Output(move || fail(&counted));
@@ -94,7 +94,7 @@ fn guard_with_panicking_error_dropped_while_unwinding_does_not_abort() {
         log_lines(&writer, 1);
         assert!(drop_while_unwinding(guard));
         assert_eq!(drops.load(Relaxed), 1);
-    });
+    }));
 }
 
 /// Sends when the thread that it belongs to ends, after the result of the thread was dropped.
@@ -112,7 +112,7 @@ thread_local! {
 
 #[test]
 fn undelivered_report_with_panicking_error_does_not_abort() {
-    multi(async {
+    multi(contain_nested(async {
         let (ended_tx, ended) = mpsc::channel();
         let (gate, waits) = mpsc::channel::<()>();
         let out = Output(move || {
@@ -127,5 +127,5 @@ fn undelivered_report_with_panicking_error_does_not_abort() {
         drop(shutdown);
         drop(gate);
         ended.recv().expect("the worker thread ends");
-    });
+    }));
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
 use crate::common::{advance, current_runtime, ms, plain, poll_once, settle};
-use crate::panics::{drop_while_unwinding, panic_nested};
+use crate::panics::{contain_nested, drop_while_unwinding, panic_nested};
 use futures::executor::block_on;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -307,7 +307,7 @@ fn subscriber_whose_panic_payloads_panic_is_contained() {
     plain(|| {
         let runtime = current_runtime(true);
         tracing::subscriber::with_default(PanickingSubscriber, || {
-            runtime.block_on(async {
+            runtime.block_on(contain_nested(async {
                 let (tx, rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
                 let mut waiting = Box::pin(tx.send(vec![7; 500_000]));
                 for _ in 0..2 {
@@ -322,7 +322,7 @@ fn subscriber_whose_panic_payloads_panic_is_contained() {
                 drop(waiting);
                 advance(Duration::from_secs(2)).await;
                 assert!(drop_while_unwinding((tx, rx)), "the span is closed");
-            });
+            }));
         });
     });
 }
