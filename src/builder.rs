@@ -1,6 +1,5 @@
 //! Makes channels: [`channel`], [`builder`], and the check of every setting.
 
-use std::panic::catch_unwind;
 use std::sync::Arc as StdArc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS};
 use crate::receiver::Receiver;
 use crate::sender::Sender;
+use crate::sync::unwind::catch;
 use crate::sync::{Arc, downgrade};
 use crate::telemetry::recorder::Recorder;
 
@@ -338,7 +338,7 @@ fn spawn_tasks(core: &Arc<Core>, runtime: Handle) {
 /// Whether the runtime has a time driver. Tokio has no method for this, but panics if a driver is needed and missing.
 fn has_time_driver(runtime: &Handle) -> bool {
     let _entered = runtime.enter();
-    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
+    catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }
 
 fn in_range(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {

@@ -190,8 +190,19 @@ impl Core {
             self.events.switched(switched);
         }
         if !effects.discarded.is_empty() {
-            self.payloads.call(|| drop(effects.discarded));
+            self.drop_payloads(effects.discarded);
         }
+    }
+
+    /// Drops payloads, each of them even if the drop of another one panics.
+    #[cold]
+    fn drop_payloads(&self, payloads: Vec<Bytes>) {
+        payloads.into_iter().for_each(|payload| self.drop_payload(payload));
+    }
+
+    /// Drops one payload, and counts a panic of its drop.
+    pub(crate) fn drop_payload<P>(&self, payload: P) {
+        self.payloads.call(|| drop(payload));
     }
 
     /// Has the background task watch unread messages after a receiver stopped waiting, maybe after it was woken.

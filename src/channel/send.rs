@@ -28,6 +28,7 @@
 //! - **An external payload**: its bytes stay where they are and count against `max_bytes`, and its entry holds a reference.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::Core;
 use super::payload::Payload;
@@ -179,7 +180,11 @@ impl Core {
         let messages = range.messages();
         self.write_range(sequence, range, payloads);
         // Last: dropping a payload may run user code.
-        payloads.drain(..messages);
+        if mem::needs_drop::<P>() {
+            payloads.drain(..messages).for_each(|payload| self.drop_payload(payload));
+        } else {
+            payloads.drain(..messages);
+        }
         Ok(messages)
     }
 

@@ -18,6 +18,11 @@ use crate::queue::segment::{Content, ReadRange};
 /// reference neither copies a message nor touches a reference count. Iterating by value returns each message as
 /// [`Bytes`]: in [`ReadMode::Safe`] a copy below 1 KiB, otherwise a slice of the segment.
 ///
+/// # Panics
+///
+/// Dropping a batch, or its iterator, drops the payloads in it that travel by reference count. If the drop of one panics,
+/// the others are dropped too, and the first panic continues.
+///
 /// # Examples
 ///
 /// ```

@@ -547,6 +547,9 @@ impl Clone for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         self.release();
+        if let Some(item) = self.pending_item.take() {
+            self.core.drop_payload(item);
+        }
     }
 }
 

@@ -27,7 +27,8 @@ impl Sender {
     /// # Panics
     ///
     /// Panics if the iterator panics. Messages accepted before stay accepted; payloads taken out of the iterator and
-    /// not yet sent are dropped.
+    /// not yet sent are dropped. If the drop of a payload that was copied panics, the panic is caught and counted in
+    /// [`Stats::panics`](crate::Stats::panics).
     ///
     /// # Cancel safety
     ///
@@ -98,8 +99,9 @@ impl Sender {
                 let Some(first) = buffered.pop_front() else { return Ok(0) };
                 let mut first = PayloadSource(first);
                 let pushed = self.core().push(&mut first, position);
-                if pushed.is_err() {
-                    buffered.push_front(first.into_input());
+                match pushed {
+                    Ok(()) => self.core().drop_payload(first),
+                    Err(_) => buffered.push_front(first.into_input()),
                 }
                 pushed.map(|()| 1)
             }

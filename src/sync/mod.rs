@@ -1,4 +1,4 @@
-//! Atomics, locks, cells and `Notify` for the whole crate.
+//! Atomics, locks, cells, `Notify`, and the catch of panics, for the whole crate.
 //!
 //! All code that the checkers run imports these names from here. Exceptions are the `Arc` of types that user code
 //! provides, such as strategies, and the lock on which a flush waits for the recorder: those are of std. Under
@@ -19,6 +19,7 @@ mod imp;
 /// Stands in for Tokio's `Notify`, which neither checker can observe.
 #[cfg(any(turbostream_loom, turbostream_shuttle))]
 mod notify;
+pub(crate) mod unwind;
 
 #[cfg(not(turbostream_loom))]
 pub(crate) use cell::*;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::catch_panic::CatchPanic;
 use super::coalescer::Coalescer;
 use super::recorder::{Recorder, Reported, StatsDelta};
+use crate::sync::unwind::CatchDrop;
 use crate::sync::{Arc, Mutex, Notify};
 
 /// The connection of a channel to its recorder, if it has one.
@@ -17,7 +18,7 @@ use crate::sync::{Arc, Mutex, Notify};
 pub(crate) struct Reporter(Option<Box<ReporterInner>>);
 
 struct ReporterInner {
-    recorder: StdArc<dyn Recorder>,
+    recorder: CatchDrop<StdArc<dyn Recorder>>,
     interval: Duration,
     reports: Coalescer,
     /// Locked by the reporting thread while it computes the delta.
@@ -38,7 +39,7 @@ impl Reporter {
     pub(crate) fn new(recorder: Option<(StdArc<dyn Recorder>, Duration)>) -> Self {
         Self(recorder.map(|(recorder, interval)| {
             Box::new(ReporterInner {
-                recorder,
+                recorder: CatchDrop::new(recorder),
                 interval,
                 reports: Coalescer::new(),
                 reported: Mutex::new(Reported::nothing()),

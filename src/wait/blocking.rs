@@ -1,6 +1,5 @@
 //! Blocks a thread until a future completes.
 
-use std::panic::catch_unwind;
 use std::pin::pin;
 // `Wake` takes the `Arc` of std, also in models.
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio::sync::Mutex;
 #[cfg(feature = "tracing-writer")]
 use tokio::task::unconstrained;
 
+use crate::sync::unwind::catch;
 use crate::sync::{AtomicBool, Ordering};
 
 /// Blocks this thread until `future` completes; `what` names the public method, for the panic message.
@@ -69,7 +69,7 @@ pub(crate) fn block_on_any_thread<F: Future>(limit: Option<Duration>, future: F)
 /// Tokio has no query for this, but its own locks panic when they block such a thread: a free lock is the probe.
 #[track_caller]
 fn refuse_if_async(what: &str) {
-    if Handle::try_current().is_ok() && catch_unwind(|| drop(Mutex::new(()).blocking_lock())).is_err() {
+    if Handle::try_current().is_ok() && catch(|| drop(Mutex::new(()).blocking_lock())).is_err() {
         panic!(
             "`{what}` blocks its thread, and this one drives async tasks; await instead, or use `spawn_blocking`"
         );

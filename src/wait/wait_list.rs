@@ -8,13 +8,14 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::sync::unwind::catch;
 use crate::sync::{Arc, AtomicUsize, Notify, OnceLock, Ordering, OwnedNotified, fence, notified_owned};
 use crate::telemetry::catch_panic::CatchPanic;
 
@@ -259,7 +260,7 @@ pin_project! {
 
     impl<N> PinnedDrop for Registration<N> {
         fn drop(this: Pin<&mut Self>) {
-            let _ = catch_unwind(AssertUnwindSafe(|| this.project().notified.set(None)));
+            let _ = catch(|| this.project().notified.set(None));
         }
     }
 }

@@ -243,6 +243,15 @@ fn no_circle_between_the_children_of_a_folder() {
     }
 }
 
+/// The payload of a caught panic may panic when it is dropped, which only this module handles.
+#[test]
+fn only_the_unwind_module_catches_panics() {
+    let code = |file: &PathBuf| code_of(&fs::read_to_string(file).expect("a file of src"));
+    let catches = |file: &PathBuf| code(file).contains("catch_unwind");
+    let files: Vec<_> = files_below(&src()).into_iter().filter(catches).collect();
+    assert_eq!(files, [src().join("sync/unwind.rs")]);
+}
+
 #[test]
 fn nested_imports_are_expanded() {
     let expanded = |text: &str| -> Vec<String> { expand(text).iter().map(|path| path.join("::")).collect() };

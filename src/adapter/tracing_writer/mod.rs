@@ -25,6 +25,7 @@ use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
+use crate::sync::unwind::CatchDrop;
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 use crate::wait::blocking;
 
@@ -79,7 +80,7 @@ impl Builder {
         thread::Builder::new()
             .name("tracing-writer".into())
             // The send fails if the guard is dropped already: its drop waits for a limited time only.
-            .spawn(move || report_tx.send(worker.run()))
+            .spawn(move || report_tx.send(CatchDrop::new(worker.run())))
             .map_err(|error| BuildError::NoThread(error.kind()))?;
         Ok((TracingWriter { sender, shared }, WorkerGuard { receiver, report: Some(report) }))
     }
@@ -194,7 +195,9 @@ impl fmt::Debug for TracingWriter {
 pub struct WorkerGuard {
     receiver: Receiver,
     /// What the worker thread sends when it ends; `None` once a shutdown waits for it.
-    report: Option<oneshot::Receiver<WriteReport>>,
+    ///
+    /// The report may contain an error of the output, whose drop is user code.
+    report: Option<oneshot::Receiver<CatchDrop<WriteReport>>>,
 }
 
 impl WorkerGuard {
@@ -222,7 +225,7 @@ impl WorkerGuard {
     pub async fn shutdown(mut self) -> WriteReport {
         self.receiver.close();
         let report = self.report.take().expect("only the shutdown and the drop take it");
-        report.await.expect("the worker thread catches every panic")
+        report.await.expect("the worker thread catches every panic").into_inner()
     }
 }
 

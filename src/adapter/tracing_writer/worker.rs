@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use super::{Shared, WriteReport};
 use crate::receiver::Receiver;
 use crate::receiver::batch::Batch;
+use crate::sync::unwind::catch;
 use crate::wait::blocking;
 
 /// How long the worker waits after a write, so that events coalesce into one batch.
@@ -49,7 +49,7 @@ impl<W: Write> Worker<W> {
         let dropped = self.receiver.monitor().stats().dropped_messages;
         self.report.dropped_messages = dropped + self.shared.refused();
         // Drop `out` before the report is sent: its drop may write too.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.out)));
+        let _ = catch(|| drop(self.out));
         self.report
     }
 
@@ -69,7 +69,7 @@ impl<W: Write> Worker<W> {
         let mut slices = batch.io_slices();
         let mut remaining = &mut slices[..];
         while !remaining.is_empty() {
-            match catch_panic(|| self.out.write_vectored(remaining))
+            match call_out(|| self.out.write_vectored(remaining))
                 .and_then(|bytes| check_written(bytes, remaining))
             {
                 Ok(bytes) => {
@@ -78,11 +78,11 @@ impl<W: Write> Worker<W> {
                     self.report.written_messages += (before - remaining.len()) as u64;
                     self.report.written_bytes += bytes as u64;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.report.error.get_or_insert(error);
-                    self.report.failed_messages += 1;
-                    remaining = &mut mem::take(&mut remaining)[1..];
+                    if self.has_failed(error) {
+                        self.report.failed_messages += 1;
+                        remaining = &mut mem::take(&mut remaining)[1..];
+                    }
                 }
             }
         }
@@ -90,21 +90,34 @@ impl<W: Write> Worker<W> {
 
     fn flush(&mut self) {
         loop {
-            match catch_panic(|| self.out.flush()) {
+            match call_out(|| self.out.flush()) {
                 Ok(()) => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.report.error.get_or_insert(error);
-                    return;
+                    if self.has_failed(error) {
+                        return;
+                    }
                 }
             }
         }
     }
+
+    /// Returns whether a call of `out` has failed and was not only interrupted. Keeps the first error for the report.
+    ///
+    /// To drop an error may run code of `out`.
+    fn has_failed(&mut self, error: io::Error) -> bool {
+        let failed = error.kind() != ErrorKind::Interrupted;
+        if failed && self.report.error.is_none() {
+            self.report.error = Some(error);
+        } else {
+            let _ = catch(|| drop(error));
+        }
+        failed
+    }
 }
 
-/// Calls `write`, and turns a panic into an error.
-fn catch_panic<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
+/// Calls a method of `out`, and turns a panic into an error.
+fn call_out<T>(method: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    catch(method).unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
 }
 
 /// Returns `bytes`, or an error if `out` cannot have written so many: none, or more than the slices hold.

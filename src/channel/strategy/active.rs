@@ -11,12 +11,14 @@
 //! 4. A swap of the strategy counts up in the word and makes every message ask. A thread that sets limits of an old strategy
 //!    then fails its exchange, unless a multiple of 16 swaps was made since it loaded the word.
 
+use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::limits::{CutOffset, FillLevel, PackedLimits};
 use super::{ActiveSegment, SwitchLimits, SwitchStrategy};
 use crate::queue::segment::slot_state::Capacity;
+use crate::sync::unwind::CatchDrop;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, RwLock};
 use crate::telemetry::catch_panic::CatchPanic;
 
@@ -28,7 +30,7 @@ pub(crate) struct ActiveStrategy {
     /// [`PackedLimits`] of an empty segment; the sequence in it is 0.
     first_limits: AtomicU64,
     /// Cloned before it is asked, so that no user code runs under the lock.
-    strategy: RwLock<Arc<dyn SwitchStrategy>>,
+    strategy: RwLock<CatchDrop<Arc<dyn SwitchStrategy>>>,
     /// Whether time alone can make the strategy switch.
     timed: AtomicBool,
     catch_panic: CatchPanic,
@@ -45,7 +47,7 @@ impl ActiveStrategy {
             limits: AtomicU64::new(PackedLimits::before_first(first).0),
             first_limits: AtomicU64::new(limits.0),
             timed: AtomicBool::new(timed),
-            strategy: RwLock::new(Arc::from(strategy)),
+            strategy: RwLock::new(CatchDrop::new(Arc::from(strategy))),
             catch_panic,
         }
     }
@@ -116,12 +118,9 @@ impl ActiveStrategy {
         offset: CutOffset,
         active: &ActiveSegment,
     ) -> bool {
-        let limits = PackedLimits::after_cut(
-            offset,
-            limits_of(&self.catch_panic, &*self.strategy(), active),
-            self.capacity,
-        );
-        self.exchange(seen, sequence, limits)
+        // The strategy is released inside of the call: it may be swapped out meanwhile, and this the last reference.
+        let limits = self.catch_panic.call(|| self.strategy().limits(active)).unwrap_or(SwitchLimits::NEVER);
+        self.exchange(seen, sequence, PackedLimits::after_cut(offset, limits, self.capacity))
     }
 
     /// Sets the limits of an empty segment, after the first message of the segment at `sequence`.
@@ -153,26 +152,20 @@ impl ActiveStrategy {
         self.first_limits.store(first.with_swaps_of(limits).0, Ordering::Relaxed);
         // They make the next message ask. Stored under the lock: a thread that sees them and asks gets the new strategy.
         self.limits.store(limits.0, Ordering::Relaxed);
-        std::mem::replace(&mut *current, strategy)
+        mem::replace(&mut *current, CatchDrop::new(strategy)).into_inner()
     }
 }
 
 /// Returns the limits of an empty segment, and whether time alone can make the strategy switch.
+///
+/// A strategy that panics has limits that are never reached.
 fn initial_answers(
     catch_panic: &CatchPanic,
     strategy: &dyn SwitchStrategy,
     capacity: Capacity,
 ) -> (PackedLimits, bool) {
-    let limits = limits_of(catch_panic, strategy, &ActiveSegment::empty(capacity));
-    let next_check = catch_panic.call(|| strategy.next_check(&ActiveSegment::empty(capacity))).flatten();
+    let empty = ActiveSegment::empty(capacity);
+    let limits = catch_panic.call(|| strategy.limits(&empty)).unwrap_or(SwitchLimits::NEVER);
+    let next_check = catch_panic.call(|| strategy.next_check(&empty)).flatten();
     (PackedLimits::after_cut(CutOffset::default(), limits, capacity), next_check.is_some())
-}
-
-/// Returns the limits of a strategy; those that are never reached if it panics.
-fn limits_of(
-    catch_panic: &CatchPanic,
-    strategy: &dyn SwitchStrategy,
-    active: &ActiveSegment,
-) -> SwitchLimits {
-    catch_panic.call(|| strategy.limits(active)).unwrap_or(SwitchLimits::NEVER)
 }

@@ -3,11 +3,13 @@
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::thread;
 
 use bytes::Bytes;
 
 use super::{Block, EMPTY, EXTERNAL, Entry, INLINE, Segment, WAITER};
 use crate::sync::Ordering;
+use crate::sync::unwind::catch;
 
 /// One message, as it lies in the segment.
 pub(crate) enum Content<'a> {
@@ -204,6 +206,27 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         Some(payload)
     }
 
+    /// Drops the external payloads of the readable messages, each of them even if the drop of another one panics.
+    ///
+    /// The first panic continues after the last drop, unless this thread unwinds already: that would abort.
+    fn drop_external(&mut self) {
+        let mut first_panic = None;
+        while self.readable() > 0 {
+            match self.take_external() {
+                Some(payload) => {
+                    if let Err(panic) = catch(|| drop(payload)) {
+                        first_panic.get_or_insert(panic);
+                    }
+                }
+                None => self.advance(),
+            }
+        }
+        match first_panic {
+            Some(panic) if !thread::panicking() => panic.resume(),
+            _ => {}
+        }
+    }
+
     /// Moves the next `messages`, which must be readable, into a range of their own.
     pub(crate) fn split(&mut self, messages: usize) -> Self
     where
@@ -281,11 +304,7 @@ impl<K: Deref<Target = Segment>> Drop for ReadRange<K> {
         if self.segment.is_contiguous() {
             return;
         }
-        while self.readable() > 0 {
-            if self.take_external().is_none() {
-                self.advance();
-            }
-        }
+        self.drop_external();
     }
 }
 

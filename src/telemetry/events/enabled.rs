@@ -1,28 +1,29 @@
 //! Emits events through `tracing`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span};
 
 use super::Switched;
+use crate::sync::unwind::{CatchDrop, catch};
 use crate::telemetry::stats::{Drops, SendErrors, Stats};
 
 const TARGET: &str = "turbostream";
 
 /// The span of a channel; it lives as long as the channel.
-pub(crate) struct Events(Span);
+pub(crate) struct Events(CatchDrop<Span>);
 
 /// Returns whether a subscriber is enabled for events of switches.
 #[inline]
 pub(crate) fn are_switches_enabled() -> bool {
-    tracing::enabled!(target: TARGET, Level::TRACE)
+    is_enabled(Level::TRACE, || tracing::enabled!(target: TARGET, Level::TRACE))
 }
 
 /// Returns whether a subscriber is enabled for warnings.
 #[inline]
 pub(crate) fn are_warnings_enabled() -> bool {
-    tracing::enabled!(target: TARGET, Level::WARN)
+    is_enabled(Level::WARN, || tracing::enabled!(target: TARGET, Level::WARN))
 }
 
 /// Emits an event for a caught panic of user code.
@@ -37,14 +38,14 @@ impl Events {
         // The level is that of the most severe event, so that a filter that passes an event passes its span too. The
         // span has no parent, because it may outlive the span that is current now.
         let span = || tracing::error_span!(target: TARGET, parent: None, "channel", name);
-        Self(catch_unwind(AssertUnwindSafe(span)).unwrap_or_else(|_| Span::none()))
+        Self(CatchDrop::new(catch(span).unwrap_or_else(|_| Span::none())))
     }
 
     /// Emits an event for a switch.
     pub(crate) fn switched(&self, switched: Switched) {
         let Switched { cause, sequence, messages } = switched;
         emit(
-            || tracing::trace!(target: TARGET, parent: &self.0, ?cause, segment = sequence, messages, "switched"),
+            || tracing::trace!(target: TARGET, parent: &*self.0, ?cause, segment = sequence, messages, "switched"),
         );
     }
 
@@ -52,7 +53,7 @@ impl Events {
     pub(crate) fn refused(&self, send_errors: SendErrors) {
         let SendErrors { full, closed, too_large, timed_out } = send_errors;
         emit(|| {
-            let span = &self.0;
+            let span = &*self.0;
             tracing::warn!(target: TARGET, parent: span, full, timed_out, too_large, closed, "messages refused");
         });
     }
@@ -60,7 +61,7 @@ impl Events {
     /// Emits the numbers of messages dropped since the last such event.
     pub(crate) fn dropped(&self, drops: Drops) {
         let Drops { newest, oldest, unread } = drops;
-        emit(|| tracing::warn!(target: TARGET, parent: &self.0, newest, oldest, unread, "messages dropped"));
+        emit(|| tracing::warn!(target: TARGET, parent: &*self.0, newest, oldest, unread, "messages dropped"));
     }
 
     /// Emits a warning: a sender reserved room for a message `stalled_for` ago, and has not committed it.
@@ -69,7 +70,7 @@ impl Events {
         let text =
             "a sender is stalled between reserving and committing its message; no later message can be read";
         emit(|| {
-            let span = &self.0;
+            let span = &*self.0;
             tracing::warn!(target: TARGET, parent: span, sequence, ?stalled_for, queued_messages, queued_bytes, "{text}");
         });
     }
@@ -79,7 +80,7 @@ impl Events {
         let Stats { lent_bytes, sealed_bytes, max_bytes, waiting_senders, .. } = *stats;
         let text = "senders wait for memory that receivers hold: drop or copy what was received";
         emit(|| {
-            let span = &self.0;
+            let span = &*self.0;
             tracing::warn!(
                 target: TARGET, parent: span, ?held_for, lent_bytes, sealed_bytes, max_bytes, waiting_senders, "{text}"
             );
@@ -87,7 +88,13 @@ impl Events {
     }
 }
 
+/// Asks the subscriber, if it is enabled for `level` at all. A panic of the subscriber counts as no.
+#[inline]
+fn is_enabled(level: Level, ask: impl FnOnce() -> bool) -> bool {
+    level <= LevelFilter::current() && catch(ask).unwrap_or(false)
+}
+
 /// Calls `event`, and ignores a panic of a subscriber.
 fn emit(event: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(event));
+    let _ = catch(event);
 }

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
 use crate::common::{advance, current_runtime, ms, plain, poll_once, settle};
+use crate::panics::{contain_nested, drop_while_unwinding, panic_nested};
 use futures::executor::block_on;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use turbostream::{MessageCount, ReadMode, WhenFull};
 
@@ -262,5 +264,65 @@ fn subscriber_panic_is_contained() {
             }
         });
         assert_eq!(log.events().len(), 0);
+    });
+}
+
+/// A subscriber whose every method panics with a payload whose drop panics, but for the creation of spans.
+struct PanickingSubscriber;
+
+impl Subscriber for PanickingSubscriber {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Spans are enabled, so that the channel has one that it can close.
+        if metadata.is_span() { true } else { panic_nested() }
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {
+        panic_nested();
+    }
+    fn record_follows_from(&self, _: &Id, _: &Id) {
+        panic_nested();
+    }
+    fn event(&self, _: &Event<'_>) {
+        panic_nested();
+    }
+    fn enter(&self, _: &Id) {
+        panic_nested();
+    }
+    fn exit(&self, _: &Id) {
+        panic_nested();
+    }
+    fn try_close(&self, _: Id) -> bool {
+        panic_nested();
+    }
+}
+
+#[test]
+fn subscriber_whose_panic_payloads_panic_is_contained() {
+    let _serial = run_alone();
+    plain(|| {
+        let runtime = current_runtime(true);
+        tracing::subscriber::with_default(PanickingSubscriber, || {
+            runtime.block_on(contain_nested(async {
+                let (tx, rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
+                let mut waiting = Box::pin(tx.send(vec![7; 500_000]));
+                for _ in 0..2 {
+                    tx.send("abc").await.expect("open");
+                    tx.switch();
+                    assert_eq!(rx.recv().await.as_deref(), Some(&b"abc"[..]));
+                    tx.send("cut").await.expect("open");
+                    assert_eq!(rx.recv().await.as_deref(), Some(&b"cut"[..]));
+                }
+                while tx.try_send(vec![7; 300_000]).is_ok() {}
+                assert!(poll_once(&mut waiting).is_pending(), "the subscriber is asked for warnings");
+                drop(waiting);
+                advance(Duration::from_secs(2)).await;
+                assert!(drop_while_unwinding((tx, rx)), "the span is closed");
+            }));
+        });
     });
 }
