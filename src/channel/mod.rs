@@ -146,6 +146,7 @@ impl Core {
         &self.reading.waiting
     }
 
+    #[inline]
     pub(crate) fn room_waiters(&self) -> &WaitList {
         &self.queue.pool.room_waiters
     }
@@ -249,7 +250,7 @@ impl Core {
         self.retire_drained_segments();
         self.queue.pool.close();
         self.receivers_waiting().wake_all();
-        self.queue.pool.room_waiters.wake_all();
+        self.room_waiters().wake_all();
         self.closing.wake_all();
         self.background.notify();
         self.report();

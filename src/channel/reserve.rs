@@ -133,7 +133,7 @@ impl Core {
 
     /// Whether other senders wait for memory and get it first.
     pub(super) fn must_queue(&self, position: QueuePosition) -> bool {
-        position == QueuePosition::Barging && self.queue.pool.room_waiters.waiting() > 0
+        position == QueuePosition::Barging && self.room_waiters().waiting() > 0
     }
 
     /// Takes one step from a ring slot that is not open towards one that is; returns whether this thread opened it.
@@ -177,7 +177,7 @@ impl<'a> Reservation<'a> {
     pub(super) fn write_external(&mut self, bytes: Bytes) {
         let entry = self.entry.take().expect("a reservation is used once");
         let unused = self.external - bytes.len();
-        let has_waiter = self.core.queue.pool.segment(entry.segment()).write_external(&entry, bytes);
+        let has_waiter = self.core.queue.segment(entry.segment()).write_external(&entry, bytes);
         if unused > 0 {
             self.core.queue.pool.refund_external(unused);
         }
@@ -188,7 +188,7 @@ impl<'a> Reservation<'a> {
     #[inline(always)]
     pub(super) fn write_in_place(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let entry = self.entry.as_ref().expect("a reservation is used once");
-        let has_waiter = self.core.queue.pool.segment(entry.segment()).write_in_place(entry, write);
+        let has_waiter = self.core.queue.segment(entry.segment()).write_in_place(entry, write);
         if let Some(entry) = self.entry.take() {
             self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
         }
@@ -198,7 +198,7 @@ impl<'a> Reservation<'a> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            let has_waiter = self.core.queue.pool.segment(entry.segment()).abandon(&entry);
+            let has_waiter = self.core.queue.segment(entry.segment()).abandon(&entry);
             if self.external > 0 {
                 self.core.queue.pool.refund_external(self.external);
             }

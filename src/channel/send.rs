@@ -20,7 +20,8 @@
 //!   - The WAITER bit was set in the entry or in the ring slot, by a receiver that went to sleep or by a cut. If a receiver
 //!     waits, it is woken. After a cut, what the strategy counts begins with this message.
 //!   - The message is the first of its segment, and sets the limits of the strategy.
-//!   - A limit is reached. If the segment holds its maximum of messages, it is sealed; otherwise the strategy decides about a switch.
+//!   - A limit is reached. If the segment holds its maximum of messages, it is sealed; otherwise the strategy decides about
+//!     a switch.
 //! - **No room in the active segment** ([`Core::try_write`]): the sender seals it, opens the next one with a segment from
 //!   the pool, and reserves there; see [`reserve`](super::reserve).
 //! - **No memory for another segment**: the message is refused as full. The sender then waits for room, returns an error,

@@ -130,7 +130,7 @@ impl Core {
                 close: count(SwitchCause::Close),
             },
             max_bytes: self.queue.pool.max_bytes(),
-            waiting_senders: self.queue.pool.room_waiters.waiting(),
+            waiting_senders: self.room_waiters().waiting(),
             waiting_receivers: self.receivers_waiting().waiting(),
             // A cut is one exchange, and measuring it would take longer than the cut: it counts as no time.
             switch_latency: self.queue.switch_latency().with_instant(on_demand),
@@ -148,7 +148,7 @@ impl Core {
 
     /// Returns how many panics of user code were caught.
     fn panics(&self) -> u64 {
-        let lists = [self.receivers_waiting(), &self.queue.pool.room_waiters, &self.closing, &self.drainers];
+        let lists = [self.receivers_waiting(), self.room_waiters(), &self.closing, &self.drainers];
         let wakers: u64 = lists.iter().map(|list| list.panics()).sum();
         wakers
             + self.callbacks.panics()
@@ -215,7 +215,7 @@ impl Core {
 
     /// Returns what is queued in an open or sealed segment of which `taken` was taken already.
     pub(crate) fn queued_in(&self, number: usize, state: SlotState, taken: Totals) -> Totals {
-        let segment = self.queue.pool.segment(number);
+        let segment = self.queue.segment(number);
         // The delta may count messages that were reserved after `state` was loaded, so the sum may fall below zero.
         let payload_bytes = (state.bytes() as u64).saturating_add_signed(segment.payload_delta() as i64);
         let abandoned = segment.abandoned() as u64;
@@ -233,7 +233,7 @@ impl Core {
         // ORDERING: Relaxed: ordered by the fence in `note_in_place` and the load of the slot's word.
         state.messages() == 0
             || !self.in_place.load(Ordering::Relaxed)
-            || self.queue.pool.segment(number).is_committed(state.messages())
+            || self.queue.segment(number).is_committed(state.messages())
     }
 
     /// Divides the memory that is not counted yet into lent and pooled, so that the sum is one that the channel had.

@@ -209,7 +209,7 @@ impl Core {
     }
 
     pub(super) fn has_stuck_senders(&self) -> bool {
-        self.queue.pool.room_waiters.waiting() > 1 && self.has_room()
+        self.room_waiters().waiting() > 1 && self.has_room()
     }
 
     pub(crate) fn wake_stuck_waiters(&self) {
@@ -220,7 +220,7 @@ impl Core {
             self.receivers_waiting().wake(usize::MAX);
         }
         if self.has_stuck_senders() {
-            self.queue.pool.room_waiters.wake(usize::MAX);
+            self.room_waiters().wake(usize::MAX);
         }
     }
 
