@@ -91,6 +91,7 @@ macro_rules! payload_error {
 /// Error returned by [`Sender::send`](crate::Sender::send) and the other calls that wait for room.
 ///
 /// It holds what was to be sent.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<P> {
     /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
@@ -143,6 +144,7 @@ impl<P: Send + Sync + 'static> From<SendError<P>> for io::Error {
 /// Error returned by [`Sender::try_send`](crate::Sender::try_send).
 ///
 /// It holds the payload.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrySendError<P> {
     /// The channel has no room: the message fits in no segment that `max_bytes` allows now.
@@ -165,6 +167,7 @@ payload_error!(TrySendError { Full => "the channel is full", Closed => "the chan
 /// Error returned by [`Sender::send_timeout`](crate::Sender::send_timeout).
 ///
 /// It holds the payload.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendTimeoutError<P> {
     /// The channel had no room before the timeout elapsed.

@@ -184,3 +184,17 @@ fn recv_errors_distinguish_empty_from_closed() {
         assert!(texts.iter().all(|text| !text.is_empty()) && texts[0] != texts[1] && texts[2] != texts[3]);
     });
 }
+
+#[test]
+fn send_errors_compare_and_clone_with_their_payloads() {
+    paused(async {
+        let closed = closed_sender().send(vec![1]).await.expect_err("closed");
+        assert_eq!(closed, SendError::Closed(vec![1]));
+        assert_ne!(closed.clone(), SendError::Closed(vec![2]));
+        let (tx, _rx) = max_16_bytes();
+        let too_large = tx.try_send(vec![3; 17]).expect_err("too long");
+        assert_eq!(too_large.clone(), too_large);
+        let too_large = tx.send_timeout(vec![3; 17], ms(1)).await.expect_err("too long");
+        assert_ne!(too_large, SendTimeoutError::Closed(vec![3; 17]));
+    });
+}
