@@ -12,7 +12,11 @@ use bytes::{Bytes, BytesMut};
 ///
 /// Owned payloads (`Vec<u8>`, `String`, `Bytes`, `BytesMut`, an owned `Cow`, …) and `&Bytes` are copied into the
 /// segment while they are small. From 32 KiB on, or if they are longer than a segment, they are *external*: they
-/// travel by reference count and are not copied.
+/// travel by reference count and are not copied. A vector, string or `BytesMut` of which less than half is used is
+/// shrunk or copied first, so that no memory is held that the channel does not count.
+///
+/// A `Bytes` that is external counts with its length. If it is a slice of a larger allocation, that whole allocation
+/// lives until the slice is dropped.
 ///
 /// This trait is sealed and cannot be implemented outside of this crate.
 pub trait Payload: sealed::Sealed {}
@@ -21,7 +25,7 @@ pub(crate) mod sealed {
     use bytes::Bytes;
 
     pub trait Sealed: Sized {
-        /// Whether [`take_bytes`](Self::take_bytes) copies nothing, but for a vector that it shrinks.
+        /// Whether [`take_bytes`](Self::take_bytes) copies nothing, but for a vector or buffer that it shrinks.
         fn is_owned(&self) -> bool;
         fn as_slice(&self) -> &[u8];
         /// Returns the bytes with a reference count.
@@ -63,6 +67,11 @@ fn trimmed(mut vec: Vec<u8>) -> Bytes {
     Bytes::from(vec)
 }
 
+/// Freezes a buffer, or copies it if its unused capacity is more than half; see [`trimmed`].
+fn frozen(buffer: BytesMut) -> Bytes {
+    if buffer.capacity() / 2 > buffer.len() { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() }
+}
+
 payload! {
     &[u8], owned: false, |this| this, Bytes::copy_from_slice(this);
     &str, owned: false, |this| this.as_bytes(), Bytes::copy_from_slice(this.as_bytes());
@@ -74,7 +83,7 @@ payload! {
     String, owned: true, |this| this.as_bytes(), trimmed(mem::take(this).into_bytes());
     Box<str>, owned: true, |this| this.as_bytes(), trimmed(mem::take(this).into_string().into_bytes());
     Bytes, owned: true, |this| this, mem::take(this);
-    BytesMut, owned: true, |this| this, mem::take(this).freeze();
+    BytesMut, owned: true, |this| this, frozen(mem::take(this));
 }
 
 impl<const N: usize> Payload for &[u8; N] {}

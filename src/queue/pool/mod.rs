@@ -209,7 +209,7 @@ impl Pool {
         charged
     }
 
-    /// Charges an external payload, and frees pooled segments for it if necessary.
+    /// Charges an external payload, and frees pooled segments for it if that makes enough room.
     #[cold]
     pub(crate) fn evict_for_external(&self, bytes: usize) -> bool {
         let mut freed = false;
@@ -217,7 +217,7 @@ impl Pool {
             if self.charge_external(bytes) {
                 break true;
             }
-            if !self.free_one() {
+            if !self.has_room_for(bytes) || !self.free_one() {
                 break false;
             }
             freed = true;

@@ -308,3 +308,42 @@ fn large_owned_payloads_are_not_copied() {
         assert_eq!(batch.get(0).map(|m| m.as_ptr().addr()), Some(at));
     });
 }
+
+#[test]
+fn buffer_of_much_unused_capacity_is_copied_to_its_length() {
+    paused(async {
+        let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+        let mut buffer = BytesMut::with_capacity(1 << 20);
+        buffer.resize(40_000, 7);
+        let at = buffer.as_ptr().addr();
+        tx.send(buffer).await.expect("open");
+        let received = rx.recv().await.expect("open");
+        assert_ne!(received.as_ptr().addr(), at, "it holds 1 MiB and counts as 40,000 bytes");
+        assert_eq!(received, vec![7; 40_000]);
+        let exact = Vec::from(received.try_into_mut().expect("the only reference"));
+        assert!(exact.capacity() <= 2 * exact.len(), "{}", exact.capacity());
+    });
+}
+
+#[test]
+fn refused_external_payload_leaves_pooled_segments() {
+    paused(async {
+        let builder = turbostream::builder().segment_bytes(4096).segment_messages(16).max_bytes(100_000);
+        let builder = builder.max_message_bytes(94_000).read_mode(ReadMode::ZeroCopy);
+        let (tx, rx) = builder.build().expect("valid");
+        for _ in 0..6 {
+            tx.try_send(&[1; 4096]).expect("room");
+        }
+        let lent: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
+        let kept = lent[0].clone();
+        drop(lent);
+        let before = tx.monitor().stats().pooled_bytes;
+        assert!(before > 0, "{:?}", tx.monitor().stats());
+        for _ in 0..3 {
+            assert!(tx.try_send(vec![2; 94_000]).is_err(), "a lent segment leaves too little");
+        }
+        let after = tx.monitor().stats().pooled_bytes;
+        assert!(after >= before, "{after} after {before}");
+        assert_eq!(kept, vec![1; 4096]);
+    });
+}
