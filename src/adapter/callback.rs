@@ -171,7 +171,7 @@ impl Shared {
 
     fn set_unregistering(&self, unregistering: bool) {
         // ORDERING: Relaxed: `true` is a hint that keeps the driver from taking the receiver again and again; the lock
-        // of `receiver` orders the handover. `false` is followed by `wake_all`, whose SeqCst fence pairs with the one
+        // of `receiver` orders the handover. `false` is followed by `wake`, whose SeqCst fence pairs with the one
         // after the driver's registration in `resumed`; either the driver reads `false` or it is woken.
         self.unregistering.store(unregistering, Ordering::Relaxed);
     }
@@ -188,7 +188,7 @@ impl Shared {
         impl Drop for ResumeOnDrop<'_> {
             fn drop(&mut self) {
                 self.0.set_unregistering(false);
-                self.0.resumed.wake_all();
+                self.0.resumed.wake();
             }
         }
         self.set_unregistering(true);
@@ -221,7 +221,7 @@ impl Deref for ReceiverGuard<'_> {
 impl Drop for ReceiverGuard<'_> {
     fn drop(&mut self) {
         *self.shared.lock() = self.receiver.take();
-        self.shared.returned.wake(1);
+        self.shared.returned.wake();
     }
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::task::coop;
 
+use crate::channel::Refusal;
 use crate::channel::source::{PayloadSource, Source};
-use crate::channel::{QueuePosition, Refusal};
 use crate::error::SendError;
 use crate::sender::Sender;
 
@@ -45,7 +45,7 @@ impl Sink<Bytes> for Sender {
         }
         self.budget.tick();
         let mut source = PayloadSource(message);
-        match self.push(&mut source, QueuePosition::Barging) {
+        match self.push(&mut source, None) {
             // Another handle took the room: keep the message as the pending item, for the next poll.
             Err(Refusal::Full) if !self.core().rejects_when_full() => {
                 self.pending_item = Some(source.into_input());

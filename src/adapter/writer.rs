@@ -11,9 +11,9 @@ use memchr::memchr;
 use tokio::io::AsyncWrite;
 use tokio::task::coop;
 
+use crate::channel::Refusal;
 use crate::channel::payload::Payload;
 use crate::channel::source::{EXTERNAL_MIN_BYTES, PayloadSource, Source};
-use crate::channel::{QueuePosition, Refusal};
 use crate::error::SendError;
 use crate::sender::Sender;
 use crate::wait::blocking;
@@ -198,7 +198,7 @@ impl Writer {
     ) -> Poll<Result<(), Refusal>> {
         let sent = match cx {
             Some(cx) => ready!(self.sender.poll_send(source, cx)),
-            None => match self.sender.push(source, QueuePosition::Barging) {
+            None => match self.sender.push(source, None) {
                 Err(Refusal::Full) => return Poll::Pending,
                 result => result,
             },

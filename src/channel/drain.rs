@@ -16,7 +16,7 @@ impl Core {
         let target = self.written_position();
         self.switch_slot(target.sequence, SwitchCause::Requested);
         coop::consume_budget().await;
-        self.drainers.wait_until(|state| self.drain_outcome(target, state.registered)).await
+        self.drainers.wait_until(|registered| self.drain_outcome(target, registered)).await
     }
 
     /// Returns the position after every message reserved so far.

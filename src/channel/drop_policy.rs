@@ -9,9 +9,10 @@
 //!    lent or not fully committed. That message never had a sequence, so it is counted here and not at the head.
 
 use super::Core;
-use super::reserve::{QueuePosition, Refusal};
-use super::source::Source;
-use crate::queue::segment::EXTERNAL_BYTES;
+use super::payload::Payload;
+use super::reserve::Refusal;
+use super::source::{Source, is_external};
+use crate::queue::pool::room_waiters::{Demand, Ticket};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Counts the messages that were dropped before they were reserved.
@@ -35,13 +36,6 @@ impl DroppedNewest {
     }
 }
 
-/// What a message needs.
-#[derive(Clone, Copy)]
-struct Demand {
-    len: usize,
-    is_external: bool,
-}
-
 /// Whether another try to write may succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
@@ -57,9 +51,9 @@ enum Room {
 impl Core {
     /// Writes a message; returns why if it cannot. Never full if [`WhenFull`](super::config::WhenFull) drops messages.
     #[inline]
-    pub(crate) fn push<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
-        match self.try_write(source, position) {
-            Err(Refusal::Full) if self.drops_when_full() => self.push_dropping(source, position),
+    pub(crate) fn push<S: Source>(&self, source: &mut S, ticket: Option<Ticket>) -> Result<(), Refusal> {
+        match self.try_write(source, ticket) {
+            Err(Refusal::Full) if self.drops_when_full() => self.push_dropping(source, ticket),
             result => result,
         }
     }
@@ -70,13 +64,13 @@ impl Core {
 
     /// Drops what the policy allows until the new message is written, or drops the new message.
     #[cold]
-    fn push_dropping<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
-        let demand = Demand { len: source.max_len(), is_external: source.is_external(self.queue.capacity()) };
+    fn push_dropping<S: Source>(&self, source: &mut S, ticket: Option<Ticket>) -> Result<(), Refusal> {
+        let demand = self.demand(source);
         let mut trust_hint = true;
         loop {
             let room = self.find_or_free_room(demand, trust_hint);
             trust_hint = room != Room::Likely;
-            match self.try_write(source, position) {
+            match self.try_write(source, ticket) {
                 Err(Refusal::Full) if room != Room::None => {}
                 Err(Refusal::Full) => break,
                 result => return result,
@@ -86,6 +80,17 @@ impl Core {
         self.dropped_newest.add(demand.len);
         self.arm_watchdog();
         Ok(())
+    }
+
+    /// Returns what a message needs.
+    pub(crate) fn demand<S: Source>(&self, source: &S) -> Demand {
+        Demand { len: source.max_len(), is_external: source.is_external(self.queue.capacity()) }
+    }
+
+    /// Returns what a payload needs.
+    pub(crate) fn payload_demand<P: Payload>(&self, payload: &P) -> Demand {
+        let is_external = is_external(payload, self.queue.capacity());
+        Demand { len: payload.as_slice().len(), is_external }
     }
 
     /// Finds room for a message, or frees some by what the policy may drop.
@@ -117,12 +122,11 @@ impl Core {
     }
 
     /// Whether there seems to be room for the message. A hint: only a try can decide.
-    fn would_fit(&self, Demand { len, is_external }: Demand) -> bool {
+    fn would_fit(&self, demand: Demand) -> bool {
+        let (in_segment, external) = demand.split();
         let state = self.queue.ring.slot(self.queue.ring.active()).load();
-        let in_segment = if is_external { EXTERNAL_BYTES } else { len };
         let is_active = state.is_open() && state.has_room(in_segment, self.queue.capacity());
         let segment = if is_active { 0 } else { self.queue.pool.footprint() };
-        let external = if is_external { len } else { 0 };
-        self.queue.pool.has_room_for(segment + external)
+        segment + external <= self.queue.pool.free_bytes()
     }
 }

@@ -3,7 +3,7 @@
 //! Senders and receivers of a channel share one [`Core`]. Its methods are grouped by topic:
 //!
 //! - [`send`] sends messages, the fast path first; [`source`] is what a message is made of; [`reserve`] finds room for it;
-//!   [`drop_policy`] drops messages when there is none.
+//!   [`room`] waits, or [`drop_policy`] drops messages, when there is none.
 //! - [`recv`] receives messages, and applies what was recorded under the lock of the head; [`drain`] waits until they are
 //!   out of the channel.
 //! - [`switch`] seals the active segment, and [`strategy`] decides when.
@@ -16,6 +16,7 @@ mod drop_policy;
 pub(crate) mod payload;
 mod recv;
 mod reserve;
+mod room;
 mod send;
 pub(crate) mod source;
 mod stats;
@@ -25,7 +26,7 @@ mod switch;
 use std::panic::RefUnwindSafe;
 use std::time::Duration;
 
-pub(crate) use self::reserve::{QueuePosition, Refusal};
+pub(crate) use self::reserve::Refusal;
 pub(crate) use self::send::MAX_RANGE_MESSAGES;
 
 use self::background::BackgroundTask;
@@ -146,11 +147,6 @@ impl Core {
         &self.reading.waiting
     }
 
-    #[inline]
-    pub(crate) fn room_waiters(&self) -> &WaitList {
-        &self.queue.pool.room_waiters
-    }
-
     pub(crate) fn background(&self) -> &BackgroundTask {
         &self.background
     }
@@ -233,10 +229,7 @@ impl Core {
             let sequence = self.queue.ring.active();
             let slot = self.queue.ring.slot(sequence);
             self.switch_slot(sequence, SwitchCause::Close);
-            if let Some(state) = slot.close(sequence) {
-                if let Some(segment) = state.segment() {
-                    self.queue.pool.give_back(segment);
-                }
+            if slot.close(sequence) {
                 break;
             }
             match slot.load().phase() {
@@ -249,9 +242,9 @@ impl Core {
         self.closed.store(true, Ordering::Release);
         self.retire_drained_segments();
         self.queue.pool.close();
-        self.receivers_waiting().wake_all();
+        self.receivers_waiting().wake();
         self.room_waiters().wake_all();
-        self.closing.wake_all();
+        self.closing.wake();
         self.background.notify();
         self.report();
     }

@@ -42,16 +42,13 @@ impl Core {
         if released > 0 {
             self.queue.pool.refund_external(released);
         }
-        if self.receivers_waiting().waiting() > 0 {
-            self.receivers_waiting().wake(1);
-        }
         Some(message)
     }
 
     /// Calls `take` with the head if a message is readable.
     ///
     /// `Ready(None)` means that the channel is closed and drained. If this returns `Pending` and the caller is
-    /// `registered`, the thread that makes the next message readable will wake a receiver. That is the sender of the
+    /// `registered`, the thread that makes the next message readable will wake receivers. That is the sender of the
     /// message, or without `on_demand` the thread that seals its segment.
     pub(crate) fn poll_with_head<T>(
         &self,
@@ -77,7 +74,7 @@ impl Core {
                 Readiness::Stalled | Readiness::Empty => {}
             }
         };
-        self.before_unlock(&mut head, &mut effects, polled.is_ready());
+        self.before_unlock(&mut head, &mut effects);
         effects.released += head.take_released(&self.queue);
         if head.has_drained_active(&self.queue) {
             // Under the lock: the background task locks the head too for its last check, after it has cleared the flag.
@@ -96,7 +93,7 @@ impl Core {
         let mut effects = Effects::default();
         let mut head = self.lock_head();
         let result = visit(&mut head, &mut effects);
-        self.before_unlock(&mut head, &mut effects, true);
+        self.before_unlock(&mut head, &mut effects);
         drop(head);
         self.apply_effects(effects);
         result
@@ -133,38 +130,20 @@ impl Core {
         self.with_head(|head, effects| head.retire_drained_segments(&self.queue, effects))
     }
 
-    /// Completes the effects before the head is unlocked. Computes which receivers to wake if `changed`, or if a segment
-    /// was retired.
+    /// Completes the effects before the head is unlocked.
     #[inline(always)]
-    fn before_unlock(&self, head: &mut Head, effects: &mut Effects, changed: bool) {
+    fn before_unlock(&self, head: &mut Head, effects: &mut Effects) {
         effects.drained = head.take_drained(&self.queue, effects);
-        if changed || effects.retired {
-            self.compute_wakeups(head, effects);
-        }
         // ORDERING: Relaxed: a hint.
         self.reading.caught_up.store(head.is_caught_up(), Ordering::Relaxed);
-    }
-
-    /// Computes, before the head is unlocked, how many waiting receivers to wake.
-    ///
-    /// If nothing is unread, it sets the waiter bit for them instead, so that the sender of the next message wakes one.
-    fn compute_wakeups(&self, head: &Head, effects: &mut Effects) {
-        if self.receivers_waiting().waiting() > 0 {
-            effects.available = head.available(&self.queue);
-            // The waiting receivers have set the waiter bit on the ring slot that was read: it moves on with the head.
-            if effects.available == 0 && self.queue.on_demand() && !head.set_waiter(&self.queue) {
-                effects.available = 1;
-            }
-        }
     }
 
     /// Applies the effects of what was done under the lock of the head, after the unlock.
     #[inline]
     fn apply_effects(&self, effects: Effects) {
-        if effects.recycled > 0 {
-            self.queue.pool.wake_senders(effects.recycled.saturating_mul(self.queue.capacity().messages));
-        }
         if effects.retired {
+            // Also if none was recycled: that the last one is lent lets senders pass one that cannot be served.
+            self.queue.wake_senders();
             // ORDERING: SeqCst fence: pairs with the one in `consider_switch`: either this thread sees the switch deferred,
             // or that one sees the backlog without the retired segment. Relaxed after the fence.
             fence(Ordering::SeqCst);
@@ -180,11 +159,11 @@ impl Core {
         if effects.released > 0 {
             self.queue.pool.refund_external(effects.released);
         }
-        if effects.available > 0 {
-            self.receivers_waiting().wake(effects.available);
+        if effects.sealed {
+            self.receivers_waiting().wake();
         }
         if effects.drained {
-            self.drainers.wake_all();
+            self.drainers.wake();
         }
         for switched in effects.switches {
             self.events.switched(switched);

@@ -5,8 +5,8 @@
 //!
 //! - Open without room: the sender seals the slot.
 //! - Sealed: it advances `active`.
-//! - Ready: it takes a segment from the pool and opens the slot. If the pool has none, or other senders wait for one, the
-//!   message is refused as full.
+//! - Ready: it takes a segment from the pool and opens the slot, with its own entry reserved. If there is no memory for a
+//!   segment beyond what is kept for senders that wait, the message is refused as full.
 //! - Closed: the message is refused.
 //!
 //! If another sender takes the step first, that serves as well.
@@ -14,18 +14,10 @@
 use bytes::Bytes;
 
 use super::Core;
+use crate::queue::pool::room_waiters::{Demand, OpenRoom, Ticket};
 use crate::queue::segment::EXTERNAL_BYTES;
 use crate::queue::segment::slot_state::{AtomicSlotState, EntrySlot, NotReserved, Phase, SlotState};
 use crate::telemetry::stats::SwitchCause;
-
-/// Where a sender stands among those that wait for memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueuePosition {
-    /// It has not waited yet, or others that wait are ahead. It must not take memory that those could use.
-    Barging,
-    /// It was woken, or registered when the list was empty. It may take memory.
-    Front,
-}
 
 /// Why a message was not accepted; the payload stays with the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,59 +39,83 @@ pub(super) struct Commit {
 impl Core {
     /// Reserves an entry for an external payload, and memory for its `len` bytes.
     ///
-    /// It opens a segment with room first, then reserves the memory, and reserves the entry last.
+    /// An entry of the open segment is reserved after the memory. If no segment is open, memory for both is taken at once:
+    /// two senders that each kept one while they wait for the other could keep each other from getting it.
     #[inline(always)]
     pub(super) fn reserve_external(
         &self,
         len: usize,
-        position: QueuePosition,
+        ticket: Option<Ticket>,
     ) -> Result<Reservation<'_>, Refusal> {
         if self.is_closed() {
             return Err(Refusal::Closed);
         }
-        // Room in a segment first. With the memory first, a sender that finds no segment would give the memory back and
-        // wake the next waiter for it, which may be itself.
-        let opened = self.open_with_room(EXTERNAL_BYTES, position)?;
-        let reserved = !self.must_queue(position)
-            && (self.queue.pool.charge_external(len) || {
-                self.retire_drained_segments();
-                self.queue.pool.evict_for_external(len)
-            });
-        if !reserved {
-            // Only receivers can make room, and they may wait for this segment to be full. Under `DropOldest` older
-            // segments are dropped before this one, so it stays open.
-            if !self.when_full.drops_oldest() {
-                self.switch_slot(self.queue.ring.active(), SwitchCause::Full);
-            }
-            if opened {
-                // This sender cannot use the segment that it opened; waiting senders with smaller messages can.
-                self.queue.pool.wake_senders(self.queue.capacity().messages);
-            }
-            return Err(Refusal::Full);
-        }
-        let (sequence, entry) = match self.reserve(EXTERNAL_BYTES, position) {
-            Ok(reserved) => reserved,
-            Err(refusal) => {
-                // Two senders that kept their memory while they wait for a segment could keep each other from getting one.
-                self.queue.pool.refund_external(len);
-                return Err(refusal);
+        let (mut charged, mut timer) = (false, None);
+        let refusal = loop {
+            let sequence = self.queue.ring.active();
+            let slot = self.queue.ring.slot(sequence);
+            let state = slot.load();
+            if !state.is_open() {
+                let external = Demand { len, is_external: true };
+                let demand = if charged { Demand::copied(EXTERNAL_BYTES) } else { external };
+                let open = |slot: &AtomicSlotState, segment| slot.open(sequence, segment, EXTERNAL_BYTES);
+                match self.open_next(sequence, state, ticket, demand, open) {
+                    Ok(Step::Opened(entry)) => return Ok(Reservation::new(self, sequence, entry, len)),
+                    Ok(Step::Lost) => charged = true,
+                    Ok(Step::Again) => {}
+                    Err(refusal) => break refusal,
+                }
+            } else if !state.has_room(EXTERNAL_BYTES, self.queue.capacity()) {
+                timer = self.begin_switch(sequence, SwitchCause::Full).or(timer);
+            } else {
+                charged = charged || self.take_external(state, len, ticket);
+                if !charged {
+                    break Refusal::Full;
+                }
+                if let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) {
+                    return Ok(Reservation::new(self, sequence, entry, len));
+                }
             }
         };
-        Ok(Reservation::new(self, sequence, entry, len))
+        if charged {
+            // With the open segment known: otherwise this sender would wake itself, before there is an entry for it.
+            self.queue.pool.refund_external_without_wake(len);
+            self.queue.wake_senders();
+        } else if refusal == Refusal::Full && !self.when_full.drops_oldest() {
+            // Only receivers can make room, and they may wait for this segment to be full. Under `DropOldest` older
+            // segments are dropped before this one, so it stays open.
+            self.switch_slot(self.queue.ring.active(), SwitchCause::Full);
+        }
+        Err(refusal)
+    }
+
+    /// Charges an external payload whose entry is in the active segment.
+    fn take_external(&self, active: SlotState, len: usize, ticket: Option<Ticket>) -> bool {
+        let room = OpenRoom::Known(active.room(self.queue.capacity()));
+        let take = || self.queue.pool.take_external(ticket, room, len);
+        take() || (self.retire_drained_segments() && take())
     }
 
     /// Reserves an entry for `len` bytes, in the next segment if the active one has no room.
     #[inline(always)]
-    pub(super) fn reserve(&self, len: usize, position: QueuePosition) -> Result<(u64, EntrySlot), Refusal> {
-        self.reserve_with(position, |slot| slot.reserve(len, self.queue.capacity()))
+    pub(super) fn reserve(&self, len: usize, ticket: Option<Ticket>) -> Result<(u64, EntrySlot), Refusal> {
+        self.reserve_with(
+            Demand::copied(len),
+            ticket,
+            |slot| slot.reserve(len, self.queue.capacity()),
+            |slot, sequence, segment| slot.open(sequence, segment, len),
+        )
     }
 
-    /// Calls `reserve` with the active ring slot until it succeeds, taking the steps in between.
+    /// Calls `reserve` with the active ring slot until it succeeds, taking the steps in between; or calls `open` with the
+    /// next slot and a segment for it. `demand` is the first message.
     #[inline(always)]
     pub(super) fn reserve_with<T>(
         &self,
-        position: QueuePosition,
+        demand: Demand,
+        ticket: Option<Ticket>,
         reserve: impl Fn(&AtomicSlotState) -> Result<T, NotReserved>,
+        open: impl Fn(&AtomicSlotState, u64, usize) -> Option<T>,
     ) -> Result<(u64, T), Refusal> {
         // The switch is measured until this sender has its entry.
         let mut timer = None;
@@ -108,53 +124,54 @@ impl Core {
             match reserve(self.queue.ring.slot(sequence)) {
                 Ok(reserved) => return Ok((sequence, reserved)),
                 Err(NotReserved::NoRoom) => timer = self.begin_switch(sequence, SwitchCause::Full).or(timer),
-                Err(NotReserved::NotOpen(state)) => _ = self.open_next(sequence, state, position)?,
+                Err(NotReserved::NotOpen(state)) => {
+                    let open = |slot: &AtomicSlotState, segment| open(slot, sequence, segment);
+                    let step = self.open_next(sequence, state, ticket, demand, open)?;
+                    if let Step::Opened(reserved) = step {
+                        return Ok((sequence, reserved));
+                    }
+                }
             }
         }
     }
 
-    /// Makes the active segment one with room for `len` bytes; returns whether this thread opened it.
+    /// Takes one step from a ring slot that is not open towards one that is.
     ///
-    /// Nothing is reserved, so another sender may still take the room.
-    fn open_with_room(&self, len: usize, position: QueuePosition) -> Result<bool, Refusal> {
-        let (mut opened, mut timer) = (false, None);
-        loop {
-            let sequence = self.queue.ring.active();
-            let state = self.queue.ring.slot(sequence).load();
-            if !state.is_open() {
-                opened |= self.open_next(sequence, state, position)?;
-            } else if state.has_room(len, self.queue.capacity()) {
-                return Ok(opened);
-            } else {
-                timer = self.begin_switch(sequence, SwitchCause::Full).or(timer);
-            }
-        }
-    }
-
-    /// Whether other senders wait for memory and get it first.
-    pub(super) fn must_queue(&self, position: QueuePosition) -> bool {
-        position == QueuePosition::Barging && self.room_waiters().waiting() > 0
-    }
-
-    /// Takes one step from a ring slot that is not open towards one that is; returns whether this thread opened it.
-    fn open_next(&self, sequence: u64, state: SlotState, position: QueuePosition) -> Result<bool, Refusal> {
-        let mut opened = false;
+    /// `open` opens the slot with a segment, and reserves what the caller needs.
+    fn open_next<T>(
+        &self,
+        sequence: u64,
+        state: SlotState,
+        ticket: Option<Ticket>,
+        demand: Demand,
+        open: impl FnOnce(&AtomicSlotState, usize) -> Option<T>,
+    ) -> Result<Step<T>, Refusal> {
         match state.phase() {
             Phase::Closed => return Err(Refusal::Closed),
             Phase::Sealed => self.queue.ring.advance(sequence),
-            Phase::Ready if self.must_queue(position) => return Err(Refusal::Full),
             Phase::Ready if state.is_ready_for(sequence) => {
-                let reclaim =
-                    || if self.retire_drained_segments() { self.queue.pool.acquire() } else { None };
-                let segment = self.queue.pool.acquire().or_else(reclaim).ok_or(Refusal::Full)?;
+                let take = || self.queue.pool.take_segment(ticket, demand);
+                let reclaim = || if self.retire_drained_segments() { take() } else { None };
+                let segment = take().or_else(reclaim).ok_or(Refusal::Full)?;
                 self.background.start();
-                opened = self.queue.open(sequence, segment);
+                let opened = self.queue.open(sequence, segment, |slot| open(slot, segment));
+                return Ok(opened.map_or(Step::Lost, Step::Opened));
             }
             // The slot was reused for a later sequence since `active` was loaded, or is open by now.
             Phase::Ready | Phase::Open => {}
         }
-        Ok(opened)
+        Ok(Step::Again)
     }
+}
+
+/// What became of a step towards an open ring slot.
+enum Step<T> {
+    /// This thread opened the slot, and has reserved this.
+    Opened(T),
+    /// Another thread opened the slot first. The segment is in the pool again; external bytes stay charged.
+    Lost,
+    /// The slot, or `active`, has changed.
+    Again,
 }
 
 /// A reserved entry; commits padding if it is dropped without a message.

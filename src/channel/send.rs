@@ -34,9 +34,10 @@ use std::mem;
 use super::Core;
 use super::payload::Payload;
 use super::payload::sealed::Sealed;
-use super::reserve::{Commit, QueuePosition, Refusal, Reservation};
+use super::reserve::{Commit, Refusal, Reservation};
 use super::source::{PayloadSource, Source, is_external};
 use super::strategy::limits::FillLevel;
+use crate::queue::pool::room_waiters::{Demand, Ticket};
 use crate::queue::segment::EXTERNAL_BYTES;
 use crate::queue::segment::slot_state::{EntryRange, EntrySlot, NotReserved};
 use crate::sync::{Ordering, fence};
@@ -77,12 +78,8 @@ impl Core {
 
     /// Writes a message, in the next segment if it has to; returns why if it cannot.
     ///
-    /// Only a sender at the front gets memory that others wait for. Room in the open segment is for any sender.
-    pub(crate) fn try_write<S: Source>(
-        &self,
-        source: &mut S,
-        position: QueuePosition,
-    ) -> Result<(), Refusal> {
+    /// A sender that waits passes its ticket. Room in the open segment is for any sender; further memory is taken in turn.
+    pub(crate) fn try_write<S: Source>(&self, source: &mut S, ticket: Option<Ticket>) -> Result<(), Refusal> {
         let len = source.max_len();
         if len > self.max_message_bytes {
             return Err(Refusal::TooLarge { len, max: self.max_message_bytes });
@@ -91,9 +88,9 @@ impl Core {
             self.note_in_place();
         }
         if source.is_external(self.queue.capacity()) {
-            return self.write_external(source, len, position);
+            return self.write_external(source, len, ticket);
         }
-        source.write(self, |len| self.reserve(len, position))
+        source.write(self, |len| self.reserve(len, ticket))
     }
 
     #[cold]
@@ -101,9 +98,9 @@ impl Core {
         &self,
         source: &mut S,
         len: usize,
-        position: QueuePosition,
+        ticket: Option<Ticket>,
     ) -> Result<(), Refusal> {
-        let mut reservation = self.reserve_external(len, position)?;
+        let mut reservation = self.reserve_external(len, ticket)?;
         reservation.write_external(source.take_external());
         Ok(())
     }
@@ -111,7 +108,7 @@ impl Core {
     /// [`write_fast`](Self::write_fast) for an external payload.
     fn write_external_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
-        if self.must_queue(QueuePosition::Barging) || !self.queue.pool.charge_external(len) {
+        if self.room_waiters().waiting() > 0 || !self.queue.pool.charge_external(len) {
             return false;
         }
         let sequence = self.queue.ring.active();
@@ -156,7 +153,7 @@ impl Core {
     pub(crate) fn try_write_range<P: Payload>(
         &self,
         payloads: &mut VecDeque<P>,
-        position: QueuePosition,
+        ticket: Option<Ticket>,
     ) -> Result<usize, Refusal> {
         let (mut ends, mut candidates, mut end) = ([0; MAX_RANGE_MESSAGES], 0, 0);
         for (payload, into) in payloads.iter().zip(&mut ends) {
@@ -170,14 +167,19 @@ impl Core {
         if candidates == 0 {
             let Some(first) = payloads.pop_front() else { return Ok(0) };
             let mut first = PayloadSource(first);
-            let written = self.try_write(&mut first, position);
+            let written = self.try_write(&mut first, ticket);
             if written.is_err() {
                 payloads.push_front(first.into_input());
             }
             return written.map(|()| 1);
         }
-        let (sequence, range) = self
-            .reserve_with(position, |slot| slot.reserve_range(&ends[..candidates], self.queue.capacity()))?;
+        let (ends, capacity) = (&ends[..candidates], self.queue.capacity());
+        let (sequence, range) = self.reserve_with(
+            Demand::copied(ends[0]),
+            ticket,
+            |slot| slot.reserve_range(ends, capacity),
+            |slot, sequence, segment| slot.open_range(sequence, segment, ends, capacity),
+        )?;
         let messages = range.messages();
         self.write_range(sequence, range, payloads);
         // Last: dropping a payload may run user code.
@@ -217,7 +219,7 @@ impl Core {
     /// It does so without a panic, because loom cannot change threads while one unwinds.
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn abandon_reservation(&self, len: usize) {
-        let (sequence, entry) = self.reserve(len, QueuePosition::Barging).unwrap();
+        let (sequence, entry) = self.reserve(len, None).unwrap();
         drop(Reservation::new(self, sequence, entry, 0));
     }
 
@@ -229,7 +231,7 @@ impl Core {
         }
     }
 
-    /// Wakes a receiver for committed messages if one waits for their ring slot or for their commit.
+    /// Wakes receivers for committed messages if one waits for their ring slot or for their commit.
     ///
     /// The first of the messages is at `start`, an index and an offset. If it is the first of its segment or the first
     /// after a cut, what the strategy counts begins with it. If there are no receivers left, the messages are discarded.
@@ -245,7 +247,7 @@ impl Core {
             self.strategy.begin_segment(sequence);
         }
         if waiters.entry || waiters.slot {
-            self.wake_one_or_arm_timer();
+            self.wake_receivers_or_arm_timer();
         } else if first && self.is_timed() {
             self.background.watch_unread();
         }

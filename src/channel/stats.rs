@@ -3,19 +3,14 @@
 //! Senders count nothing per copied message. The words of the ring slots say how many messages and bytes are queued, and
 //! the head knows what was received and dropped. What was sent is the sum: received, dropped and queued.
 
+use std::time::Duration;
+
 use super::Core;
 use super::reserve::Refusal;
-use crate::queue::head::{Head, Position};
+use crate::queue::head::Head;
 use crate::queue::segment::slot_state::{Phase, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::stats::{Drops, SendErrors, Stats, SwitchCause, Switches, Totals};
-
-/// The positions of the senders and of the receivers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Progress {
-    written: Position,
-    read: Position,
-}
 
 /// Counts errors that were returned to senders and receivers.
 #[derive(Default)]
@@ -131,6 +126,7 @@ impl Core {
             },
             max_bytes: self.queue.pool.max_bytes(),
             waiting_senders: self.room_waiters().waiting(),
+            longest_wait: self.longest_wait(),
             waiting_receivers: self.receivers_waiting().waiting(),
             // A cut is one exchange, and measuring it would take longer than the cut: it counts as no time.
             switch_latency: self.queue.switch_latency().with_instant(on_demand),
@@ -146,10 +142,16 @@ impl Core {
         }
     }
 
+    /// Returns for how long the sender waits that has waited for longest.
+    fn longest_wait(&self) -> Duration {
+        let since = self.room_waiters().longest_since();
+        since.map_or(Duration::ZERO, |since| Duration::from_nanos(self.queue.clock().nanos_since(since)))
+    }
+
     /// Returns how many panics of user code were caught.
     fn panics(&self) -> u64 {
-        let lists = [self.receivers_waiting(), self.room_waiters(), &self.closing, &self.drainers];
-        let wakers: u64 = lists.iter().map(|list| list.panics()).sum();
+        let lists = [self.receivers_waiting(), &self.closing, &self.drainers];
+        let wakers = lists.iter().map(|list| list.panics()).sum::<u64>() + self.room_waiters().panics();
         wakers
             + self.callbacks.panics()
             + self.payloads.panics()
@@ -229,11 +231,8 @@ impl Core {
     ///
     /// The caller has locked the head, so that the segment is not retired meanwhile.
     fn is_settled(&self, number: usize, state: SlotState) -> bool {
-        // A close may give an empty segment back without the lock, so an empty one is not accessed.
         // ORDERING: Relaxed: ordered by the fence in `note_in_place` and the load of the slot's word.
-        state.messages() == 0
-            || !self.in_place.load(Ordering::Relaxed)
-            || self.queue.segment(number).is_committed(state.messages())
+        !self.in_place.load(Ordering::Relaxed) || self.queue.segment(number).is_committed(state.messages())
     }
 
     /// Divides the memory that is not counted yet into lent and pooled, so that the sum is one that the channel had.
@@ -247,12 +246,6 @@ impl Core {
         let lent_bytes = elsewhere.min(self.queue.pool.lent_segments() * self.queue.pool.footprint());
         stats.lent_bytes += lent_bytes;
         stats.pooled_bytes = elsewhere - lent_bytes;
-    }
-
-    /// Returns the positions of the senders and of the receivers.
-    pub(super) fn progress(&self) -> Progress {
-        let written = self.written_position();
-        Progress { written, read: self.lock_head().position() }
     }
 
     /// Reports changes to the recorder.
@@ -270,13 +263,5 @@ impl Core {
     pub(super) fn report_last(&self) {
         self.reporter.end();
         self.reporter.report(|reported| reported.update(self.name(), &self.settled_stats(), true));
-    }
-
-    /// Whether a woken sender would probably find room. A hint: only a try can decide.
-    pub(crate) fn has_room(&self) -> bool {
-        let state = self.queue.ring.slot(self.queue.ring.active()).load();
-        (state.is_open() && state.has_room(1, self.queue.capacity()))
-            || self.queue.pool.has_room()
-            || self.lock_head().released() > 0
     }
 }

@@ -47,26 +47,17 @@ impl Core {
     pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<SwitchTimer<'_>> {
         let decided_at = self.queue.clock().nanos();
         let sealed = self.queue.seal(sequence, cause)?;
-        self.wake_receivers(sealed.receivers);
+        self.receivers_waiting().wake();
         let switched = sealed.switched?;
         let timer = self.queue.switch_timer(decided_at);
         self.events.switched(switched);
         Some(timer)
     }
 
-    /// Wakes up to `at_most` waiting receivers; if others wait too, has the background task check for stuck waiters.
-    fn wake_receivers(&self, at_most: usize) {
-        if self.receivers_waiting().wake(at_most) > at_most {
-            self.background.watch_waiters();
-        }
-    }
-
-    /// Wakes one receiver for new messages; if none waits, arms the strategy timer.
-    pub(super) fn wake_one_or_arm_timer(&self) {
-        match self.receivers_waiting().wake(1) {
-            0 if self.is_timed() => self.background.watch_unread(),
-            0 | 1 => {}
-            _ => self.background.watch_waiters(),
+    /// Wakes receivers for new messages; if none waits, arms the strategy timer.
+    pub(super) fn wake_receivers_or_arm_timer(&self) {
+        if self.receivers_waiting().wake() == 0 && self.is_timed() {
+            self.background.watch_unread();
         }
     }
 
@@ -194,34 +185,6 @@ impl Core {
 
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
         self.strategy.next_check(active).map(|delay| delay.max(SHORTEST_CHECK))
-    }
-
-    /// Whether several waiters wait although what they wait for is there.
-    ///
-    /// The waiter that was woken might never poll its future again.
-    pub(crate) fn has_stuck_waiters(&self) -> bool {
-        self.has_stuck_receivers() || self.has_stuck_senders()
-    }
-
-    pub(super) fn has_stuck_receivers(&self) -> bool {
-        self.receivers_waiting().waiting() > 1
-            && (self.queue.ring.backlog() > 0 || self.lock_head().available(&self.queue) > 0)
-    }
-
-    pub(super) fn has_stuck_senders(&self) -> bool {
-        self.room_waiters().waiting() > 1 && self.has_room()
-    }
-
-    pub(crate) fn wake_stuck_waiters(&self) {
-        // ORDERING: SeqCst fence after `BackoffFlag::set`: pairs with the one before `BackoffFlag::reset`. The fence in
-        // `wake` would be too late: it is not reached if no waiter seems stuck.
-        fence(Ordering::SeqCst);
-        if self.has_stuck_receivers() {
-            self.receivers_waiting().wake(usize::MAX);
-        }
-        if self.has_stuck_senders() {
-            self.room_waiters().wake(usize::MAX);
-        }
     }
 
     /// Replaces the strategy, and asks the new one about the active segment.

@@ -29,9 +29,10 @@ use std::time::Duration;
 
 use self::cut::{Cut, LastCut};
 use self::pool::Pool;
+use self::pool::room_waiters::OpenRoom;
 use self::ring::SegmentRing;
 use self::segment::Segment;
-use self::segment::slot_state::{Capacity, SlotState};
+use self::segment::slot_state::{AtomicSlotState, Capacity, SlotState};
 use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
 use crate::telemetry::events::Switched;
 use crate::telemetry::histogram::{Histogram, SWITCH_BOUNDS, SharedHistogram};
@@ -82,8 +83,6 @@ struct Switching {
 pub(crate) struct SealOutcome {
     /// The switch, unless receivers had cut all messages of the segment.
     pub(crate) switched: Option<Switched>,
-    /// How many waiting receivers the caller wakes.
-    pub(crate) receivers: usize,
 }
 
 /// Measures a switch from its decision until it is dropped.
@@ -147,19 +146,37 @@ impl Queue {
         &self.clock
     }
 
-    /// Opens the ring slot at `sequence` with an acquired segment; returns whether this thread opened it.
+    /// Has `open` open the ring slot at `sequence` with segment `number`, and returns what it has reserved there.
     ///
-    /// If another sender opened it first, the segment returns to the pool.
-    pub(crate) fn open(&self, sequence: u64, number: usize) -> bool {
+    /// Wakes waiting senders, as the open segment has room for more. If another sender opened the slot first, this returns
+    /// nothing, and the segment returns to the pool.
+    pub(crate) fn open<T>(
+        &self,
+        sequence: u64,
+        number: usize,
+        open: impl FnOnce(&AtomicSlotState) -> Option<T>,
+    ) -> Option<T> {
         self.segment(number).set_opened_at(self.clock.nanos());
-        let opened = self.ring.slot(sequence).open(sequence, number);
-        if !opened {
-            self.pool.give_back(number);
+        let reserved = open(self.ring.slot(sequence));
+        match reserved {
+            Some(_) => self.wake_senders(),
+            None => self.pool.give_back(number),
         }
-        opened
+        reserved
     }
 
-    /// Seals the ring slot at `sequence` if it is open and not empty.
+    /// Returns the room in the active segment.
+    pub(crate) fn open_room(&self) -> OpenRoom {
+        OpenRoom::Known(self.ring.slot(self.ring.active()).load().room(self.capacity))
+    }
+
+    /// Wakes the waiting senders whose demand is free.
+    pub(crate) fn wake_senders(&self) {
+        self.pool.wake_senders_with(|| self.open_room());
+    }
+
+    /// Seals the ring slot at `sequence` if it is open and not empty. The caller wakes receivers: they may sleep at this
+    /// slot, where no message will follow, or wait for the seal.
     ///
     /// A segment whose messages were all cut counts as empty. It is sealed only for the causes Full (it is full, or
     /// memory is exhausted) and Close, and that does not count as a switch. [`Head::release_drained_active`] seals such
@@ -171,18 +188,14 @@ impl Queue {
         let state = self.ring.slot(sequence).seal(|seen| even_if_consumed || !seen.is_fully_consumed())?;
         self.ring.advance(sequence);
         if state.is_fully_consumed() {
-            // A receiver may sleep at this slot, where no message will follow: woken, it registers at the next slot.
-            return Some(SealOutcome { switched: None, receivers: 1 });
+            return Some(SealOutcome { switched: None });
         }
         self.note_switch(cause, state);
         let messages = state.messages().saturating_sub(self.last_cut(sequence).messages);
-        Some(SealOutcome {
-            switched: Some(Switched { cause, sequence, messages }),
-            receivers: messages.max(1),
-        })
+        Some(SealOutcome { switched: Some(Switched { cause, sequence, messages }) })
     }
 
-    /// [`seal`](Self::seal) for a thread that has locked the head and reads the segment itself: wakes no receiver.
+    /// [`seal`](Self::seal) for a thread that has locked the head, and wakes receivers after it has unlocked it.
     pub(crate) fn seal_under_lock(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
         let decided_at = self.clock.nanos();
         let switched = self.seal(sequence, cause)?.switched?;

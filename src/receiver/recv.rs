@@ -135,7 +135,7 @@ impl Receiver {
         let mut waiter = mem::take(&mut *self.own_waiter());
         let polled = poll(&mut waiter);
         mem::swap(&mut waiter, &mut self.own_waiter());
-        waiter.deregister(self.core.receivers_waiting());
+        self.core.receivers_waiting().deregister(&mut waiter);
         polled
     }
 
@@ -153,7 +153,7 @@ impl Receiver {
     ///
     /// Has the background task watch unread messages again.
     pub(crate) fn deregister(&self, waiter: &mut PollWaiter) {
-        if waiter.deregister(self.core.receivers_waiting()) {
+        if self.core.receivers_waiting().deregister(waiter) {
             self.core.stopped_waiting();
         }
     }
@@ -166,8 +166,8 @@ impl Receiver {
         mut take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
         let attempt = poll_fn(|cx| {
-            self.core.receivers_waiting().poll_wait(waiter, cx, |state| {
-                ready_value(self.core.poll_with_head(state.registered, &mut take))
+            self.core.receivers_waiting().poll_wait(waiter, cx, |registered| {
+                ready_value(self.core.poll_with_head(registered, &mut take))
             })
         });
         // Dropped without `forget` if the caller's waker panics.
@@ -197,7 +197,7 @@ impl Receiver {
     pub(super) async fn wait<T>(&self, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
         let waiting = StopWaitingOnDrop(&self.core);
         let received =
-            self.core.receivers_waiting().wait_until(|state| ready_value(poll(state.registered))).await;
+            self.core.receivers_waiting().wait_until(|registered| ready_value(poll(registered))).await;
         mem::forget(waiting);
         received
     }

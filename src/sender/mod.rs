@@ -8,6 +8,7 @@ pub(crate) mod send_many;
 pub(crate) mod weak;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,15 +17,15 @@ use self::send::SendOperation;
 use crate::channel::payload::Payload;
 use crate::channel::source::{ClosureSource, PayloadSource, Source};
 use crate::channel::strategy::SwitchStrategy;
-use crate::channel::{Core, QueuePosition, Refusal};
+use crate::channel::{Core, Refusal};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::monitor::Monitor;
 use crate::queue::head::DrainOutcome;
+use crate::queue::pool::room_waiters::{Demand, RoomWaiter, Ticket};
 use crate::sync::Arc;
 use crate::wait::blocking;
 use crate::wait::coop::CoopBudget;
 use crate::wait::timeout::timeout;
-use crate::wait::wait_list::{PollWaiter, WaitState};
 
 /// Sends byte messages to a channel.
 ///
@@ -39,7 +40,7 @@ pub struct Sender {
     pub(crate) closed: bool,
     /// An item that the sink accepted and the channel had no room for.
     pub(crate) pending_item: Option<Bytes>,
-    waiter: PollWaiter,
+    waiter: RoomWaiter,
 }
 
 impl Sender {
@@ -49,7 +50,7 @@ impl Sender {
             budget: CoopBudget::default(),
             closed: false,
             pending_item: None,
-            waiter: PollWaiter::default(),
+            waiter: RoomWaiter::default(),
         }
     }
 
@@ -62,6 +63,10 @@ impl Sender {
     /// Small payloads are copied. Owned payloads of 32 KiB and more travel by reference count; see [`Payload`]. After
     /// `send` has returned `Ok`, the message is accepted: it will be received, in order, unless the last receiver is
     /// dropped first or [`WhenFull`](crate::WhenFull) drops it.
+    ///
+    /// Senders that wait get memory in the order in which they asked for it: what is freed is kept for the first, however
+    /// long its message. Room that is left in the open segment is for every sender. A future that was woken and is not
+    /// polled keeps the memory for its own message, until it is dropped.
     ///
     /// On a channel that drops messages when it is full, `send` does not wait, and returns `Ok` also for a message
     /// that was dropped.
@@ -178,7 +183,7 @@ impl Sender {
         if self.write_fast(&mut source) {
             return Ok(());
         }
-        self.push(&mut source, QueuePosition::Barging).map_err(|refusal| {
+        self.push(&mut source, None).map_err(|refusal| {
             let payload = source.into_input();
             self.core.count_refusal(refusal);
             match refusal {
@@ -221,9 +226,10 @@ impl Sender {
     ) -> Result<(), SendTimeoutError<P>> {
         let mut source = PayloadSource(payload);
         self.budget.consume().await;
-        let result = match self.push(&mut source, QueuePosition::Barging) {
+        let result = match self.push(&mut source, None) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
-                let sent = self.wait_for_room(|position| self.push(&mut source, position));
+                let demand = self.core.demand(&source);
+                let sent = self.wait_for_room(demand, |ticket| self.push(&mut source, ticket));
                 let runtime = self.core.background().runtime();
                 timeout(runtime, limit, sent).await.ok_or(None).and_then(|sent| sent.map_err(Some))
             }
@@ -282,68 +288,31 @@ impl Sender {
 
     /// Writes a message, or returns the reason why it was not accepted.
     #[inline]
-    pub(crate) fn push<S: Source>(&self, source: &mut S, position: QueuePosition) -> Result<(), Refusal> {
-        if self.closed { Err(Refusal::Closed) } else { self.core.push(source, position) }
+    pub(crate) fn push<S: Source>(&self, source: &mut S, ticket: Option<Ticket>) -> Result<(), Refusal> {
+        if self.closed { Err(Refusal::Closed) } else { self.core.push(source, ticket) }
     }
 
-    /// Calls `write`, and waits for room while it returns `Full`, unless the channel rejects messages when full.
+    /// Calls `write`, and waits for `demand` while it returns `Full`, unless the channel rejects messages when full.
     pub(crate) async fn write_or_wait_for_room<T>(
         &self,
-        mut write: impl FnMut(QueuePosition) -> Result<T, Refusal>,
+        demand: Demand,
+        mut write: impl FnMut(Option<Ticket>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        match write(QueuePosition::Barging) {
-            Err(Refusal::Full) if !self.core.rejects_when_full() => self.wait_for_room(write).await,
+        match write(None) {
+            Err(Refusal::Full) if !self.core.rejects_when_full() => self.wait_for_room(demand, write).await,
             result => result,
         }
     }
 
-    /// Calls `write` until it does not return `Full`, and waits for room between the calls.
+    /// Calls `write` until it does not return `Full`, and waits for `demand` between the calls.
     #[cold]
     pub(crate) async fn wait_for_room<T>(
         &self,
-        mut write: impl FnMut(QueuePosition) -> Result<T, Refusal>,
+        demand: Demand,
+        mut write: impl FnMut(Option<Ticket>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let _next = WakeNextOnDrop(self);
-        self.core.room_waiters().wait_until(|state| self.try_from_queue(state, &mut write)).await
-    }
-
-    /// Calls `write` for a waiter. Returns `None` if the waiter has to keep waiting.
-    ///
-    /// A waiter at the front may take memory that others wait for; any other may only write to the active segment.
-    pub(crate) fn try_from_queue<T>(
-        &self,
-        state: WaitState,
-        write: impl FnOnce(QueuePosition) -> Result<T, Refusal>,
-    ) -> Option<Result<T, Refusal>> {
-        let position = if state.at_front { QueuePosition::Front } else { QueuePosition::Barging };
-        match write(position) {
-            Err(Refusal::Full) => {
-                if state.registered {
-                    self.core.arm_watchdog();
-                    if !state.at_front {
-                        // A waiter ahead passes its wake on when it is polled. The background task checks that it is.
-                        self.core.background().watch_waiters();
-                    }
-                }
-                None
-            }
-            result => Some(result),
-        }
-    }
-
-    /// Wakes the next senders in the list, for which there may be room too. Called when a sender stops waiting.
-    pub(crate) fn wake_next(&self) {
-        let room_waiters = self.core.room_waiters();
-        if room_waiters.waiting() == 0 {
-            return;
-        }
-        if self.core.has_room() {
-            room_waiters.wake(self.core.queue.capacity().messages);
-        } else {
-            // A segment may have been sealed after its last message was received. Retiring it frees memory, which
-            // wakes senders.
-            self.core.retire_drained_segments();
-        }
+        let mut waiting = StopWaitingOnDrop { core: &self.core, waiter: RoomWaiter::default() };
+        poll_fn(|cx| self.core.poll_for_room(&mut waiting.waiter, cx, demand, &mut write)).await
     }
 
     /// Waits until the channel is closed: every receiver was dropped, or one of them closed it.
@@ -509,23 +478,21 @@ impl Sender {
     pub(crate) fn release(&mut self) {
         if !self.closed {
             self.closed = true;
-            if self.waiter.deregister(self.core.room_waiters()) {
-                self.wake_next();
-            }
+            self.stop_waiting();
             self.core.remove_sender();
         }
     }
 }
 
-/// Wakes the next waiting senders when this sender stops waiting.
-///
-/// It stops when it has sent its message, when its future is dropped, and when it panics. In each case the others
-/// must not depend on it any more.
-struct WakeNextOnDrop<'a>(&'a Sender);
+/// Removes the waiter of a future from those that wait for room.
+struct StopWaitingOnDrop<'a> {
+    core: &'a Core,
+    waiter: RoomWaiter,
+}
 
-impl Drop for WakeNextOnDrop<'_> {
+impl Drop for StopWaitingOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.wake_next();
+        self.core.stop_waiting(&mut self.waiter);
     }
 }
 

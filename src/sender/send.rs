@@ -5,10 +5,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::{Sender, WakeNextOnDrop};
+use super::Sender;
+use crate::channel::Refusal;
 use crate::channel::payload::Payload;
 use crate::channel::source::{PayloadSource, Source};
-use crate::channel::{QueuePosition, Refusal};
 use crate::error::SendError;
 use crate::wait::fast_path::{FastPath, FastThenWait, SlowPath};
 
@@ -35,7 +35,8 @@ impl<'a, S: Source> SendOperation<'a, S> {
     #[cold]
     async fn send_slow(mut self) -> Result<(), SendError<S::Input>> {
         let sender = self.sender;
-        let sent = sender.wait_for_room(|position| sender.push(&mut self.source, position)).await;
+        let demand = sender.core().demand(&self.source);
+        let sent = sender.wait_for_room(demand, |ticket| sender.push(&mut self.source, ticket)).await;
         sent.map_err(|refusal| self.refused(refusal))
     }
 }
@@ -57,7 +58,7 @@ impl<S: Source> FastPath for SendOperation<'_, S> {
         if self.sender.budget.poll_consume(cx).is_pending() {
             return SlowPath::Yield(self);
         }
-        match self.sender.push(&mut self.source, QueuePosition::Barging) {
+        match self.sender.push(&mut self.source, None) {
             Ok(()) => SlowPath::Done(Ok(())),
             Err(Refusal::Full) if !self.sender.core().rejects_when_full() => SlowPath::Wait(self),
             Err(refusal) => SlowPath::Done(Err(self.refused(refusal))),
@@ -103,29 +104,21 @@ impl Sender {
         source: &mut PayloadSource<P>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        let mut waiter = mem::take(&mut self.waiter);
-        let next = WakeNextOnDrop(self);
-        let rejects = self.core().rejects_when_full();
-        let polled = self.core().room_waiters().poll_wait(&mut waiter, cx, |state| {
-            self.try_from_queue(state, |position| self.push(source, position))
-                .or_else(|| rejects.then_some(Err(Refusal::Full)))
-        });
-        if polled.is_pending() {
-            mem::forget(next);
-        } else {
-            drop(next);
+        if !self.waiter.is_registered() {
+            match self.push(source, None) {
+                Err(Refusal::Full) if !self.core.rejects_when_full() => {}
+                result => return Poll::Ready(result),
+            }
         }
-        self.waiter = waiter;
-        polled
+        let (core, is_closed, demand) = (&self.core, self.closed, self.core.demand(source));
+        core.poll_for_room(&mut self.waiter, cx, demand, |ticket| match is_closed {
+            true => Err(Refusal::Closed),
+            false => core.push(source, ticket),
+        })
     }
 
-    /// Deregisters this handle's waiter for room, and passes on a wake that it got.
-    ///
-    /// To be called when the handle is not polled again before it has another message.
+    /// Gives up this handle's wait for room. To be called when the handle is not polled again before it has another message.
     pub(crate) fn stop_waiting(&mut self) {
-        let mut waiter = mem::take(&mut self.waiter);
-        if waiter.deregister(self.core().room_waiters()) {
-            self.wake_next();
-        }
+        self.core.stop_waiting(&mut self.waiter);
     }
 }

@@ -7,8 +7,9 @@ use std::iter::{Fuse, FusedIterator};
 use super::Sender;
 use crate::channel::payload::Payload;
 use crate::channel::source::{PayloadSource, Source};
-use crate::channel::{MAX_RANGE_MESSAGES, QueuePosition, Refusal};
+use crate::channel::{MAX_RANGE_MESSAGES, Refusal};
 use crate::error::SendError;
+use crate::queue::pool::room_waiters::Ticket;
 
 impl Sender {
     /// Sends all messages of an iterator, waiting for room while the channel is full. Returns their number.
@@ -64,12 +65,11 @@ impl Sender {
         let mut accepted = 0;
         loop {
             buffered.extend(payloads.by_ref().take(MAX_RANGE_MESSAGES - buffered.len()));
-            if buffered.is_empty() {
-                return Ok(accepted);
-            }
-            let written = self.write_or_wait_for_room(|position| match self.closed {
+            let Some(first) = buffered.front() else { return Ok(accepted) };
+            let demand = self.core().payload_demand(first);
+            let written = self.write_or_wait_for_room(demand, |ticket| match self.closed {
                 true => Err(Refusal::Closed),
-                false => self.write_range(&mut buffered, position),
+                false => self.write_range(&mut buffered, ticket),
             });
             match written.await {
                 Ok(messages) => {
@@ -92,13 +92,13 @@ impl Sender {
     fn write_range<P: Payload>(
         &self,
         buffered: &mut VecDeque<P>,
-        position: QueuePosition,
+        ticket: Option<Ticket>,
     ) -> Result<usize, Refusal> {
-        match self.core().try_write_range(buffered, position) {
+        match self.core().try_write_range(buffered, ticket) {
             Err(Refusal::Full) if self.core().drops_when_full() => {
                 let Some(first) = buffered.pop_front() else { return Ok(0) };
                 let mut first = PayloadSource(first);
-                let pushed = self.core().push(&mut first, position);
+                let pushed = self.core().push(&mut first, ticket);
                 match pushed {
                     Ok(()) => self.core().drop_payload(first),
                     Err(_) => buffered.push_front(first.into_input()),

@@ -16,16 +16,13 @@ mod imp;
 #[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
 #[path = "std.rs"]
 mod imp;
-/// Stands in for Tokio's `Notify`, which neither checker can observe.
-#[cfg(any(turbostream_loom, turbostream_shuttle))]
-mod notify;
 pub(crate) mod unwind;
 
 #[cfg(not(turbostream_loom))]
 pub(crate) use cell::*;
 pub(crate) use imp::*;
-#[cfg(any(turbostream_loom, turbostream_shuttle))]
-pub(crate) use notify::*;
+/// Wakes the background task, which the checkers do not run.
+pub(crate) use tokio::sync::Notify;
 
 /// Keeps a value alone on its cache lines, so that writes to it do not evict its neighbours from other cores.
 ///

@@ -4,15 +4,9 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
-pub(crate) use tokio::sync::Notify;
-pub(crate) use tokio::sync::futures::OwnedNotified;
 
 pub(crate) fn downgrade<T>(arc: &Arc<T>) -> Weak<T> {
     Arc::downgrade(arc)
-}
-
-pub(crate) fn notified_owned(notify: &Arc<Notify>) -> OwnedNotified {
-    Arc::clone(notify).notified_owned()
 }
 
 /// Returns the length of a spin before a thread sleeps, in iterations: 0 on one core, where the other side cannot run.

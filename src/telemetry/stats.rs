@@ -1,6 +1,7 @@
 //! Statistics of a channel: the public [`Stats`] and its parts.
 
 use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
 
 use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS};
 
@@ -67,6 +68,8 @@ pub struct Stats {
     pub max_bytes: usize,
     /// Senders waiting for room.
     pub waiting_senders: usize,
+    /// For how long the sender waits for room that has waited for longest; zero if none waits.
+    pub longest_wait: Duration,
     /// Receivers waiting for a message.
     pub waiting_receivers: usize,
     /// Tasks of the channel that are alive: the background task, callbacks, and the task that reports to a

@@ -17,10 +17,6 @@ const IS_ENABLED: bool = cfg!(not(any(turbostream_loom, turbostream_shuttle)));
 pub(crate) struct TaskSignal {
     /// Messages lie in the active segment, and no receiver waits for them.
     pub(crate) unread: WakeFlag,
-    /// Waiters may be stuck: the one ahead of them was woken, and might never be polled again.
-    pub(crate) waiters: WakeFlag,
-    /// The task checks stuck waiters at growing intervals.
-    pub(crate) backoff: BackoffFlag,
     /// There is memory that may not be needed.
     pub(crate) memory: WakeFlag,
     /// A condition that calls for a warning may hold.
@@ -43,19 +39,6 @@ impl TaskSignal {
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn was_unread_signalled(&self) -> bool {
         self.unread_signalled.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// Signals that a waiter registered, or that what waiters wait for is there.
-    ///
-    /// The caller has passed a SeqCst fence after that change.
-    pub(crate) fn signal_waiters(&self) {
-        if !IS_ENABLED {
-            return;
-        }
-        let was_backing_off = self.backoff.reset();
-        if self.waiters.set() || was_backing_off {
-            self.notify();
-        }
     }
 
     pub(crate) fn signal_warnings(&self) {
@@ -134,29 +117,4 @@ pub(crate) fn watch(flag: &WakeFlag, mut check: impl FnMut() -> Option<Duration>
         }
         next
     })
-}
-
-/// Whether the background task checks stuck waiters at growing intervals, as its wakes had no effect.
-#[derive(Default)]
-pub(crate) struct BackoffFlag(AtomicBool);
-
-impl BackoffFlag {
-    /// Called by the task, before a SeqCst fence and its check of the waiters.
-    pub(crate) fn set(&self, is_backing_off: bool) {
-        // ORDERING: Relaxed: precedes the task's fence, which pairs with the fence before `reset`.
-        self.0.store(is_backing_off, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        // ORDERING: Relaxed: if it is seen set after a reset, the notification that follows brings the task back.
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Called by a new waiter, after the SeqCst fence that follows its registration, or by a thread that wakes waiters and
-    /// leaves others waiting; returns whether the task has to be notified.
-    pub(crate) fn reset(&self) -> bool {
-        // ORDERING: Relaxed: follows the caller's fence. Either this thread sees that the task backs off, or the task's
-        // check, which follows a fence too, sees the waiter.
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
-    }
 }

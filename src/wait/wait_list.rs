@@ -1,82 +1,82 @@
-//! A list of waiters for one kind of event.
+//! A list of waiters for one kind of event. A wake wakes all that are asleep.
 //!
 //! A waiter passes in its attempt. The list makes the attempt again after it has registered the waiter, so no caller can
 //! lose a wake between the two. A thread that changes something calls [`WaitList::wake`] after the change.
 //!
-//! A wake transfers no permit. A woken waiter retries; if the retry fails, it re-queues ahead of waiters not woken yet.
-//! A waiter that is dropped after a wake passes the wake on.
+//! A wake takes every waker out of the list. It hands over nothing: each woken waiter makes its attempt, and registers
+//! again if that fails. So a waiter that was woken and is not polled any more keeps no other waiter asleep, and neither
+//! does one whose registration was left in a handle.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::pin::Pin;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
 
-use pin_project_lite::pin_project;
-
-use crate::sync::unwind::catch;
-use crate::sync::{Arc, AtomicUsize, Notify, OnceLock, Ordering, OwnedNotified, fence, notified_owned};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use crate::telemetry::catch_panic::CatchPanic;
 
-/// The most waiters that one [`wake`](WaitList::wake) wakes. They wake the next ones if anything is left.
-pub(crate) const BATCH: usize = 64;
-
-/// Tasks that wait for one kind of event, first come, first served.
+/// Tasks that wait for one kind of event.
 pub(crate) struct WaitList {
-    /// Created by the first waiter: most lists never have one.
-    queue: OnceLock<Arc<Notify>>,
-    /// Waiters that were woken and retried unsuccessfully.
-    requeue: OnceLock<Arc<Notify>>,
-    /// The number of waiters in both lists. Written by waiters, read by threads that wake.
+    asleep: Mutex<Asleep>,
+    /// The number of waiters asleep. Written under the lock, read by threads that wake.
     waiting: AtomicUsize,
-    /// The number of waiters in `requeue`.
-    requeued: AtomicUsize,
     wakers: CatchPanic,
 }
 
-/// The state of a waiter during an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WaitState {
-    /// It is registered, and sleeps if this attempt fails.
-    pub(crate) registered: bool,
-    /// It may take what others wait for: it was woken, even if it is re-queued since, or the list was empty when it
-    /// registered (in `poll_wait` only for the attempt right after that).
-    pub(crate) at_front: bool,
+/// The waiters that are asleep, by ticket.
+#[derive(Default)]
+struct Asleep {
+    /// The ticket that was given out last. Waiters are woken in the order of their tickets.
+    last_ticket: u64,
+    wakers: VecDeque<(u64, Waker)>,
 }
 
-impl WaitState {
-    const NEW: Self = Self { registered: false, at_front: false };
-    const AGAIN: Self = Self { registered: true, at_front: false };
-    const WOKEN: Self = Self { registered: false, at_front: true };
+impl Asleep {
+    fn new_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// Returns where the waiter is, or would be.
+    fn find(&self, ticket: u64) -> Result<usize, usize> {
+        self.wakers.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
+    }
 }
 
-/// Counts its waiter while it lives. It is created after the registration, and dropped after it too.
-struct WaiterGuard<'a> {
+/// A waiter's registration. Its owner [deregisters](WaitList::deregister) it before dropping it.
+#[derive(Debug, Default)]
+pub(crate) struct PollWaiter {
+    /// Its place, from its first registration until its attempt succeeds. A wake may have taken its waker since.
+    ticket: Option<u64>,
+}
+
+impl PollWaiter {
+    /// Whether it was registered by its last poll, and may have been woken since.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.ticket.is_some()
+    }
+}
+
+/// Deregisters the waiter of a future.
+struct DeregisterOnDrop<'a> {
     list: &'a WaitList,
-    requeued: bool,
+    waiter: PollWaiter,
 }
 
-impl Drop for WaiterGuard<'_> {
+impl Drop for DeregisterOnDrop<'_> {
     fn drop(&mut self) {
-        self.list.uncount(self.requeued);
+        self.list.deregister(&mut self.waiter);
     }
 }
 
 impl WaitList {
     pub(crate) fn new() -> Self {
         Self {
-            queue: OnceLock::new(),
-            requeue: OnceLock::new(),
+            asleep: Mutex::new(Asleep::default()),
             waiting: AtomicUsize::new(0),
-            requeued: AtomicUsize::new(0),
             wakers: CatchPanic::default(),
         }
-    }
-
-    fn notify(&self, requeued: bool) -> &Arc<Notify> {
-        let list = if requeued { &self.requeue } else { &self.queue };
-        list.get_or_init(|| Arc::new(Notify::new()))
     }
 
     /// Returns how many wakers have panicked.
@@ -84,88 +84,41 @@ impl WaitList {
         self.wakers.panics()
     }
 
+    /// Returns how many waiters are asleep.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         // ORDERING: Relaxed: a statistic; or ordered by a fence, or by a lock that both sides take.
         self.waiting.load(Ordering::Relaxed)
     }
 
-    fn register(&self, requeued: bool) -> (WaiterGuard<'_>, WaitState) {
-        let state = self.count(requeued);
-        (WaiterGuard { list: self, requeued }, state)
+    fn lock(&self) -> MutexGuard<'_, Asleep> {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, requeued: bool) -> WaitState {
-        if requeued {
-            self.requeued.fetch_add(1, Ordering::Relaxed);
-        }
-        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
-        // ORDERING: SeqCst fence: pairs with the fence in `wake`. Either the waking thread sees this waiter, or the
-        // attempt that follows sees the change.
-        fence(Ordering::SeqCst);
-        WaitState { registered: true, at_front: requeued || ahead == 0 }
-    }
-
-    /// Stops counting a waiter whose registration was dropped.
-    fn uncount(&self, requeued: bool) {
-        // ORDERING: Relaxed: a thread that counts one waiter too many in the queue does no harm.
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        if requeued {
-            self.requeued.fetch_sub(1, Ordering::Relaxed);
-            // ORDERING: SeqCst fence: pairs with the fence in `notify_each`. Either the waking thread sees that this
-            // waiter has left, or this thread finds the wake that was left in `requeue`.
-            fence(Ordering::SeqCst);
-            if self.requeued.load(Ordering::Relaxed) == 0 {
-                self.pass_to_queue();
-            }
-        }
-    }
-
-    /// Passes a wake that was left in `requeue` to the queue.
-    fn pass_to_queue(&self) {
-        let mut registration = pin!(Registration::new(self.notify(true).notified(), true));
-        if registration.as_mut().notified().enable() {
-            self.notify_one(self.notify(false));
-        }
+    fn count(&self, asleep: &Asleep) {
+        // ORDERING: Relaxed: a registration is followed by the fence in `register`. A waker that counts one waiter too
+        // many finds the list empty.
+        self.waiting.store(asleep.wakers.len(), Ordering::Relaxed);
     }
 
     /// Repeats `attempt` until it returns a value, and sleeps in between.
     ///
+    /// `attempt` is called with whether the waiter is registered, and sleeps if this attempt fails. The first call is for a
+    /// registered waiter: the caller has made an attempt before.
+    ///
     /// Cancel safe if `attempt` is: between two attempts this holds only a registration.
-    pub(crate) async fn wait_until<T>(&self, mut attempt: impl FnMut(WaitState) -> Option<T>) -> T {
-        let mut requeued = false;
-        loop {
-            {
-                let notify = self.notify(requeued);
-                // Declared before the registration, so that it is dropped after it.
-                let (_guard, state);
-                let mut registration = pin!(Registration::new(notify.notified(), requeued));
-                // Polled with this task's waker at once, so that the list is locked only once.
-                poll_fn(|cx| {
-                    let mut notified = registration.as_mut().notified();
-                    while notified.as_mut().poll(cx).is_ready() {
-                        // A wake from before the registration: the attempt below sees its change.
-                        notified.set(notify.notified());
-                    }
-                    Poll::Ready(())
-                })
-                .await;
-                (_guard, state) = self.register(requeued);
-                if let Some(value) = attempt(state) {
-                    return value;
-                }
-                let mut polled_before = true;
-                poll_fn(|cx| match mem::take(&mut polled_before) {
-                    true => Poll::Pending,
-                    false => registration.as_mut().notified().poll(cx),
-                })
-                .await;
+    pub(crate) async fn wait_until<T>(&self, mut attempt: impl FnMut(bool) -> Option<T>) -> T {
+        let mut registered = DeregisterOnDrop { list: self, waiter: PollWaiter::default() };
+        let mut is_first = true;
+        poll_fn(|cx| {
+            let waiter = &mut registered.waiter;
+            if mem::take(&mut is_first) {
+                self.register(waiter, cx.waker());
+                return self.attempt_registered(waiter, &mut attempt);
             }
-            if let Some(value) = attempt(WaitState::WOKEN) {
-                return value;
-            }
-            requeued = true;
-        }
+            self.poll_wait(waiter, cx, &mut attempt)
+        })
+        .await
     }
 
     /// [`wait_until`](Self::wait_until) for a caller that polls, and keeps its registration in `waiter`.
@@ -175,151 +128,92 @@ impl WaitList {
         &self,
         waiter: &mut PollWaiter,
         cx: &mut Context<'_>,
-        mut attempt: impl FnMut(WaitState) -> Option<T>,
+        mut attempt: impl FnMut(bool) -> Option<T>,
     ) -> Poll<T> {
-        // The caller's waker may panic, and so may `attempt`: then the waiter is not polled again.
-        let unwinding = DeregisterOnPanic { waiter, list: self };
-        let waiter = &mut *unwinding.waiter;
-        let mut next = WaitState::NEW;
-        if let Some(registration) = &mut waiter.registration {
-            next = WaitState { at_front: registration.requeued, ..WaitState::AGAIN };
-            if registration.as_mut().notified().poll(cx).is_ready() {
-                waiter.deregister(self);
-                next = WaitState::WOKEN;
+        if !self.is_asleep(waiter) {
+            if let Some(value) = attempt(false) {
+                waiter.ticket = None;
+                return Poll::Ready(value);
             }
         }
-        let polled = loop {
-            if let Some(value) = attempt(next) {
-                waiter.deregister(self);
-                break Poll::Ready(value);
-            }
-            match &mut waiter.registration {
-                None => next = waiter.register(self, next == WaitState::WOKEN),
-                Some(registration) => {
-                    if registration.as_mut().notified().poll(cx).is_pending() {
-                        break Poll::Pending;
-                    }
-                    waiter.deregister(self);
-                    next = WaitState::WOKEN;
-                }
-            }
-        };
-        mem::forget(unwinding);
-        polled
+        self.register(waiter, cx.waker());
+        self.attempt_registered(waiter, attempt)
     }
 
-    /// Wakes up to `at_most` waiters, and at most [`BATCH`]; returns how many there were. Catches panics of wakers.
-    pub(crate) fn wake(&self, at_most: usize) -> usize {
-        // ORDERING: SeqCst fence: pairs with the fence in `count`.
+    fn attempt_registered<T>(
+        &self,
+        waiter: &mut PollWaiter,
+        mut attempt: impl FnMut(bool) -> Option<T>,
+    ) -> Poll<T> {
+        match attempt(true) {
+            Some(value) => {
+                self.deregister(waiter);
+                Poll::Ready(value)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether no wake has taken the waiter's waker since it was registered.
+    fn is_asleep(&self, waiter: &PollWaiter) -> bool {
+        // As in `deregister`.
+        waiter.ticket.is_some_and(|ticket| self.waiting() > 0 && self.lock().find(ticket).is_ok())
+    }
+
+    /// Registers the waiter, or replaces its waker if it is asleep. A waiter that was woken and found nothing keeps its place.
+    fn register(&self, waiter: &mut PollWaiter, waker: &Waker) {
+        // A waker's `clone` and `drop` are user code, and run under no lock.
+        let mut waker = waker.clone();
+        let mut asleep = self.lock();
+        let ticket = *waiter.ticket.get_or_insert_with(|| asleep.new_ticket());
+        match asleep.find(ticket) {
+            Ok(at) => mem::swap(&mut asleep.wakers[at].1, &mut waker),
+            Err(at) => {
+                asleep.wakers.insert(at, (ticket, mem::replace(&mut waker, Waker::noop().clone())));
+                self.count(&asleep);
+            }
+        }
+        drop(asleep);
+        self.wakers.call(|| drop(waker));
+        // ORDERING: SeqCst fence: pairs with the fence in `wake`. Either the waking thread sees this waiter, or the
+        // attempt that follows sees the change.
         fence(Ordering::SeqCst);
-        self.wake_after_fence(at_most)
     }
 
-    /// [`wake`](Self::wake) for a caller that has passed a SeqCst fence after the change.
-    #[inline]
-    pub(crate) fn wake_after_fence(&self, at_most: usize) -> usize {
-        let waiting = self.waiting();
-        self.notify_each(waiting.min(at_most).min(BATCH));
-        waiting
-    }
-
-    /// Wakes all waiters, one by one, so that a waker that panics keeps no other waiter asleep.
-    pub(crate) fn wake_all(&self) {
-        // ORDERING: SeqCst fence: pairs with the fence in `count`. A waiter that is not seen here sees the change.
-        fence(Ordering::SeqCst);
-        self.notify_each(self.waiting());
-    }
-
-    /// Wakes that many waiters, re-queued waiters first.
-    fn notify_each(&self, waiters: usize) {
-        // ORDERING: Relaxed: follows the caller's fence, as the load of `waiting` does.
-        let requeued = self.requeued.load(Ordering::Relaxed).min(waiters);
-        let mut in_queue = waiters - requeued;
-        if requeued > 0 {
-            (0..requeued).for_each(|_| self.notify_one(self.notify(true)));
-            // ORDERING: SeqCst fence: pairs with the fence in `uncount`. Re-queued waiters that left meanwhile may not
-            // have received a wake: as many waiters of the queue are woken.
-            fence(Ordering::SeqCst);
-            in_queue += requeued.saturating_sub(self.requeued.load(Ordering::Relaxed));
+    /// Gives up a registration; returns whether there was one, asleep or woken.
+    pub(crate) fn deregister(&self, waiter: &mut PollWaiter) -> bool {
+        let Some(ticket) = waiter.ticket.take() else { return false };
+        // A waiter that is asleep is counted, and its own thread sees that.
+        if self.waiting() > 0 {
+            let mut asleep = self.lock();
+            let removed = asleep.find(ticket).ok().and_then(|at| asleep.wakers.remove(at));
+            self.count(&asleep);
+            drop(asleep);
+            self.wakers.call(|| drop(removed));
         }
-        (0..in_queue).for_each(|_| self.notify_one(self.notify(false)));
-    }
-
-    fn notify_one(&self, notify: &Notify) {
-        self.wakers.call(|| notify.notify_one());
-    }
-}
-
-pin_project! {
-    /// A registration in a list. Its drop may pass a wake on, and catches a panic of the next waiter's waker.
-    struct Registration<N> {
-        #[pin]
-        notified: Option<N>,
-        requeued: bool,
-    }
-
-    impl<N> PinnedDrop for Registration<N> {
-        fn drop(this: Pin<&mut Self>) {
-            let _ = catch(|| this.project().notified.set(None));
-        }
-    }
-}
-
-impl<N> Registration<N> {
-    fn new(notified: N, requeued: bool) -> Self {
-        Self { notified: Some(notified), requeued }
-    }
-
-    fn notified(self: Pin<&mut Self>) -> Pin<&mut N> {
-        self.project().notified.as_pin_mut().expect("present until the registration is dropped")
-    }
-}
-
-/// A registration in a list for a caller that polls. Its owner calls [`deregister`](Self::deregister) before dropping it.
-#[derive(Default)]
-pub(crate) struct PollWaiter {
-    registration: Option<Pin<Box<Registration<OwnedNotified>>>>,
-}
-
-// A poll that panics drops the registration.
-impl UnwindSafe for PollWaiter {}
-impl RefUnwindSafe for PollWaiter {}
-
-/// Deregisters a waiter when a poll panics.
-struct DeregisterOnPanic<'a> {
-    waiter: &'a mut PollWaiter,
-    list: &'a WaitList,
-}
-
-impl Drop for DeregisterOnPanic<'_> {
-    fn drop(&mut self) {
-        self.waiter.deregister(self.list);
-    }
-}
-
-impl PollWaiter {
-    fn register(&mut self, list: &WaitList, requeued: bool) -> WaitState {
-        let notify = list.notify(requeued);
-        let mut registration = Box::pin(Registration::new(notified_owned(notify), requeued));
-        let mut notified = registration.as_mut().notified();
-        while notified.as_mut().enable() {
-            // See `wait_until`.
-            notified.set(notified_owned(notify));
-        }
-        self.registration = Some(registration);
-        list.count(requeued)
-    }
-
-    pub(crate) fn is_registered(&self) -> bool {
-        self.registration.is_some()
-    }
-
-    /// Drops the registration; returns whether there was one. A wake that it has received goes to the next waiter.
-    pub(crate) fn deregister(&mut self, list: &WaitList) -> bool {
-        let Some(registration) = self.registration.take() else { return false };
-        let requeued = registration.requeued;
-        drop(registration);
-        list.uncount(requeued);
         true
+    }
+
+    /// Wakes all waiters; returns how many there were. Catches panics of wakers.
+    pub(crate) fn wake(&self) -> usize {
+        // ORDERING: SeqCst fence: pairs with the fence in `register`. A waiter that is not seen here sees the change.
+        fence(Ordering::SeqCst);
+        if self.waiting() == 0 { 0 } else { self.wake_asleep() }
+    }
+
+    #[cold]
+    fn wake_asleep(&self) -> usize {
+        let mut asleep = self.lock();
+        // Most lists have one waiter: its wake keeps the memory of the list.
+        let first = asleep.wakers.pop_front();
+        let others = if asleep.wakers.is_empty() { VecDeque::new() } else { mem::take(&mut asleep.wakers) };
+        self.count(&asleep);
+        drop(asleep);
+        let mut woken = 0;
+        for (_, waker) in first.into_iter().chain(others) {
+            self.wakers.call(|| waker.wake());
+            woken += 1;
+        }
+        woken
     }
 }

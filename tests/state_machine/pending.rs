@@ -32,6 +32,9 @@ impl Flag {
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Relaxed)
     }
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl Wake for Flag {
@@ -62,6 +65,15 @@ pub(crate) enum Outcome {
     Closed,
 }
 
+/// A sender that waits for room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitingSender {
+    /// When it began to wait, if that is known.
+    order: Option<usize>,
+    /// What it needs at most.
+    pub(crate) needed: usize,
+}
+
 /// What a future does.
 pub(crate) enum FutureKind {
     Send { message: Message, external: bool, deadline: Option<Instant> },
@@ -89,6 +101,8 @@ pub(crate) type BoxedFuture = Pin<Box<dyn Future<Output = Outcome>>>;
 pub(crate) struct Pending {
     /// The id of the handle that the future uses.
     pub(crate) owner: usize,
+    /// Which of all futures it is: senders wait in this order.
+    order: usize,
     pub(crate) kind: FutureKind,
     keep: bool,
     pub(crate) flag: Arc<Flag>,
@@ -122,7 +136,9 @@ impl World {
         future: impl Future<Output = Outcome> + 'static,
     ) {
         let (flag, waker) = Flag::new();
-        self.poll(Pending { owner, kind, keep, flag, waker, future: Box::pin(future) }, true);
+        self.started += 1;
+        let order = self.started;
+        self.poll(Pending { owner, order, kind, keep, flag, waker, future: Box::pin(future) }, true);
     }
 
     /// Polls a future that is not in the list, and adds it there if it is pending. At its first poll, and after a wake, the
@@ -254,26 +270,15 @@ impl World {
             return;
         }
         let pending = self.pending.swap_remove(which % self.pending.len());
-        self.forgotten_senders += usize::from(pending.kind.sends());
+        self.forgotten_senders.extend(self.waiting_sender(&pending));
         self.forgotten_receivers += usize::from(pending.kind.receives());
         self.forgotten.push(pending.future);
     }
 
-    /// Polls all woken futures, and lets tasks run, until nothing changes, also some times after the delay for an unheeded
-    /// wake. Then no future may wait without a reason.
+    /// Polls all woken futures, and lets tasks run, until nothing changes. Then no future may wait without a reason, although
+    /// no time has passed.
     pub(crate) async fn settle(&mut self) {
-        // After a waiter that is never polled again, each step takes as long as the delay for an unheeded wake.
-        let (mut quiet, mut seen) = (0, self.progress());
-        while quiet < 3 {
-            while self.poll_woken().await && self.progress() != seen {
-                (quiet, seen) = (0, self.progress());
-            }
-            quiet += 1;
-            tokio::time::advance(ms(11)).await;
-        }
-        while self.poll_woken().await && self.progress() != seen {
-            seen = self.progress();
-        }
+        while self.poll_woken().await {}
         for pending in &self.pending {
             assert!(!self.must_be_ready(&pending.kind), "a future that could complete was not woken");
             let (FutureKind::Send { deadline, .. } | FutureKind::Recv { deadline }) = pending.kind else {
@@ -291,31 +296,44 @@ impl World {
         );
     }
 
-    fn progress(&self) -> (Totals, Totals, Totals, usize) {
-        (self.model.accepted, self.model.received, self.model.dropped, self.pending.len())
+    /// Returns what a future that waits for room needs.
+    fn waiting_sender(&self, pending: &Pending) -> Option<WaitingSender> {
+        let (len, external) = match &pending.kind {
+            FutureKind::Send { message, external, .. } => (message.len, *external),
+            FutureKind::SendMany { left, .. } => (left[0].len, true),
+            FutureKind::SendWith { max_len, .. } => (*max_len, true),
+            _ => return None,
+        };
+        // A new group of messages waits as a new sender.
+        let order =
+            if matches!(pending.kind, FutureKind::SendMany { .. }) { None } else { Some(pending.order) };
+        Some(WaitingSender { order, needed: self.needed(len, external) })
     }
 
-    /// Checks that at least one of the senders that wait for room has to wait.
+    /// Returns what the senders that wait for room need, forgotten ones included.
+    pub(crate) fn waiting_senders(&self) -> Vec<WaitingSender> {
+        let pending = self.pending.iter().filter_map(|pending| self.waiting_sender(pending));
+        let items = self.sinks.iter().filter_map(|sink| sink.pending_item);
+        let items = items.map(|item| WaitingSender { order: None, needed: self.needed(item.len, true) });
+        pending.chain(items).chain(self.forgotten_senders.iter().copied()).collect()
+    }
+
+    /// Checks that each sender that waits for room finds too little, beside what is kept for those before it.
     fn check_waiting_for_room(&self) {
         let stats = self.monitor.stats();
-        let mut waiting = self.pending.iter().filter(|pending| pending.kind.sends()).peekable();
-        let pending_item =
-            self.sinks.iter().filter(|sink| sink.flag.is_some()).filter_map(|sink| sink.pending_item);
-        let mut pending_item = pending_item.peekable();
-        if waiting.peek().is_none() && pending_item.peek().is_none() {
-            return;
+        let all = self.waiting_senders();
+        for pending in &self.pending {
+            let Some(waiting) = self.waiting_sender(pending) else { continue };
+            let before = |other: &&WaitingSender| match (other.order, waiting.order) {
+                (Some(other), Some(order)) => other < order,
+                _ => true,
+            };
+            let kept: usize = all.iter().filter(before).map(|other| other.needed).sum();
+            // Without an order, its own need is among the others.
+            let own = if waiting.order.is_some() { waiting.needed } else { 0 };
+            let used = stats.memory_bytes() - stats.pooled_bytes;
+            assert!(used + kept + own > stats.max_bytes, "it has room, and waits: {kept} {own} {stats:?}");
         }
-        let is_full = |len: usize, external| self.is_full_for(&stats, len, external);
-        let waits_for_room = waiting.any(|pending| match &pending.kind {
-            FutureKind::Send { message, external, .. } => is_full(message.len, *external),
-            FutureKind::SendMany { left, .. } => is_full(left[0].len, true),
-            FutureKind::SendWith { max_len, .. } => is_full(*max_len, true),
-            _ => unreachable!("the operation sends nothing"),
-        });
-        assert!(
-            waits_for_room || pending_item.any(|message| is_full(message.len, true)),
-            "the channel has room, and all senders wait: {stats:?}"
-        );
     }
 
     async fn poll_woken(&mut self) -> bool {

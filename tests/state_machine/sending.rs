@@ -101,15 +101,22 @@ impl World {
     }
 
     /// Returns whether there may be no room for such a message. An open segment may have room all the same.
-    pub(crate) fn is_full_for(&self, stats: &Stats, len: usize, external: bool) -> bool {
-        let wanted = self.setup.footprint() + if external { len } else { 0 };
-        stats.memory_bytes() - stats.pooled_bytes + wanted > stats.max_bytes
+    /// Returns what a message needs at most: a segment, and memory of its own.
+    pub(crate) fn needed(&self, len: usize, external: bool) -> usize {
+        self.setup.footprint() + if external { len } else { 0 }
+    }
+
+    /// Returns whether there is too little memory for a message beside what is kept for senders that wait.
+    fn is_full_for(&self, stats: &Stats, len: usize, external: bool) -> bool {
+        let kept: usize = self.waiting_senders().iter().map(|waiting| waiting.needed).sum();
+        let used = stats.memory_bytes() - stats.pooled_bytes;
+        used + kept + self.needed(len, external) > stats.max_bytes
     }
 
     /// Returns whether there is nothing that a sender could wait for.
     pub(crate) fn is_empty_for_senders(&self) -> bool {
         let no_other_sender =
-            self.forgotten_senders == 0 && !self.pending.iter().any(|pending| pending.kind.sends());
+            self.forgotten_senders.is_empty() && !self.pending.iter().any(|pending| pending.kind.sends());
         no_other_sender
             && self.kept.is_empty()
             && self.model.len() == 0
@@ -165,8 +172,7 @@ impl World {
                 assert!(!too_large && !self.model.closed && !self.drops(), "{failure:?}");
                 assert!(!self.is_empty_for_senders(), "an empty channel reports `Full`");
                 let stats = self.monitor.stats();
-                let waited_for = stats.waiting_senders > 0;
-                assert!(waited_for || self.is_full_for(&stats, len, external), "room for {len}: {stats:?}");
+                assert!(self.is_full_for(&stats, len, external), "room for {len}: {stats:?}");
             }
         }
     }

@@ -8,7 +8,7 @@ use turbostream::{Callback, Monitor, ReadMode, Receiver, Sender, TryRecvError, W
 
 use crate::model::{Kept, Model};
 use crate::ops::{AnyStrategy, Op, Setup};
-use crate::pending::{BoxedFuture, Flag, FutureKind, Outcome, Pending};
+use crate::pending::{BoxedFuture, Flag, FutureKind, Outcome, Pending, WaitingSender};
 
 pub(crate) struct SenderState {
     pub(crate) id: usize,
@@ -43,11 +43,13 @@ pub(crate) struct World {
     pub(crate) called: Arc<Mutex<Vec<Bytes>>>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) forgotten: Vec<BoxedFuture>,
-    pub(crate) forgotten_senders: usize,
+    pub(crate) forgotten_senders: Vec<WaitingSender>,
     pub(crate) forgotten_receivers: usize,
     pub(crate) kept: Vec<Kept>,
     pub(crate) next_id: u32,
     switches: u64,
+    /// How many futures were started.
+    pub(crate) started: usize,
     /// The first message that was dropped with the last receiver, as far as that is known.
     pub(crate) discarded_from: Option<u64>,
 }
@@ -67,11 +69,12 @@ impl World {
             called: Arc::default(),
             pending: Vec::new(),
             forgotten: Vec::new(),
-            forgotten_senders: 0,
+            forgotten_senders: Vec::new(),
             forgotten_receivers: 0,
             kept: Vec::new(),
             next_id: 1,
             switches: 0,
+            started: 0,
             discarded_from: None,
         }
     }
@@ -168,12 +171,23 @@ impl World {
         self.model.check(&stats);
         let sending = self.pending.iter().filter(|pending| pending.kind.sends()).count();
         let sinking = self.sinks.iter().filter(|sink| sink.flag.is_some()).count();
-        assert_eq!(stats.waiting_senders, sending + sinking + self.forgotten_senders, "waiting senders");
-        let receiving = self.pending.iter().filter(|pending| pending.kind.receives()).count();
-        let polled = self.receivers.iter().filter(|receiver| receiver.polled.is_some()).count();
-        let least = receiving + polled;
-        assert!(stats.waiting_receivers >= least, "{} waiting receivers of {least}", stats.waiting_receivers);
-        let most = least + self.callbacks.len() + self.forgotten_receivers;
+        assert_eq!(
+            stats.waiting_senders,
+            sending + sinking + self.forgotten_senders.len(),
+            "waiting senders"
+        );
+        let receiving =
+            self.pending.iter().filter(|pending| pending.kind.receives()).map(|pending| &pending.flag);
+        let polled = self.receivers.iter().filter_map(|receiver| receiver.polled.as_ref());
+        let flags: Vec<_> = receiving.chain(polled).collect();
+        // Those that were woken for a message have left the list; a time limit wakes too.
+        let asleep = flags.iter().filter(|flag| !flag.is_set()).count();
+        assert!(
+            stats.waiting_receivers >= asleep,
+            "{} waiting receivers of {asleep}",
+            stats.waiting_receivers
+        );
+        let most = flags.len() + self.callbacks.len() + self.forgotten_receivers;
         assert!(stats.waiting_receivers <= most, "{} waiting receivers of {most}", stats.waiting_receivers);
         if let Some(SenderState { tx, .. }) = self.senders.first() {
             assert_eq!((tx.len(), tx.is_empty()), (self.model.len(), self.model.len() == 0));

@@ -19,8 +19,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use self::worker::Worker;
 use crate::builder::Builder;
+use crate::channel::Refusal;
 use crate::channel::source::PayloadSource;
-use crate::channel::{QueuePosition, Refusal};
 use crate::error::{BuildError, SendError};
 use crate::monitor::Monitor;
 use crate::receiver::Receiver;
@@ -145,9 +145,11 @@ impl TracingWriter {
     fn send_slow(&self, message: &[u8]) -> Result<(), Refusal> {
         let mut source = PayloadSource(message);
         if self.shared.is_worker() {
-            return self.sender.push(&mut source, QueuePosition::Barging);
+            return self.sender.push(&mut source, None);
         }
-        let sending = self.sender.write_or_wait_for_room(|position| self.sender.push(&mut source, position));
+        let demand = self.sender.core().demand(&source);
+        let sending =
+            self.sender.write_or_wait_for_room(demand, |ticket| self.sender.push(&mut source, ticket));
         blocking::block_on_any_thread(None, sending).expect("no time limit is set")
     }
 }

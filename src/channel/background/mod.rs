@@ -1,9 +1,8 @@
 //! The background task of a channel, and the task that reports.
 //!
-//! The background task has four checks:
+//! The background task has three checks:
 //!
 //! - It asks the strategy while unread messages lie in the active segment and no receiver waits for them.
-//! - It wakes waiters that are stuck.
 //! - It frees idle memory.
 //! - It emits warnings ([`watchdog`]).
 //!
@@ -56,12 +55,6 @@ impl BackgroundTask {
     pub(crate) fn watch_unread(&self) {
         self.start();
         self.signal.signal_unread();
-    }
-
-    /// Has the task check for stuck waiters.
-    pub(crate) fn watch_waiters(&self) {
-        self.start();
-        self.signal.signal_waiters();
     }
 
     /// Has the task check for conditions to warn of.

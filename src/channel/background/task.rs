@@ -6,10 +6,9 @@ use tokio::time::{Instant, timeout};
 
 use super::watchdog::Watchdog;
 use crate::channel::Core;
-use crate::channel::stats::Progress;
 use crate::sync::{Arc, Notify, Weak};
 use crate::telemetry::task_count::TaskGuard;
-use crate::wait::task_signal::{BackoffFlag, TaskSignal, watch};
+use crate::wait::task_signal::{TaskSignal, watch};
 
 /// Runs the background task of a channel until the channel is dropped.
 pub(crate) async fn maintain(core: Weak<Core>, signal: Arc<TaskSignal>, _alive: TaskGuard) {
@@ -42,7 +41,6 @@ pub(crate) async fn report_periodically(
 #[derive(Default)]
 struct Maintenance {
     strategy: StrategyTimer,
-    waiters: StuckWaiterCheck,
     memory: Trimmer,
     /// Created at the first condition to warn of: most channels have none.
     watchdog: Option<Box<Watchdog>>,
@@ -52,12 +50,11 @@ impl Maintenance {
     /// Makes all checks; returns when to make them again, if at all.
     fn run(&mut self, core: &Core, signal: &TaskSignal) -> Option<Duration> {
         let unread = watch(&signal.unread, || self.strategy.check(core));
-        let waiters = watch(&signal.waiters, || self.waiters.check(core, &signal.backoff));
         let memory = watch(&signal.memory, || self.memory.check(core));
         // Only if it was signalled: this check locks the head and computes all statistics.
         let check = || watch(&signal.warnings, || self.watchdog.get_or_insert_default().check(core));
         let warnings = signal.warnings.is_set().then(check).flatten();
-        [unread, waiters, memory, warnings].into_iter().flatten().min()
+        [unread, memory, warnings].into_iter().flatten().min()
     }
 }
 
@@ -84,51 +81,6 @@ impl StrategyTimer {
             self.switches = switches;
             if has_switched { core.first_check().map(|delay| delay.min(LINGER)) } else { None }
         })
-    }
-}
-
-/// Wakes up to [`BATCH`](crate::wait::wait_list::BATCH) waiters if the one that was woken is not polled any more.
-///
-/// The interval doubles each time that this had no effect: the room or the messages that are there might be enough for
-/// none of them. A new waiter, or a wake that leaves others waiting, resets it
-/// through [`BackoffFlag`].
-#[derive(Default)]
-struct StuckWaiterCheck {
-    /// When waiters were first seen stuck, or were last woken.
-    since: Option<Instant>,
-    /// How many wakes in a row had no effect.
-    fruitless: u32,
-    /// The positions of senders and receivers at the last wake.
-    progress: Option<Progress>,
-}
-
-/// How long waiters may be stuck before they are woken; doubled for each fruitless wake.
-const STUCK_AFTER: Duration = Duration::from_millis(10);
-const MAX_FRUITLESS: u32 = 7;
-
-impl StuckWaiterCheck {
-    fn check(&mut self, core: &Core, backoff: &BackoffFlag) -> Option<Duration> {
-        if !core.has_stuck_waiters() {
-            *self = Self::default();
-            backoff.set(false);
-            return None;
-        }
-        if self.fruitless > 0 && !backoff.is_set() {
-            // A new waiter or a wake has reset the back-off.
-            self.fruitless = 0;
-        }
-        let now = Instant::now();
-        let waited = now - *self.since.get_or_insert(now);
-        let stuck_after = STUCK_AFTER * (1 << self.fruitless);
-        if waited < stuck_after {
-            return Some(stuck_after - waited);
-        }
-        let progress = Some(core.progress());
-        let fruitless = if progress == self.progress { self.fruitless + 1 } else { 0 };
-        *self = Self { since: Some(now), fruitless: fruitless.min(MAX_FRUITLESS), progress };
-        backoff.set(self.fruitless > 0);
-        core.wake_stuck_waiters();
-        Some(STUCK_AFTER * (1 << self.fruitless))
     }
 }
 

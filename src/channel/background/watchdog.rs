@@ -1,4 +1,4 @@
-//! Warnings for an operator: refused and dropped messages, stalled senders, memory held by receivers.
+//! Warnings for an operator: refused and dropped messages, stalled and waiting senders, memory held by receivers.
 //!
 //! A thread that may have caused such a condition signals the background task. The task then checks once per second, and
 //! stops when nothing is left to warn of. So a failing call pays neither for a clock nor for an event.
@@ -24,6 +24,7 @@ pub(crate) struct Watchdog {
     drops: Drops,
     stalled: Lasting<u64>,
     held: Lasting<()>,
+    waiting: Lasting<()>,
 }
 
 /// A condition that is reported once it has lasted for a while.
@@ -37,14 +38,15 @@ struct Observed<T> {
 }
 
 impl<T: PartialEq> Lasting<T> {
-    /// Records whether the condition holds now, and for what; returns how long it has lasted, if that is to be reported.
-    fn check(&mut self, subject: Option<T>, now: Instant) -> Option<Duration> {
+    /// Records whether the condition holds now, and for what; returns how long it has lasted, if that is at least `after`
+    /// and is to be reported.
+    fn check(&mut self, subject: Option<T>, now: Instant, after: Duration) -> Option<Duration> {
         let same = self.0.take_if(|observed| Some(&observed.subject) == subject.as_ref());
         let new = || subject.map(|subject| Observed { subject, since: now, reported_at: None });
         let observed = self.0.insert(same.or_else(new)?);
         let lasts = now - observed.since;
         let is_due = observed.reported_at.is_none_or(|reported_at| now - reported_at >= REMINDER);
-        (lasts >= INTERVAL && is_due).then(|| {
+        (lasts >= after && is_due).then(|| {
             observed.reported_at = Some(now);
             lasts
         })
@@ -65,7 +67,7 @@ impl Watchdog {
         let stats = core.stats();
         let counted = self.warn_of_counts(core, &stats);
         self.warn_of_conditions(core, &stats, now);
-        let is_active = counted || self.stalled.holds() || self.held.holds();
+        let is_active = counted || self.stalled.holds() || self.held.holds() || self.waiting.holds();
         let waiting = stats.waiting_senders > 0;
         self.due = (is_active || waiting).then(|| now + INTERVAL);
         self.due.map(|_| INTERVAL)
@@ -93,15 +95,20 @@ impl Watchdog {
         now != before || dropped != dropped_before
     }
 
-    /// Warns of a sender that has not committed, and of senders that wait while receivers hold memory.
+    /// Warns of a sender that has not committed, of senders that wait while receivers hold memory, and of others that wait
+    /// for long.
     fn warn_of_conditions(&mut self, core: &Core, stats: &Stats, now: Instant) {
         let stalled = core.stalled_message();
-        if let (Some(lasts), Some(sequence)) = (self.stalled.check(stalled, now), stalled) {
+        if let (Some(lasts), Some(sequence)) = (self.stalled.check(stalled, now, INTERVAL), stalled) {
             core.events.stalled(sequence, lasts, stats);
         }
         let is_held = stats.waiting_senders > 0 && stats.lent_bytes >= stats.max_bytes / 2;
-        if let Some(lasts) = self.held.check(is_held.then_some(()), now) {
+        if let Some(lasts) = self.held.check(is_held.then_some(()), now, INTERVAL) {
             core.events.held(lasts, stats);
+        }
+        let has_waited = !is_held && stats.longest_wait >= INTERVAL;
+        if self.waiting.check(has_waited.then_some(()), now, Duration::ZERO).is_some() {
+            core.events.waiting(stats);
         }
     }
 }

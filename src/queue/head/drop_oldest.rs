@@ -17,6 +17,7 @@ impl Head {
                 return false;
             }
             effects.note(queue.seal_under_lock(self.sequence, SwitchCause::Full));
+            effects.sealed = true;
             if !self.is_sealed(queue) {
                 return false;
             }

@@ -11,12 +11,12 @@ pub(crate) struct Effects {
     pub(crate) retired: bool,
     /// All known messages were taken, and the background task must be notified to check whether memory can be freed.
     pub(crate) memory_idle: bool,
-    /// How many segments returned to the pool.
-    pub(crate) recycled: usize,
+    /// Whether a segment has returned to the pool.
+    pub(crate) recycled: bool,
     /// Bytes of external payloads that have left the channel.
     pub(crate) released: usize,
-    /// How many messages other receivers could take.
-    pub(crate) available: usize,
+    /// The segment at the head was sealed: receivers may sleep at its ring slot, or wait for the seal.
+    pub(crate) sealed: bool,
     /// The head has reached the drain target.
     pub(crate) drained: bool,
     /// Payloads to drop.

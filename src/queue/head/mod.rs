@@ -121,7 +121,7 @@ impl Head {
     pub(crate) fn retire_drained_segments(&mut self, queue: &Queue, effects: &mut Effects) -> bool {
         self.poll_without_cut(queue, effects);
         effects.released += mem::take(&mut self.released);
-        effects.recycled > 0 || effects.released > 0
+        effects.recycled || effects.released > 0
     }
 
     /// Returns the bytes of external payloads that have left the channel and that the pool still counts.
@@ -217,7 +217,7 @@ impl Head {
         let (segment, messages) = current.into_segment();
         self.first_message = self.first_message.wrapping_add(messages as u64);
         segment.retire(messages);
-        effects.recycled += usize::from(segment.recycle_without_wake());
+        effects.recycled |= segment.recycle_without_wake();
     }
 
     /// Skips padding, and retires the current segment if its last message was taken.
@@ -245,7 +245,7 @@ impl Head {
     pub(crate) fn release_drained_active(&mut self, queue: &Queue, effects: &mut Effects) {
         if self.has_drained_active(queue) {
             let end = self.readable_end();
-            let _ = queue.ring.slot(self.sequence).seal(|seen| seen.messages() == end);
+            effects.sealed |= queue.ring.slot(self.sequence).seal(|seen| seen.messages() == end).is_some();
             self.retire_if_sealed(queue, effects);
         }
     }
@@ -315,20 +315,6 @@ impl Head {
     /// Asks the sender of the next message for a wake; returns false if that message is already reserved.
     pub(crate) fn set_waiter(&self, queue: &Queue) -> bool {
         queue.ring.slot(self.sequence).set_waiter(self.sequence, self.readable_end())
-    }
-
-    /// Returns how many messages another receiver could take now.
-    pub(crate) fn available(&self, queue: &Queue) -> usize {
-        let remaining = self.current.as_ref().map_or(0, SegmentCursor::remaining);
-        if remaining > 0 {
-            return remaining;
-        }
-        let state = queue.ring.slot(self.sequence).load();
-        match state.phase() {
-            Phase::Open if !queue.on_demand() => 0,
-            Phase::Sealed | Phase::Open => state.messages() - self.readable_end(),
-            _ => 0,
-        }
     }
 
     /// Whether the active segment is at the head, holds no unread message, and received messages still refer to it.

@@ -3,35 +3,36 @@
 //! ```text
 //!            allocate                         open
 //!   vacant ───────────▶ acquired by a sender ──────▶ active ──seal──▶ sealed ──retire──▶ lent
-//!     ▲                   ▲          │                 │                  │                │
-//!     │                   │ reuse    │ give_back       │ give_back, if    │  last reference released
-//!     │ free_one          │          ▼                 ▼ closed empty     ▼                ▼
+//!     ▲                   ▲          │                                                     │
+//!     │                   │ reuse    │ give_back                      last reference released
+//!     │ free_one          │          ▼                                                     ▼
 //!     └───────────────── pooled ◀──────────────────────── recycle ◀────────────────────────┘
 //! ```
 //!
-//! 1. A sender [acquires](Pool::acquire) a segment: a pooled one, or a vacant one that gets memory if `max_bytes`
-//!    allows it. The segment then has one reference, the channel's.
+//! 1. A sender [takes](Pool::take_segment) a segment in its turn: a pooled one, or a vacant one that gets memory if
+//!    `max_bytes` allows it. The segment then has one reference, the channel's.
 //! 2. The thread that holds the head's lock adopts that reference as a [`SegmentRef`]. Each lent chunk and each batch
 //!    clones it.
-//! 3. The thread that releases the last reference recycles the segment into the pool, and wakes senders that wait for
-//!    room.
+//! 3. The thread that releases the last reference recycles the segment into the pool, and wakes the
+//!    [senders that wait for room](room_waiters).
 //! 4. The background task trims the pool: it frees the memory of segments that were not needed.
 //!
 //! Vacant and pooled segments are bits of an [`IdBitset`] each. `used_bytes` bounds the memory: it counts the footprint
 //! of every segment with memory, and the length of every external payload in the channel.
 
 mod id_bitset;
+pub(crate) mod room_waiters;
 
 use std::ops::Deref;
 
 use self::id_bitset::IdBitset;
+use self::room_waiters::{Demand, Layout, OpenRoom, RoomWaiters, Ticket};
 use super::segment::Segment;
 use super::segment::slot_state::Capacity;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, fence, spin_loop,
 };
 use crate::wait::task_signal::TaskSignal;
-use crate::wait::wait_list::WaitList;
 
 /// What a segment takes beside its payload and index: its header, its ring slot, and the allocator's overhead.
 pub(crate) const HEADER_BYTES: usize = 128;
@@ -82,8 +83,8 @@ pub(crate) struct Pool {
     /// No sender will acquire a segment: memory that is recycled is freed.
     closed: AtomicBool,
     /// Senders that wait for room.
-    pub(crate) room_waiters: WaitList,
-    /// Signalled if there is memory to trim or a sender may be stuck.
+    pub(crate) room_waiters: RoomWaiters,
+    /// Signalled if there is memory to trim.
     pub(crate) signal: Arc<TaskSignal>,
 }
 
@@ -99,7 +100,7 @@ impl Pool {
             lent_count: AtomicUsize::new(0),
             allocated: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            room_waiters: WaitList::new(),
+            room_waiters: RoomWaiters::new(),
             signal,
         }
     }
@@ -138,8 +139,52 @@ impl Pool {
         &self.segments().all[number]
     }
 
+    /// Takes a cleared segment with the channel's reference for a message, in turn; returns nothing if there is no memory.
+    ///
+    /// Also charges the bytes of the message if it is external.
+    pub(crate) fn take_segment(&self, ticket: Option<Ticket>, demand: Demand) -> Option<usize> {
+        let (_, external) = demand.split();
+        let mut freed = false;
+        let take = || {
+            // Both must fit before pooled segments are freed for one of them.
+            let fits = || self.footprint() + external <= self.free_bytes();
+            if external > 0 && !(fits() && self.charge_or_evict(external, &mut freed)) {
+                return None;
+            }
+            let segment = self.acquire();
+            if segment.is_none() && external > 0 {
+                self.refund_external_without_wake(external);
+                freed = true;
+            }
+            segment
+        };
+        let bytes = self.footprint() + external;
+        let fit = |layout: &Layout| layout.fits(demand);
+        let taken = self.room_waiters.take_in_turn(self, ticket, OpenRoom::NONE, bytes, fit, take);
+        self.wake_after_take(freed, ticket);
+        taken
+    }
+
+    /// Charges an external payload whose entry is in the open segment, in turn; returns whether there is memory.
+    pub(crate) fn take_external(&self, ticket: Option<Ticket>, room: OpenRoom, bytes: usize) -> bool {
+        let mut freed = false;
+        let take = || self.charge_or_evict(bytes, &mut freed).then_some(());
+        let fit = |layout: &Layout| bytes <= layout.free();
+        let taken = self.room_waiters.take_in_turn(self, ticket, room, bytes, fit, take);
+        self.wake_after_take(freed, ticket);
+        taken.is_some()
+    }
+
+    /// Wakes senders if memory was freed and taken again without the lock of the list: another thread may have found less
+    /// than there was. A waiter takes under the lock, and would wake itself here.
+    fn wake_after_take(&self, freed: bool, ticket: Option<Ticket>) {
+        if freed && ticket.is_none() {
+            self.wake_senders();
+        }
+    }
+
     /// Returns a cleared segment with the channel's reference, or nothing if `max_bytes` allows none.
-    pub(crate) fn acquire(&self) -> Option<usize> {
+    fn acquire(&self) -> Option<usize> {
         let circulating = CIRCULATING_BYTES.min(self.max_bytes / 2);
         let fresh = if self.used_bytes() + self.footprint() <= circulating { self.allocate() } else { None };
         fresh.or_else(|| self.reuse()).or_else(|| self.allocate())
@@ -184,7 +229,7 @@ impl Pool {
         }
     }
 
-    /// Recycles an acquired segment in which nothing was reserved: never opened, or closed while empty.
+    /// Recycles an acquired segment that was not opened.
     pub(crate) fn give_back(&self, number: usize) {
         if self.segment(number).release() {
             self.recycle(number);
@@ -210,29 +255,22 @@ impl Pool {
     }
 
     /// Charges an external payload, and frees pooled segments for it if that makes enough room.
-    #[cold]
-    pub(crate) fn evict_for_external(&self, bytes: usize) -> bool {
-        let mut freed = false;
-        let charged = loop {
+    fn charge_or_evict(&self, bytes: usize, freed: &mut bool) -> bool {
+        loop {
             if self.charge_external(bytes) {
-                break true;
+                return true;
             }
-            if !self.has_room_for(bytes) || !self.free_one() {
-                break false;
+            if bytes > self.free_bytes() || !self.free_one() {
+                return false;
             }
-            freed = true;
-        };
-        if freed {
-            // More may be free than was needed; or too little for this payload, and enough for another sender's.
-            self.wake_senders(1);
+            *freed = true;
         }
-        charged
     }
 
-    /// Refunds the bytes of external payloads that have left the channel, and wakes a sender.
+    /// Refunds the bytes of external payloads that have left the channel, and wakes senders.
     pub(crate) fn refund_external(&self, bytes: usize) {
         self.refund_external_without_wake(bytes);
-        self.wake_senders(1);
+        self.wake_senders();
     }
 
     /// Refunds the bytes of external payloads, without a wake.
@@ -243,40 +281,36 @@ impl Pool {
         self.usage.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether a segment seems to be available.
-    pub(crate) fn has_room(&self) -> bool {
-        // ORDERING: Relaxed, both: a hint; a sender that acts on it tries to acquire.
-        self.pooled_count.load(Ordering::Relaxed) > 0
-            || self.usage.used_bytes.load(Ordering::Relaxed) + self.footprint() <= self.max_bytes
-    }
-
-    /// Whether this much memory seems to be available, if pooled segments are freed for it.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+    /// Returns about how much memory is free, pooled segments included: these are freed or reused at once.
+    pub(crate) fn free_bytes(&self) -> usize {
         let pooled = self.pooled_segments() * self.footprint();
-        self.used_bytes().saturating_sub(pooled) + bytes <= self.max_bytes
+        self.max_bytes - self.used_bytes().saturating_sub(pooled)
     }
 
     /// Pools a segment whose last reference was released, and wakes senders.
     fn recycle(&self, number: usize) {
         self.recycle_without_wake(number);
-        self.wake_senders_after_fence(self.capacity.messages);
+        self.wake_senders_after_fence(|| OpenRoom::Unknown);
     }
 
-    /// Wakes up to `at_most` waiting senders; signals the background task if more wait.
-    ///
-    /// At most [`BATCH`](crate::wait::wait_list::BATCH) are woken. They wake the next ones.
-    pub(crate) fn wake_senders(&self, at_most: usize) {
-        // ORDERING: SeqCst fence: pairs with the fence in `WaitList::count`. Either this thread sees the waiting
+    /// Wakes the waiting senders whose demand is free.
+    pub(crate) fn wake_senders(&self) {
+        self.wake_senders_with(|| OpenRoom::Unknown);
+    }
+
+    /// [`wake_senders`](Self::wake_senders) for a thread that knows the room in the open segment.
+    pub(crate) fn wake_senders_with(&self, room: impl FnOnce() -> OpenRoom) {
+        // ORDERING: SeqCst fence: pairs with the fence in `RoomWaiters::register`. Either this thread sees the waiting
         // sender, or that sender's attempt sees the room that this thread made before.
         fence(Ordering::SeqCst);
-        self.wake_senders_after_fence(at_most);
+        self.wake_senders_after_fence(room);
     }
 
-    /// [`wake_senders`](Self::wake_senders) for a caller that has passed a SeqCst fence after it made room.
-    fn wake_senders_after_fence(&self, at_most: usize) {
-        self.room_waiters.wake_after_fence(at_most);
-        if self.room_waiters.waiting() > at_most {
-            self.signal.signal_waiters();
+    /// [`wake_senders_with`](Self::wake_senders_with) for a caller that has passed a SeqCst fence after it made room.
+    #[inline]
+    fn wake_senders_after_fence(&self, room: impl FnOnce() -> OpenRoom) {
+        if self.room_waiters.waiting() > 0 {
+            self.room_waiters.wake_covered(self, room());
         }
     }
 
@@ -289,7 +323,7 @@ impl Pool {
         self.pooled_count.fetch_add(1, Ordering::Relaxed);
         self.segments().pooled.put(number);
         // ORDERING: SeqCst fence: pairs with three others. With the one in `close`: either this thread sees the pool
-        // closed and frees the segment, or `close` sees the segment and frees it. With the one in `WaitList::count`,
+        // closed and frees the segment, or `close` sees the segment and frees it. With the one in `RoomWaiters::register`,
         // for the wake that follows: either the waker sees the waiting sender, or that sender's attempt sees the
         // segment. With the one in `WakeFlag::clear`, for `signal_memory`: either the flag is seen clear here and the
         // background task is notified, or the task's last check sees the segment.
@@ -320,7 +354,7 @@ impl Pool {
         let freed = self.free_down_to(keep);
         if freed > 0 {
             // A sender may have found no room while a segment was no longer pooled and its bytes were not released yet.
-            self.wake_senders(freed);
+            self.wake_senders();
         }
     }
 

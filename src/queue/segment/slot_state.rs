@@ -12,16 +12,16 @@
 //!   Ready ───────────────────▶ Open ────────────────────────▶ Sealed
 //!    ▲ │                       │ ▲ │                             │
 //!    │ │                       │ └─┘ reserve, cut, set_waiter    │
-//!    │ └───── close ──▶ Closed ◀──── close, only while empty     │
+//!    │ └───── close ──▶ Closed                                   │
 //!    └────────────── retire (under the head's lock), a lap later ┘
 //! ```
 //!
 //! | phase | sender | sealing thread | thread that holds the head's lock | transitions |
 //! |---|---|---|---|---|
-//! | Ready: no segment yet | opens it with a pooled segment, if `active` names it | nothing to seal | sets WAITER if receivers may cut, and sleeps | open → Open, close → Closed |
-//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER; if it was set, notifies receivers after its commit | seals it if its condition holds | if receivers may cut: cuts, which sets WAITER, and reads all that is reserved; or sets WAITER and sleeps if nothing is new. Otherwise sleeps | seal → Sealed, close → Closed |
+//! | Ready: no segment yet | if `active` names it, opens it with a segment from the pool, and its own first entry reserved | nothing to seal | sets WAITER if receivers may cut, and sleeps | open → Open, close → Closed |
+//! | Open: senders reserve in it | reserves: messages + 1, bytes + len; clears WAITER; if it was set, notifies receivers after its commit | seals it if its condition holds | if receivers may cut: cuts, which sets WAITER, and reads all that is reserved; or sets WAITER and sleeps if nothing is new. Otherwise sleeps | seal → Sealed |
 //! | Sealed: messages and bytes are final | advances `active` | nothing to seal | reads it | retire → Ready, one lap later |
-//! | Closed: the end of the ring; empty, but may still name the segment it was opened with | is refused | nothing to seal | reports the end of the channel | none |
+//! | Closed: the end of the ring | is refused | nothing to seal | reports the end of the channel | none |
 //!
 //! The thread that holds the head's lock is a receiver, a sender that retires segments or drops messages, or the
 //! background task. If receivers may not cut (`on_demand` is off), a receiver sleeps without WAITER in the slot, and the
@@ -115,7 +115,7 @@ impl SlotState {
     /// A cut sets WAITER, and the next reservation clears it.
     #[inline]
     pub(crate) fn is_fully_consumed(self) -> bool {
-        self.messages() == 0 || self.has_waiter()
+        self.has_waiter()
     }
 
     /// Returns how many messages are reserved; meaningless for Ready.
@@ -139,6 +139,14 @@ impl SlotState {
     #[inline]
     pub(crate) fn has_room(self, len: usize, capacity: Capacity) -> bool {
         self.messages() < capacity.messages && len <= capacity.bytes - self.bytes()
+    }
+
+    /// Returns how much more an open segment holds; nothing in another phase.
+    pub(crate) fn room(self, capacity: Capacity) -> Capacity {
+        if !self.is_open() {
+            return Capacity { messages: 0, bytes: 0 };
+        }
+        Capacity { messages: capacity.messages - self.messages(), bytes: capacity.bytes - self.bytes() }
     }
 
     /// Returns the number of the segment, if there is one; meaningless for Ready.
@@ -176,13 +184,8 @@ impl SlotState {
         Self(self.0 & !PHASE_MASK | SEALED)
     }
 
-    fn closed(self) -> Self {
-        let segment = if self.is_open() {
-            self.0 & (SEGMENT_MASK << SEGMENT_SHIFT)
-        } else {
-            NO_SEGMENT << SEGMENT_SHIFT
-        };
-        Self(CLOSED | segment)
+    const fn closed() -> Self {
+        Self(CLOSED | (NO_SEGMENT << SEGMENT_SHIFT))
     }
 }
 
@@ -204,8 +207,8 @@ pub(crate) enum NotReserved {
 
 /// A reserved entry: one message's position in a segment, which this value owns until the commit.
 ///
-/// Only [`AtomicSlotState::reserve`] and [`EntryRange::into_entries`] make one: once per successful compare-exchange,
-/// and once per message of a range. It is two words, so it travels in registers.
+/// Only [`AtomicSlotState::reserve`], [`AtomicSlotState::open`] and [`EntryRange::into_entries`] make one: once per
+/// successful compare-exchange, and once per message of a range. It is two words, so it travels in registers.
 #[derive(Debug)]
 pub(crate) struct EntrySlot {
     /// The state before the reservation: the segment, and what precedes this entry.
@@ -369,14 +372,43 @@ impl AtomicSlotState {
         }
     }
 
-    /// Ready for `sequence` → Open with `segment`. Keeps WAITER.
-    pub(crate) fn open(&self, sequence: u64, segment: usize) -> bool {
-        self.change(|seen| seen.is_ready_for(sequence).then(|| seen.opened(segment))).is_some()
+    /// Ready for `sequence` → Open with `segment`, and the first entry reserved for a message of `len` bytes.
+    ///
+    /// The thread that opens a segment so gets an entry in it, however many others reserve at once. Clears WAITER, as a
+    /// reservation does.
+    pub(crate) fn open(&self, sequence: u64, segment: usize, len: usize) -> Option<EntrySlot> {
+        let mut before = None;
+        self.change(|seen| {
+            let opened = seen.is_ready_for(sequence).then(|| seen.opened(segment))?;
+            before = Some(opened);
+            Some(opened.reserved(len))
+        })?;
+        before.map(|before| EntrySlot { before, len })
     }
 
-    /// Open, not empty, and `condition` holds → Sealed. Returns the final state.
+    /// [`open`](Self::open), with entries for as many messages as fit, of those that end at `ends`.
+    pub(crate) fn open_range<'a>(
+        &self,
+        sequence: u64,
+        segment: usize,
+        ends: &'a [usize],
+        capacity: Capacity,
+    ) -> Option<EntryRange<'a>> {
+        let ends = &ends[..ends.len().min(capacity.messages)];
+        let fitting = &ends[..ends.partition_point(|end| *end <= capacity.bytes)];
+        let len = *fitting.last()?;
+        let mut before = None;
+        self.change(|seen| {
+            let opened = seen.is_ready_for(sequence).then(|| seen.opened(segment))?;
+            before = Some(opened);
+            Some(opened.reserved_range(fitting.len(), len))
+        })?;
+        before.map(|before| EntryRange { whole: EntrySlot { before, len }, ends: fitting })
+    }
+
+    /// Open, and `condition` holds → Sealed. Returns the final state.
     pub(crate) fn seal(&self, condition: impl Fn(SlotState) -> bool) -> Option<SlotState> {
-        self.change(|seen| (seen.is_open() && seen.messages() > 0 && condition(seen)).then(|| seen.sealed()))
+        self.change(|seen| (seen.is_open() && condition(seen)).then(|| seen.sealed()))
     }
 
     /// Cuts: fixes the messages that a receiver may read now, and sets WAITER.
@@ -402,13 +434,9 @@ impl AtomicSlotState {
         SlotState(self.0.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// Ready for `sequence`, or Open and empty → Closed. Returns the new state, which names the segment of an open
-    /// slot.
-    pub(crate) fn close(&self, sequence: u64) -> Option<SlotState> {
-        self.change(|seen| {
-            let empty = seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == 0);
-            empty.then(|| seen.closed())
-        })
+    /// Ready for `sequence` → Closed. Returns whether this thread closed it.
+    pub(crate) fn close(&self, sequence: u64) -> bool {
+        self.change(|seen| seen.is_ready_for(sequence).then_some(SlotState::closed())).is_some()
     }
 
     /// Sets WAITER, while the slot holds no more than the `taken` messages; returns false if it holds more.
@@ -417,7 +445,7 @@ impl AtomicSlotState {
     /// receivers; otherwise the caller must not sleep.
     ///
     /// If a cut has set WAITER before, two SeqCst fences replace the exchange. The caller has registered and passed the
-    /// fence in `WaitList::count` before the load here. The sender clears WAITER by its reservation, and passes the
+    /// fence in `WaitList::register` before the load here. The sender clears WAITER by its reservation, and passes the
     /// fence in `WaitList::wake` before it reads how many receivers wait. So either this load sees the reservation, or
     /// that sender sees the registration.
     pub(crate) fn set_waiter(&self, sequence: u64, taken: usize) -> bool {
@@ -465,10 +493,9 @@ mod tests {
     #[test]
     fn reservations_count_exactly_up_to_the_capacity() {
         let slot = AtomicSlotState::new(SlotState::ready(u64::MAX));
-        assert!(!slot.open(0, 7), "ready for another sequence");
-        assert!(slot.open(u64::MAX, 7));
+        assert!(slot.open(0, 7, 4).is_none(), "ready for another sequence");
         assert!(slot.set_waiter(u64::MAX, 0));
-        let first = slot.reserve(4, CAPACITY).unwrap();
+        let first = slot.open(u64::MAX, 7, 4).unwrap();
         assert_eq!((first.segment(), first.index(), first.offset(), first.has_waiter()), (7, 0, 0, true));
         assert_eq!(slot.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
         let second = slot.reserve(6, CAPACITY).unwrap();
@@ -483,11 +510,11 @@ mod tests {
             (sealed.phase(), sealed.messages(), sealed.bytes(), sealed.segment()),
             (Phase::Sealed, 3, 10, Some(7))
         );
-        assert!(slot.seal(|_| true).is_none() && slot.close(0).is_none() && !slot.set_waiter(0, 3));
+        assert!(slot.seal(|_| true).is_none() && !slot.close(0) && !slot.set_waiter(0, 3));
         assert_eq!(slot.cut().phase(), Phase::Sealed);
         slot.retire(5);
         assert!(slot.load().is_ready_for(5) && !slot.load().has_waiter());
-        assert_eq!(slot.close(5).unwrap().segment(), None);
+        assert!(slot.close(5));
         assert_eq!(slot.load().phase(), Phase::Closed);
     }
 
@@ -496,8 +523,8 @@ mod tests {
         let capacity = Capacity { messages: 5, bytes: 10 };
         let slot = AtomicSlotState::new(SlotState::ready(0));
         assert!(matches!(slot.reserve_range(&[1], capacity), Err(NotReserved::NotOpen(_))));
-        assert!(slot.open(0, 7) && slot.set_waiter(0, 0));
-        let range = slot.reserve_range(&[2, 2, 5], capacity).unwrap();
+        assert!(slot.set_waiter(0, 0));
+        let range = slot.open_range(0, 7, &[2, 2, 5], capacity).unwrap();
         assert!(range.has_waiter() && range.start() == (0, 0) && !slot.load().has_waiter());
         assert_eq!((range.messages(), range.filled()), (3, (3, 5)));
         let entries: Vec<_> = range
@@ -517,9 +544,8 @@ mod tests {
     #[test]
     fn largest_values_fit_the_word() {
         let slot = AtomicSlotState::new(SlotState::ready(0));
-        assert!(slot.open(0, MAX_SEGMENTS - 1));
         let capacity = Capacity { messages: MAX_MESSAGES, bytes: MAX_BYTES };
-        slot.reserve(MAX_BYTES, capacity).unwrap();
+        slot.open(0, MAX_SEGMENTS - 1, MAX_BYTES).unwrap();
         for _ in 1..MAX_MESSAGES {
             slot.reserve(0, capacity).unwrap();
         }

@@ -30,4 +30,5 @@ impl Events {
     pub(crate) fn dropped(&self, _: Drops) {}
     pub(crate) fn stalled(&self, _: u64, _: Duration, _: &Stats) {}
     pub(crate) fn held(&self, _: Duration, _: &Stats) {}
+    pub(crate) fn waiting(&self, _: &Stats) {}
 }

@@ -86,6 +86,18 @@ impl Events {
             );
         });
     }
+
+    /// Emits a warning: senders wait for room, one of them for a second or more.
+    pub(crate) fn waiting(&self, stats: &Stats) {
+        let Stats { longest_wait, waiting_senders, lent_bytes, sealed_bytes, max_bytes, .. } = *stats;
+        let text = "senders wait for room: receivers are too slow";
+        emit(|| {
+            let span = &*self.0;
+            tracing::warn!(
+                target: TARGET, parent: span, ?longest_wait, waiting_senders, lent_bytes, sealed_bytes, max_bytes, "{text}"
+            );
+        });
+    }
 }
 
 /// Asks the subscriber, if it is enabled for `level` at all. A panic of the subscriber counts as no.

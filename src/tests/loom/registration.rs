@@ -49,8 +49,8 @@ fn close_wakes_two_registering_senders() {
 }
 
 #[test]
-fn wake_all_reaches_two_registering_waiters() {
-    explore("wake_all_reaches_two_registering_waiters", || {
+fn wake_reaches_two_registering_waiters() {
+    explore("wake_reaches_two_registering_waiters", || {
         let list = Arc::new(WaitList::new());
         let is_set = Arc::new(AtomicBool::new(false));
         let [one, two] = [(); 2].map(|()| {
@@ -59,7 +59,7 @@ fn wake_all_reaches_two_registering_waiters() {
         });
         yield_to_others();
         is_set.store(true, Ordering::Relaxed);
-        list.wake_all();
+        list.wake();
         one.join().unwrap();
         two.join().unwrap();
         assert_eq!(list.waiting(), 0);

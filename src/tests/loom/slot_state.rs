@@ -17,11 +17,10 @@ fn new_ring() -> SegmentRing {
     ring
 }
 
-/// Opens the slot at `sequence` with that segment, reserves a message, and seals it.
+/// Opens the slot at `sequence` with that segment and a message, and seals it.
 fn open_and_seal(ring: &SegmentRing, sequence: u64, segment: usize) {
     let slot = ring.slot(sequence);
-    assert!(slot.open(sequence, segment));
-    slot.reserve(1, CAPACITY).unwrap();
+    slot.open(sequence, segment, 1).unwrap();
     assert!(slot.seal(|_| true).is_some());
 }
 
@@ -85,8 +84,7 @@ fn load_of_retired_slot_acquires_advance() {
 fn seal_after_fence_rmw_acquires_prior_writes() {
     explore_within(3, "seal_after_fence_rmw_acquires_prior_writes", || {
         let slot = Arc::new(AtomicSlotState::new(SlotState::ready(0)));
-        assert!(slot.open(0, 0));
-        slot.reserve(1, CAPACITY).unwrap();
+        slot.open(0, 0, 1).unwrap();
         let done = Arc::new(AtomicBool::new(false));
         let fencing = thread::spawn({
             let (slot, done) = (Arc::clone(&slot), Arc::clone(&done));
@@ -106,8 +104,7 @@ fn cut_of_sealed_segment_acquires_prior_writes() {
     explore_within(3, "cut_of_sealed_segment_acquires_prior_writes", || {
         let ring = Arc::new(new_ring());
         let slot = ring.slot(FIRST);
-        assert!(slot.open(FIRST, 0));
-        slot.reserve(1, CAPACITY).unwrap();
+        slot.open(FIRST, 0, 1).unwrap();
         let done = Arc::new(AtomicBool::new(false));
         let fencing = thread::spawn({
             let (ring, done) = (Arc::clone(&ring), Arc::clone(&done));
@@ -153,8 +150,7 @@ fn commit_with_waiter_bit_acquires_prior_writes() {
         memory.allocate(CAPACITY);
         memory.activate();
         let slot = AtomicSlotState::new(SlotState::ready(0));
-        assert!(slot.open(0, 0));
-        let [first, second] = [(); 2].map(|()| slot.reserve(1, CAPACITY).unwrap());
+        let [first, second] = [slot.open(0, 0, 1).unwrap(), slot.reserve(1, CAPACITY).unwrap()];
         let mut range = ReadRange::new(Arc::clone(&segment));
         range.extend(2);
         let (range, left) = (Arc::new(Mutex::new(range)), Arc::new(AtomicBool::new(false)));

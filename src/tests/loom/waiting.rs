@@ -1,8 +1,6 @@
 //! Waits and wakes through a whole channel: no waiter sleeps while it could proceed.
 
 use super::*;
-use crate::sync::{AtomicBool, Ordering};
-use crate::wait::wait_list::WaitList;
 
 #[test]
 fn cancelled_recv_passes_wake_to_waiting_receiver() {
@@ -284,35 +282,80 @@ fn deferred_byte_release_wakes_waiting_sender() {
     });
 }
 
+/// A waker that is never polled for stays out of the list after its wake.
 #[test]
-fn cancelled_requeued_waiter_passes_wake_to_queue() {
-    explore("cancelled_requeued_waiter_passes_wake_to_queue", || {
-        let list = Arc::new(WaitList::new());
-        let is_set = Arc::new(AtomicBool::new(false));
-        let mut requeued = Box::pin({
-            let list = Arc::clone(&list);
-            async move { list.wait_until(|_| None::<()>).await }
-        });
-        let waker = noop_waker();
-        let mut cx = Context::from_waker(&waker);
-        assert!(requeued.as_mut().poll(&mut cx).is_pending());
-        list.wake(1);
-        assert!(requeued.as_mut().poll(&mut cx).is_pending(), "woken unsuccessfully");
-        let waiter = thread::spawn({
-            let (list, is_set) = (Arc::clone(&list), Arc::clone(&is_set));
-            move || block_on(list.wait_until(|_| is_set.swap(false, Ordering::Relaxed).then_some(())))
-        });
-        let waking = thread::spawn({
-            let list = Arc::clone(&list);
-            move || {
-                // An exchange: loom may order a store before an exchange that did not read it.
-                is_set.swap(true, Ordering::Relaxed);
-                list.wake(1);
-            }
-        });
-        drop(requeued);
-        waking.join().unwrap();
-        waiter.join().unwrap();
-        assert_eq!(list.waiting(), 0);
+fn unpolled_receiver_keeps_no_other_asleep() {
+    explore("unpolled_receiver_keeps_no_other_asleep", || {
+        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let mut unpolled = pin!(rx.recv());
+        assert!(unpolled.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending());
+        let rx1 = rx.clone();
+        let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
+        send(&tx, "1");
+        assert_eq!(other.join().unwrap(), "1");
+        assert!(unpolled.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending());
+        send(&tx, "2");
+        assert_eq!(block_on(unpolled).unwrap(), "2");
+    });
+}
+
+/// Two segments of two messages. The first sender that waits is woken, and not polled again.
+#[test]
+fn unpolled_sender_keeps_no_other_asleep() {
+    explore_within(1, "unpolled_sender_keeps_no_other_asleep", || {
+        let (tx, rx) = open(small(2));
+        for message in ["1", "2", "3", "4"] {
+            send(&tx, message);
+        }
+        let mut unpolled = pin!(tx.send("unpolled"));
+        assert!(unpolled.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending());
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || block_on(tx1.send("5")).unwrap());
+        for message in ["1", "2"] {
+            assert_eq!(block_on(rx.recv()).unwrap(), message);
+        }
+        other.join().unwrap();
+        assert_eq!(drain(&rx), ["3", "4", "5"]);
+        block_on(unpolled).unwrap();
+    });
+}
+
+/// A sender that has not waited takes the room for which a waiter was woken. That waiter gets what is freed next.
+#[test]
+fn overtaken_sender_is_served_next() {
+    explore_within(1, "overtaken_sender_is_served_next", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        send(&tx, "1");
+        send(&tx, "2");
+        let tx1 = tx.clone();
+        let waiting = thread::spawn(move || block_on(tx1.send("waiting")).unwrap());
+        assert_eq!(block_on(rx.recv()).unwrap(), "1");
+        let overtook = tx.try_send("newcomer").is_ok();
+        assert_eq!(block_on(rx.recv()).unwrap(), "2");
+        waiting.join().unwrap();
+        let mut left = drain(&rx);
+        left.sort();
+        let expected: &[&str] = if overtook { &["newcomer", "waiting"] } else { &["waiting"] };
+        assert_eq!(left, expected);
+    });
+}
+
+/// A long message needs what both segments hold, and short ones are sent meanwhile.
+#[test]
+fn long_sender_is_served_among_short_ones() {
+    explore_within(1, "long_sender_is_served_among_short_ones", || {
+        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(200));
+        send(&tx, "1");
+        send(&tx, "2");
+        let tx1 = tx.clone();
+        let long = thread::spawn(move || block_on(tx1.send(Bytes::from(vec![7; 200]))).unwrap());
+        assert_eq!(rx.try_recv().unwrap(), "1");
+        let sent = tx.try_send("short").is_ok();
+        assert_eq!(rx.try_recv().unwrap(), "2");
+        if sent {
+            assert!(matches!(rx.try_recv().unwrap().len(), 5 | 200));
+        }
+        long.join().unwrap();
+        assert_eq!(drain(&rx).len(), 1);
     });
 }

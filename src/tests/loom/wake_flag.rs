@@ -1,11 +1,10 @@
-//! `WakeFlag` and `BackoffFlag`: threads that signal the background task, and the task's checks.
+//! `WakeFlag`: threads that signal the background task, and the task's checks.
 
 use std::time::Duration;
 
 use super::*;
 use crate::sync::{AtomicBool, Ordering, fence};
-use crate::wait::task_signal::{BackoffFlag, WakeFlag, watch};
-use crate::wait::wait_list::PollWaiter;
+use crate::wait::task_signal::{WakeFlag, watch};
 
 /// Whether the task stays awake: its last check sees all `changes`.
 fn stays_awake(flag: &WakeFlag, changes: &[AtomicBool]) -> bool {
@@ -97,56 +96,4 @@ fn task_loop_misses_no_change() {
 #[test]
 fn task_loop_with_is_set_check_misses_no_change() {
     explore_within(3, "task_loop_with_is_set_check_misses_no_change", run_task_loop(true));
-}
-
-/// The task backs off and wakes stuck waiters while one waiter leaves, so that none is stuck, and a new one registers.
-#[test]
-fn new_waiter_during_backoff_is_woken_or_notifies() {
-    explore_within(3, "new_waiter_during_backoff_is_woken_or_notifies", || {
-        let (tx, _rx) = open(small(2));
-        let backoff = Arc::new(BackoffFlag::default());
-        let register = |tx: &Sender, waiter: &mut PollWaiter| {
-            let waker = noop_waker();
-            let mut cx = Context::from_waker(&waker);
-            tx.core().queue.pool.room_waiters.poll_wait(waiter, &mut cx, |_| None::<()>).is_ready()
-        };
-        let (mut first, mut second) = (PollWaiter::default(), PollWaiter::default());
-        register(&tx, &mut first);
-        register(&tx, &mut second);
-        assert!(tx.core().has_stuck_waiters());
-        let replacing = thread::spawn({
-            let (tx, backoff) = (tx.clone(), Arc::clone(&backoff));
-            move || {
-                second.deregister(&tx.core().queue.pool.room_waiters);
-                let (woken, waker) = counting_waker();
-                let mut third = PollWaiter::default();
-                let mut cx = Context::from_waker(&waker);
-                let attempt = |_| None::<()>;
-                let _ = tx.core().queue.pool.room_waiters.poll_wait(&mut third, &mut cx, attempt);
-                // As in `TaskSignal::signal_waiters` while `waiters` is set.
-                let notified = backoff.reset();
-                (third, woken, notified)
-            }
-        });
-        backoff.set(true);
-        tx.core().wake_stuck_waiters();
-        let (mut third, woken, notified) = replacing.join().unwrap();
-        let woken = woken.0.load(Relaxed) > 0;
-        third.deregister(&tx.core().queue.pool.room_waiters);
-        first.deregister(&tx.core().queue.pool.room_waiters);
-        assert!(woken || notified, "the new waiter waits for the interval of the others");
-    });
-}
-
-struct Wakes(AtomicUsize);
-
-impl std::task::Wake for Wakes {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
-
-fn counting_waker() -> (std::sync::Arc<Wakes>, std::task::Waker) {
-    let wakes = std::sync::Arc::new(Wakes(AtomicUsize::new(0)));
-    (std::sync::Arc::clone(&wakes), std::task::Waker::from(wakes))
 }

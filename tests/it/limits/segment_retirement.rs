@@ -36,9 +36,9 @@ fn cancelled_sender_retires_a_drained_segment_for_the_next_sender() {
         }
         let lent = rx.recv_batch(4).await.unwrap();
         let noop = &mut Context::from_waker(Waker::noop());
+        tx.try_send("read").unwrap();
         let mut first = Box::pin(tx.send(large(201)));
         assert!(first.as_mut().poll(noop).is_pending(), "both segments are in use and 99 bytes are free");
-        tx.try_send("read").unwrap();
         assert_eq!(rx.try_recv().unwrap(), "read");
         assert!(matches!(tx.try_send(large(201)), Err(TrySendError::Full(_))));
 
@@ -48,10 +48,9 @@ fn cancelled_sender_retires_a_drained_segment_for_the_next_sender() {
         let polled = second.as_mut().poll(cx);
         drop(first);
         assert!(
-            polled.is_ready() || wakes.take() > 0,
+            polled.is_ready() || (wakes.take() > 0 && second.poll(cx).is_ready()),
             "no sender is ahead of it, and all messages were read"
         );
-        assert!(second.poll(cx).is_ready());
         drop(lent);
     });
 }

@@ -157,7 +157,8 @@ fn poll_with_hook<F: Future>(future: Pin<&mut F>, code: &Arc<HookedCode>) -> boo
 fn receiver_wakers_may_panic_or_reenter() {
     for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
-            let (tx, rx) = tiny().build().expect("valid");
+            // Room for what the hook of each woken receiver sends.
+            let (tx, rx) = tiny().max_bytes(1 << 14).build().expect("valid");
             let code = HookedCode::new(hook);
             code.attach(&tx, &rx);
             for round in 0..20 {

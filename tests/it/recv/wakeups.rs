@@ -1,6 +1,5 @@
-//! A receiver is woken only for a message that it can take; polled by hand.
+//! Which receivers a message wakes; polled by hand.
 
-use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
 use crate::common::{WakeCounter, paused};
@@ -33,44 +32,42 @@ fn unswitched_message_wakes_no_receiver() {
         assert!(second.poll_recv(&mut Context::from_waker(&waker)).is_pending());
         tx.try_send("switched").unwrap();
         tx.switch();
-        tx.try_send("not switched").unwrap();
         assert!(first.poll_recv(noop).is_ready());
+        let woken = &mut Context::from_waker(&waker);
+        assert!(wakes.take() == 1 && second.poll_recv(woken).is_pending());
+        tx.try_send("not switched").unwrap();
         assert!(wakes.take() == 0 && second.poll_recv(noop).is_pending());
     });
 }
 
+/// A message wakes all receivers that sleep, each of them once: one that is not polled keeps no other asleep.
 #[test]
-fn each_message_wakes_one_receiver_despite_unsuccessful_wakes() {
-    paused(async {
-        let (tx, rx) = small();
-        let recv = |waiters: &mut VecDeque<_>| {
-            let (wakes, waker) = WakeCounter::new();
-            let rx = rx.clone();
-            let mut recv = Box::pin(async move { rx.recv().await });
-            assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            waiters.push_back((recv, wakes, waker));
-        };
-        let mut waiters = VecDeque::new();
-        (0..4).for_each(|_| recv(&mut waiters));
-        let mut total = 0;
-        for message in 0..100 {
-            tx.try_send("message").unwrap();
-            if message == 0 {
-                rx.try_recv().unwrap();
+fn message_wakes_each_sleeping_receiver_once() {
+    paused(tokio::task::unconstrained(async {
+        for count in [1, 2, 63, 64, 65, 130, 1000] {
+            let (tx, rx) = small();
+            let mut waiters: Vec<_> = (0..count)
+                .map(|_| {
+                    let ((wakes, waker), rx) = (WakeCounter::new(), rx.clone());
+                    let mut recv = Box::pin(async move { rx.recv().await });
+                    assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                    (recv, wakes, waker)
+                })
+                .collect();
+            assert_eq!(tx.monitor().stats().waiting_receivers, count);
+            tx.try_send("for the last one").unwrap();
+            tx.try_send("for the one before").unwrap();
+            assert!(waiters.iter().all(|(_, wakes, _)| wakes.take() == 1), "of {count}");
+            assert_eq!(tx.monitor().stats().waiting_receivers, 0);
+
+            let (mut last, _, waker) = waiters.pop().unwrap();
+            assert!(last.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+            while let Some((mut recv, wakes, waker)) = waiters.pop() {
+                let polled = recv.as_mut().poll(&mut Context::from_waker(&waker));
+                assert_eq!(polled.is_ready(), waiters.len() + 2 == count);
+                assert_eq!(wakes.take(), 0);
             }
-            for _ in 0..waiters.len() {
-                let (mut receiving, wakes, waker) = waiters.pop_front().unwrap();
-                if wakes.take() > 0 {
-                    total += 1;
-                    if receiving.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-                        recv(&mut waiters);
-                        continue;
-                    }
-                }
-                waiters.push_back((receiving, wakes, waker));
-            }
+            assert_eq!((rx.len(), tx.monitor().stats().waiting_receivers), (usize::from(count == 1), 0));
         }
-        assert_eq!(rx.len(), 0);
-        assert!(total <= 100 + 100 / 4, "one wake per message and one per retired segment: {total}");
-    });
+    }));
 }

@@ -209,6 +209,34 @@ fn lent_memory_is_logged_while_senders_wait() {
 }
 
 #[test]
+fn wait_of_a_second_is_logged() {
+    let _serial = run_alone();
+    plain(|| {
+        let log = EventLog::new(Level::WARN);
+        log.record_during(async {
+            let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
+            let (tx, rx) = builder.build().expect("valid");
+            while tx.try_send([7; 32]).is_ok() {}
+            let mut send = Box::pin(tx.send([7; 32]));
+            assert!(poll_once(&mut send).is_pending());
+            advance(ms(900)).await;
+            assert_eq!(log.count(Level::WARN, "senders wait for room"), 0, "not for a short wait");
+            advance(ms(1200)).await;
+            assert_eq!(
+                log.count(Level::WARN, "waiting_senders=1 lent_bytes=0 sealed_bytes=416 max_bytes=416"),
+                1
+            );
+            advance(Duration::from_secs(5)).await;
+            assert_eq!(log.count(Level::WARN, "senders wait for room"), 1, "logged once per wait");
+            while rx.try_recv().is_ok() {}
+            send.await.expect("all was received");
+            advance(Duration::from_secs(100)).await;
+            assert_eq!(log.count(Level::WARN, "senders wait for room"), 1);
+        });
+    });
+}
+
+#[test]
 fn stalled_sender_is_logged() {
     let _serial = run_alone();
     plain(|| {

@@ -111,27 +111,6 @@ fn stream_not_polled_again_does_not_keep_its_wake() {
     });
 }
 
-#[test]
-fn sender_that_fits_is_served_after_one_that_does_not() {
-    paused(async {
-        let footprint = 64 + 8 + 128;
-        let channel = without_timer().segment_bytes(64).segment_messages(1).max_message_bytes(3 * footprint);
-        let (tx, rx) = channel.max_bytes(4 * footprint).read_mode(ReadMode::ZeroCopy).build().expect("valid");
-        for message in ["1", "2", "3", "4"] {
-            tx.try_send(message).expect("room");
-        }
-        let (tx1, tx2) = (tx.clone(), tx.clone());
-        let _large = tokio::spawn(async move { tx1.send(vec![0; 3 * footprint]).await });
-        settle().await;
-        let small = tokio::spawn(async move { tx2.send("small").await });
-        settle().await;
-        let _kept = rx.try_recv().expect("a message");
-        drop(rx.try_recv().expect("a message"));
-        small.await.expect("no panic in the sender").expect("open");
-        assert_eq!(tx.len(), 3);
-    });
-}
-
 /// Four segments of one message of up to 64 bytes. Larger, external payloads use the room of unused segments.
 fn four_segments() -> (Sender, Receiver) {
     let footprint = 64 + 8 + 128;
@@ -139,8 +118,53 @@ fn four_segments() -> (Sender, Receiver) {
     channel.max_bytes(4 * footprint).read_mode(ReadMode::ZeroCopy).build().expect("valid")
 }
 
+/// Received messages hold memory without which the first sender cannot be served. Later ones need not wait for that.
 #[test]
-fn segment_opened_for_large_message_serves_a_small_one() {
+fn sender_that_cannot_be_served_does_not_block_later_ones() {
+    paused(async {
+        for large in [1, 2, 63, 64, 65, 130] {
+            let (tx, rx) = four_segments();
+            for message in ["1", "2", "3", "4"] {
+                tx.try_send(message).expect("room");
+            }
+            let sending: Vec<_> = (0..large)
+                .map(|_| {
+                    let tx = tx.clone();
+                    tokio::spawn(async move { tx.send(vec![0; 600]).await })
+                })
+                .collect();
+            settle().await;
+            let kept = rx.try_recv().expect("a message");
+            let tx1 = tx.clone();
+            let small = tokio::spawn(async move { tx1.send("small").await });
+            for message in ["2", "3", "4"] {
+                settle().await;
+                assert!(!small.is_finished(), "what is freed is kept together for those before it");
+                assert_eq!(rx.try_recv().expect("a message"), message);
+            }
+            settle().await;
+            assert!(small.is_finished(), "behind {large}: {:?}", tx.monitor().stats());
+            assert_eq!(rx.recv().await.expect("open"), "small");
+            assert!(sending.iter().all(|send| !send.is_finished()));
+            // One lap of the queue may overtake them, not more.
+            let mut laps = 0;
+            while tx.try_send("a lap").is_ok() {
+                assert_eq!(rx.recv().await.expect("open"), "a lap");
+                laps += 1;
+            }
+            assert_eq!(laps, 3, "of four segments, the first for the small message");
+            drop(kept);
+            for send in sending {
+                assert_eq!(rx.recv().await.expect("open").len(), 600);
+                send.await.expect("no panic").expect("open");
+            }
+        }
+    });
+}
+
+/// What is freed is kept together for the sender that came first, also while a later one could use it.
+#[test]
+fn freed_memory_is_kept_together_for_a_large_message() {
     plain(|| {
         // The test never drives this runtime, so the background task never runs.
         let runtime = current_runtime(false);
@@ -153,11 +177,17 @@ fn segment_opened_for_large_message_serves_a_small_one() {
         let (mut large, mut small) = (pin!(tx.send(vec![0; 600])), pin!(tx.send(vec![1; 60])));
         assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
         assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_pending());
-        let _kept = rx.try_recv().expect("a message");
-        drop(rx.try_recv().expect("a message"));
-        assert_eq!((woken1.0.load(SeqCst), woken2.0.load(SeqCst)), (1, 0));
-        assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
-        assert_eq!(woken2.0.load(SeqCst), 1);
+        for message in ["1", "2", "3"] {
+            assert_eq!(rx.try_recv().expect("a message"), message);
+            assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_pending());
+            assert!(tx.try_send("newcomer").is_err());
+        }
+        assert_eq!(rx.try_recv().expect("a message"), "4");
+        assert!(woken1.0.load(SeqCst) > 0);
+        assert!(large.as_mut().poll(&mut Context::from_waker(&waker1)).is_ready());
+        assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message").len(), 600);
+        assert!(woken2.0.load(SeqCst) > 0);
         assert!(small.as_mut().poll(&mut Context::from_waker(&waker2)).is_ready());
     });
 }
@@ -186,32 +216,44 @@ fn large_sends_waiting_beside_free_segment_do_not_spin() {
     });
 }
 
+/// Two segments of up to two messages and 64 bytes.
+fn two_segments() -> (Sender, Receiver) {
+    let channel = without_timer().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
+    channel.build().expect("valid")
+}
+
+/// Another sender takes the room in the open segment that the second waiter was woken for.
 #[test]
 fn sender_woken_unsuccessfully_stays_ahead_of_later_ones() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        // Two segments of up to two messages, or of one message of 60 bytes.
-        let channel = without_timer().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
-        let (tx, rx) = channel.build().expect("valid");
+        let (tx, rx) = two_segments();
         let (first, second) = (wake_counter(), wake_counter());
-        let send = |number| Box::pin(tx.send([number; 60]));
+        let send = |number| Box::pin(tx.send([number; 30]));
         let mut waiting = [send(3), send(4)];
         assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
         assert!(waiting[0].as_mut().poll(&mut Context::from_waker(&first.1)).is_pending());
         assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
         assert_eq!(rx.try_recv().expect("a message")[0], 1);
-        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "two messages would fit");
+        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "both messages fit");
         assert!(waiting[0].as_mut().poll(&mut Context::from_waker(&first.1)).is_ready());
+        assert!(tx.try_send([7; 30]).is_ok(), "room in the open segment is for every sender");
+        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
         let mut later = [send(5), send(6)];
         for later in &mut later {
             assert!(later.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_pending());
         assert_eq!(rx.try_recv().expect("a message")[0], 2);
         assert_eq!(second.0.0.load(SeqCst), 2, "it stays ahead of later senders");
+        assert!(tx.try_send([8; 30]).is_err());
+        assert!(
+            later.iter_mut().all(|later| poll_once(later).is_pending()),
+            "a whole segment is kept for it"
+        );
         assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_ready());
-        assert!(later.iter_mut().all(|later| poll_once(later).is_pending()));
+        assert!(poll_once(&mut later[0]).is_ready(), "the segment that it opened has room for one more");
+        assert!(poll_once(&mut later[1]).is_pending());
     });
 }
 
@@ -224,12 +266,11 @@ fn sink_woken_unsuccessfully_stays_ahead_of_later_ones() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let channel = without_timer().segment_bytes(64).segment_messages(2).max_bytes(2 * (64 + 2 * 8 + 128));
-        let (tx, rx) = channel.build().expect("valid");
+        let (tx, rx) = two_segments();
         let (first, second) = (wake_counter(), wake_counter());
         let pending_sink = |number| {
             let mut sink = tx.clone();
-            Pin::new(&mut sink).start_send(Bytes::from(vec![number; 60])).expect("kept as the pending item");
+            Pin::new(&mut sink).start_send(Bytes::from(vec![number; 30])).expect("kept as the pending item");
             sink
         };
         assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
@@ -237,14 +278,15 @@ fn sink_woken_unsuccessfully_stays_ahead_of_later_ones() {
         assert!(poll_ready(&mut waiting[0], &first.1).is_pending());
         assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
         assert_eq!(rx.try_recv().expect("a message")[0], 1);
-        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "two messages would fit");
+        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "both messages fit");
         assert!(poll_ready(&mut waiting[0], &first.1).is_ready());
+        assert!(tx.try_send([7; 30]).is_ok(), "room in the open segment is for every sender");
+        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
         let mut later = [pending_sink(5), pending_sink(6)];
         assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
-        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
         assert_eq!(rx.try_recv().expect("a message")[0], 2);
         assert_eq!(second.0.0.load(SeqCst), 2, "it stays ahead of later senders");
-        assert!(poll_ready(&mut waiting[1], &second.1).is_ready());
         assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
+        assert!(poll_ready(&mut waiting[1], &second.1).is_ready());
     });
 }

@@ -1,0 +1,51 @@
+//! Waiting for room: a sender registers, makes its attempt, and sleeps until what it needs is free.
+//!
+//! The order among senders, and what is kept for each, is told in [`room_waiters`](crate::queue::pool::room_waiters).
+
+use std::task::{Context, Poll};
+
+use super::{Core, Refusal};
+use crate::queue::pool::room_waiters::{Demand, Registered, RoomWaiter, RoomWaiters, Ticket};
+
+impl Core {
+    #[inline]
+    pub(crate) fn room_waiters(&self) -> &RoomWaiters {
+        &self.queue.pool.room_waiters
+    }
+
+    /// Registers a sender that needs `demand`, and calls `write` with its ticket. Pending while the channel is full.
+    ///
+    /// The sender stays registered until this is ready, or until it [stops waiting](Self::stop_waiting).
+    pub(crate) fn poll_for_room<T>(
+        &self,
+        waiter: &mut RoomWaiter,
+        cx: &mut Context<'_>,
+        demand: Demand,
+        write: impl FnOnce(Option<Ticket>) -> Result<T, Refusal>,
+    ) -> Poll<Result<T, Refusal>> {
+        let now = || self.queue.clock().nanos();
+        let one_lap = self.queue.pool.max_bytes();
+        let Registered { ticket, was_woken } =
+            self.room_waiters().register(waiter, demand, one_lap, cx.waker(), now);
+        match write(Some(ticket)) {
+            Err(Refusal::Full) => {
+                if was_woken {
+                    self.room_waiters().pass(ticket);
+                }
+                self.arm_watchdog();
+                Poll::Pending
+            }
+            result => {
+                self.stop_waiting(waiter);
+                Poll::Ready(result)
+            }
+        }
+    }
+
+    /// Removes a sender from those that wait, and wakes the ones that can use what was kept for it.
+    pub(crate) fn stop_waiting(&self, waiter: &mut RoomWaiter) {
+        if self.room_waiters().remove(waiter) {
+            self.queue.wake_senders();
+        }
+    }
+}
