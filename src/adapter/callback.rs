@@ -43,8 +43,8 @@ impl Receiver {
     /// drained.
     ///
     /// A task on the channel's runtime makes the calls. That is the runtime in which the channel was built, or
-    /// [`Builder::runtime`](crate::Builder::runtime). The callback must not block that task for long. The task pays one
-    /// unit of Tokio's cooperative budget for each message: if it never has to wait, it yields every 128 messages.
+    /// [`Builder::runtime`](crate::Builder::runtime). The callback must not block that task for long. If the task never
+    /// has to wait, it yields every 4096 messages, and every 128 if the callback takes more than 2 µs.
     ///
     /// A panic of the callback is caught and counted in
     /// [`Stats::callback_panics`](crate::Stats::callback_panics). The callback is called again with the next message.

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
-use tokio::task::coop;
 
 use crate::channel::Refusal;
 use crate::channel::source::{PayloadSource, Source};
@@ -31,11 +30,7 @@ impl Sink<Bytes> for Sender {
     /// Ready once no item is pending, also if the channel is closed: `start_send` then returns the message in its error.
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         ready!(self.poll_pending_item(cx))?;
-        if self.budget.is_due() {
-            ready!(coop::poll_proceed(cx)).made_progress();
-            self.budget.tick();
-        }
-        Poll::Ready(Ok(()))
+        self.poll_pay(cx).map(Ok)
     }
 
     /// Returns `Full` if an item is already pending, which a preceding `poll_ready` rules out.
@@ -43,7 +38,7 @@ impl Sink<Bytes> for Sender {
         if self.pending_item.is_some() {
             return Err(SendError::Full(message));
         }
-        self.budget.tick();
+        self.budget().count_one();
         let mut source = PayloadSource(message);
         match self.push(&mut source, None) {
             // Another handle took the room: keep the message as the pending item, for the next poll.

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 
 use memchr::memchr;
 use tokio::io::AsyncWrite;
-use tokio::task::coop;
 
 use crate::channel::Refusal;
 use crate::channel::payload::Payload;
@@ -17,6 +16,9 @@ use crate::channel::source::{EXTERNAL_MIN_BYTES, PayloadSource, Source};
 use crate::error::SendError;
 use crate::sender::Sender;
 use crate::wait::blocking;
+
+/// The most records that one write takes. The next write then yields if the task's budget is used up.
+const MAX_RECORDS: usize = 32;
 
 impl Sender {
     /// Turns this handle into an [`AsyncWrite`] that sends each non-empty write as one message.
@@ -184,10 +186,7 @@ impl Writer {
         if self.sender.is_closed() {
             return Poll::Ready(Err(SendError::Closed(()).into()));
         }
-        if self.sender.budget.is_due() {
-            ready!(coop::poll_proceed(cx)).made_progress();
-        }
-        Poll::Ready(Ok(()))
+        self.sender.poll_pay(cx).map(Ok)
     }
 
     /// Sends one message. If there is no room, it waits with a context, and is `Pending` unregistered without one.
@@ -204,7 +203,7 @@ impl Writer {
             },
         };
         if sent.is_ok() {
-            self.sender.budget.tick();
+            self.sender.budget().count_one();
         }
         Poll::Ready(sent)
     }
@@ -217,9 +216,10 @@ impl Writer {
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Refusal>> {
         let mut taken = ready!(self.poll_record(bytes, delimiter, Some(cx)))?;
-        while taken < bytes.len() && !self.sender.budget.is_due() {
+        let mut records = 1;
+        while taken < bytes.len() && records < MAX_RECORDS {
             match self.poll_record(&bytes[taken..], delimiter, None) {
-                Poll::Ready(Ok(len)) => taken += len,
+                Poll::Ready(Ok(len)) => (taken, records) = (taken + len, records + 1),
                 // Return what was taken. A refusal is not counted here: the next write meets it again.
                 Poll::Ready(Err(_)) | Poll::Pending => break,
             }

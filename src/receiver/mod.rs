@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::coop;
 
 use self::batch::Batch;
 use self::recv::RecvOperation;
@@ -22,6 +21,7 @@ use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::{Queue, ReadMode};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::wait::blocking;
+use crate::wait::clock::Clock;
 use crate::wait::coop::CoopBudget;
 use crate::wait::timeout::timeout;
 use crate::wait::wait_list::PollWaiter;
@@ -57,6 +57,10 @@ impl Receiver {
 
     pub(crate) fn core(&self) -> &Core {
         &self.core
+    }
+
+    fn clock(&self) -> &Clock {
+        self.core.queue.clock()
     }
 
     /// Receives the next message, waiting until there is one.
@@ -211,7 +215,10 @@ impl Receiver {
         }
         let mode = self.read_mode();
         self.with_own_waiter(|waiter| {
-            self.poll_wait(waiter, cx, |queue, head, effects| head.take(queue, mode, effects))
+            self.poll_wait(waiter, cx, |queue, head, effects| {
+                self.budget.count_one();
+                head.take(queue, mode, effects)
+            })
         })
     }
 
@@ -240,7 +247,7 @@ impl Receiver {
         if limit == 0 {
             return 0;
         }
-        coop::consume_budget().await;
+        self.budget.pay(self.clock()).await;
         let mode = self.read_mode();
         let mut take_many = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
             let before = messages.len();
@@ -254,6 +261,7 @@ impl Receiver {
                 };
                 messages.push(message);
             }
+            self.budget.count(messages.len() - before);
             messages.len() - before
         };
         self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut take_many))
@@ -283,10 +291,12 @@ impl Receiver {
     /// # Ok(()) }
     /// ```
     pub async fn recv_batch(&self, limit: usize) -> Option<Batch> {
-        coop::consume_budget().await;
+        self.budget.pay(self.clock()).await;
         let mode = self.read_mode();
         let take_batch = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
-            Batch::new(head.take_range(queue, limit.max(1), effects), mode)
+            let batch = Batch::new(head.take_range(queue, limit.max(1), effects), mode);
+            self.budget.count(batch.len());
+            batch
         };
         self.spin_then_wait(|registered| self.core.poll_with_head(registered, take_batch)).await
     }

@@ -14,7 +14,6 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::task::coop;
 
 use super::Receiver;
 use super::batch::Batch;
@@ -47,7 +46,7 @@ impl FastPath for RecvOperation<'_> {
         }
         match self.0.core.take_fast(self.0.read_mode()) {
             Some(message) => {
-                self.0.budget.tick();
+                self.0.budget.count_one();
                 Poll::Ready(Some(message))
             }
             None => Poll::Pending,
@@ -55,7 +54,7 @@ impl FastPath for RecvOperation<'_> {
     }
 
     fn try_slow(self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self> {
-        if self.0.budget.poll_consume(cx).is_pending() {
+        if self.0.budget.poll_consume(self.0.clock(), cx).is_pending() {
             return SlowPath::Yield(self);
         }
         if self.0.expects_message() {
@@ -93,20 +92,20 @@ impl Receiver {
     ///
     /// Takes nothing if this handle is registered, as `poll_wait` has to complete the registration.
     pub(super) fn poll_fast(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let budget = ready!(coop::poll_proceed(cx));
+        ready!(self.budget.poll_pay(self.clock(), cx));
         if self.own_waiter().is_registered() {
             return Poll::Ready(None);
         }
         let message = self.core.take_fast(self.read_mode());
         if message.is_some() {
-            budget.made_progress();
+            self.budget.count_one();
         }
         Poll::Ready(message)
     }
 
     /// Takes the next message by the fast path.
     pub(crate) fn try_take_fast(&self) -> Option<Bytes> {
-        self.core.take_fast(self.read_mode())
+        self.core.take_fast(self.read_mode()).inspect(|_| self.budget.count_one())
     }
 
     /// Polls for up to `limit` messages, with a registration that the caller owns.
@@ -120,7 +119,9 @@ impl Receiver {
     ) -> Poll<Option<Batch>> {
         let mode = self.read_mode();
         self.poll_wait(waiter, cx, |queue, head, effects| {
-            Batch::new(head.take_range(queue, limit.max(1), effects), mode)
+            let batch = Batch::new(head.take_range(queue, limit.max(1), effects), mode);
+            self.budget.count(batch.len());
+            batch
         })
     }
 
@@ -158,13 +159,14 @@ impl Receiver {
         }
     }
 
-    /// Polls once for the result of `take`, and registers if there is no message.
+    /// Polls once for the result of `take`, which counts the messages that it takes. Registers if there are none.
     pub(super) fn poll_wait<T>(
         &self,
         waiter: &mut PollWaiter,
         cx: &mut Context<'_>,
         mut take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
+        ready!(self.budget.poll_pay(self.clock(), cx));
         let attempt = poll_fn(|cx| {
             self.core.receivers_waiting().poll_wait(waiter, cx, |registered| {
                 ready_value(self.core.poll_with_head(registered, &mut take))
@@ -172,7 +174,7 @@ impl Receiver {
         });
         // Dropped without `forget` if the caller's waker panics.
         let waiting = StopWaitingOnDrop(&self.core);
-        let polled = pin!(coop::cooperative(attempt)).poll(cx);
+        let polled = pin!(attempt).poll(cx);
         mem::forget(waiting);
         polled
     }

@@ -9,6 +9,7 @@ pub(crate) mod weak;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use crate::queue::head::DrainOutcome;
 use crate::queue::pool::room_waiters::{Demand, RoomWaiter, Ticket};
 use crate::sync::Arc;
 use crate::wait::blocking;
+use crate::wait::clock::Clock;
 use crate::wait::coop::CoopBudget;
 use crate::wait::timeout::timeout;
 
@@ -35,7 +37,7 @@ use crate::wait::timeout::timeout;
 /// A sender is also a [`futures::Sink`](futures_sink::Sink) of [`Bytes`].
 pub struct Sender {
     core: Arc<Core>,
-    pub(crate) budget: CoopBudget,
+    budget: CoopBudget,
     /// Set when this handle was closed as a sink. It does not hold the channel open any more.
     pub(crate) closed: bool,
     /// An item that the sink accepted and the channel had no room for.
@@ -56,6 +58,19 @@ impl Sender {
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    pub(crate) fn budget(&self) -> &CoopBudget {
+        &self.budget
+    }
+
+    fn clock(&self) -> &Clock {
+        self.core.queue.clock()
+    }
+
+    /// Polls until the task's budget has paid for the next message.
+    pub(crate) fn poll_pay(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.budget.poll_pay(self.clock(), cx)
     }
 
     /// Sends a message, waiting for room while the channel is full.
@@ -225,7 +240,7 @@ impl Sender {
         limit: Duration,
     ) -> Result<(), SendTimeoutError<P>> {
         let mut source = PayloadSource(payload);
-        self.budget.consume().await;
+        poll_fn(|cx| self.budget.poll_consume(self.clock(), cx)).await;
         let result = match self.push(&mut source, None) {
             Err(Refusal::Full) if !self.core.rejects_when_full() => {
                 let demand = self.core.demand(&source);

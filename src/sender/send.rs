@@ -50,12 +50,12 @@ impl<S: Source> FastPath for SendOperation<'_, S> {
         if sender.budget.is_due() || !sender.write_fast(&mut self.source) {
             return Poll::Pending;
         }
-        sender.budget.tick();
+        sender.budget.count_one();
         Poll::Ready(Ok(()))
     }
 
     fn try_slow(mut self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self> {
-        if self.sender.budget.poll_consume(cx).is_pending() {
+        if self.sender.budget.poll_consume(self.sender.clock(), cx).is_pending() {
             return SlowPath::Yield(self);
         }
         match self.sender.push(&mut self.source, None) {

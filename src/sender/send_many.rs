@@ -67,6 +67,7 @@ impl Sender {
             buffered.extend(payloads.by_ref().take(MAX_RANGE_MESSAGES - buffered.len()));
             let Some(first) = buffered.front() else { return Ok(accepted) };
             let demand = self.core().payload_demand(first);
+            self.budget.pay(self.clock()).await;
             let written = self.write_or_wait_for_room(demand, |ticket| match self.closed {
                 true => Err(Refusal::Closed),
                 false => self.write_range(&mut buffered, ticket),
@@ -74,8 +75,7 @@ impl Sender {
             match written.await {
                 Ok(messages) => {
                     accepted += messages;
-                    // After the count, as the future may be dropped here.
-                    self.budget.consume_n(messages).await;
+                    self.budget.count(messages);
                 }
                 Err(refusal) => {
                     let payload = buffered.pop_front().expect("the refused payload is the first one");

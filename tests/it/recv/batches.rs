@@ -143,21 +143,6 @@ fn dropping_a_woken_receiver_stream_arms_the_strategy_timer() {
 }
 
 #[test]
-fn busy_batches_stream_yields_to_other_tasks() {
-    paused(async {
-        let (tx, rx) = segments_of_16(one_hour());
-        send(&tx, 0..600);
-        let other = tokio::spawn(async {});
-        let mut taken = 0;
-        let mut batches = rx.batches(1);
-        while !other.is_finished() {
-            taken += batches.next().await.expect("open").len();
-        }
-        assert!(taken < 600, "each batch consumes one unit of the cooperative budget");
-    });
-}
-
-#[test]
 fn competing_batches_streams_get_each_message_once() {
     multi(async {
         let (tx, rx) = segments_of_16(one_hour());

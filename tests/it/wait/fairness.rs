@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::common::{current, multi, paused, settle};
 use bytes::Bytes;
+use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::task::{JoinSet, yield_now};
 use turbostream::{ActiveSegment, MessageCount, Monitor, ReadMode, Receiver, Sender, SwitchStrategy};
 
@@ -62,29 +63,135 @@ async fn polls_beside(busy: tokio::task::JoinHandle<()>) -> usize {
     polls
 }
 
-/// A task that is always ready yields regularly, for each way to send or receive.
+/// Sends or receives one message in each way that counts messages for the cooperative budget.
+async fn pass_one(way: usize, tx: &mut Sender, rx: &mut Receiver) {
+    match way {
+        0 => drop(rx.recv().await.expect("open")),
+        1 => assert_eq!(rx.recv_many(&mut Vec::new(), 1).await, 1),
+        2 => drop(rx.recv_batch(1).await.expect("open")),
+        3 => drop(rx.next().await.expect("open")),
+        4 => drop(rx.batches(1).next().await.expect("open")),
+        5 => drop(rx.recv_timeout(Duration::MAX).await.expect("open")),
+        6 => Sender::send(tx, b"one of many").await.expect("open"),
+        7 => tx.send_timeout(b"one of many", Duration::MAX).await.expect("open"),
+        8 => tx.send_with(11, |to| to.len()).await.map_err(drop).expect("open"),
+        9 => assert_eq!(tx.send_many([b"one of many"]).await.expect("open"), 1),
+        _ => SinkExt::feed(tx, Bytes::from_static(b"one of many")).await.expect("open"),
+    }
+}
+const WAYS: usize = 11;
+const RECEIVING_WAYS: usize = 6;
+
+/// Lets the paused clock advance without a yield, as a message does that takes a while.
+fn work(takes: Duration) {
+    let _ = tokio::time::advance(takes).now_or_never();
+}
+
+const SLOW: Duration = Duration::from_micros(50);
+/// The units of a task's cooperative budget.
+const UNITS: usize = 128;
+
+/// A task that is always ready yields regularly: at least once in 4096 messages, and not much more often while messages
+/// are quick.
 #[test]
 fn busy_task_yields_to_others_of_its_thread() {
-    current(async {
-        for way in 0..8 {
-            let (tx, mut rx) = if way < 4 { filled() } else { turbostream::channel() };
+    paused(async {
+        for way in 0..WAYS {
+            let (mut tx, mut rx) = if way < RECEIVING_WAYS { filled() } else { turbostream::channel() };
             let busy = tokio::spawn(async move {
                 for _ in 0..MANY {
-                    match way {
-                        0 => drop(rx.recv().await.expect("open")),
-                        1 => assert_eq!(rx.recv_many(&mut Vec::new(), 1).await, 1),
-                        2 => drop(rx.recv_batch(1).await.expect("open")),
-                        3 => drop(futures::StreamExt::next(&mut rx).await.expect("open")),
-                        4 => tx.send(b"one of many").await.expect("open"),
-                        5 => tx.send_timeout(b"one of many", Duration::MAX).await.expect("open"),
-                        6 => tx.send_with(11, |to| to.len()).await.map_err(drop).expect("open"),
-                        _ => assert_eq!(tx.send_many([b"one of many"]).await.expect("open"), 1),
-                    }
+                    pass_one(way, &mut tx, &mut rx).await;
                 }
             });
             let polls = polls_beside(busy).await;
-            assert!(polls > 5, "way {way}: {polls} polls beside {MANY} messages");
+            assert!((MANY / 4096..20).contains(&polls), "way {way}: {polls} polls beside {MANY} messages");
         }
+    });
+}
+
+/// Where messages take long, a task yields as often as with Tokio's channels: once in 128 messages.
+#[test]
+fn task_with_slow_messages_yields_as_with_a_tokio_channel() {
+    paused(async {
+        for way in 0..WAYS {
+            let (mut tx, mut rx) = if way < RECEIVING_WAYS { filled() } else { turbostream::channel() };
+            let busy = tokio::spawn(async move {
+                for _ in 0..20 * UNITS {
+                    pass_one(way, &mut tx, &mut rx).await;
+                    work(SLOW);
+                }
+            });
+            let polls = polls_beside(busy).await;
+            assert!(polls >= 20, "way {way}: {polls} polls beside {} slow messages", 20 * UNITS);
+        }
+    });
+}
+
+/// Once messages are quick again, they are as cheap as before.
+#[test]
+fn task_yields_seldom_again_after_slow_messages() {
+    paused(async {
+        let (mut tx, mut rx) = filled();
+        for _ in 0..UNITS {
+            pass_one(0, &mut tx, &mut rx).await;
+            work(SLOW);
+        }
+        let busy = tokio::spawn(async move {
+            for _ in UNITS..MANY {
+                pass_one(0, &mut tx, &mut rx).await;
+            }
+        });
+        let polls = polls_beside(busy).await;
+        assert!(polls < 20, "{polls} polls beside quick messages");
+    });
+}
+
+/// Receives batches of `limit` messages, each of which takes `takes`; returns the polls of another task.
+async fn polls_beside_batches(way: usize, messages: usize, limit: usize, takes: Duration) -> usize {
+    let (_tx, rx) = filled();
+    let busy = tokio::spawn(async move {
+        let mut taken = 0;
+        while taken < messages {
+            let batch = match way {
+                0 => rx.recv_batch(limit).await.expect("open").len(),
+                1 => rx.recv_many(&mut Vec::new(), limit).await,
+                _ => rx.batches(limit).next().await.expect("open").len(),
+            };
+            work(takes * batch as u32);
+            taken += batch;
+        }
+    });
+    polls_beside(busy).await
+}
+
+/// What counts is how many messages a task takes, not how many at once.
+#[test]
+fn task_that_takes_batches_yields_as_often_as_with_single_messages() {
+    paused(async {
+        for way in 0..3 {
+            let polls = polls_beside_batches(way, MANY, 100, Duration::ZERO).await;
+            assert!((MANY / 4096..20).contains(&polls), "way {way}: {polls} polls beside quick batches");
+            let polls = polls_beside_batches(way, 20 * UNITS, 64, SLOW).await;
+            assert!((20..=41).contains(&polls), "way {way}: {polls} polls beside slow batches");
+            // One yield settles what a large batch owes.
+            let polls = polls_beside_batches(way, MANY, 1000, SLOW).await;
+            assert!((MANY / 1000..60).contains(&polls), "way {way}: {polls} polls beside large batches");
+        }
+    });
+}
+
+/// A group of `send_many` counts all of its messages too.
+#[test]
+fn task_that_sends_groups_yields_as_often_as_with_single_messages() {
+    paused(async {
+        let (tx, _rx) = turbostream::channel();
+        let busy = tokio::spawn(async move {
+            for _ in 0..MANY / 32 {
+                tx.send_many([b"one of many"; 32]).await.expect("open");
+            }
+        });
+        let polls = polls_beside(busy).await;
+        assert!((MANY / 4096..20).contains(&polls), "{polls} polls beside {MANY} messages");
     });
 }
 
@@ -111,6 +218,28 @@ fn task_with_many_channels_yields_to_others_of_its_thread() {
             let polls = polls_beside(busy).await;
             assert!(polls > 5, "{polls} polls beside 1000 channels");
         }
+    });
+}
+
+/// The second message of a handle shows already that messages take long.
+#[test]
+fn task_with_a_few_slow_messages_on_each_of_many_channels_yields() {
+    paused(async {
+        let (channels, messages) = (100, 10);
+        let handles: Vec<_> = (0..channels).map(|_| turbostream::channel()).collect();
+        for (tx, _) in &handles {
+            (0..messages).for_each(|_| tx.try_send("one of a few").expect("room"));
+        }
+        let busy = tokio::spawn(async move {
+            for _ in 0..messages {
+                for (_, rx) in &handles {
+                    rx.recv().await.expect("open");
+                    work(SLOW);
+                }
+            }
+        });
+        let polls = polls_beside(busy).await;
+        assert!(polls >= channels * messages / UNITS, "{polls} polls");
     });
 }
 
