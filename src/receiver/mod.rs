@@ -26,6 +26,14 @@ use crate::wait::coop::CoopBudget;
 use crate::wait::timeout::timeout;
 use crate::wait::wait_list::PollWaiter;
 
+/// After this many messages, `recv_many` unlocks the head for a moment.
+///
+/// A thread that waits for the lock spins for some microseconds before it sleeps. If the head stayed locked for much
+/// longer than that, such a thread would miss most of the moments in which it is unlocked.
+const MANY_MESSAGES: usize = 256;
+/// After this many bytes, `recv_many` unlocks the head for a moment.
+const MANY_BYTES: usize = 64 << 10;
+
 /// Receives byte messages from a channel, in the order in which they were accepted.
 ///
 /// Clones compete: each message goes to exactly one of them, and together they take the messages in order. The
@@ -226,6 +234,9 @@ impl Receiver {
     ///
     /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0.
     ///
+    /// Other handles may receive and send meanwhile, however many messages this method takes: the messages that it returns
+    /// are in order, but others may have got some between them.
+    ///
     /// # Cancel safety
     ///
     /// As for [`recv`](Self::recv).
@@ -249,9 +260,11 @@ impl Receiver {
         }
         self.budget.pay(self.clock()).await;
         let mode = self.read_mode();
-        let mut take_many = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
-            let before = messages.len();
-            while messages.len() - before < limit {
+        let mut received = 0;
+        let mut take_some = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
+            let most = MANY_MESSAGES.min(limit - received);
+            let (mut taken, mut bytes) = (0, 0);
+            while taken < most && bytes < MANY_BYTES {
                 let message = match head.take_fast(mode) {
                     Some(message) => message,
                     None if head.poll_readable(queue, effects) == Readiness::Readable => {
@@ -259,14 +272,23 @@ impl Receiver {
                     }
                     None => break,
                 };
+                taken += 1;
+                bytes += message.len();
                 messages.push(message);
             }
-            self.budget.count(messages.len() - before);
-            messages.len() - before
+            self.budget.count(taken);
+            received += taken;
+            received
         };
-        self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut take_many))
-            .await
-            .unwrap_or(0)
+        let first = self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut take_some));
+        let mut received = first.await.unwrap_or(0);
+        while received > 0 && received < limit {
+            match self.core.poll_with_head(false, &mut take_some) {
+                Poll::Ready(Some(now)) => received = now,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        received
     }
 
     /// Receives up to `limit` messages of one segment, in order and without a copy. Waits only for the first message.

@@ -1,7 +1,7 @@
 //! The head: the state of the reading side, shared by all receivers of a channel.
 //!
 //! A receiver locks the [`Head`] for each message or batch, in most cases for some tens of instructions. It holds the
-//! lock longer where it spins for microseconds, copies up to 32 KiB, takes many messages or discards the backlog. Under
+//! lock longer where it spins for microseconds, copies up to 64 KiB, takes up to 256 messages or discards the backlog. Under
 //! the lock it neither sleeps nor runs user code:
 //!
 //! 1. It finds the next message ([`poll_readable`](Head::poll_readable)). If all messages up to `readable_end` were

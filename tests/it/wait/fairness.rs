@@ -258,6 +258,53 @@ fn task_that_calls_send_many_on_many_channels_yields() {
     });
 }
 
+/// Notes how many messages are queued at its first wake.
+struct CountsQueued(Receiver, OnceLock<usize>);
+
+impl Wake for CountsQueued {
+    fn wake(self: Arc<Self>) {
+        let _ = self.1.set(self.0.len());
+    }
+}
+
+/// Wakes another receiver after a part of the messages, and so has unlocked what receivers share.
+#[test]
+fn recv_many_does_not_keep_others_out_until_its_end() {
+    paused(async {
+        for (messages, len, at_once) in [(4000, 8, 256), (100, 16 << 10, 4)] {
+            for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+                let builder = turbostream::builder().read_mode(mode).strategy(MessageCount(1 << 20));
+                let builder = builder.segment_bytes(4 << 20).segment_messages(8 << 10);
+                let (tx, rx) = builder.build().expect("valid");
+                let wakers = [0; 2].map(|_| Arc::new(CountsQueued(rx.clone(), OnceLock::new())));
+                let mut waiting = [0; 2].map(|_| Box::pin(rx.recv()));
+                for (waiting, waker) in waiting.iter_mut().zip(&wakers) {
+                    let waker = Waker::from(waker.clone());
+                    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                }
+                (0..messages).for_each(|_| tx.try_send(vec![7; len]).expect("room"));
+                assert!(wakers[1].1.get().is_none(), "the messages wake one receiver");
+                let mut received = Vec::new();
+                assert_eq!(rx.recv_many(&mut received, usize::MAX).await, messages);
+                assert_eq!(received.len(), messages);
+                assert_eq!(wakers[1].1.get(), Some(&(messages - at_once)), "{mode:?}, {len} bytes");
+            }
+        }
+    });
+}
+
+/// The limit holds over all parts.
+#[test]
+fn recv_many_takes_no_more_than_its_limit() {
+    paused(async {
+        let (_tx, rx) = filled();
+        for limit in [1, 255, 256, 257, 1000] {
+            let mut received = Vec::new();
+            assert_eq!((rx.recv_many(&mut received, limit).await, received.len()), (limit, limit));
+        }
+    });
+}
+
 /// User code in a waker, a payload's drop or a strategy. It may do anything, as the channel holds no lock while it runs.
 struct Reentrant {
     tx: Sender,
