@@ -41,8 +41,11 @@ impl Monitor {
     /// Reports changes to the channel's [`Recorder`](crate::Recorder) now instead of at the next interval.
     ///
     /// The recorder has been called when this method returns. If another thread is reporting at the same time, that
-    /// thread reports once more, and this method waits for it. Called from within a recorder, it does not wait. It
-    /// does nothing on a channel without a recorder.
+    /// thread reports once more, and this method waits for it. Called from within a recorder, it does not wait, and
+    /// reports at most 4096 samples. It does nothing on a channel without a recorder.
+    ///
+    /// This method does not return, and blocks its thread, before all changes were reported. If the recorder takes long
+    /// for each of many samples, leave them to the task that reports at intervals, which yields.
     ///
     /// # Examples
     ///

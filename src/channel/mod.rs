@@ -246,7 +246,7 @@ impl Core {
         self.room_waiters().wake_all();
         self.closing.wake();
         self.background.notify();
-        self.report();
+        self.report_some();
     }
 
     /// Drops every message that was accepted, when no receiver is left to take it.

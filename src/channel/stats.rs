@@ -12,6 +12,9 @@ use crate::queue::segment::slot_state::{Phase, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::stats::{Drops, SendErrors, Stats, SwitchCause, Switches, Totals};
 
+/// The most entries that a report checks under the lock of the head: some ten microseconds.
+const CHECKED_ENTRIES: usize = 16 << 10;
+
 /// Counts errors that were returned to senders and receivers.
 #[derive(Default)]
 pub(super) struct Counters {
@@ -101,26 +104,28 @@ impl Core {
     /// Returns statistics for reports, which never decrease what they have reported as sent.
     ///
     /// A message that is written in place may turn out shorter than it is counted, or be abandoned. Segments with such
-    /// messages that are not committed yet do not count as sent. While the channel is idle, this is the same as
-    /// [`stats`](Self::stats).
-    pub(crate) fn settled_stats(&self) -> Stats {
+    /// messages that are not committed yet, or whose entries were not all checked yet, do not count as sent. While the
+    /// channel is idle, this is the same as [`stats`](Self::stats) once all entries were checked. Also returns whether
+    /// they were.
+    fn settled_stats(&self) -> (Stats, bool) {
         let mut stats = self.counts();
-        let unsettled = self.count_queue(&mut stats, |number, state| self.is_settled(number, state));
+        let mut limit = CHECKED_ENTRIES;
+        let is_settled = |number, state| self.is_settled(number, state, &mut limit);
+        let unsettled = self.count_queue(&mut stats, is_settled);
         stats.sent_messages -= unsettled.messages;
         stats.sent_bytes -= unsettled.bytes;
-        stats
+        (stats, limit > 0)
     }
 
     /// Returns what has a counter of its own.
     fn counts(&self) -> Stats {
         // ORDERING: Relaxed: statistics only, exact while the channel is idle.
         let count = |cause| self.queue.switches_for(cause);
-        let on_demand = count(SwitchCause::OnDemand);
         Stats {
             switches: Switches {
                 full: count(SwitchCause::Full),
                 strategy: count(SwitchCause::Strategy),
-                on_demand,
+                on_demand: count(SwitchCause::OnDemand),
                 requested: count(SwitchCause::Requested),
                 close: count(SwitchCause::Close),
             },
@@ -128,8 +133,7 @@ impl Core {
             waiting_senders: self.room_waiters().waiting(),
             longest_wait: self.longest_wait(),
             waiting_receivers: self.receivers_waiting().waiting(),
-            // A cut is one exchange, and measuring it would take longer than the cut: it counts as no time.
-            switch_latency: self.queue.switch_latency().with_instant(on_demand),
+            switch_latency: self.queue.switch_latency(),
             skipped_switches: self.deferral.skipped.load(Ordering::Relaxed),
             send_errors: self.counters.send_errors(),
             recv_timeouts: self.counters.recv_timeouts(),
@@ -160,7 +164,7 @@ impl Core {
     }
 
     /// Adds up what is queued from the head to the active segment; returns the part in segments that are not settled.
-    fn count_queue(&self, stats: &mut Stats, is_settled: impl Fn(usize, SlotState) -> bool) -> Totals {
+    fn count_queue(&self, stats: &mut Stats, mut is_settled: impl FnMut(usize, SlotState) -> bool) -> Totals {
         let head = self.lock_head();
         let active = self.queue.ring.active();
         let mut taken = head.taken();
@@ -227,12 +231,13 @@ impl Core {
         }
     }
 
-    /// Whether what is counted in a segment cannot decrease any more.
+    /// Whether what is counted in a segment cannot decrease any more. Takes the entries that it checks off `limit`.
     ///
     /// The caller has locked the head, so that the segment is not retired meanwhile.
-    fn is_settled(&self, number: usize, state: SlotState) -> bool {
+    fn is_settled(&self, number: usize, state: SlotState, limit: &mut usize) -> bool {
         // ORDERING: Relaxed: ordered by the fence in `note_in_place` and the load of the slot's word.
-        !self.in_place.load(Ordering::Relaxed) || self.queue.segment(number).is_committed(state.messages())
+        !self.in_place.load(Ordering::Relaxed)
+            || self.queue.segment(number).count_committed(state.messages(), limit) == state.messages()
     }
 
     /// Divides the memory that is not counted yet into lent and pooled, so that the sum is one that the channel had.
@@ -248,20 +253,40 @@ impl Core {
         stats.pooled_bytes = elsewhere - lent_bytes;
     }
 
-    /// Reports changes to the recorder.
-    pub(crate) fn report(&self) {
-        self.reporter.report(|reported| reported.update(self.name(), &self.settled_stats(), false));
+    /// Reports changes to the recorder by one call, which takes a bounded time; returns whether more are left to report.
+    pub(crate) fn report_some(&self) -> bool {
+        self.report(false);
+        self.reporter.is_behind()
     }
 
-    /// Reports changes to the recorder, and waits until a report that another thread makes is done.
+    /// Reports all changes to the recorder, and waits until a report that another thread makes is done.
+    ///
+    /// Inside a recorder's call it neither waits nor reports more than [`report_some`](Self::report_some).
     pub(crate) fn report_now(&self) {
-        self.report();
-        self.reporter.wait_until_idle();
+        loop {
+            self.report(false);
+            self.reporter.wait_until_idle();
+            if !self.reporter.is_behind() {
+                return;
+            }
+        }
     }
 
     /// Reports for the last time, when the channel is dropped.
     pub(super) fn report_last(&self) {
         self.reporter.end();
-        self.reporter.report(|reported| reported.update(self.name(), &self.settled_stats(), true));
+        loop {
+            self.report(true);
+            if !self.reporter.is_behind() {
+                return;
+            }
+        }
+    }
+
+    fn report(&self, last: bool) {
+        self.reporter.report(|reported| {
+            let (stats, is_complete) = self.settled_stats();
+            reported.update(self.name(), &stats, is_complete, last)
+        });
     }
 }

@@ -73,29 +73,27 @@ impl Histogram {
         self.buckets.iter().map(|bucket| bucket.sum).sum()
     }
 
-    /// Adds `count` durations of 0 s.
-    pub(crate) fn with_instant(mut self, count: u64) -> Self {
-        self.buckets[0].count += count;
-        self
-    }
-
     pub(crate) fn record(&mut self, took: Duration) {
         let bucket = &mut self.buckets[bucket_of(&self.bounds, took)];
         bucket.count += 1;
         bucket.sum += took;
     }
 
-    /// Returns the durations recorded since `reported`, and updates `reported`.
+    /// Returns durations recorded since `reported`, at most `limit`; adds them to `reported` and takes them off `limit`.
     ///
-    /// A bucket without a new count is left for later: its sum may already include a duration that is not counted yet.
-    pub(crate) fn take_delta(&self, reported: &mut Self) -> Self {
+    /// A bucket without a new count is left for later: its sum may already include a duration that is not counted yet. If a
+    /// bucket exceeds the limit, a part of its durations is returned, each as long as the mean of all.
+    pub(crate) fn take_delta(&self, reported: &mut Self, limit: &mut u64) -> Self {
         let mut delta = Self::new(self.bounds);
         let buckets = self.buckets.iter().zip(&mut reported.buckets).zip(&mut delta.buckets);
         for ((now, before), added) in buckets {
-            added.count = now.count.saturating_sub(before.count);
+            let new = now.count.saturating_sub(before.count);
+            added.count = new.min(*limit);
             if added.count > 0 {
-                added.sum = now.sum.saturating_sub(before.sum);
-                *before = *now;
+                added.sum = share(now.sum.saturating_sub(before.sum), added.count, new);
+                before.count += added.count;
+                before.sum += added.sum;
+                *limit -= added.count;
             }
         }
         delta
@@ -125,6 +123,12 @@ impl Bucket {
         let mean = Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX));
         self.bound.map_or(mean, |bound| mean.min(bound))
     }
+}
+
+/// Returns the share of `part` durations in the sum of `all`.
+fn share(sum: Duration, part: u64, all: u64) -> Duration {
+    let nanos = sum.as_nanos() * u128::from(part) / u128::from(all);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 fn bucket_of(bounds: &[Duration; BOUNDS], took: Duration) -> usize {
@@ -197,12 +201,27 @@ mod tests {
         let (mut count, mut sum) = (0, Duration::ZERO);
         for nanos in [1, 5_000_000, 5_000_000, 3, 1 << 40] {
             shared.record(nanos);
-            let delta = shared.load().take_delta(&mut reported);
-            assert_eq!((delta.count(), delta.sum()), (1, Duration::from_nanos(nanos)));
+            let mut limit = 2;
+            let delta = shared.load().take_delta(&mut reported, &mut limit);
+            assert_eq!((delta.count(), delta.sum(), limit), (1, Duration::from_nanos(nanos), 1));
             count += delta.count();
             sum += delta.sum();
         }
         assert_eq!((count, sum), (shared.load().count(), shared.load().sum()));
+        assert_eq!(reported, shared.load());
+    }
+
+    #[test]
+    fn deltas_of_limited_size_sum_to_total() {
+        let shared = SharedHistogram::new(QUEUE_BOUNDS);
+        for nanos in [1, 2, 4, 5_000_000, 6_000_001] {
+            shared.record(nanos);
+        }
+        let mut reported = Histogram::new(QUEUE_BOUNDS);
+        for (count, nanos) in [(2, 4), (2, 3 + 5_500_000), (1, 5_500_001), (0, 0)] {
+            let delta = shared.load().take_delta(&mut reported, &mut 2);
+            assert_eq!((delta.count(), delta.sum()), (count, Duration::from_nanos(nanos)));
+        }
         assert_eq!(reported, shared.load());
     }
 

@@ -16,6 +16,8 @@ use crate::telemetry::stats::Stats;
 /// that closes or drops makes them. No call is made if nothing has changed. A recorder costs nothing per message: it gets
 /// what the channel counts anyway.
 ///
+/// A call gets at most 4096 samples of histograms; if there are more, further calls follow. The task yields between them.
+///
 /// One recorder may serve many channels. It may be called for several channels at once; calls for one channel never
 /// overlap. It should not block for long. A panic is caught and counted in [`Stats::recorder_panics`]; that call's
 /// increments are lost.
@@ -169,7 +171,7 @@ statistics! {
 statistics! {
     /// A [`Histogram`] of [`Stats`].
     HistogramKind: Histogram {
-        /// The time from the decision to switch until the switch was done; 0 s for a switch on demand.
+        /// The time from the decision to switch until the switch was done; a switch on demand has none.
         SwitchLatency = stats => stats.switch_latency,
         /// The time that the first message of a segment was queued.
         QueueTime = stats => stats.queue_time,
@@ -240,24 +242,41 @@ impl fmt::Debug for StatsDelta<'_> {
     }
 }
 
+/// The most samples of histograms that one call of a recorder gets: a recorder may take a call of its own for each.
+const SAMPLES_PER_CALL: u64 = 4096;
+
 /// What was reported of a channel so far.
 pub(crate) struct Reported {
     counters: [u64; COUNTERS],
     gauges: [u64; GAUGES],
     histograms: [Histogram; HISTOGRAMS],
     is_first_made: bool,
+    /// The last report left changes for the next one.
+    is_behind: bool,
 }
 
 impl Reported {
     /// Returns the state before the first report.
     pub(crate) fn nothing() -> Self {
         let histograms = std::array::from_fn(|at| HistogramKind::ALL[at].of(&Stats::new()));
-        Self { counters: [0; COUNTERS], gauges: [0; GAUGES], histograms, is_first_made: false }
+        Self {
+            counters: [0; COUNTERS],
+            gauges: [0; GAUGES],
+            histograms,
+            is_first_made: false,
+            is_behind: false,
+        }
+    }
+
+    /// Whether the last call of [`update`](Self::update) left changes for the next one.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Returns the changes up to `stats` and counts them as reported; `None` if there are none.
     ///
-    /// The first call returns a delta even if nothing has changed. The `last` one takes all gauges to zero.
+    /// Samples above [`SAMPLES_PER_CALL`] are left for the next call. `is_complete` says whether `stats` counts all that
+    /// was sent. The first call returns a delta even if nothing has changed. The `last` one takes all gauges to zero.
     ///
     /// Threads count while `stats` is read, so a counter may read lower than before. That is no decrease: it is reported
     /// once it exceeds what was reported.
@@ -265,6 +284,7 @@ impl Reported {
         &mut self,
         channel: Option<&'a str>,
         stats: &Stats,
+        is_complete: bool,
         last: bool,
     ) -> Option<StatsDelta<'a>> {
         let counters = std::array::from_fn(|at| {
@@ -278,8 +298,11 @@ impl Reported {
             let before = std::mem::replace(&mut self.gauges[at], now);
             now.wrapping_sub(before) as i64
         });
-        let histograms =
-            std::array::from_fn(|at| HistogramKind::ALL[at].of(stats).take_delta(&mut self.histograms[at]));
+        let mut limit = SAMPLES_PER_CALL;
+        let histograms = std::array::from_fn(|at| {
+            HistogramKind::ALL[at].of(stats).take_delta(&mut self.histograms[at], &mut limit)
+        });
+        self.is_behind = !is_complete || limit == 0;
         let delta = StatsDelta { channel, counters, gauges, histograms };
         let is_first = !std::mem::replace(&mut self.is_first_made, true);
         (is_first || !delta.is_empty()).then_some(delta)
@@ -299,7 +322,7 @@ mod tests {
         let mut reported = Reported::nothing();
         let mut increments = Vec::new();
         for accepted in [5, 3, 5, 9] {
-            let delta = reported.update(None, &stats(accepted, 0), false);
+            let delta = reported.update(None, &stats(accepted, 0), true, false);
             increments.push(delta.map(|delta| delta.counter(Counter::SentMessages)));
         }
         assert_eq!(increments, [Some(5), None, None, Some(4)]);
@@ -310,7 +333,7 @@ mod tests {
         let mut reported = Reported::nothing();
         let mut sum = 0;
         for (queued, last) in [(7, false), (2, false), (u64::MAX / 2, false), (1, false), (1, true)] {
-            let delta = reported.update(None, &stats(0, queued), last).expect("the gauge has changed");
+            let delta = reported.update(None, &stats(0, queued), true, last).expect("the gauge has changed");
             sum += delta.gauge(Gauge::QueuedMessages);
             assert_eq!(sum, if last { 0 } else { queued as i64 });
         }
@@ -319,7 +342,7 @@ mod tests {
     #[test]
     fn first_report_is_made_without_changes() {
         let mut reported = Reported::nothing();
-        assert!(reported.update(None, &Stats::new(), false).is_some());
-        assert!(reported.update(None, &Stats::new(), false).is_none());
+        assert!(reported.update(None, &Stats::new(), true, false).is_some());
+        assert!(reported.update(None, &Stats::new(), true, false).is_none());
     }
 }

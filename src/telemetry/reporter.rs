@@ -78,6 +78,14 @@ impl Reporter {
         }
     }
 
+    /// Whether the last report has left changes for the next one. Returns false inside a recorder's call: the thread that
+    /// made it continues.
+    pub(crate) fn is_behind(&self) -> bool {
+        let is_behind =
+            |inner: &ReporterInner| inner.reported.lock().unwrap_or_else(PoisonError::into_inner).is_behind();
+        !RECORDING.get() && self.0.as_deref().is_some_and(is_behind)
+    }
+
     /// Blocks until no thread reports. Returns at once inside a recorder's call, which would wait for itself.
     pub(crate) fn wait_until_idle(&self) {
         let Some(inner) = self.0.as_ref().filter(|_| !RECORDING.get()) else { return };

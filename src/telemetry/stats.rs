@@ -46,7 +46,7 @@ pub struct Stats {
     /// How long a switch took: from the decision until the messages are readable.
     ///
     /// For a sender that switches because its message does not fit, the time ends when it can write to the next segment,
-    /// or when it has found no memory for one. A switch on demand is not timed: each counts as 0 s.
+    /// or when it has found no memory for one. A switch on demand takes no time, and is not counted here.
     pub switch_latency: Histogram,
     /// Checks of the background task that found unread messages and made no switch.
     pub skipped_switches: u64,

@@ -32,3 +32,30 @@ async fn message_sent_while_counting_takes_no_statistic_below_zero() {
     assert_eq!((queued.messages, queued.bytes), (1, 0));
     assert_eq!(core.queued(), (2, 11));
 }
+
+/// A report checks each entry once.
+#[tokio::test]
+async fn committed_entries_are_counted_once() {
+    let (tx, _rx) = crate::channel();
+    let core = tx.core();
+    let count = |limit: usize| {
+        let state = core.queue.ring.slot(core.queue.ring.active()).load();
+        let mut left = limit;
+        let committed =
+            core.queue.segment(state.segment().unwrap()).count_committed(state.messages(), &mut left);
+        (committed, limit - left)
+    };
+    (0..100).for_each(|_| tx.try_send("a").unwrap());
+    assert_eq!(count(30), (30, 30));
+    assert_eq!(count(1000), (100, 70));
+    assert_eq!(count(1000), (100, 0));
+    tx.send_with(100, |_| {
+        tx.try_send("after it").unwrap();
+        assert_eq!(count(1000), (100, 0), "a message is being written");
+        1
+    })
+    .await
+    .map_err(drop)
+    .unwrap();
+    assert_eq!(count(1000), (102, 2));
+}

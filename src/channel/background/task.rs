@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::watchdog::Watchdog;
@@ -24,6 +25,8 @@ pub(crate) async fn maintain(core: Weak<Core>, signal: Arc<TaskSignal>, _alive: 
 }
 
 /// Reports to the recorder of a channel at every interval until the channel is dropped.
+///
+/// Yields between the calls of the recorder for one report.
 pub(crate) async fn report_periodically(
     core: Weak<Core>,
     interval: Duration,
@@ -31,9 +34,13 @@ pub(crate) async fn report_periodically(
     _alive: TaskGuard,
 ) {
     while let Some(core) = core.upgrade() {
-        core.report();
+        let is_behind = core.report_some();
         drop(core);
-        let _ = timeout(interval, ended.notified()).await;
+        if is_behind {
+            yield_now().await;
+        } else {
+            let _ = timeout(interval, ended.notified()).await;
+        }
     }
 }
 

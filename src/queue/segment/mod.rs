@@ -157,6 +157,8 @@ pub(crate) struct Segment {
     has_gaps: AtomicBool,
     /// The number of abandoned messages. Counted by senders before their commit, read by receivers and for statistics.
     abandoned: AtomicU32,
+    /// How many of the first entries are known to be committed. Accessed under the lock of the head.
+    known_committed: AtomicU32,
     /// How many entries were used. Written by the receiver that retires the segment, read by the next owner.
     used: AtomicU32,
     /// When it was opened, in nanoseconds of the channel's clock. Written before the sender opens it.
@@ -185,6 +187,7 @@ impl Segment {
             references: AtomicUsize::new(0),
             payload_delta: AtomicU64::new(0),
             has_gaps: AtomicBool::new(false),
+            known_committed: AtomicU32::new(0),
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             opened_at: AtomicU64::new(0),
@@ -344,7 +347,7 @@ impl Segment {
 
     #[inline]
     fn commit(at: &AtomicU64, word: Entry) -> bool {
-        // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `is_committed`; makes the payload bytes
+        // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `count_committed`; makes the payload bytes
         // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible. Acquire: pairs with the Release in
         // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the
         // last receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It
@@ -364,11 +367,21 @@ impl Segment {
         self.abandoned.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether the first `messages` are all committed. The caller keeps the segment from being retired.
-    pub(crate) fn is_committed(&self, messages: usize) -> bool {
+    /// Returns how many of the first `messages` are committed without one before that is not.
+    ///
+    /// The caller has locked the head, so the segment is not retired meanwhile. Each entry is counted once: the next call
+    /// continues after it. Counts at most `limit` entries, and takes them off `limit`.
+    pub(crate) fn count_committed(&self, messages: usize, limit: &mut usize) -> usize {
+        // ORDERING: Relaxed, here and for the store: the lock of the head orders all callers. It also makes visible what
+        // the caller that counted an entry has acquired from its commit.
+        let known = self.known_committed.load(Ordering::Relaxed) as usize;
         // ORDERING: Acquire: pairs with the Release in `commit`; makes `payload_delta` and `abandoned` visible.
-        let is_committed = |at: &AtomicU64| Entry(at.load(Ordering::Acquire)).is_committed();
-        self.block().index[..messages].iter().all(is_committed)
+        let is_committed = |at: &&AtomicU64| Entry(at.load(Ordering::Acquire)).is_committed();
+        let further =
+            self.block().index[known..messages].iter().take(*limit).take_while(is_committed).count();
+        self.known_committed.store((known + further) as u32, Ordering::Relaxed);
+        *limit -= further;
+        known + further
     }
 
     /// Whether the messages that the caller has seen committed lie in the segment without gaps.
@@ -459,6 +472,7 @@ impl Exclusive<'_> {
         self.segment.payload_delta.store(0, Ordering::Relaxed);
         self.segment.has_gaps.store(false, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
+        self.segment.known_committed.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
         self.segment.used.swap(0, Ordering::Relaxed) as usize
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
@@ -425,7 +425,7 @@ fn statistics_of_many_threads_add_up_to_the_monitor() {
         let stats = monitor.stats();
         assert_eq!((stats.received_bytes, stats.queued_messages), (received, 0));
         assert_eq!(stats.sent_messages, stats.received_messages);
-        assert_eq!(stats.switch_latency.count(), stats.switches.total());
+        assert_eq!(stats.switch_latency.count(), stats.switches.total() - stats.switches.on_demand);
         let sum = sums.of("busy");
         for counter in Counter::ALL {
             assert_eq!(sum.counter(*counter), counter.of(&stats), "{counter:?}");
@@ -489,6 +489,136 @@ fn flush_waits_for_a_report_in_progress() {
     });
 }
 
+/// A receiver that cuts waits for nothing: only other switches have a duration.
+#[test]
+fn switch_on_demand_is_no_sample() {
+    paused(async {
+        let (builder, sums) = recorded("cut");
+        let (tx, rx) = builder.build().expect("valid");
+        for _ in 0..10 {
+            tx.send("abc").await.expect("open");
+            rx.recv().await.expect("accepted");
+        }
+        tx.send("abc").await.expect("open");
+        tx.switch();
+        tx.monitor().flush();
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.switches.on_demand, stats.switches.requested), (10, 1));
+        assert_eq!(stats.switch_latency.count(), 1);
+        sums.of("cut").assert_is(&tx.monitor());
+    });
+}
+
+/// Notes the largest number of samples in one call.
+#[derive(Default)]
+struct Largest(AtomicU64, Sums);
+
+impl Recorder for Largest {
+    fn record(&self, delta: &StatsDelta<'_>) {
+        let samples = delta.histograms().map(|(_, histogram)| histogram.count()).sum();
+        self.0.fetch_max(samples, Ordering::Relaxed);
+        self.1.record(delta);
+    }
+}
+
+const MANY_SWITCHES: usize = 10_000;
+
+/// Makes as many switches, each with a sample of both histograms.
+async fn switch_often(name: &str) -> (turbostream::Sender, turbostream::Receiver, Arc<Largest>) {
+    let largest = Arc::new(Largest::default());
+    let builder = turbostream::builder().name(name).strategy(MessageCount(1)).on_demand(false);
+    let builder = builder.recorder(largest.clone()).report_interval(Duration::from_secs(10));
+    let (tx, rx) = builder.build().expect("valid");
+    settle().await;
+    for _ in 0..MANY_SWITCHES {
+        tx.send("abc").await.expect("open");
+        rx.recv().await.expect("accepted");
+    }
+    assert_eq!(largest.1.of(name).calls, 1, "the first report");
+    (tx, rx, largest)
+}
+
+/// A recorder may take a call of its own for each sample.
+#[test]
+fn many_samples_are_reported_by_several_calls() {
+    paused(async {
+        let (tx, rx, largest) = switch_often("flushed").await;
+        tx.monitor().flush();
+        assert_eq!(largest.0.load(Ordering::Relaxed), 4096);
+        assert_eq!(largest.1.of("flushed").calls, 1 + (2 * MANY_SWITCHES).div_ceil(4096));
+        largest.1.of("flushed").assert_is(&tx.monitor());
+
+        let (tx, rx_of_dropped, largest) = switch_often("dropped").await;
+        drop((tx, rx_of_dropped));
+        let samples: u64 = largest.1.of("dropped").histograms.values().map(|(count, _)| count).sum();
+        assert_eq!((samples, largest.0.load(Ordering::Relaxed)), (2 * MANY_SWITCHES as u64, 4096));
+        drop(rx);
+    });
+}
+
+/// The task that reports lets other tasks run between the calls of the recorder.
+#[test]
+fn report_of_many_samples_yields() {
+    paused(async {
+        let (tx, _rx, largest) = switch_often("periodic").await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let mut most = 0;
+        let mut before = 1;
+        for _ in 0..100 {
+            let now = largest.1.of("periodic").calls;
+            most = most.max(now - before);
+            before = now;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((most, before), (1, 1 + (2 * MANY_SWITCHES).div_ceil(4096)));
+        largest.1.of("periodic").assert_is(&tx.monitor());
+    });
+}
+
+/// A recorder that flushes while much is left to report gets it by further calls, and each of them once.
+#[test]
+fn recorder_may_flush_while_samples_are_left() {
+    paused(async {
+        let (tx, _rx, largest) = switch_often("nested").await;
+        let nested = tx.monitor();
+        let flushes = AtomicU64::new(0);
+        let recorder = move |_: &StatsDelta<'_>| {
+            flushes.fetch_add(1, Ordering::Relaxed);
+            nested.flush();
+        };
+        let (other_tx, _other_rx) = turbostream::builder().recorder(recorder).build().expect("valid");
+        other_tx.monitor().flush();
+        assert_eq!(largest.1.of("nested").calls, 2, "a flush in a recorder makes one call");
+        tx.monitor().flush();
+        largest.1.of("nested").assert_is(&tx.monitor());
+    });
+}
+
+/// A report checks a bounded number of entries under the lock that receivers need. The next ones continue.
+#[test]
+fn long_queue_with_a_message_written_in_place_is_reported_in_parts() {
+    paused(async {
+        let (builder, sums) = recorded("long");
+        let (tx, _rx) = builder.report_interval(Duration::from_secs(10)).build().expect("valid");
+        settle().await;
+        for _ in 0..100_000 {
+            tx.try_send("abc").expect("room");
+        }
+        tx.send_with(100, |_| 1).await.map_err(drop).expect("open");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let mut before = 0;
+        let mut parts = 0;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            let now = sums.of("long").counter(Counter::SentMessages);
+            parts += usize::from(now > before);
+            before = now;
+        }
+        assert!(parts > 1, "all entries were checked at once");
+        sums.of("long").assert_is(&tx.monitor());
+    });
+}
+
 /// A message being written, which may reserve more than it writes, is reported only after its commit.
 #[test]
 fn message_being_written_is_not_reported() {
@@ -510,6 +640,27 @@ fn message_being_written_is_not_reported() {
         sums.of("stalled").assert_is(&monitor);
         assert_eq!(sums.of("stalled").counter(Counter::SentBytes), 4);
         assert_eq!(rx.len(), 2);
+    });
+}
+
+/// The same in a segment that is used again, at each of its entries.
+#[test]
+fn message_being_written_to_a_segment_used_again_is_not_reported() {
+    current(async {
+        let (builder, sums) = recorded("again");
+        let builder = builder.segment_bytes(1000).segment_messages(4).max_bytes(4000);
+        let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        for round in 0..40 {
+            let write = |buf: &mut [u8]| {
+                tx.monitor().flush();
+                assert_eq!(sums.of("again").counter(Counter::SentBytes), round);
+                buf[0] = 7;
+                1
+            };
+            let mut send = Box::pin(tx.send_with(100, write));
+            assert!(poll_once(&mut send).is_ready());
+            assert_eq!(rx.recv().await.expect("sent").len(), 1);
+        }
     });
 }
 

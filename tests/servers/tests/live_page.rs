@@ -100,18 +100,25 @@ impl Drop for Browser {
     }
 }
 
-/// Returns all series if every plot has a line of at least `points` points for each channel.
+/// The series of all plots. The switches of the channel `small` are on demand and have no latency.
+const SERIES: [&str; 7] = [
+    "throughput small",
+    "throughput bulky",
+    "queued small",
+    "queued bulky",
+    "lent small",
+    "lent bulky",
+    "latency bulky",
+];
+
+/// Returns all series if every one of [`SERIES`] has a line of at least `points` points.
 async fn plotted(browser: &Browser, points: u64) -> Result<Vec<Value>, String> {
     let plotted = browser.execute(PLOTTED_SERIES).await.as_array().cloned().unwrap_or_default();
     let is_complete = |name: &str| {
         let series = plotted.iter().find(|series| series["series"] == name);
         series.is_some_and(|series| series["points"].as_u64() >= Some(points))
     };
-    let plots = ["throughput", "queued", "lent", "latency"];
-    let all = plots
-        .iter()
-        .all(|plot| is_complete(&format!("{plot} small")) && is_complete(&format!("{plot} bulky")));
-    if all { Ok(plotted) } else { Err(format!("{plotted:?}")) }
+    if SERIES.into_iter().all(is_complete) { Ok(plotted) } else { Err(format!("{plotted:?}")) }
 }
 
 #[test]

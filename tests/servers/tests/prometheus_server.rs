@@ -105,7 +105,7 @@ fn prometheus_server_answers_operator_queries() {
         let prometheus = Prometheus::start(&binary, &service.address().to_string());
         for metric in METRICS {
             let samples =
-                prometheus.query_until(&format!("{metric}{{channel='small'}}"), |value| value >= 0.0).await;
+                prometheus.query_until(&format!("{metric}{{channel='bulky'}}"), |value| value >= 0.0).await;
             assert!(samples.iter().all(|(labels, _)| labels["job"] == "turbostream"), "{samples:?}");
         }
         let success = "rate(TurboStream_write_counts_total{result='success'}[1m])";
