@@ -72,6 +72,8 @@ pub struct Builder {
     runtime: Option<Handle>,
     recorder: Option<StdArc<dyn Recorder>>,
     report_interval: Duration,
+    /// Set by `tracing_writer`.
+    pub(crate) is_silent: bool,
 }
 
 /// Returns a builder with the default settings.
@@ -114,6 +116,7 @@ impl Builder {
             runtime: None,
             recorder: None,
             report_interval: DEFAULT_REPORT_INTERVAL,
+            is_silent: false,
         }
     }
 
@@ -281,6 +284,7 @@ impl Builder {
             runtime,
             recorder: self.recorder.map(|recorder| (recorder, self.report_interval)),
             first_sequence: 0,
+            is_silent: self.is_silent,
         })
     }
 

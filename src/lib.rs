@@ -79,7 +79,7 @@
 //! # Cargo features
 //!
 //! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for long
-//!   waits, and for panics of user code.
+//!   waits, and for panics of user code. A channel that a subscriber writes such events to emits none itself.
 //! - `otel`: `OtelRecorder`, a [`Recorder`] over the metrics API of OpenTelemetry.
 //! - `prometheus`: `PrometheusRecorder`, a [`Recorder`] that Prometheus scrapes.
 //! - `tracing-writer`: `TracingWriter`, which writes the output of [`tracing`](https://docs.rs/tracing) subscribers

@@ -112,4 +112,6 @@ pub(crate) struct Config {
     pub(crate) recorder: Option<(Arc<dyn Recorder>, Duration)>,
     /// The first segment and message sequence. Models start near the wrap.
     pub(crate) first_sequence: u64,
+    /// The channel emits no events.
+    pub(crate) is_silent: bool,
 }

@@ -39,7 +39,7 @@ use crate::queue::head::Head;
 use crate::queue::segment::slot_state::Phase;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
 use crate::telemetry::catch_panic::CatchPanic;
-use crate::telemetry::events::{Events, are_warnings_enabled};
+use crate::telemetry::events::{Events, NotedSwitches, is_emitting};
 use crate::telemetry::reporter::Reporter;
 use crate::telemetry::stats::SwitchCause;
 use crate::telemetry::task_count::TaskCount;
@@ -102,7 +102,7 @@ struct Deferral {
 impl Core {
     pub(crate) fn new(config: Config) -> Self {
         let signal = Arc::<TaskSignal>::default();
-        Self {
+        let core = Self {
             queue: Queue::new(
                 config.capacity,
                 config.max_bytes,
@@ -134,9 +134,13 @@ impl Core {
             reporter: Reporter::new(config.recorder),
             background: BackgroundTask::new(signal, config.runtime),
             tasks: TaskCount::new(),
-            events: Events::new(config.name.as_deref()),
+            events: Events::new(config.name.as_deref(), config.is_silent),
             name: config.name,
+        };
+        if config.is_silent {
+            core.silence();
         }
+        core
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
@@ -206,9 +210,29 @@ impl Core {
         }
     }
 
+    /// Emits no event from now on.
+    #[cold]
+    fn silence(&self) {
+        self.events.silence();
+        self.callbacks.silence();
+        self.payloads.silence();
+        self.strategy.silence();
+        self.reporter.silence();
+    }
+
+    /// Silences the channel if this thread emits an event: a subscriber writes to the channel.
+    #[inline]
+    pub(super) fn silence_if_emitting(&self) {
+        if is_emitting() {
+            self.silence();
+        }
+    }
+
     /// Has the background task check for conditions to warn of, if a subscriber is enabled for warnings.
+    #[cold]
     pub(crate) fn arm_watchdog(&self) {
-        if are_warnings_enabled() {
+        self.silence_if_emitting();
+        if self.events.are_warnings_enabled() {
             self.background.watch_warnings();
         }
     }
@@ -224,11 +248,14 @@ impl Core {
     }
 
     /// Closes the channel: seals what was accepted, which can still be received, and accepts nothing more.
+    ///
+    /// It emits and reports last: a subscriber or a recorder that sends to the channel is refused.
     pub(crate) fn close(&self) {
+        let mut switches = NotedSwitches::new(&self.events);
         loop {
             let sequence = self.queue.ring.active();
             let slot = self.queue.ring.slot(sequence);
-            self.switch_slot(sequence, SwitchCause::Close);
+            switches.add(self.seal(sequence, SwitchCause::Close).map(|(switched, _)| switched));
             if slot.close(sequence) {
                 break;
             }
@@ -246,6 +273,7 @@ impl Core {
         self.room_waiters().wake_all();
         self.closing.wake();
         self.background.notify();
+        switches.emit(&self.events);
         self.report_some();
     }
 

@@ -20,6 +20,7 @@ use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
 use crate::queue::{Queue, ReadMode};
 use crate::sync::{MutexGuard, Ordering, fence};
+use crate::telemetry::events::NotedSwitches;
 
 impl Core {
     #[inline(always)]
@@ -56,7 +57,7 @@ impl Core {
         take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
         let mut stalled = false;
-        let mut effects = Effects::default();
+        let mut effects = Effects::new(NotedSwitches::new(&self.events));
         let mut head = self.lock_head();
         let polled = loop {
             match head.poll_readable(&self.queue, &mut effects) {
@@ -90,7 +91,7 @@ impl Core {
 
     /// Calls `visit` with the head, for a thread that receives nothing.
     pub(super) fn with_head<T>(&self, visit: impl FnOnce(&mut Head, &mut Effects) -> T) -> T {
-        let mut effects = Effects::default();
+        let mut effects = Effects::new(NotedSwitches::new(&self.events));
         let mut head = self.lock_head();
         let result = visit(&mut head, &mut effects);
         self.before_unlock(&mut head, &mut effects);
@@ -165,12 +166,10 @@ impl Core {
         if effects.drained {
             self.drainers.wake();
         }
-        for switched in effects.switches {
-            self.events.switched(switched);
-        }
         if !effects.discarded.is_empty() {
             self.drop_payloads(effects.discarded);
         }
+        effects.switches.emit(&self.events);
     }
 
     /// Drops payloads, each of them even if the drop of another one panics.

@@ -242,6 +242,7 @@ impl Core {
         }
         if first || waiters.slot {
             self.queue.note_cut(sequence, start);
+            self.silence_if_emitting();
         }
         if first {
             self.strategy.begin_segment(sequence);

@@ -30,6 +30,7 @@ use super::strategy::{ActiveSegment, SwitchStrategy};
 use crate::queue::SwitchTimer;
 use crate::queue::segment::slot_state::Phase;
 use crate::sync::{Ordering, fence};
+use crate::telemetry::events::Switched;
 use crate::telemetry::stats::SwitchCause;
 
 /// The shortest interval at which the background task asks a strategy.
@@ -44,14 +45,19 @@ impl Core {
     /// Seals the segment at `sequence` and wakes receivers, for a sender that goes on to reserve in the next one.
     ///
     /// The duration of the switch is measured until the returned timer is dropped.
+    #[cold]
     pub(super) fn begin_switch(&self, sequence: u64, cause: SwitchCause) -> Option<SwitchTimer<'_>> {
+        let (switched, timer) = self.seal(sequence, cause)?;
+        self.events.switched(switched);
+        Some(timer)
+    }
+
+    /// Seals the segment at `sequence` and wakes receivers, for a caller that emits the event.
+    pub(super) fn seal(&self, sequence: u64, cause: SwitchCause) -> Option<(Switched, SwitchTimer<'_>)> {
         let decided_at = self.queue.clock().nanos();
         let sealed = self.queue.seal(sequence, cause)?;
         self.receivers_waiting().wake();
-        let switched = sealed.switched?;
-        let timer = self.queue.switch_timer(decided_at);
-        self.events.switched(switched);
-        Some(timer)
+        sealed.switched.map(|switched| (switched, self.queue.switch_timer(decided_at)))
     }
 
     /// Wakes receivers for new messages; if none waits, arms the strategy timer.

@@ -54,6 +54,7 @@ impl<S: Source> FastPath for SendOperation<'_, S> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn try_slow(mut self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self> {
         if self.sender.budget.poll_consume(self.sender.clock(), cx).is_pending() {
             return SlowPath::Yield(self);

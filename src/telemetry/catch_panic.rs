@@ -1,7 +1,7 @@
 //! The boundary to user code that may panic.
 
 use crate::sync::unwind::catch;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::telemetry::events::user_code_panicked;
 
 /// Runs user code, catches its panics and counts them.
@@ -10,6 +10,7 @@ use crate::telemetry::events::user_code_panicked;
 #[derive(Default)]
 pub(crate) struct CatchPanic {
     panics: AtomicU64,
+    is_silent: AtomicBool,
 }
 
 impl CatchPanic {
@@ -20,9 +21,18 @@ impl CatchPanic {
         if result.is_none() {
             // ORDERING: Relaxed: statistic only.
             self.panics.fetch_add(1, Ordering::Relaxed);
-            user_code_panicked();
+            // ORDERING: Relaxed: a thread that does not see it yet emits one more event.
+            if !self.is_silent.load(Ordering::Relaxed) {
+                user_code_panicked();
+            }
         }
         result
+    }
+
+    /// Emits no event for a panic from now on.
+    pub(crate) fn silence(&self) {
+        // ORDERING: Relaxed: see `call`.
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     /// Returns how many calls panicked.

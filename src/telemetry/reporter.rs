@@ -55,6 +55,13 @@ impl Reporter {
         self.0.as_ref().map(|inner| (inner.interval, Arc::clone(&inner.ended)))
     }
 
+    /// Emits no event for a panic of the recorder from now on.
+    pub(crate) fn silence(&self) {
+        if let Some(inner) = &self.0 {
+            inner.calls.silence();
+        }
+    }
+
     /// Returns how many calls of the recorder panicked.
     pub(crate) fn panics(&self) -> u64 {
         self.0.as_ref().map_or(0, |inner| inner.calls.panics())

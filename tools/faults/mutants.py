@@ -35,9 +35,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
 # The test binaries that run. The others need servers.
-BINARIES = ["it", "allocations", "byte_streams", "cancel_storm", "conservation", "many_threads", "state_machine"]
+BINARIES = ["it", "allocations", "byte_streams", "cancel_storm", "conservation", "many_threads", "own_events", "state_machine"]
 # Tests that need a process of their own: they record the events of the whole process, or take long.
-ALONE = re.compile(r"^(it (telemetry::events|adapters::tracing_writer)::|many_threads )")
+ALONE = re.compile(r"^(it (telemetry::events|adapters::tracing_writer)::|many_threads |own_events )")
 # Many similar tests that take long.
 SKIP = re.compile(r"^conservation (?!four_to_four_multi|small_messages_sixteen_to_four)")
 PATCHES = {

@@ -45,6 +45,9 @@ impl Builder {
     /// time: to wake the worker thread for each would cost the logging thread more than the event itself. If `max_bytes`
     /// is below 1 MiB, events are not coalesced.
     ///
+    /// The channel has no span and emits no events: a subscriber at TRACE writes what the program logged, and nothing about
+    /// its own output. [`TracingWriter::monitor`] and the [`WriteReport`] count what was dropped.
+    ///
     /// # Errors
     ///
     /// Those of [`build`](Self::build), and [`BuildError::NoThread`].
@@ -70,9 +73,10 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     pub fn tracing_writer(
-        self,
+        mut self,
         out: impl io::Write + Send + 'static,
     ) -> Result<(TracingWriter, WorkerGuard), BuildError> {
+        self.is_silent = true;
         let (sender, receiver) = self.build()?;
         let shared = Arc::new(Shared::default());
         let (report_tx, report) = oneshot::channel();

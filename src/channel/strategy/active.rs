@@ -62,6 +62,11 @@ impl ActiveStrategy {
         self.catch_panic.call(|| self.strategy().next_check(active)).flatten()
     }
 
+    /// Emits no event for a panic of a strategy from now on.
+    pub(crate) fn silence(&self) {
+        self.catch_panic.silence();
+    }
+
     /// Returns how often a strategy has panicked.
     pub(crate) fn panics(&self) -> u64 {
         self.catch_panic.panics()

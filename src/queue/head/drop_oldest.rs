@@ -16,7 +16,7 @@ impl Head {
             if !for_external || queue.pool.external_bytes() == 0 {
                 return false;
             }
-            effects.note(queue.seal_under_lock(self.sequence, SwitchCause::Full));
+            effects.switches.add(queue.seal_under_lock(self.sequence, SwitchCause::Full));
             effects.sealed = true;
             if !self.is_sealed(queue) {
                 return false;

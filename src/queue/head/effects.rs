@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::telemetry::events::{Switched, are_switches_enabled};
+use crate::telemetry::events::NotedSwitches;
 
 /// Work noted under the lock of the head, and applied after it is unlocked.
 #[derive(Default)]
@@ -21,15 +21,14 @@ pub(crate) struct Effects {
     pub(crate) drained: bool,
     /// Payloads to drop.
     pub(crate) discarded: Vec<Bytes>,
-    /// Switches to report as events, if those are enabled.
-    pub(crate) switches: Vec<Switched>,
+    /// Switches to emit as events.
+    pub(crate) switches: NotedSwitches,
 }
 
 impl Effects {
-    /// Notes a switch, if events for switches are enabled.
-    pub(super) fn note(&mut self, switched: Option<Switched>) {
-        if are_switches_enabled() {
-            self.switches.extend(switched);
-        }
+    /// Returns what a visit of the head starts with.
+    #[inline]
+    pub(crate) fn new(switches: NotedSwitches) -> Self {
+        Self { switches, ..Self::default() }
     }
 }

@@ -163,7 +163,7 @@ impl Head {
                     let messages = state.messages() - self.readable_end();
                     queue.spin().record(messages);
                     let (cause, sequence) = (SwitchCause::OnDemand, self.sequence);
-                    effects.note(state.is_open().then_some(Switched { cause, sequence, messages }));
+                    effects.switches.add(state.is_open().then_some(Switched { cause, sequence, messages }));
                     self.extend_to(queue, state);
                 }
                 Phase::Closed => return Readiness::Closed,

@@ -5,13 +5,8 @@ use std::time::Duration;
 use super::Switched;
 use crate::telemetry::stats::{Drops, SendErrors, Stats};
 
-#[inline]
-pub(crate) fn are_switches_enabled() -> bool {
-    false
-}
-
-#[inline]
-pub(crate) fn are_warnings_enabled() -> bool {
+#[inline(always)]
+pub(crate) fn is_emitting() -> bool {
     false
 }
 
@@ -20,8 +15,17 @@ pub(crate) fn user_code_panicked() {}
 pub(crate) struct Events;
 
 impl Events {
-    pub(crate) fn new(_: Option<&str>) -> Self {
+    pub(crate) fn new(_name: Option<&str>, _is_silent: bool) -> Self {
         Self
+    }
+    pub(crate) fn silence(&self) {}
+    #[inline(always)]
+    pub(crate) fn may_emit_switches(&self) -> bool {
+        false
+    }
+    #[inline(always)]
+    pub(crate) fn are_warnings_enabled(&self) -> bool {
+        false
     }
     pub(crate) fn switched(&self, switched: Switched) {
         let Switched { cause: _cause, sequence: _sequence, messages: _messages } = switched;

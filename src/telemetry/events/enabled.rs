@@ -1,29 +1,27 @@
 //! Emits events through `tracing`.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span};
 
 use super::Switched;
-use crate::sync::unwind::{CatchDrop, catch};
+use crate::sync::unwind::catch;
+use crate::sync::{AtomicBool, Ordering};
 use crate::telemetry::stats::{Drops, SendErrors, Stats};
 
 const TARGET: &str = "turbostream";
 
-/// The span of a channel; it lives as long as the channel.
-pub(crate) struct Events(CatchDrop<Span>);
-
-/// Returns whether a subscriber is enabled for events of switches.
-#[inline]
-pub(crate) fn are_switches_enabled() -> bool {
-    is_enabled(Level::TRACE, || tracing::enabled!(target: TARGET, Level::TRACE))
+thread_local! {
+    /// Whether this thread is inside of a call of `tracing` by this crate.
+    static EMITTING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns whether a subscriber is enabled for warnings.
+/// Returns whether this thread emits an event: what it does now, a subscriber does.
 #[inline]
-pub(crate) fn are_warnings_enabled() -> bool {
-    is_enabled(Level::WARN, || tracing::enabled!(target: TARGET, Level::WARN))
+pub(crate) fn is_emitting() -> bool {
+    EMITTING.get()
 }
 
 /// Emits an event for a caught panic of user code.
@@ -33,27 +31,68 @@ pub(crate) fn user_code_panicked() {
     });
 }
 
+/// The span of a channel, which lives as long as the channel, and whether the channel emits events.
+pub(crate) struct Events {
+    span: Span,
+    is_silent: AtomicBool,
+}
+
 impl Events {
-    pub(crate) fn new(name: Option<&str>) -> Self {
+    pub(crate) fn new(name: Option<&str>, is_silent: bool) -> Self {
         // The level is that of the most severe event, so that a filter that passes an event passes its span too. The
         // span has no parent, because it may outlive the span that is current now.
         let span = || tracing::error_span!(target: TARGET, parent: None, "channel", name);
-        Self(CatchDrop::new(catch(span).unwrap_or_else(|_| Span::none())))
+        let span = if is_silent { None } else { call_tracing(span) };
+        Self { span: span.unwrap_or_else(Span::none), is_silent: AtomicBool::new(is_silent) }
+    }
+
+    /// Emits no event from now on.
+    pub(crate) fn silence(&self) {
+        // ORDERING: Relaxed: a thread that does not see it yet emits one more event.
+        self.is_silent.store(true, Ordering::Relaxed);
+    }
+
+    fn is_silent(&self) -> bool {
+        // ORDERING: Relaxed: see `silence`.
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether some subscriber may want events of switches. Calls no subscriber.
+    #[inline]
+    pub(crate) fn may_emit_switches(&self) -> bool {
+        Level::TRACE <= LevelFilter::current() && !self.is_silent()
+    }
+
+    /// Asks the subscriber whether it is enabled for warnings.
+    #[inline]
+    pub(crate) fn are_warnings_enabled(&self) -> bool {
+        Level::WARN <= LevelFilter::current()
+            && !self.is_silent()
+            && call_tracing(|| tracing::enabled!(target: TARGET, Level::WARN)).unwrap_or(false)
+    }
+
+    /// Emits an event, unless the channel is silent.
+    fn emit(&self, event: impl FnOnce(&Span)) {
+        if !self.is_silent() {
+            emit(|| event(&self.span));
+        }
     }
 
     /// Emits an event for a switch.
+    #[inline]
     pub(crate) fn switched(&self, switched: Switched) {
-        let Switched { cause, sequence, messages } = switched;
-        emit(
-            || tracing::trace!(target: TARGET, parent: &*self.0, ?cause, segment = sequence, messages, "switched"),
-        );
+        if self.may_emit_switches() {
+            let Switched { cause, sequence, messages } = switched;
+            self.emit(
+                |span| tracing::trace!(target: TARGET, parent: span, ?cause, segment = sequence, messages, "switched"),
+            );
+        }
     }
 
     /// Emits the numbers of messages refused since the last such event.
     pub(crate) fn refused(&self, send_errors: SendErrors) {
         let SendErrors { full, closed, too_large, timed_out } = send_errors;
-        emit(|| {
-            let span = &*self.0;
+        self.emit(|span| {
             tracing::warn!(target: TARGET, parent: span, full, timed_out, too_large, closed, "messages refused");
         });
     }
@@ -61,7 +100,9 @@ impl Events {
     /// Emits the numbers of messages dropped since the last such event.
     pub(crate) fn dropped(&self, drops: Drops) {
         let Drops { newest, oldest, unread } = drops;
-        emit(|| tracing::warn!(target: TARGET, parent: &*self.0, newest, oldest, unread, "messages dropped"));
+        self.emit(
+            |span| tracing::warn!(target: TARGET, parent: span, newest, oldest, unread, "messages dropped"),
+        );
     }
 
     /// Emits a warning: a sender reserved room for a message `stalled_for` ago, and has not committed it.
@@ -69,8 +110,7 @@ impl Events {
         let (queued_messages, queued_bytes) = (stats.queued_messages, stats.queued_bytes);
         let text =
             "a sender is stalled between reserving and committing its message; no later message can be read";
-        emit(|| {
-            let span = &*self.0;
+        self.emit(|span| {
             tracing::warn!(target: TARGET, parent: span, sequence, ?stalled_for, queued_messages, queued_bytes, "{text}");
         });
     }
@@ -79,8 +119,7 @@ impl Events {
     pub(crate) fn held(&self, held_for: Duration, stats: &Stats) {
         let Stats { lent_bytes, sealed_bytes, max_bytes, waiting_senders, .. } = *stats;
         let text = "senders wait for memory that receivers hold: drop or copy what was received";
-        emit(|| {
-            let span = &*self.0;
+        self.emit(|span| {
             tracing::warn!(
                 target: TARGET, parent: span, ?held_for, lent_bytes, sealed_bytes, max_bytes, waiting_senders, "{text}"
             );
@@ -100,13 +139,27 @@ impl Events {
     }
 }
 
-/// Asks the subscriber, if it is enabled for `level` at all. A panic of the subscriber counts as no.
-#[inline]
-fn is_enabled(level: Level, ask: impl FnOnce() -> bool) -> bool {
-    level <= LevelFilter::current() && catch(ask).unwrap_or(false)
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Also where this thread emits an event already: a span that was opened is closed.
+        let outer = EMITTING.replace(true);
+        let _ = catch(|| self.span = Span::none());
+        EMITTING.set(outer);
+    }
 }
 
-/// Calls `event`, and ignores a panic of a subscriber.
+/// Calls `tracing`; returns `None` if a subscriber panics, or if this thread is inside of such a call already.
+fn call_tracing<T>(call: impl FnOnce() -> T) -> Option<T> {
+    if EMITTING.replace(true) {
+        return None;
+    }
+    let result = catch(call).ok();
+    EMITTING.set(false);
+    result
+}
+
+/// Calls `event`, unless this thread emits an event already.
+#[cold]
 fn emit(event: impl FnOnce()) {
-    let _ = catch(event);
+    let _ = call_tracing(event);
 }
