@@ -5,8 +5,9 @@
 //! 1. tries again if there seems to be room, as receivers may have freed memory meanwhile;
 //! 2. under `DropOldest`, locks the head, retires segments that were read or else drops the unread messages of the oldest
 //!    sealed segment, and tries again;
-//! 3. drops its own message: always under `DropNewest`; under `DropOldest` if nothing is sealed, or the oldest segment is
-//!    lent or not fully committed. That message never had a sequence, so it is counted here and not at the head.
+//! 3. drops its own message: always under `DropNewest`; under `DropOldest` if nothing is sealed, if the oldest segment is
+//!    lent or not fully committed, or if so much memory is lent that the message would not fit in the rest. That message
+//!    never had a sequence, so it is counted here and not at the head.
 
 use super::Core;
 use super::payload::Payload;
@@ -108,7 +109,7 @@ impl Core {
                 // Receivers free memory under this lock, so the first check may have been too early.
                 Room::Likely
             } else if head.retire_drained_segments(&self.queue, effects)
-                || head.drop_oldest(&self.queue, demand.is_external, effects)
+                || head.drop_oldest(&self.queue, demand.is_external.then_some(demand.len), effects)
             {
                 Room::Freed
             } else {

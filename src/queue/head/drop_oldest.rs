@@ -1,7 +1,9 @@
 //! Dropping the oldest messages to make room for the newest.
 
+use super::segment_cursor::SegmentCursor;
 use super::{Effects, Head};
 use crate::queue::Queue;
+use crate::queue::segment::EXTERNAL_BYTES;
 use crate::queue::segment::slot_state::Phase;
 use crate::telemetry::stats::SwitchCause;
 
@@ -9,11 +11,22 @@ impl Head {
     /// Drops the unread messages of the oldest sealed segment. Returns false and drops none if that makes no room.
     /// The remaining messages of a lent segment free nothing; they are dropped only to reach a sealed segment after it.
     ///
+    /// `external` is the length of an external payload that needs the room. Nothing is dropped for one that would not fit
+    /// if all unread messages were dropped, as too much memory is lent.
+    ///
     /// The caller has retired drained segments before. The active segment is sealed and dropped only if no sealed one
-    /// is left, and only `for_external`: it releases memory only if external payloads lie in it.
-    pub(crate) fn drop_oldest(&mut self, queue: &Queue, for_external: bool, effects: &mut Effects) -> bool {
+    /// is left, and only for an external payload: it releases memory only if external payloads lie in it.
+    pub(crate) fn drop_oldest(
+        &mut self,
+        queue: &Queue,
+        external: Option<usize>,
+        effects: &mut Effects,
+    ) -> bool {
+        if external.is_some_and(|len| !self.could_fit_external(queue, len)) {
+            return false;
+        }
         if !self.is_sealed(queue) {
-            if !for_external || queue.pool.external_bytes() == 0 {
+            if external.is_none() || queue.pool.external_bytes() == 0 {
                 return false;
             }
             effects.switches.add(queue.seal_under_lock(self.sequence, SwitchCause::Full));
@@ -36,6 +49,18 @@ impl Head {
         self.dropped_oldest += dropped.messages;
         self.after_take(queue, effects);
         true
+    }
+
+    /// Whether an external payload of `len` bytes would fit if all unread messages were dropped.
+    ///
+    /// Then only lent segments would hold memory, and the segment with the entry of the payload.
+    fn could_fit_external(&mut self, queue: &Queue, len: usize) -> bool {
+        let is_lent = self.current.as_mut().is_some_and(SegmentCursor::is_lent);
+        let active = queue.ring.slot(self.sequence).load();
+        let takes_entry = active.is_open() && active.has_room(EXTERNAL_BYTES, queue.capacity());
+        let lent = queue.pool.lent_segments() + usize::from(is_lent);
+        let segments = lent + usize::from(!(is_lent && takes_entry));
+        segments * queue.pool.footprint() + len <= queue.pool.max_bytes()
     }
 
     /// Whether the segment at the head is sealed. Then all of its messages become known.

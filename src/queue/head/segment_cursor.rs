@@ -189,6 +189,12 @@ impl SegmentCursor {
         spin_until(|| self.range.advance_committed() == self.range.remaining())
     }
 
+    /// Whether received messages refer to the segment. Drops the cached chunks, which refer to it too.
+    pub(super) fn is_lent(&mut self) -> bool {
+        self.drop_chunks();
+        self.range.segment().is_shared()
+    }
+
     /// Whether dropping the remaining messages would free no memory.
     ///
     /// That is so if received messages still refer to the segment, and no external payload lies in it.

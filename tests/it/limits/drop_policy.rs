@@ -379,3 +379,49 @@ fn drop_policy_applies_to_send_many_and_send_with() {
         }
     });
 }
+
+#[test]
+fn nothing_is_dropped_for_a_message_that_cannot_fit() {
+    current(async {
+        let builder = turbostream::builder().when_full(WhenFull::DropOldest).read_mode(ReadMode::ZeroCopy);
+        let (tx, rx) = builder.max_bytes(8 << 20).max_message_bytes(4 << 20).build().expect("valid");
+        let mut lent = Vec::new();
+        while tx.monitor().stats().lent_bytes <= 4 << 20 {
+            tx.try_send(&[1; 32_000]).expect("never full");
+            lent.push(rx.try_recv().expect("a message"));
+        }
+        for _ in 0..80 {
+            tx.try_send(&[2; 32_000]).expect("never full");
+        }
+        let before = tx.monitor().stats();
+        assert_eq!((before.queued_messages, before.dropped_messages), (80, 0));
+        tx.try_send(vec![3; 4 << 20]).expect("never full");
+        let after = tx.monitor().stats();
+        assert_eq!((after.queued_messages, after.drops.newest, after.drops.oldest), (80, 1, 0));
+        // With the lent memory back, the same message replaces older ones.
+        drop(lent);
+        tx.try_send(vec![3; 4 << 20]).expect("never full");
+        let last = std::iter::from_fn(|| rx.try_recv().ok()).last();
+        assert_eq!(last.map(|message| message.len()), Some(4 << 20));
+        assert_eq!(tx.monitor().stats().drops.newest, 1);
+    });
+}
+
+#[test]
+fn message_that_fits_exactly_beside_what_is_lent_replaces_older_ones() {
+    current(async {
+        for (longer, newest) in [(0, 0), (1, 1)] {
+            let max_bytes = 4 * SEGMENT + 100_000;
+            let builder = four_segments(WhenFull::DropOldest).max_bytes(max_bytes);
+            let (tx, rx) = builder.max_message_bytes(max_bytes - SEGMENT).build().expect("valid");
+            send(&tx, 0..MESSAGES as u32);
+            let lent = std::iter::from_fn(|| rx.try_recv().ok()).last();
+            tx.try_send(vec![1; 50_000]).expect("never full");
+            tx.try_send(vec![2; max_bytes - 2 * SEGMENT + longer]).expect("never full");
+            let stats = tx.monitor().stats();
+            assert_eq!(stats.drops.newest, newest, "{stats:?}");
+            assert_eq!(stats.drops.oldest > 0, newest == 0, "{stats:?}");
+            drop(lent);
+        }
+    });
+}
