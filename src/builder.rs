@@ -12,7 +12,7 @@ use crate::channel::strategy::{SwitchStrategy, Weighted};
 use crate::error::BuildError;
 use crate::queue::ReadMode;
 use crate::queue::pool::footprint;
-use crate::queue::segment::slot_state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS};
+use crate::queue::segment::slot_state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS, MIN_BYTES};
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::sync::unwind::catch;
@@ -24,7 +24,6 @@ const DEFAULT_SEGMENT_BYTES: usize = 256 << 10;
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// Payload bytes for each message that a segment has room for by default.
 const DEFAULT_BYTES_PER_MESSAGE: usize = 32;
-const MIN_SEGMENT_BYTES: usize = 64;
 const DEFAULT_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Creates a channel with default settings.
@@ -292,9 +291,9 @@ impl Builder {
     fn capacity(&self, max_bytes: usize) -> Result<Capacity, BuildError> {
         let bytes = self.segment_bytes.unwrap_or_else(|| {
             let preferred = (max_bytes / 8).min(DEFAULT_SEGMENT_BYTES);
-            preferred.max(max_bytes / 4096).clamp(MIN_SEGMENT_BYTES, MAX_BYTES)
+            preferred.max(max_bytes / 4096).clamp(MIN_BYTES, MAX_BYTES)
         });
-        in_range("segment_bytes", bytes, MIN_SEGMENT_BYTES, MAX_BYTES)?;
+        in_range("segment_bytes", bytes, MIN_BYTES, MAX_BYTES)?;
         let messages =
             self.segment_messages.unwrap_or((bytes / DEFAULT_BYTES_PER_MESSAGE).clamp(1, MAX_MESSAGES));
         in_range("segment_messages", messages, 1, MAX_MESSAGES)?;

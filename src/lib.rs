@@ -76,6 +76,10 @@
 //! allocation each: a message of 1 to 32 KiB that Safe mode has to copy, and a single slice, as when a receiver waits
 //! for each message.
 //!
+//! # Targets
+//!
+//! The target needs 64-bit pointers and atomics. The crate does not compile for others, and says why.
+//!
 //! # Cargo features
 //!
 //! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for long
@@ -88,6 +92,13 @@
 //! `docs/metrics.md` in the repository lists every metric and event, and what to do about it.
 
 #![deny(unsafe_code)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "turbostream needs a target with 64-bit pointers: elsewhere an `AtomicU64` may be aligned more strictly than a \
+     `u64`, and sums of bytes could exceed a `usize`"
+);
+
 mod adapter;
 mod builder;
 mod channel;

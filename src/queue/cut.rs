@@ -12,12 +12,16 @@
 //! cut. The sender of a segment's first message writes it too, with nothing before the cut. If the word holds another
 //! sequence, the segment has no cut.
 
+use super::segment::slot_state::{MAX_BYTES, MAX_MESSAGES};
 use crate::sync::{AtomicU64, Ordering};
 
 const SEQUENCE_SHIFT: u32 = 48;
 const MESSAGES_SHIFT: u32 = 28;
 const MESSAGES_MASK: u64 = (1 << (SEQUENCE_SHIFT - MESSAGES_SHIFT)) - 1;
 const BYTES_MASK: u64 = (1 << MESSAGES_SHIFT) - 1;
+
+// Index and offset of a message fit their fields.
+const _: () = assert!(MAX_MESSAGES as u64 <= MESSAGES_MASK && MAX_BYTES as u64 <= BYTES_MASK);
 
 /// What precedes a cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +74,6 @@ impl LastCut {
 #[cfg(all(test, not(turbostream_loom)))]
 mod tests {
     use super::*;
-    use crate::queue::segment::slot_state::{MAX_BYTES, MAX_MESSAGES};
 
     #[test]
     fn cut_belongs_to_its_segment_alone() {

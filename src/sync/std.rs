@@ -19,11 +19,16 @@ pub(crate) fn spin_limit() -> usize {
     })
 }
 
+// `zeroed_words` makes `AtomicU64` of `u64`.
+const _: () = {
+    assert!(size_of::<AtomicU64>() == size_of::<u64>());
+    assert!(align_of::<AtomicU64>() == align_of::<u64>());
+};
+
 /// Allocates `count` zero words from pages that the system provides zeroed and untouched.
 pub(crate) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
-    const { assert!(align_of::<AtomicU64>() == align_of::<u64>()) };
     let words = Box::into_raw(vec![0_u64; count].into_boxed_slice());
-    // SAFETY: `AtomicU64` has the size, the alignment (asserted above) and the bit validity of `u64`, and this
+    // SAFETY: `AtomicU64` has the size and the alignment (both asserted above) and the bit validity of `u64`, and this
     // function alone owns the box.
     unsafe { Box::from_raw(words as *mut [AtomicU64]) }
 }

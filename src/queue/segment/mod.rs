@@ -43,7 +43,7 @@ use bytes::Bytes;
 
 pub(crate) use self::read_range::{Content, ReadRange};
 
-use self::slot_state::{Capacity, EntryRange, EntrySlot};
+use self::slot_state::{Capacity, EntryRange, EntrySlot, MAX_BYTES, MAX_MESSAGES, MIN_BYTES};
 use crate::sync::{
     AccessLog, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words,
 };
@@ -59,6 +59,22 @@ const INLINE: u64 = 1 << KIND_SHIFT;
 const EXTERNAL: u64 = 2 << KIND_SHIFT;
 const ABANDONED: u64 = 3 << KIND_SHIFT;
 const WAITER: u64 = 4 << KIND_SHIFT;
+
+/// The alignment of a segment's payload bytes: a cache line.
+const PAYLOAD_ALIGN: usize = 64;
+
+// What the unsafe code takes for granted.
+const _: () = {
+    // A `Bytes` fits the smallest segment, at any start.
+    assert!(EXTERNAL_BYTES <= MIN_BYTES);
+    assert!(align_of::<Bytes>() <= PAYLOAD_ALIGN);
+    // A `Bytes` has no padding bytes, so that a lent slice around it is initialized: it is four words.
+    assert!(size_of::<Bytes>() == 4 * size_of::<usize>());
+    // Every offset and length fits its field of an entry, and their sum is no overflow.
+    assert!(MAX_BYTES as u64 <= FIELD_MASK && MAX_BYTES <= usize::MAX / 2);
+    // Both counts of entries fit 32 bits.
+    assert!(MAX_MESSAGES <= u32::MAX as usize);
+};
 
 /// The value of `references` while one thread has the segment to itself: it is neither active, sealed nor lent.
 const EXCLUSIVE: usize = usize::MAX;
@@ -112,7 +128,7 @@ impl Block {
     }
 
     fn layout(payload_bytes: usize) -> Layout {
-        Layout::from_size_align(payload_bytes, 64).expect("a segment fits the address space")
+        Layout::from_size_align(payload_bytes, PAYLOAD_ALIGN).expect("a segment fits the address space")
     }
 
     /// Returns the address of `len` payload bytes at `offset`.

@@ -61,12 +61,20 @@ const SEQUENCE_MASK: u64 = WAITER - 1;
 
 /// The most messages a segment can hold.
 pub(crate) const MAX_MESSAGES: usize = MESSAGES_MASK as usize;
+/// The fewest payload bytes a segment can hold.
+pub(crate) const MIN_BYTES: usize = 64;
 /// The most payload bytes a segment can hold.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
 /// The most segments a channel can have; the last number stands for "none".
 pub(crate) const MAX_SEGMENTS: usize = SEGMENT_MASK as usize;
 
 const NO_SEGMENT: u64 = SEGMENT_MASK;
+
+// The fields fill the word, and no count exceeds its field.
+const _: () = {
+    assert!(PHASE_SHIFT + 2 == u64::BITS);
+    assert!(MAX_BYTES as u64 <= BYTES_MASK);
+};
 
 /// The phase of a ring slot: a row of the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
