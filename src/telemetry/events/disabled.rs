@@ -12,6 +12,9 @@ pub(crate) fn is_emitting() -> bool {
 
 pub(crate) fn user_code_panicked() {}
 
+#[cfg(feature = "prometheus")]
+pub(crate) fn too_many_channels(_limit: usize) {}
+
 pub(crate) struct Events;
 
 impl Events {

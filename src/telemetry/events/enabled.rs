@@ -31,6 +31,13 @@ pub(crate) fn user_code_panicked() {
     });
 }
 
+/// Emits a warning: a recorder has series for `limit` names of channels, and there are more.
+#[cfg(feature = "prometheus")]
+pub(crate) fn too_many_channels(limit: usize) {
+    let text = "a recorder has no series for the names of further channels, and adds those up";
+    emit(|| tracing::warn!(target: TARGET, limit, "{text}"));
+}
+
 /// The span of a channel, which lives as long as the channel, and whether the channel emits events.
 pub(crate) struct Events {
     span: Span,

@@ -16,6 +16,8 @@
 #[cfg_attr(any(not(feature = "tracing"), turbostream_loom), path = "disabled.rs")]
 mod imp;
 
+#[cfg(feature = "prometheus")]
+pub(crate) use self::imp::too_many_channels;
 pub(crate) use self::imp::{Events, is_emitting, user_code_panicked};
 
 use super::stats::SwitchCause;

@@ -1,5 +1,8 @@
 //! The name of each statistic, by the conventions of OpenTelemetry and by those of Prometheus.
 
+#[cfg(feature = "prometheus")]
+use std::collections::HashSet;
+
 use crate::telemetry::recorder::{Counter, Gauge, HistogramKind};
 
 /// The names under which statistics are recorded.
@@ -10,6 +13,32 @@ pub(super) struct Names {
     pub(super) gauges: &'static [Row<Gauge>],
     pub(super) histograms: &'static [Row<HistogramKind>],
     pub(super) instruments: &'static [Instrument],
+}
+
+#[cfg(feature = "prometheus")]
+impl Names {
+    /// Returns the instrument and the attribute of each row.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, Option<(&'static str, &'static str)>)> {
+        let counters = self.counters.iter().map(|row| (row.instrument, row.attribute));
+        let gauges = self.gauges.iter().map(|row| (row.instrument, row.attribute));
+        let histograms = self.histograms.iter().map(|row| (row.instrument, row.attribute));
+        counters.chain(gauges).chain(histograms)
+    }
+
+    /// Whether metrics have a label of this name. Histograms have `le`.
+    pub(super) fn uses_label(&self, name: &str) -> bool {
+        name == self.channel
+            || name == "le"
+            || self.rows().any(|(_, attribute)| attribute.is_some_and(|(key, _)| key == name))
+    }
+
+    /// Returns how many series a channel has in the instrument where it has most.
+    pub(super) fn series_of_a_channel(&self) -> usize {
+        let distinct: HashSet<_> = self.rows().collect();
+        let of =
+            |instrument: &Instrument| distinct.iter().filter(|(name, _)| *name == instrument.name).count();
+        self.instruments.iter().map(of).max().unwrap_or(1)
+    }
 }
 
 /// A statistic, and where it is recorded: an instrument, and optionally an attribute as key and value.

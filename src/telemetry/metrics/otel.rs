@@ -13,7 +13,8 @@ use crate::telemetry::recorder::{Recorder, StatsDelta};
 ///
 /// `docs/metrics.md` of the repository lists all instruments. The attribute `turbostream.channel.name` holds the name of
 /// the channel; channels of the same name are added up. The provider decides how values are aggregated and where they are
-/// exported to.
+/// exported to. The SDK keeps 2,000 series of each metric unless a view of the provider says otherwise: enough for 400 names,
+/// as a channel has up to five series of one metric. It adds up the values of further channels in a series without a name.
 ///
 /// # Examples
 ///

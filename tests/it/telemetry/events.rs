@@ -354,3 +354,26 @@ fn subscriber_whose_panic_payloads_panic_is_contained() {
         });
     });
 }
+
+#[cfg(feature = "prometheus")]
+#[test]
+fn names_without_series_are_logged_once() {
+    let _serial = run_alone();
+    plain(|| {
+        let log = EventLog::new(Level::WARN);
+        log.record_during(async {
+            let recorder = Arc::new(turbostream::PrometheusRecorder::new());
+            let report = |name: String| {
+                let (tx, _rx) =
+                    turbostream::builder().name(name).recorder(recorder.clone()).build().expect("valid");
+                tx.monitor().flush();
+            };
+            (0..400).for_each(|number| report(number.to_string()));
+            (0..400).for_each(|number| report(number.to_string()));
+            assert_eq!(log.events().len(), 0, "{:?}", log.events());
+            (400..500).for_each(|number| report(number.to_string()));
+            assert_eq!(log.count(Level::WARN, "limit=400"), 1, "{:?}", log.events());
+        });
+        assert_eq!(log.events().len(), 1, "{:?}", log.events());
+    });
+}

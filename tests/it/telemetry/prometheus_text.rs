@@ -129,3 +129,71 @@ fn gauges_are_zero_and_counters_persist_after_the_channel_ends() {
         }
     });
 }
+
+#[test]
+fn registry_accepts_another_recorder_after_the_first_was_dropped() {
+    current(async {
+        let registry = prometheus::Registry::new();
+        for round in 0..3 {
+            let recorder = Arc::new(PrometheusRecorder::in_registry(&registry).expect("none is registered"));
+            let in_use = PrometheusRecorder::in_registry(&registry).expect_err("one is registered");
+            assert!(matches!(in_use, prometheus::Error::AlreadyReg), "{in_use}");
+            let builder = turbostream::builder().recorder(recorder.clone());
+            let (tx, rx) = builder.build().expect("valid");
+            for _ in 0..=round {
+                tx.send("abc").await.expect("open");
+            }
+            tx.monitor().flush();
+            let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+            let sent = samples(&text)[r#"TurboStream_write_counts_total{result="success"}"#];
+            assert_eq!(sent, f64::from(round + 1), "that of the new recorder alone");
+            drop((tx, rx));
+            // The task that reports may hold the last reference to the channel, and so to the recorder.
+            while Arc::strong_count(&recorder) > 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(registry.gather().is_empty());
+    });
+}
+
+#[test]
+fn registry_with_a_constant_label_of_channel_metrics_is_refused() {
+    let labelled = |label: &str| {
+        let labels = [(label.to_owned(), "x".to_owned())].into();
+        prometheus::Registry::new_custom(Some("prefix".to_owned()), Some(labels)).expect("valid")
+    };
+    for label in ["channel", "result", "reason", "cause", "state", "le"] {
+        let registry = labelled(label);
+        for _ in 0..2 {
+            let error = PrometheusRecorder::in_registry(&registry).expect_err("a duplicate label");
+            assert!(matches!(&error, prometheus::Error::Msg(text) if text.contains(label)), "{error}");
+        }
+        assert!(registry.gather().is_empty());
+    }
+    current(async move {
+        let registry = labelled("service");
+        let recorder = PrometheusRecorder::in_registry(&registry).expect("no duplicate");
+        let (tx, _rx) = turbostream::builder().name("a").recorder(recorder).build().expect("valid");
+        tx.monitor().flush();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+        assert!(text.contains(r#"prefix_TurboStream_waiting_senders{channel="a",service="x"} 0"#), "{text}");
+    });
+}
+
+#[test]
+fn recorder_has_series_for_four_hundred_names() {
+    current(async {
+        let recorder = Arc::new(PrometheusRecorder::new());
+        let report = |number: usize| {
+            let builder = turbostream::builder().name(format!("channel {number}")).recorder(recorder.clone());
+            let (tx, _rx) = builder.build().expect("valid");
+            tx.monitor().flush();
+        };
+        let overflows = || recorder.render().expect("text").contains("otel_metric_overflow");
+        (0..400).for_each(report);
+        assert!(!overflows());
+        report(400);
+        assert!(overflows());
+    });
+}
