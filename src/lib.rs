@@ -147,7 +147,7 @@ pub use telemetry::stats::{Drops, SendErrors, Stats, Switches};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Compiles and runs the code of the guide, of which one program needs the feature.
-#[cfg(all(doctest, feature = "tracing-writer"))]
+/// Compiles and runs the code of the guide, of which two programs need the features.
+#[cfg(all(doctest, feature = "tracing-writer", feature = "prometheus"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

@@ -69,7 +69,8 @@ impl Sender {
 /// A [`Sender`] as an [`AsyncWrite`]; made by [`Sender::into_writer`] and [`Sender::into_delimited_writer`].
 ///
 /// **Write.** Bytes that a write has taken are in the channel, except an unfinished record: the writer keeps it until its
-/// delimiter is written. It holds up to `max_message_bytes` and is not part of `max_bytes`. A write waits while the
+/// delimiter is written. It holds up to `max_message_bytes`, in a vector of up to twice the capacity, and is not part of
+/// `max_bytes`. Between records the vector keeps at most 64 KiB. A write waits while the
 /// channel is full; if the channel drops messages when full ([`WhenFull`](crate::WhenFull)), the write succeeds. An empty
 /// write sends no message.
 ///

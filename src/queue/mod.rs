@@ -48,10 +48,13 @@ pub enum ReadMode {
     ///
     /// A message below 1 KiB is copied to a page of 4 KiB that it shares with others. A message from 1 KiB to 32 KiB
     /// is lent if the last switch of its segment was less than `lend_ttl` ago and lent memory is below half of
-    /// `max_bytes`; otherwise it is copied. A message above 32 KiB is always lent.
+    /// `max_bytes`; otherwise it is copied. A message above 32 KiB is always lent: a receiver that keeps such messages keeps
+    /// their segments, and can stop the senders. That concerns messages that were sent as borrowed slices and fit a
+    /// segment; others of that length are external, and count no more once they were received.
     #[default]
     Safe,
-    /// Lends every message: a slice of its segment. The segment is reused after the last slice is dropped.
+    /// Lends every message: a slice of its segment. The segment is reused after the last slice is dropped, so a receiver
+    /// that keeps messages can stop the senders.
     ZeroCopy,
 }
 

@@ -188,3 +188,23 @@ fn slice_reused_after_send_does_not_tear_the_message() {
         }
     });
 }
+
+#[test]
+fn kept_messages_above_32_kib_stop_senders_if_they_were_borrowed() {
+    paused(async {
+        let (tx, rx) = safe_builder().build().expect("valid");
+        let mut kept = Vec::new();
+        while tx.try_send(&message(0, 0, 40_000)[..]).is_ok() {
+            kept.push(rx.try_recv().expect("a message"));
+        }
+        assert!(lent(&tx) > 6 * SEGMENT && tx.is_empty(), "{:?}", tx.monitor().stats());
+        drop(kept);
+        // Owned ones are external, and count only while they are queued.
+        let mut kept = Vec::new();
+        for _ in 0..1000 {
+            tx.try_send(message(0, 0, 40_000)).expect("room");
+            kept.push(rx.try_recv().expect("a message"));
+        }
+        assert_eq!(lent(&tx), 0);
+    });
+}
