@@ -55,8 +55,8 @@ thread_local! {
 /// ```
 pub struct PrometheusRecorder {
     registry: Registry,
-    /// The registry of the user that gathers from this recorder.
-    parent: Option<Registry>,
+    /// The place in a registry of the user.
+    registration: Option<Registration>,
     /// The names of channels so far: one more than there is room for at most.
     channels: Mutex<HashSet<Option<String>>>,
     /// Keeps the instruments working; they record nothing after it is dropped.
@@ -83,7 +83,7 @@ impl PrometheusRecorder {
             .with_resource(Resource::builder_empty().build())
             .build();
         let instruments = instruments(&provider, &PROMETHEUS);
-        Self { registry, parent: None, channels: Mutex::default(), _provider: provider, instruments }
+        Self { registry, registration: None, channels: Mutex::default(), _provider: provider, instruments }
     }
 
     /// Creates a recorder as part of `registry`: gathering from `registry` includes its metrics until the recorder is
@@ -110,19 +110,13 @@ impl PrometheusRecorder {
     /// ```
     pub fn in_registry(registry: &Registry) -> Result<Self, prometheus::Error> {
         let mut recorder = Self::new();
-        registry.register(recorder.collector()?)?;
-        recorder.parent = Some(registry.clone());
+        recorder.registration = Some(Registration::new(registry, &recorder.registry)?);
         match constant_labels(registry).into_iter().find(|label| PROMETHEUS.uses_label(label)) {
             Some(label) => Err(prometheus::Error::Msg(format!(
                 "the registry has the constant label `{label}`, which is a label of channel metrics too"
             ))),
             None => Ok(recorder),
         }
-    }
-
-    /// Returns a collector for the registry of the user. All of them are the same to it.
-    fn collector(&self) -> Result<Box<dyn Collector>, prometheus::Error> {
-        Ok(Box::new(NestedRegistry::new(self.registry.clone())?))
     }
 
     /// Emits an event when the channels first have more names than there are series for.
@@ -165,24 +159,37 @@ impl Recorder for PrometheusRecorder {
     }
 }
 
-impl Drop for PrometheusRecorder {
-    fn drop(&mut self) {
-        if let (Some(parent), Ok(collector)) = (&self.parent, self.collector()) {
-            // It fails if the user has unregistered the collector.
-            let _ = parent.unregister(collector);
-        }
-    }
-}
-
 impl fmt::Debug for PrometheusRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrometheusRecorder").finish_non_exhaustive()
     }
 }
 
+/// A registry that another one gathers from, until this is dropped.
+struct Registration {
+    parent: Registry,
+    nested: NestedRegistry,
+}
+
+impl Registration {
+    fn new(parent: &Registry, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let nested = NestedRegistry::new(registry.clone())?;
+        parent.register(Box::new(nested.clone()))?;
+        Ok(Self { parent: parent.clone(), nested })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // It fails if the user has unregistered the collector.
+        let _ = self.parent.unregister(Box::new(self.nested.clone()));
+    }
+}
+
 /// A registry as a collector of another registry.
 ///
 /// It has a description of its own. The exporter's collector has none, and a registry accepts only one such collector.
+#[derive(Clone)]
 struct NestedRegistry {
     registry: Registry,
     desc: Desc,
