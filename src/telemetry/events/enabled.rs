@@ -137,8 +137,7 @@ impl Events {
     pub(crate) fn waiting(&self, stats: &Stats) {
         let Stats { longest_wait, waiting_senders, lent_bytes, sealed_bytes, max_bytes, .. } = *stats;
         let text = "senders wait for room: receivers are too slow";
-        emit(|| {
-            let span = &*self.0;
+        self.emit(|span| {
             tracing::warn!(
                 target: TARGET, parent: span, ?longest_wait, waiting_senders, lent_bytes, sealed_bytes, max_bytes, "{text}"
             );
