@@ -64,7 +64,7 @@ mod counted {
     }
 
     #[inline(never)]
-    pub(super) fn recv(rx: &Receiver) {
+    pub(super) fn recv(rx: &mut Receiver) {
         poll_ready(async {
             for _ in 0..MESSAGES {
                 black_box(rx.recv().await.expect("open"));
@@ -73,7 +73,7 @@ mod counted {
     }
 
     #[inline(never)]
-    pub(super) fn recv_batch(rx: &Receiver) {
+    pub(super) fn recv_batch(rx: &mut Receiver) {
         poll_ready(async {
             let mut messages = 0;
             while messages < MESSAGES {
@@ -86,7 +86,7 @@ mod counted {
 
     /// Each message wakes a waiting receiver.
     #[inline(never)]
-    pub(super) fn lockstep(tx: &Sender, rx: &Receiver, message: &[u8]) {
+    pub(super) fn lockstep(tx: &Sender, rx: &mut Receiver, message: &[u8]) {
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..MESSAGES {
             let mut receiving = pin!(rx.recv());
@@ -133,7 +133,7 @@ fn run(workload: &str) {
         false => builder,
     };
     let workload = workload.trim_end_matches(RECORDED);
-    let (tx, rx) = builder.build().expect("a valid configuration");
+    let (tx, mut rx) = builder.build().expect("a valid configuration");
     let (message, large) = ([7; 128], Bytes::from(vec![7; 64 << 10]));
     for _ in 0..ROUNDS {
         match workload {
@@ -141,13 +141,13 @@ fn run(workload: &str) {
             "send_many" => counted::send_many(&tx, &message),
             "send_with" => counted::send_with(&tx, &message),
             "send_external" => counted::send_external(&tx, &large),
-            "lockstep" => counted::lockstep(&tx, &rx, &message),
+            "lockstep" => counted::lockstep(&tx, &mut rx, &message),
             _ => fill(&tx, &message),
         }
         match workload {
-            "recv" | "recv_safe" => counted::recv(&rx),
-            "recv_batch" => counted::recv_batch(&rx),
-            _ => drain(&rx),
+            "recv" | "recv_safe" => counted::recv(&mut rx),
+            "recv_batch" => counted::recv_batch(&mut rx),
+            _ => drain(&mut rx),
         }
     }
 }
@@ -156,6 +156,6 @@ fn fill(tx: &Sender, message: &[u8]) {
     (0..MESSAGES).for_each(|_| tx.try_send(message).expect("room"));
 }
 
-fn drain(rx: &Receiver) {
+fn drain(rx: &mut Receiver) {
     while rx.try_recv().is_ok() {}
 }

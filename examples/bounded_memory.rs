@@ -30,7 +30,7 @@ const OTHER_BYTES: usize = 16 * MIB;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (tx, rx) =
+    let (tx, mut rx) =
         turbostream::builder().name("kept").max_bytes(MAX_BYTES).read_mode(ReadMode::ZeroCopy).build()?;
     let mut peak = Peak { monitor: rx.monitor(), resident_before: resident(), channel: 0, resident: 0 };
     let mut senders = JoinSet::new();
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
 
     let mut kept = VecDeque::new();
     let mut next = [0; SENDERS as usize];
-    receive(&rx, &mut kept, &mut next, &mut peak, usize::MAX).await?;
+    receive(&mut rx, &mut kept, &mut next, &mut peak, usize::MAX).await?;
     let stats = peak.monitor.stats();
     println!("after {} messages no more arrive: {}", kept.len(), explain(&stats));
     ensure!(stats.waiting_senders == SENDERS as usize, "the senders should wait: {stats:?}");
@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     );
 
     kept.drain(..kept.len().saturating_sub(KEPT));
-    receive(&rx, &mut kept, &mut next, &mut peak, KEPT).await?;
+    receive(&mut rx, &mut kept, &mut next, &mut peak, KEPT).await?;
     ensure!(next.iter().sum::<u64>() == MESSAGES, "lost: {next:?}");
     senders.join_all().await;
     let stats = peak.monitor.stats();
@@ -76,7 +76,7 @@ async fn send(sender: u64, tx: Sender) {
 
 /// Receives and keeps the latest `limit` messages, until the channel is closed or every sender waits for room.
 async fn receive(
-    rx: &Receiver,
+    rx: &mut Receiver,
     kept: &mut VecDeque<Bytes>,
     next: &mut [u64; SENDERS as usize],
     peak: &mut Peak,

@@ -103,7 +103,7 @@ async fn produce(producer: u64, tx: Sender, stop: CancellationToken) -> (u64, u6
 /// Does jobs until the channel is drained or `leave` is cancelled. Returns the jobs that it did.
 async fn work(
     pace: Duration,
-    rx: Receiver,
+    mut rx: Receiver,
     leave: CancellationToken,
     progress: Arc<Progress>,
 ) -> Vec<(u64, u64)> {

@@ -4,7 +4,7 @@ use turbostream::SendError;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (tx, rx) = turbostream::channel();
+    let (tx, mut rx) = turbostream::channel();
 
     let writer = tokio::spawn(async move {
         for number in 0..1_000_000 {

@@ -90,7 +90,7 @@ async fn produce(id: usize, tx: Sender, stop: CancellationToken) -> (usize, u64,
 }
 
 /// Receives until the channel is closed and drained. Requests the stop after `stop_after` messages.
-async fn consume(rx: Receiver, stop: CancellationToken, stop_after: Option<u64>) -> [u64; PRODUCERS] {
+async fn consume(mut rx: Receiver, stop: CancellationToken, stop_after: Option<u64>) -> [u64; PRODUCERS] {
     let mut received = [0; PRODUCERS];
     let mut total = 0;
     let mut heartbeat = tokio::time::interval(Duration::from_millis(250));

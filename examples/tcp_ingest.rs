@@ -120,7 +120,7 @@ async fn receive(socket: TcpStream, tx: Sender, stop: CancellationToken) -> io::
 
 /// Writes batches of lines until the channel is closed and drained, no faster than `pace` bytes a second.
 async fn write_out(
-    rx: Receiver,
+    mut rx: Receiver,
     mut file: File,
     written: Arc<AtomicU64>,
     pace: Option<f64>,

@@ -39,7 +39,7 @@ const DEFAULT_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (tx, rx) = turbostream::channel();
+/// let (tx, mut rx) = turbostream::channel();
 /// tx.send(b"one").await?;
 /// drop(tx);
 /// assert_eq!(rx.recv().await.as_deref(), Some(&b"one"[..]));
@@ -84,7 +84,7 @@ pub struct Builder {
 /// use std::time::Duration;
 /// use turbostream::{ReadMode, Weighted};
 ///
-/// let (tx, rx) = turbostream::builder()
+/// let (tx, mut rx) = turbostream::builder()
 ///     .name("ingest")
 ///     .max_bytes(4 << 20)
 ///     .strategy(Weighted::new(Duration::from_millis(2)))

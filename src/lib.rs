@@ -32,7 +32,7 @@
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (tx, rx) = turbostream::channel();
+//! let (tx, mut rx) = turbostream::channel();
 //!
 //! for worker in 0..4 {
 //!     let tx = tx.clone();

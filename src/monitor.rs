@@ -13,7 +13,7 @@ use crate::telemetry::stats::Stats;
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (tx, rx) = turbostream::channel();
+/// let (tx, mut rx) = turbostream::channel();
 /// let monitor = tx.monitor();
 /// tx.send("abc").await?;
 /// tx.send("de").await?;

@@ -80,7 +80,7 @@ fn assert_few(allocations: usize, messages: usize, what: &str) {
 async fn streaming(way: usize) {
     const WARM: usize = 50_000;
     const COUNT: usize = 200_000;
-    let (tx, rx) = zero_copy();
+    let (tx, mut rx) = zero_copy();
     let writing = tokio::spawn(async move {
         for _ in 0..WARM + COUNT {
             tx.send(&MESSAGE).await.expect("open");
@@ -121,7 +121,7 @@ fn bulk_send_then_drain_allocates_nothing_per_message() {
     const BULK: usize = 40_000;
     let runtime = current_runtime(false);
     let _guard = runtime.enter();
-    let (tx, rx) = zero_copy();
+    let (tx, mut rx) = zero_copy();
     let mut before = 0;
     for round in 0..8 {
         if round == 2 {
@@ -143,7 +143,7 @@ fn channel_without_messages_costs_at_most_8_kib() {
         let each = live_since(before) / 10;
         assert!((1..=8 << 10).contains(&each), "{each} bytes");
         let waiting = tokio::spawn({
-            let rx = channels[0].1.clone();
+            let mut rx = channels[0].1.clone();
             async move { rx.recv().await }
         });
         settle().await;
@@ -160,7 +160,7 @@ fn heap_stays_within_max_bytes_and_is_freed() {
     current_runtime(true).block_on(async {
         let before = live_bytes();
         let builder = turbostream::builder().segment_bytes(64 << 10).segment_messages(1024).max_bytes(MAX);
-        let (tx, rx) = builder.pool_idle(ms(100)).build().expect("valid");
+        let (tx, mut rx) = builder.pool_idle(ms(100)).build().expect("valid");
         for len in [0, 128, 5000, 30_000, 100_000] {
             while tx.try_send(&vec![1; len][..]).is_ok() {}
             assert!(
@@ -183,7 +183,7 @@ fn heap_stays_within_max_bytes_and_is_freed() {
 fn drained_closed_channel_keeps_no_pages() {
     current_runtime(true).block_on(async {
         let before = live_bytes();
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let monitor = tx.monitor();
         (0..500).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
         drop(tx);
@@ -200,7 +200,7 @@ fn kept_copy_pins_at_most_4_kib() {
     for len in [16, 100, 700, 1023] {
         let before = live_bytes();
         let kept: Vec<Bytes> = current_runtime(false).block_on(async {
-            let (tx, rx) = turbostream::channel();
+            let (tx, mut rx) = turbostream::channel();
             let mut kept = Vec::new();
             for number in 0..5000 {
                 tx.send(&message(0, number, len)[..]).await.expect("open");
@@ -223,7 +223,7 @@ fn lent_memory_of_dropped_channel_is_freed_by_its_last_holder() {
     for (round, mode) in [ReadMode::Safe, ReadMode::Safe, ReadMode::ZeroCopy].into_iter().enumerate() {
         let before = live_bytes();
         let kept = current_runtime(false).block_on(async {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             (0..500).for_each(|n| tx.try_send(&message(0, n, 3000)[..]).expect("room"));
             let kept: Vec<_> = std::iter::from_fn(|| rx.try_recv().ok()).step_by(100).collect();
             tx.try_send(&MESSAGE).expect("room"); // never read

@@ -84,7 +84,7 @@ fn send_on_a_thread(tx: &Sender, sender: u32, size: Size) {
 }
 
 /// Receives to the end on a plain thread, in one of four ways.
-fn receive_on_a_thread(rx: &Receiver, way: usize) -> Vec<(u32, u32)> {
+fn receive_on_a_thread(rx: &mut Receiver, way: usize) -> Vec<(u32, u32)> {
     let mut seen = Vec::new();
     match way % 4 {
         0 => seen.extend(std::iter::from_fn(|| rx.blocking_recv()).flat_map(|m| check(&m))),
@@ -195,8 +195,8 @@ fn sixty_four_threads_lose_nothing() {
             let barrier = Arc::new(Barrier::new(2 * HALF));
             let receivers: Vec<_> = (0..HALF)
                 .map(|way| {
-                    let rx = rx.clone();
-                    start(&barrier, move || receive_on_a_thread(&rx, way))
+                    let mut rx = rx.clone();
+                    start(&barrier, move || receive_on_a_thread(&mut rx, way))
                 })
                 .collect();
             let senders: Vec<_> = (0..HALF as u32)
@@ -271,7 +271,7 @@ fn report(what: &str, all: &[Turns]) -> usize {
 }
 
 /// Receives messages one by one, and counts what others receive while it is ready.
-async fn take_turns(rx: Receiver, received: Arc<AtomicUsize>) -> Turns {
+async fn take_turns(mut rx: Receiver, received: Arc<AtomicUsize>) -> Turns {
     let mut turns = Turns::default();
     loop {
         let (before, began) = (received.load(Relaxed), Instant::now());
@@ -334,7 +334,7 @@ async fn send_until(tx: Sender, sender: u32, stop: Arc<AtomicBool>) {
 }
 
 /// Receives in order until every sender has had `turns`, then to the end. All senders are ready all the time.
-async fn watch_senders(rx: Receiver, turns: usize, stop: Arc<AtomicBool>) -> Vec<Turns> {
+async fn watch_senders(mut rx: Receiver, turns: usize, stop: Arc<AtomicBool>) -> Vec<Turns> {
     let mut all = vec![Turns::default(); ALL];
     let mut last = vec![(0, Instant::now()); ALL];
     let mut unserved = ALL;
@@ -381,7 +381,8 @@ fn every_receiving_thread_is_served() {
             let barrier = Arc::new(Barrier::new(ALL + 1));
             let receivers: Vec<_> = (0..ALL)
                 .map(|_| {
-                    let (rx, received, unserved) = (rx.clone(), Arc::clone(&received), Arc::clone(&unserved));
+                    let (mut rx, received, unserved) =
+                        (rx.clone(), Arc::clone(&received), Arc::clone(&unserved));
                     start(&barrier, move || {
                         let mut turns = Turns::default();
                         loop {

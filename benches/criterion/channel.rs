@@ -37,7 +37,7 @@ fn channel(mode: ReadMode) -> (Sender, Receiver) {
     turbostream::builder().read_mode(mode).build().expect("a valid configuration")
 }
 
-async fn recv_each(rx: Receiver) -> u64 {
+async fn recv_each(mut rx: Receiver) -> u64 {
     let mut messages = 0;
     while let Some(message) = rx.recv().await {
         black_box(&message[..]);
@@ -46,7 +46,7 @@ async fn recv_each(rx: Receiver) -> u64 {
     messages
 }
 
-async fn recv_batches(rx: Receiver) -> u64 {
+async fn recv_batches(mut rx: Receiver) -> u64 {
     let mut messages = 0;
     while let Some(batch) = rx.recv_batch(4096).await {
         messages += batch.iter().map(black_box).count() as u64;
@@ -136,8 +136,8 @@ fn external(criterion: &mut Criterion) {
 fn ping_pong(criterion: &mut Criterion) {
     let runtime = runtime();
     let run = |count| async move {
-        let (ping, pings) = channel(ReadMode::ZeroCopy);
-        let (pong, pongs) = channel(ReadMode::ZeroCopy);
+        let (ping, mut pings) = channel(ReadMode::ZeroCopy);
+        let (pong, mut pongs) = channel(ReadMode::ZeroCopy);
         let echo = tokio::spawn(async move {
             while let Some(message) = pings.recv().await {
                 pong.send(&message[..]).await.expect("the caller receives");
@@ -165,7 +165,7 @@ fn creation(criterion: &mut Criterion) {
     group.bench_function("made_and_dropped", |bencher| bencher.iter(turbostream::channel));
     group.bench_function("with_one_message", |bencher| {
         bencher.iter(|| {
-            let (tx, rx) = turbostream::channel();
+            let (tx, mut rx) = turbostream::channel();
             tx.try_send("one").expect("room for one");
             rx.try_recv().expect("one message")
         });

@@ -116,7 +116,7 @@ async fn send(
 }
 
 /// Receives batches, and keeps the latest few.
-async fn receive(rx: Receiver) {
+async fn receive(mut rx: Receiver) {
     let mut kept = VecDeque::<Batch>::new();
     while let Some(batch) = rx.recv_batch(256).await {
         kept.push_back(batch);

@@ -15,7 +15,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
@@ -56,14 +56,14 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let (seen_tx, mut seen) = tokio::sync::mpsc::unbounded_channel();
     /// let callback = rx.on_message(move |message| seen_tx.send(message).unwrap());
     ///
     /// tx.send("called with this").await?;
     /// assert_eq!(seen.recv().await.unwrap(), "called with this");
     ///
-    /// let rx = callback.unregister().await;
+    /// let mut rx = callback.unregister().await;
     /// tx.send("received").await?;
     /// assert_eq!(rx.recv().await.unwrap(), "received");
     /// # Ok(()) }
@@ -117,10 +117,10 @@ impl Callback {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let callback = rx.on_message(|message| println!("{message:?}"));
     /// drop(tx);
-    /// let rx = callback.unregister().await;
+    /// let mut rx = callback.unregister().await;
     /// assert_eq!(rx.recv().await, None);
     /// # Ok(()) }
     /// ```
@@ -218,6 +218,12 @@ impl Deref for ReceiverGuard<'_> {
     }
 }
 
+impl DerefMut for ReceiverGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Receiver {
+        self.receiver.as_mut().expect("only the drop takes it")
+    }
+}
+
 impl Drop for ReceiverGuard<'_> {
     fn drop(&mut self) {
         *self.shared.lock() = self.receiver.take();
@@ -240,7 +246,7 @@ impl Drop for DriverGuard {
 
 fn register<T: 'static>(
     receiver: Receiver,
-    poll: impl FnMut(&Receiver, &mut Context<'_>) -> Poll<Option<T>> + Send + 'static,
+    poll: impl FnMut(&mut Receiver, &mut Context<'_>) -> Poll<Option<T>> + Send + 'static,
     callback: impl FnMut(T) + Send + 'static,
 ) -> Callback {
     let runtime = receiver.core().background().runtime().cloned().unwrap_or_else(Handle::current);
@@ -257,7 +263,7 @@ fn register<T: 'static>(
 /// Calls `callback` until the channel is closed and drained, or the receiver was unregistered.
 pub(crate) fn drive<T>(
     shared: Arc<Shared>,
-    mut poll: impl FnMut(&Receiver, &mut Context<'_>) -> Poll<Option<T>>,
+    mut poll: impl FnMut(&mut Receiver, &mut Context<'_>) -> Poll<Option<T>>,
     mut callback: impl FnMut(T),
 ) -> impl Future<Output = ()> {
     // Outside of the async block, so that a future that was never polled drops it too.
@@ -287,12 +293,12 @@ enum Stop {
 fn call_while_ready<T>(
     shared: &Shared,
     cx: &mut Context<'_>,
-    poll: &mut impl FnMut(&Receiver, &mut Context<'_>) -> Poll<Option<T>>,
+    poll: &mut impl FnMut(&mut Receiver, &mut Context<'_>) -> Poll<Option<T>>,
     callback: &mut impl FnMut(T),
 ) -> Poll<Stop> {
-    let Some(receiver) = shared.try_take() else { return Poll::Ready(Stop::Ended) };
+    let Some(mut receiver) = shared.try_take() else { return Poll::Ready(Stop::Ended) };
     while !shared.is_unregistering() {
-        match poll(&receiver, cx) {
+        match poll(&mut receiver, cx) {
             Poll::Ready(Some(messages)) => receiver.core().run_callback(|| callback(messages)),
             Poll::Ready(None) => return Poll::Ready(Stop::Ended),
             Poll::Pending => return Poll::Pending,

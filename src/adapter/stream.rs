@@ -9,7 +9,6 @@ use futures_core::{FusedStream, Stream};
 
 use crate::receiver::Receiver;
 use crate::receiver::batch::Batch;
-use crate::wait::wait_list::PollWaiter;
 
 impl Stream for Receiver {
     type Item = Bytes;
@@ -33,7 +32,7 @@ impl Receiver {
     /// Each batch is as returned by [`recv_batch`](Self::recv_batch): messages of one segment, at least one. The stream
     /// ends once the channel is closed and drained. A limit of 0 counts as 1.
     ///
-    /// The stream takes nothing in advance: this handle stays usable beside it, and dropping the stream loses no message.
+    /// The stream takes nothing in advance: dropping it loses no message.
     ///
     /// # Cancel safety
     ///
@@ -45,7 +44,7 @@ impl Receiver {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use futures::StreamExt;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// for message in ["a", "b", "c"] {
     ///     tx.send(message).await?;
     /// }
@@ -59,18 +58,16 @@ impl Receiver {
     /// assert_eq!(messages, ["a", "b", "c"]);
     /// # Ok(()) }
     /// ```
-    pub fn batches(&self, limit: usize) -> Batches<'_> {
-        Batches { receiver: self, limit, waiter: PollWaiter::default(), terminated: false }
+    pub fn batches(&mut self, limit: usize) -> Batches<'_> {
+        Batches { receiver: self, limit, terminated: false }
     }
 }
 
 /// The messages of a [`Receiver`] as a stream of [`Batch`]; see [`Receiver::batches`].
 #[must_use = "streams do nothing unless polled"]
 pub struct Batches<'a> {
-    receiver: &'a Receiver,
+    receiver: &'a mut Receiver,
     limit: usize,
-    /// The registration of this stream, apart from that of the receiver, which can be polled too.
-    waiter: PollWaiter,
     terminated: bool,
 }
 
@@ -79,7 +76,7 @@ impl Stream for Batches<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
         let this = &mut *self;
-        let batch = ready!(this.receiver.poll_batch(this.limit, &mut this.waiter, cx));
+        let batch = ready!(this.receiver.poll_own_batch(this.limit, cx));
         this.terminated = batch.is_none();
         Poll::Ready(batch)
     }
@@ -93,7 +90,7 @@ impl FusedStream for Batches<'_> {
 
 impl Drop for Batches<'_> {
     fn drop(&mut self) {
-        self.receiver.deregister(&mut self.waiter);
+        self.receiver.deregister_own_waiter();
     }
 }
 

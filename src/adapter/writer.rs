@@ -28,7 +28,7 @@ impl Sender {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tokio::io::AsyncWriteExt;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let mut writer = tx.into_writer();
     /// writer.write_all(b"one message").await?;
     /// writer.write_all(b"and another").await?;
@@ -51,7 +51,7 @@ impl Sender {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tokio::io::AsyncWriteExt;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let mut input: &[u8] = b"first line\nsecond line\nno end of line";
     /// let mut lines = tx.into_delimited_writer(b'\n');
     /// tokio::io::copy(&mut input, &mut lines).await?;
@@ -103,7 +103,7 @@ impl Sender {
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use futures::SinkExt;
 /// use tokio_util::codec::{FramedWrite, LinesCodec};
-/// let (tx, rx) = turbostream::channel();
+/// let (tx, mut rx) = turbostream::channel();
 /// let mut lines = FramedWrite::new(tx.into_delimited_writer(b'\n'), LinesCodec::new());
 /// lines.send("a line").await?;
 /// assert_eq!(rx.recv().await.unwrap(), "a line\n");
@@ -135,7 +135,7 @@ impl Writer {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tokio::io::AsyncWriteExt;
-    /// let (tx, rx) = turbostream::builder().max_message_bytes(10).build()?;
+    /// let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build()?;
     /// let mut lines = tx.into_delimited_writer(b'\n');
     /// lines.write_all(b"much ").await?;
     /// assert!(lines.write_all(b"too long\n").await.is_err());
@@ -163,7 +163,7 @@ impl Writer {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::io::Write;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let mut lines = tx.into_delimited_writer(b'\n').into_blocking();
     /// let thread = std::thread::spawn(move || {
     ///     writeln!(lines, "line {} in {} writes", 1, 5)?;

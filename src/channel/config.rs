@@ -33,7 +33,7 @@ pub enum WhenFull {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use turbostream::WhenFull;
-    /// let (tx, rx) = turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::DropNewest).build()?;
+    /// let (tx, mut rx) = turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::DropNewest).build()?;
     /// for number in 0..100_000 {
     ///     tx.send(number.to_string()).await?;
     /// }
@@ -55,7 +55,7 @@ pub enum WhenFull {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use turbostream::WhenFull;
-    /// let (tx, rx) = turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::DropOldest).build()?;
+    /// let (tx, mut rx) = turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::DropOldest).build()?;
     /// for number in 0..100_000 {
     ///     tx.send(number.to_string()).await?;
     /// }

@@ -28,7 +28,7 @@ use crate::queue::segment::{Content, ReadRange};
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::io::Write;
-/// let (tx, rx) = turbostream::channel();
+/// let (tx, mut rx) = turbostream::channel();
 /// tx.send("one\n").await?;
 /// tx.send("two\n").await?;
 /// let batch = rx.recv_batch(1024).await.unwrap();

@@ -40,6 +40,8 @@ const MANY_BYTES: usize = 64 << 10;
 /// channel closes when the last clone is dropped, and unread messages are dropped with it. Received [`Bytes`] may
 /// outlive the channel and the runtime.
 ///
+/// All methods that take messages take `&mut self`: a task that receives has a handle of its own.
+///
 /// A receiver is also a [`futures::Stream`](futures_core::Stream) of [`Bytes`].
 pub struct Receiver {
     core: Arc<Core>,
@@ -84,7 +86,7 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// tx.send("hello").await?;
     /// drop(tx);
     /// assert_eq!(rx.recv().await.unwrap(), "hello");
@@ -92,7 +94,7 @@ impl Receiver {
     /// # Ok(()) }
     /// ```
     #[inline]
-    pub fn recv(&self) -> impl Future<Output = Option<Bytes>> {
+    pub fn recv(&mut self) -> impl Future<Output = Option<Bytes>> {
         RecvOperation::start(self)
     }
 
@@ -109,14 +111,14 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// assert_eq!(rx.try_recv(), Err(turbostream::TryRecvError::Empty));
     /// tx.try_send("now").unwrap();
     /// assert_eq!(rx.try_recv().unwrap(), "now");
     /// # }
     /// ```
     #[inline]
-    pub fn try_recv(&self) -> Result<Bytes, TryRecvError> {
+    pub fn try_recv(&mut self) -> Result<Bytes, TryRecvError> {
         if let Some(message) = self.core.take_fast(self.read_mode()) {
             return Ok(message);
         }
@@ -148,13 +150,13 @@ impl Receiver {
     /// ```
     /// # #[tokio::main] async fn main() {
     /// use std::time::Duration;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let nothing = rx.recv_timeout(Duration::from_millis(1)).await;
     /// assert_eq!(nothing, Err(turbostream::RecvTimeoutError::Timeout));
     /// # }
     /// ```
-    pub async fn recv_timeout(&self, limit: Duration) -> Result<Bytes, RecvTimeoutError> {
-        match timeout(self.core.background().runtime(), limit, self.recv()).await {
+    pub async fn recv_timeout(&mut self, limit: Duration) -> Result<Bytes, RecvTimeoutError> {
+        match timeout(self.core.background().runtime(), limit, RecvOperation::start(self)).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Closed),
             None => {
@@ -183,7 +185,7 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let receiver = std::thread::spawn(move || {
     ///     let mut messages = 0;
     ///     while let Some(message) = rx.blocking_recv() {
@@ -198,7 +200,7 @@ impl Receiver {
     /// # Ok(()) }
     /// ```
     #[track_caller]
-    pub fn blocking_recv(&self) -> Option<Bytes> {
+    pub fn blocking_recv(&mut self) -> Option<Bytes> {
         blocking::block_on("Receiver::blocking_recv", self.recv())
     }
 
@@ -211,13 +213,13 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// tx.send("polled").await.unwrap();
     /// let message = std::future::poll_fn(|cx| rx.poll_recv(cx)).await;
     /// assert_eq!(message.unwrap(), "polled");
     /// # }
     /// ```
-    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(message) = ready!(self.poll_fast(cx)) {
             return Poll::Ready(Some(message));
         }
@@ -245,7 +247,7 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// for message in ["a", "b", "c"] {
     ///     tx.send(message).await?;
     /// }
@@ -254,7 +256,7 @@ impl Receiver {
     /// assert_eq!(messages, ["a", "b"]);
     /// # Ok(()) }
     /// ```
-    pub async fn recv_many(&self, messages: &mut Vec<Bytes>, limit: usize) -> usize {
+    pub async fn recv_many(&mut self, messages: &mut Vec<Bytes>, limit: usize) -> usize {
         if limit == 0 {
             return 0;
         }
@@ -305,14 +307,14 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// tx.send("a").await?;
     /// tx.send("b").await?;
     /// let batch = rx.recv_batch(100).await.unwrap();
     /// assert_eq!(batch.iter().collect::<Vec<_>>(), [b"a", b"b"]);
     /// # Ok(()) }
     /// ```
-    pub async fn recv_batch(&self, limit: usize) -> Option<Batch> {
+    pub async fn recv_batch(&mut self, limit: usize) -> Option<Batch> {
         self.budget.pay(self.clock()).await;
         let mode = self.read_mode();
         let take_batch = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
@@ -330,7 +332,7 @@ impl Receiver {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use turbostream::ReadMode;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// tx.send_many(["copied", "lent"]).await?;
     /// let copied = rx.recv().await; // Safe, the default: a copy, which pins no segment
     /// rx.set_read_mode(ReadMode::ZeroCopy);
@@ -357,7 +359,7 @@ impl Receiver {
     ///
     /// ```
     /// # #[tokio::main] async fn main() {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// tx.send("before").await.unwrap();
     /// rx.close();
     /// assert!(tx.send("after").await.is_err());

@@ -108,26 +108,16 @@ impl Receiver {
         self.core.take_fast(self.read_mode()).inspect(|_| self.budget.count_one())
     }
 
-    /// Polls for up to `limit` messages, with a registration that the caller owns.
-    ///
-    /// The caller has to [`deregister`](Self::deregister) it when it stops polling.
-    pub(crate) fn poll_batch(
-        &self,
-        limit: usize,
-        waiter: &mut PollWaiter,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Batch>> {
-        let mode = self.read_mode();
-        self.poll_wait(waiter, cx, |queue, head, effects| {
-            let batch = Batch::new(head.take_range(queue, limit.max(1), effects), mode);
-            self.budget.count(batch.len());
-            batch
-        })
-    }
-
     /// Polls for up to `limit` messages, with the registration of this handle.
-    pub(crate) fn poll_own_batch(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
-        self.with_own_waiter(|waiter| self.poll_batch(limit, waiter, cx))
+    pub(crate) fn poll_own_batch(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        let mode = self.read_mode();
+        self.with_own_waiter(|waiter| {
+            self.poll_wait(waiter, cx, |queue, head, effects| {
+                let batch = Batch::new(head.take_range(queue, limit.max(1), effects), mode);
+                self.budget.count(batch.len());
+                batch
+            })
+        })
     }
 
     /// Calls `poll` with the registration of this handle. Of concurrent polls, the latest keeps its registration.
@@ -153,7 +143,7 @@ impl Receiver {
     /// Gives up a registration that is not polled any more.
     ///
     /// Has the background task watch unread messages again.
-    pub(crate) fn deregister(&self, waiter: &mut PollWaiter) {
+    fn deregister(&self, waiter: &mut PollWaiter) {
         if self.core.receivers_waiting().deregister(waiter) {
             self.core.stopped_waiting();
         }

@@ -103,7 +103,7 @@ impl Sender {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// tx.send(b"borrowed").await?;
     /// tx.send(vec![7; 100_000]).await?; // moved, not copied
     /// assert_eq!(rx.recv().await.unwrap(), "borrowed");
@@ -149,7 +149,7 @@ impl Sender {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::io::Write;
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// for reading in [3.25, 14.5] {
     ///     tx.send_with(64, move |mut buf| {
     ///         let room = buf.len();
@@ -284,7 +284,7 @@ impl Sender {
     ///
     /// ```
     /// # #[tokio::main] async fn main() {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let worker = std::thread::spawn(move || tx.blocking_send("from a thread").unwrap());
     /// assert_eq!(rx.recv().await.unwrap(), "from a thread");
     /// worker.join().unwrap();
@@ -373,7 +373,7 @@ impl Sender {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let receiver = tokio::spawn(async move {
     ///     let mut lines = 0;
     ///     while let Some(batch) = rx.recv_batch(64).await {
@@ -407,7 +407,7 @@ impl Sender {
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use turbostream::MessageCount;
-    /// let (tx, rx) = turbostream::builder().on_demand(false).strategy(MessageCount(1000)).build()?;
+    /// let (tx, mut rx) = turbostream::builder().on_demand(false).strategy(MessageCount(1000)).build()?;
     /// tx.send("one").await?;
     /// tx.send("two").await?;
     /// assert!(rx.try_recv().is_err());
@@ -430,7 +430,7 @@ impl Sender {
     /// ```
     /// # #[tokio::main] async fn main() {
     /// use turbostream::TryRecvError;
-    /// let (tx, rx) = turbostream::builder().on_demand(false).build().unwrap();
+    /// let (tx, mut rx) = turbostream::builder().on_demand(false).build().unwrap();
     /// tx.send("buffered").await.unwrap();
     /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
     /// tx.switch();

@@ -23,7 +23,7 @@ impl WeakSender {
     ///
     /// ```
     /// # #[tokio::main] async fn main() {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let weak = tx.downgrade();
     /// weak.upgrade().unwrap().send("upgraded").await.unwrap();
     /// drop(tx);
@@ -46,7 +46,7 @@ impl Sender {
     ///
     /// ```
     /// # #[tokio::main] async fn main() {
-    /// let (tx, rx) = turbostream::channel();
+    /// let (tx, mut rx) = turbostream::channel();
     /// let weak = tx.downgrade();
     /// drop(tx);
     /// assert_eq!(rx.recv().await, None); // closed, although `weak` exists

@@ -7,7 +7,7 @@ use crate::telemetry::stats::Totals;
 #[tokio::test]
 async fn recv_many_skips_padding() {
     for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-        let (tx, rx) = crate::builder().read_mode(mode).build().unwrap();
+        let (tx, mut rx) = crate::builder().read_mode(mode).build().unwrap();
         tx.try_send("1").unwrap();
         tx.try_send("2").unwrap();
         let queue = &tx.core().queue;

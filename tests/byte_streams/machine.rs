@@ -268,7 +268,7 @@ impl Machine {
     }
 
     fn recv(&mut self) {
-        let rx = self.reader.take().expect("there").into_inner();
+        let mut rx = self.reader.take().expect("there").into_inner();
         self.reading = None;
         self.records.drop_held();
         match rx.try_recv() {

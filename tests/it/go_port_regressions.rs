@@ -23,7 +23,7 @@ fn tiny(segment_bytes: usize, max_bytes: usize) -> (Sender, Receiver) {
 }
 
 /// Receives to the end, and checks that all messages are from sender 0 and in order.
-async fn receive_in_order(rx: Receiver) -> u32 {
+async fn receive_in_order(mut rx: Receiver) -> u32 {
     let mut count = 0;
     while let Some(m) = rx.recv().await {
         assert_eq!(check(&m), Some((0, count)));
@@ -36,7 +36,7 @@ async fn receive_in_order(rx: Receiver) -> u32 {
 #[test]
 fn fault_01_senders_never_overrun_or_overwrite() {
     multi(async {
-        let (tx, rx) = tiny(256, 16 << 10);
+        let (tx, mut rx) = tiny(256, 16 << 10);
         let mut writers = JoinSet::new();
         for sender in 0..8 {
             let tx = tx.clone();
@@ -64,7 +64,7 @@ fn fault_02_late_writes_never_reach_a_reused_segment() {
     plain(|| {
         let runtime = current_runtime(false);
         let _guard = runtime.enter();
-        let (tx, rx) = tiny(64 << 10, 512 << 10);
+        let (tx, mut rx) = tiny(64 << 10, 512 << 10);
         let writer = |sender| {
             let tx = tx.clone();
             thread::spawn(move || {
@@ -116,7 +116,7 @@ fn fault_04_receivers_never_sleep_on_queued_messages() {
         let (ack_tx, mut ack_rx) = tokio::sync::mpsc::unbounded_channel();
         let mut readers = JoinSet::new();
         for _ in 0..4 {
-            let (rx, ack) = (rx.clone(), ack_tx.clone());
+            let (mut rx, ack) = (rx.clone(), ack_tx.clone());
             readers.spawn(async move {
                 let mut count = 0;
                 while let Some(m) = rx.recv().await {
@@ -145,7 +145,7 @@ fn fault_04_receivers_never_sleep_on_queued_messages() {
 #[test]
 fn fault_05_idle_channel_never_switches_empty_segments() {
     paused(async {
-        let (tx, rx) =
+        let (tx, mut rx) =
             turbostream::builder().strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
         for _ in 0..1000 {
             advance(ms(5)).await;
@@ -164,7 +164,7 @@ fn fault_05_idle_channel_never_switches_empty_segments() {
 #[test]
 fn fault_06_single_message_does_not_wait_for_the_window() {
     paused(async {
-        let (tx, rx) =
+        let (tx, mut rx) =
             turbostream::builder().strategy(TimeWindow(Duration::from_secs(5))).build().expect("valid");
         let before = Instant::now();
         let reading = tokio::spawn(async move { rx.recv().await });
@@ -225,7 +225,7 @@ fn fault_08_reused_slice_tears_no_message() {
 fn fault_09_close_keeps_all_sent_messages() {
     multi(async {
         for round in 0..300 {
-            let (tx, rx) = tiny(1024, 64 << 10);
+            let (tx, mut rx) = tiny(1024, 64 << 10);
             let monitor = tx.monitor();
             let writing = tokio::spawn(async move {
                 let mut sent = 0;
@@ -255,7 +255,7 @@ fn fault_09_close_keeps_all_sent_messages() {
 #[test]
 fn fault_10_empty_message_does_not_panic() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "receiving first");
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             rx.set_read_mode(mode);
@@ -276,7 +276,7 @@ fn fault_10_empty_message_does_not_panic() {
 #[test]
 fn fault_11_full_channel_applies_backpressure() {
     paused(async {
-        let (tx, rx) = tiny(1024, 32 << 10);
+        let (tx, mut rx) = tiny(1024, 32 << 10);
         let mut sent = 0;
         let error = loop {
             match tx.try_send(message(0, sent, 100)) {
@@ -304,7 +304,7 @@ fn fault_12_concurrent_operations_have_no_data_race() {
         let received = Arc::new(AtomicUsize::new(0));
         let mut readers = JoinSet::new();
         for way in 0..3 {
-            let (rx, received) = (rx.clone(), received.clone());
+            let (mut rx, received) = (rx.clone(), received.clone());
             readers.spawn(async move {
                 while let Some(batch) = rx.recv_batch(1 + way * 3).await {
                     batch.iter().for_each(|m| assert!(check(m).is_some()));
@@ -316,7 +316,7 @@ fn fault_12_concurrent_operations_have_no_data_race() {
         let start = Arc::new(Barrier::new(2));
         let mut threads = JoinSet::new();
         for sender in 0..2 {
-            let (tx, rx, start, received) = (tx.clone(), rx.clone(), start.clone(), received.clone());
+            let (tx, mut rx, start, received) = (tx.clone(), rx.clone(), start.clone(), received.clone());
             threads.spawn_blocking(move || {
                 start.wait();
                 for number in 0..1500 {

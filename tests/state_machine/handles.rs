@@ -1,11 +1,12 @@
 //! Operations that create and drop handles.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use turbostream::{Receiver, Sender};
 
 use crate::ops::Op;
-use crate::world::{ReceiverState, SenderState, SinkState, World};
+use crate::world::{ReceiverState, SenderState, SharedReceiver, SinkState, World};
 
 const MAX_SENDERS: usize = 4;
 const MAX_RECEIVERS: usize = 3;
@@ -44,7 +45,7 @@ impl World {
                 let Some(which) = self.receiver(handle) else { return };
                 if self.receivers.len() + self.callbacks.len() < MAX_RECEIVERS {
                     self.model.receivers += 1;
-                    let rx = Receiver::clone(&self.receivers[which].rx);
+                    let rx = self.receivers[which].rx.borrow().clone();
                     self.add_receiver(rx);
                 }
             }
@@ -116,15 +117,15 @@ impl World {
 
     pub(crate) fn add_receiver(&mut self, rx: Receiver) {
         let id = self.id();
-        self.receivers.push(ReceiverState { id, rx: Rc::new(rx), polled: None });
+        self.receivers.push(ReceiverState { id, rx: Rc::new(RefCell::new(rx)), polled: None });
     }
 
     /// Takes a receiver that no future borrows; returns it as `Err` if a forgotten future still does.
-    pub(crate) fn take_receiver(&mut self, handle: usize) -> Option<Result<Receiver, Rc<Receiver>>> {
+    pub(crate) fn take_receiver(&mut self, handle: usize) -> Option<Result<Receiver, SharedReceiver>> {
         let which = self.receiver(handle)?;
         let ReceiverState { id, rx, .. } = self.receivers.swap_remove(which);
         self.cancel_all_of(id);
-        Some(Rc::try_unwrap(rx).inspect_err(|_| self.forgotten_receivers += 1))
+        Some(Rc::try_unwrap(rx).map(RefCell::into_inner).inspect_err(|_| self.forgotten_receivers += 1))
     }
 
     pub(crate) fn drop_receiver(&mut self, rx: Receiver) {

@@ -8,52 +8,69 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::time::Instant;
-use turbostream::{Batch, RecvTimeoutError, TryRecvError};
+use turbostream::{Batch, Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::model::Kept;
 use crate::ops::RecvBy;
 use crate::pending::{Flag, FutureKind, Outcome};
-use crate::world::World;
+use crate::world::{SharedReceiver, World};
+
+/// A clone of a receiver for one operation, as several futures of a handle may wait at once.
+///
+/// It holds the handle too, so it is never the last receiver.
+struct Taker {
+    rx: Receiver,
+    _handle: SharedReceiver,
+}
+
+impl Taker {
+    fn new(handle: &SharedReceiver) -> Self {
+        Self { rx: handle.borrow().clone(), _handle: Rc::clone(handle) }
+    }
+
+    /// Returns the clone. A future that calls this captures the handle too.
+    fn receiver(&mut self) -> &mut Receiver {
+        &mut self.rx
+    }
+}
 
 impl World {
     pub(crate) fn recv(&mut self, handle: usize, by: RecvBy, keep: bool) {
         let Some(which) = self.receiver(handle) else { return };
-        let (owner, rx) = (self.receivers[which].id, Rc::clone(&self.receivers[which].rx));
+        let owner = self.receivers[which].id;
+        let mut taker = Taker::new(&self.receivers[which].rx);
         match by {
-            RecvBy::Try => match rx.try_recv() {
+            RecvBy::Try => match taker.receiver().try_recv() {
                 Ok(message) => self.received(Some(message), keep),
                 Err(TryRecvError::Closed) => self.received(None, keep),
                 Err(_) => assert!(!self.model.must_be_readable() && !self.model.must_be_ended(), "not empty"),
             },
             RecvBy::Wait => self.start(owner, FutureKind::Recv { deadline: None }, keep, async move {
-                Outcome::Received(rx.recv().await)
+                Outcome::Received(taker.receiver().recv().await)
             }),
             RecvBy::Timeout(limit) => {
                 let deadline = Some(Instant::now() + limit);
                 self.start(owner, FutureKind::Recv { deadline }, keep, async move {
-                    match rx.recv_timeout(limit).await {
+                    match taker.receiver().recv_timeout(limit).await {
                         Ok(message) => Outcome::Received(Some(message)),
                         Err(RecvTimeoutError::Closed) => Outcome::Received(None),
                         Err(_) => Outcome::TimedOut,
                     }
                 });
             }
-            RecvBy::Poll | RecvBy::Stream => {
-                drop(rx);
-                self.poll_receiver(which, matches!(by, RecvBy::Stream), keep);
-            }
+            RecvBy::Poll | RecvBy::Stream => self.poll_receiver(which, matches!(by, RecvBy::Stream), keep),
             RecvBy::Batch(limit) => self.start(owner, FutureKind::RecvBatch { limit }, keep, async move {
-                Outcome::ReceivedBatch(rx.recv_batch(limit).await)
+                Outcome::ReceivedBatch(taker.receiver().recv_batch(limit).await)
             }),
             RecvBy::Batches(limit) => self.start(owner, FutureKind::RecvBatch { limit }, keep, async move {
-                Outcome::ReceivedBatch(rx.batches(limit).next().await)
+                Outcome::ReceivedBatch(taker.receiver().batches(limit).next().await)
             }),
             RecvBy::Many(limit) => {
                 let into = Rc::default();
                 let kind = FutureKind::RecvMany { limit, into: Rc::clone(&into) };
                 self.start(owner, kind, keep, async move {
                     let mut messages = Vec::new();
-                    let count = rx.recv_many(&mut messages, limit).await;
+                    let count = taker.receiver().recv_many(&mut messages, limit).await;
                     into.replace(messages);
                     Outcome::ReceivedMany(count)
                 });
@@ -65,10 +82,9 @@ impl World {
         let receiver = &mut self.receivers[which];
         let (flag, waker) = Flag::new();
         let mut cx = Context::from_waker(&waker);
-        let polled = match Rc::get_mut(&mut receiver.rx) {
-            Some(rx) if as_stream => Pin::new(rx).poll_next(&mut cx),
-            _ => receiver.rx.poll_recv(&mut cx),
-        };
+        let mut rx = receiver.rx.borrow_mut();
+        let polled = if as_stream { Pin::new(&mut *rx).poll_next(&mut cx) } else { rx.poll_recv(&mut cx) };
+        drop(rx);
         receiver.polled = polled.is_pending().then_some(flag);
         match polled {
             Poll::Ready(message) => self.received(message, keep),

@@ -1,5 +1,6 @@
 //! A channel and its model side by side.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -15,9 +16,12 @@ pub(crate) struct SenderState {
     pub(crate) tx: Rc<Sender>,
 }
 
+/// A receiver, shared by the futures that take from clones of it.
+pub(crate) type SharedReceiver = Rc<RefCell<Receiver>>;
+
 pub(crate) struct ReceiverState {
     pub(crate) id: usize,
-    pub(crate) rx: Rc<Receiver>,
+    pub(crate) rx: SharedReceiver,
     /// The flag that `poll_recv` sets when it is woken.
     pub(crate) polled: Option<Arc<Flag>>,
 }
@@ -64,7 +68,7 @@ impl World {
             senders: vec![SenderState { id: 0, tx: Rc::new(tx) }],
             sinks: Vec::new(),
             weak: Vec::new(),
-            receivers: vec![ReceiverState { id: 1, rx: Rc::new(rx), polled: None }],
+            receivers: vec![ReceiverState { id: 1, rx: Rc::new(RefCell::new(rx)), polled: None }],
             callbacks: Vec::new(),
             called: Arc::default(),
             pending: Vec::new(),
@@ -132,7 +136,7 @@ impl World {
             }
             Op::SetReadMode { handle, zero_copy } => {
                 let Some(which) = self.receiver(handle) else { return };
-                self.receivers[which].rx.set_read_mode(if zero_copy {
+                self.receivers[which].rx.borrow().set_read_mode(if zero_copy {
                     ReadMode::ZeroCopy
                 } else {
                     ReadMode::Safe
@@ -140,7 +144,7 @@ impl World {
             }
             Op::CloseReceiver { handle } => {
                 let Some(which) = self.receiver(handle) else { return };
-                self.receivers[which].rx.close();
+                self.receivers[which].rx.borrow().close();
                 self.closed();
             }
             op => self.manage_handles(op),
@@ -210,15 +214,16 @@ impl World {
         }
         if let Some(receiver) = self.receivers.first() {
             let rx = Rc::clone(&receiver.rx);
+            let take = |rx: &SharedReceiver| rx.borrow_mut().try_recv().ok();
             if !self.model.closed {
-                rx.close();
+                rx.borrow().close();
                 self.closed();
             }
-            while let Ok(message) = rx.try_recv() {
+            while let Some(message) = take(&rx) {
                 self.received(Some(message), false);
             }
             assert_eq!(self.model.len(), 0, "messages were lost");
-            assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+            assert_eq!(rx.borrow_mut().try_recv(), Err(TryRecvError::Closed));
         }
         while !self.receivers.is_empty() {
             self.manage_handles(Op::DropReceiver { handle: 0 });

@@ -17,7 +17,7 @@ fn payload() -> Bytes {
 #[test]
 fn reuse_of_segment_acquires_reads_of_two_threads() {
     explore("reuse_of_segment_acquires_reads_of_two_threads", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
         let (one, two) = (block_on(rx.recv_batch(1)).unwrap(), block_on(rx.recv_batch(1)).unwrap());
@@ -29,7 +29,7 @@ fn reuse_of_segment_acquires_reads_of_two_threads() {
         let accepted = tx.try_send("5").is_ok();
         first.join().unwrap();
         second.join().unwrap();
-        assert_eq!(drain(&rx).len(), 2 + usize::from(accepted));
+        assert_eq!(drain(&mut rx).len(), 2 + usize::from(accepted));
     });
 }
 
@@ -37,7 +37,7 @@ fn reuse_of_segment_acquires_reads_of_two_threads() {
 fn take_of_segment_id_acquires_its_trim() {
     explore("take_of_segment_id_acquires_its_trim", || {
         let three = small(3).segment_messages(1).max_bytes(3 * 200);
-        let (tx, rx) = open(three.read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(three.read_mode(ReadMode::ZeroCopy));
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let lent = block_on(rx.recv_batch(1)).unwrap();
         assert_eq!(rx.try_recv().unwrap(), "2");
@@ -49,14 +49,14 @@ fn take_of_segment_id_acquires_its_trim() {
         yield_to_others();
         send(&tx, "4");
         trimmer.join().unwrap();
-        assert_eq!(drain(&rx), ["3", "4"]);
+        assert_eq!(drain(&mut rx), ["3", "4"]);
     });
 }
 
 #[test]
 fn reservation_of_freed_bytes_finds_vacant_id() {
     explore("reservation_of_freed_bytes_finds_vacant_id", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
         assert_eq!(rx.try_recv().unwrap(), "1");
@@ -67,7 +67,7 @@ fn reservation_of_freed_bytes_finds_vacant_id() {
         let accepted = tx.try_send("3").is_ok();
         trimmer.join().unwrap();
         assert_eq!(spins(), before, "a sender spins until another thread runs");
-        assert_eq!(drain(&rx).len(), 1 + usize::from(accepted));
+        assert_eq!(drain(&mut rx).len(), 1 + usize::from(accepted));
     });
 }
 
@@ -79,7 +79,8 @@ fn full_lap() -> (Sender, Receiver) {
 #[test]
 fn segment_returned_during_pool_close_is_freed() {
     explore("segment_returned_during_pool_close_is_freed", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) =
+            open(small(2).segment_messages(1).max_bytes(2 * 200).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
         let elsewhere = thread::spawn(move || drop(lent));
@@ -92,7 +93,7 @@ fn segment_returned_during_pool_close_is_freed() {
 #[test]
 fn ring_wrap_admits_one_of_two_senders() {
     explore_within(1, "ring_wrap_admits_one_of_two_senders", || {
-        let (tx, rx) = full_lap();
+        let (tx, mut rx) = full_lap();
         ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
         let (tx1, tx2) = (tx.clone(), tx);
         let late = thread::spawn(move || tx1.try_send("late").is_ok());
@@ -100,7 +101,7 @@ fn ring_wrap_admits_one_of_two_senders() {
         let other = thread::spawn(move || tx2.try_send("4").is_ok());
         let accepted = other.join().unwrap();
         assert!(late.join().unwrap() != accepted, "there was room for one message");
-        messages.extend(drain(&rx));
+        messages.extend(drain(&mut rx));
         assert_eq!(messages, ["1", "2", "3", if accepted { "4" } else { "late" }]);
     });
 }
@@ -108,7 +109,7 @@ fn ring_wrap_admits_one_of_two_senders() {
 #[test]
 fn is_closed_implies_recv_returns_closed() {
     explore("is_closed_implies_recv_returns_closed", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let closing = thread::spawn(move || drop(tx));
         if rx.is_closed() {
             assert_eq!(rx.try_recv(), Err(crate::TryRecvError::Closed));
@@ -120,7 +121,7 @@ fn is_closed_implies_recv_returns_closed() {
 #[test]
 fn recv_closed_acquires_writes_of_all_senders() {
     explore_within(1, "recv_closed_acquires_writes_of_all_senders", || {
-        let (tx, rx) = open(small(2));
+        let (tx, mut rx) = open(small(2));
         let done = Arc::new(AccessLog::for_messages(1));
         let (tx1, done1) = (tx.clone(), Arc::clone(&done));
         let first = thread::spawn(move || {
@@ -160,7 +161,7 @@ fn send_closed_acquires_writes_of_all_receivers() {
 #[test]
 fn released_external_payloads_wake_waiting_sender() {
     explore_within(1, "released_external_payloads_wake_waiting_sender", || {
-        let (tx, rx) = external();
+        let (tx, mut rx) = external();
         tx.try_send(payload()).unwrap();
         tx.try_send(payload()).unwrap();
         let receiver = thread::spawn(move || {
@@ -171,7 +172,7 @@ fn released_external_payloads_wake_waiting_sender() {
         });
         // It fits beside a segment only once both of the other payloads are released.
         block_on(tx.send(Bytes::from(vec![7; 500]))).unwrap();
-        assert_eq!(drain(&receiver.join().unwrap()).len(), 1);
+        assert_eq!(drain(&mut receiver.join().unwrap()).len(), 1);
     });
 }
 
@@ -179,7 +180,7 @@ fn released_external_payloads_wake_waiting_sender() {
 fn deferred_switch_is_made_when_backlog_shrinks() {
     explore("deferred_switch_is_made_when_backlog_shrinks", || {
         let each = small(4).strategy(crate::MessageCount(1)).on_demand(false);
-        let (tx, rx) = open_with_own_strategy(each.read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open_with_own_strategy(each.read_mode(ReadMode::ZeroCopy));
         for message in ["1", "2", "3"] {
             send(&tx, message);
         }
@@ -194,7 +195,7 @@ fn deferred_switch_is_made_when_backlog_shrinks() {
 #[test]
 fn bytes_before_cut_are_not_counted_twice() {
     explore("bytes_before_cut_are_not_counted_twice", || {
-        let (tx, rx) = open_with_own_strategy(
+        let (tx, mut rx) = open_with_own_strategy(
             small(2)
                 .segment_messages(4)
                 .segment_bytes(200)

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn last_batch_drop_and_channel_drop_free_all_memory() {
     explore("last_batch_drop_and_channel_drop_free_all_memory", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         send(&tx, "lent");
         send(&tx, "too");
         // Batches instead of `Bytes`, whose reference count loom does not model.
@@ -27,14 +27,15 @@ fn last_batch_drop_and_channel_drop_free_all_memory() {
 #[test]
 fn last_batch_drop_wakes_sender_waiting_for_segment() {
     explore("last_batch_drop_wakes_sender_waiting_for_segment", || {
-        let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
+        let (tx, mut rx) =
+            open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
         send(&tx, "2");
         let elsewhere = thread::spawn(move || drop(lent));
         block_on(tx.send("3")).unwrap();
         elsewhere.join().unwrap();
-        assert_fifo(&drain(&rx), &[&["2", "3"]]);
+        assert_fifo(&drain(&mut rx), &[&["2", "3"]]);
     });
 }
 
@@ -59,7 +60,7 @@ fn last_receiver_drop_during_send_frees_all_memory() {
 #[test]
 fn drained_active_release_during_send_and_recv_loses_nothing() {
     explore_within(1, "drained_active_release_during_send_and_recv_loses_nothing", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let releasing = tx.clone();
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
@@ -75,7 +76,7 @@ fn drained_active_release_during_send_and_recv_loses_nothing() {
 #[test]
 fn backlog_never_underflows() {
     explore("backlog_never_underflows", || {
-        let (tx, rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).segment_messages(1).read_mode(ReadMode::ZeroCopy));
         let observing = tx.clone();
         let observer = thread::spawn(move || assert!(observing.core().queue.ring.backlog() < 4));
         send(&tx, "1");
@@ -86,14 +87,14 @@ fn backlog_never_underflows() {
 
 fn drop_when_full(name: &str, when_full: crate::WhenFull) {
     explore(name, move || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(when_full));
         send(&tx, "1");
         send(&tx, "2");
         let sending = tx.clone();
         let sender = thread::spawn(move || send(&sending, "3"));
         let mut messages: Vec<_> = rx.try_recv().into_iter().collect();
         sender.join().unwrap();
-        messages.extend(drain(&rx));
+        messages.extend(drain(&mut rx));
         assert!(messages.is_sorted() && messages.len() >= 2, "{messages:?}");
         let stats = tx.monitor().stats();
         assert_eq!((stats.sent_messages, stats.queued_messages), (3, 0));
@@ -115,7 +116,7 @@ fn drop_newest_during_recv_accounts_for_every_message() {
 #[test]
 fn two_senders_dropping_oldest_account_for_every_message() {
     explore_within(1, "two_senders_dropping_oldest_account_for_every_message", || {
-        let (tx, rx) =
+        let (tx, mut rx) =
             open(small(2).segment_messages(1).max_bytes(2 * 200).when_full(crate::WhenFull::DropOldest));
         send(&tx, "0");
         let sending = tx.clone();
@@ -125,7 +126,7 @@ fn two_senders_dropping_oldest_account_for_every_message() {
         });
         send(&tx, "b1");
         sender.join().unwrap();
-        let left = drain(&rx).len() as u64;
+        let left = drain(&mut rx).len() as u64;
         let stats = tx.monitor().stats();
         assert_eq!((stats.sent_messages, stats.queued_messages), (4, 0));
         assert_eq!(stats.dropped_messages + left, 4);
@@ -135,7 +136,8 @@ fn two_senders_dropping_oldest_account_for_every_message() {
 #[test]
 fn trim_wakes_sender_waiting_for_room() {
     explore("trim_wakes_sender_waiting_for_room", || {
-        let (tx, rx) = open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
+        let (tx, mut rx) =
+            open(small(2).segment_messages(1).read_mode(ReadMode::ZeroCopy).max_bytes(2 * 200));
         send(&tx, "1");
         let lent = block_on(rx.recv_batch(1)).unwrap();
         send(&tx, "2");
@@ -151,7 +153,7 @@ fn trim_wakes_sender_waiting_for_room() {
 #[test]
 fn weak_sender_upgrade_fails_after_last_sender_drop() {
     explore("weak_sender_upgrade_fails_after_last_sender_drop", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let weak = tx.downgrade();
         let dropping = thread::spawn(move || drop(tx));
         let upgraded = weak.upgrade();
@@ -161,7 +163,7 @@ fn weak_sender_upgrade_fails_after_last_sender_drop() {
             send(&tx, "1");
         }
         assert!(weak.upgrade().is_none(), "the last one has left");
-        assert_eq!(drain(&rx).len(), usize::from(sent));
+        assert_eq!(drain(&mut rx).len(), usize::from(sent));
         assert!(matches!(rx.try_recv(), Err(crate::TryRecvError::Closed)));
     });
 }
@@ -190,7 +192,7 @@ fn last_receiver_drop_during_send_many_frees_all_memory() {
 #[test]
 fn refused_external_payload_returns_its_bytes() {
     explore_within(1, "refused_external_payload_returns_its_bytes", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 200).max_message_bytes(100));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 200).max_message_bytes(100));
         send(&tx, "1");
         let large = || Bytes::from(vec![7; 100]);
         let tx1 = tx.clone();
@@ -198,6 +200,6 @@ fn refused_external_payload_returns_its_bytes() {
         let accepted = usize::from(tx.try_send(large()).is_ok()) + usize::from(other.join().unwrap());
         let stats = tx.monitor().stats();
         assert_eq!(stats.external_bytes, 100 * accepted, "{stats:?}");
-        assert_eq!(drain(&rx).len(), 1 + accepted);
+        assert_eq!(drain(&mut rx).len(), 1 + accepted);
     });
 }

@@ -83,7 +83,7 @@ fn send(tx: &Sender, message: &'static str) {
 }
 
 /// Receives until nothing is left to receive at once.
-fn drain(rx: &Receiver) -> Vec<Bytes> {
+fn drain(rx: &mut Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 

@@ -32,7 +32,7 @@ fn close_while_two_wait(
 #[test]
 fn close_wakes_two_registering_receivers() {
     explore_within(1, "close_wakes_two_registering_receivers", || {
-        let recv = |_: Sender, rx: Receiver| assert_eq!(block_on(rx.recv()), None);
+        let recv = |_: Sender, mut rx: Receiver| assert_eq!(block_on(rx.recv()), None);
         close_while_two_wait(open(small(2)), recv);
     });
 }
@@ -73,7 +73,7 @@ fn write(writer: &mut crate::Writer, cx: &mut Context<'_>) -> Poll<usize> {
 #[test]
 fn dropped_writer_passes_wake_to_waiting_writer() {
     explore("dropped_writer_passes_wake_to_waiting_writer", || {
-        let (tx, rx) = full();
+        let (tx, mut rx) = full();
         let (mut waiting, mut cancelled) = (tx.clone().into_writer(), tx.into_writer());
         let other = thread::spawn(move || {
             assert_eq!(block_on(std::future::poll_fn(|cx| write(&mut waiting, cx))), 1);
@@ -85,14 +85,14 @@ fn dropped_writer_passes_wake_to_waiting_writer() {
             assert_eq!(rx.try_recv().unwrap(), "2");
         }
         other.join().unwrap();
-        assert_eq!(drain(&rx).len(), 2);
+        assert_eq!(drain(&mut rx).len(), 2);
     });
 }
 
 #[test]
 fn dropped_sink_passes_wake_to_waiting_sink() {
     explore("dropped_sink_passes_wake_to_waiting_sink", || {
-        let (tx, rx) = full();
+        let (tx, mut rx) = full();
         let (mut waiting, mut cancelled) = (tx.clone(), tx);
         // In full, because `Sender` has an inherent `send`.
         let other =
@@ -108,6 +108,6 @@ fn dropped_sink_passes_wake_to_waiting_sink() {
             assert_eq!(rx.try_recv().unwrap(), "2");
         }
         other.join().unwrap();
-        assert_eq!(drain(&rx).len(), 2);
+        assert_eq!(drain(&mut rx).len(), 2);
     });
 }

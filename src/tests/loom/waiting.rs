@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn cancelled_recv_passes_wake_to_waiting_receiver() {
     explore("cancelled_recv_passes_wake_to_waiting_receiver", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
-        let rx1 = rx.clone();
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let mut rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
         let cancelled = {
             let mut recv = pin!(rx.recv());
@@ -29,8 +29,8 @@ fn cancelled_recv_passes_wake_to_waiting_receiver() {
 #[test]
 fn woken_receiver_wakes_next_receiver() {
     explore("woken_receiver_wakes_next_receiver", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
-        let rx1 = rx.clone();
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let mut rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
         send(&tx, "1");
         send(&tx, "2");
@@ -43,7 +43,7 @@ fn woken_receiver_wakes_next_receiver() {
 #[test]
 fn seal_wakes_waiting_receiver() {
     explore("seal_wakes_waiting_receiver", || {
-        let (tx, rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
         let receiver = thread::spawn(move || block_on(rx.recv()).unwrap());
         send(&tx, "1");
         tx.core().switch();
@@ -54,7 +54,7 @@ fn seal_wakes_waiting_receiver() {
 #[test]
 fn cancelled_send_passes_wake_to_waiting_sender() {
     explore("cancelled_send_passes_wake_to_waiting_sender", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
         let tx1 = tx.clone();
@@ -70,7 +70,7 @@ fn cancelled_send_passes_wake_to_waiting_sender() {
         }
         other.join().unwrap();
         drop(tx);
-        let left = drain(&rx).len();
+        let left = drain(&mut rx).len();
         assert_eq!(left, 2, "accepted: {accepted}");
     });
 }
@@ -78,7 +78,7 @@ fn cancelled_send_passes_wake_to_waiting_sender() {
 #[test]
 fn last_sender_drop_wakes_waiting_receiver() {
     explore("last_sender_drop_wakes_waiting_receiver", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let sender = thread::spawn(move || send(&tx, "1"));
         assert_eq!(block_on(rx.recv()).unwrap(), "1");
         assert_eq!(block_on(rx.recv()), None);
@@ -89,7 +89,7 @@ fn last_sender_drop_wakes_waiting_receiver() {
 #[test]
 fn commit_wakes_waiting_receiver() {
     explore("commit_wakes_waiting_receiver", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let tx1 = tx.clone();
         let sender = thread::spawn(move || send(&tx1, "1"));
         send(&tx, "2");
@@ -103,7 +103,7 @@ fn commit_wakes_waiting_receiver() {
 #[test]
 fn first_message_after_cut_wakes_waiting_receiver() {
     explore("first_message_after_cut_wakes_waiting_receiver", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         let receiver = thread::spawn(move || std::array::from_fn(|_| block_on(rx.recv()).unwrap()));
         send(&tx, "2");
@@ -116,7 +116,7 @@ fn first_message_after_cut_wakes_waiting_receiver() {
 #[test]
 fn external_send_waits_for_free_segment() {
     explore_within(1, "external_send_waits_for_free_segment", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(100));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(100));
         send(&tx, "1");
         send(&tx, "2");
         let receiver = thread::spawn(move || {
@@ -135,10 +135,10 @@ fn external_send_waits_for_free_segment() {
 #[test]
 fn drained_waits_for_two_receivers() {
     explore("drained_waits_for_two_receivers", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
-        let rx1 = rx.clone();
+        let mut rx1 = rx.clone();
         let one = thread::spawn(move || assert!(block_on(rx1.recv()).is_some()));
         let two = thread::spawn(move || assert!(block_on(rx.recv()).is_some()));
         block_on(tx.drained()).unwrap();
@@ -151,10 +151,10 @@ fn drained_waits_for_two_receivers() {
 #[test]
 fn drained_waits_only_for_prior_messages() {
     explore_within(1, "drained_waits_only_for_prior_messages", || {
-        let (tx, rx) = open(small(3).segment_messages(4).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).segment_messages(4).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         send(&tx, "2");
-        let (tx1, rx1) = (tx.clone(), rx.clone());
+        let (tx1, mut rx1) = (tx.clone(), rx.clone());
         let sender = thread::spawn(move || send(&tx1, "3"));
         let receiver = thread::spawn(move || {
             for _ in 0..2 {
@@ -165,14 +165,14 @@ fn drained_waits_only_for_prior_messages() {
         assert!(tx.monitor().stats().received_messages >= 2);
         receiver.join().unwrap();
         sender.join().unwrap();
-        assert_eq!(drain(&rx), ["3"]);
+        assert_eq!(drain(&mut rx), ["3"]);
     });
 }
 
 #[test]
 fn last_receiver_drop_fails_waiting_drainer() {
     explore("last_receiver_drop_fails_waiting_drainer", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         send(&tx, "1");
         drop(block_on(rx.recv()));
         send(&tx, "2");
@@ -193,7 +193,7 @@ fn last_receiver_drop_fails_waiting_drainer() {
 #[test]
 fn drained_does_not_wait_for_padding() {
     explore("drained_does_not_wait_for_padding", || {
-        let (tx, rx) = open(small(4));
+        let (tx, mut rx) = open(small(4));
         send(&tx, "1");
         assert_eq!(rx.try_recv().unwrap(), "1");
         let tx1 = tx.clone();
@@ -223,10 +223,10 @@ fn callback_is_not_called_after_unregister() {
             }
         });
         send(&tx, "a1");
-        let rx = block_on(shared.unregister());
+        let mut rx = block_on(shared.unregister());
         send(&tx, "a2");
         let mut messages = called.lock().unwrap().split_off(0);
-        messages.extend(drain(&rx));
+        messages.extend(drain(&mut rx));
         assert_fifo(&messages, &[&["a1", "a2"]]);
         assert_eq!(rx.monitor().stats().waiting_receivers, 0);
         driver.join().unwrap();
@@ -237,7 +237,7 @@ fn callback_is_not_called_after_unregister() {
 #[test]
 fn send_many_wakes_waiting_receiver() {
     explore("send_many_wakes_waiting_receiver", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let many = thread::spawn(move || assert_eq!(block_on(tx.send_many(["1", "2"])).unwrap(), 2));
         let messages = [block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
         assert_eq!(messages, ["1", "2"]);
@@ -249,7 +249,7 @@ fn send_many_wakes_waiting_receiver() {
 #[test]
 fn abandoned_reservation_wakes_waiting_receiver() {
     explore("abandoned_reservation_wakes_waiting_receiver", || {
-        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
         let sender = thread::spawn(move || {
             tx.core().abandon_reservation(10);
             send(&tx, "1");
@@ -263,7 +263,7 @@ fn abandoned_reservation_wakes_waiting_receiver() {
 #[test]
 fn deferred_byte_release_wakes_waiting_sender() {
     explore_within(1, "deferred_byte_release_wakes_waiting_sender", || {
-        let (tx, rx) =
+        let (tx, mut rx) =
             open(small(2).segment_messages(4).segment_bytes(200).max_bytes(2000).max_message_bytes(1300));
         for len in [201, 202, 203] {
             tx.try_send(Bytes::from(vec![7; len])).unwrap();
@@ -277,8 +277,8 @@ fn deferred_byte_release_wakes_waiting_sender() {
         });
         // It fits only once two of the other payloads are released.
         block_on(tx.send(Bytes::from(vec![7; 1300]))).unwrap();
-        let rx = receiver.join().unwrap();
-        assert_eq!(drain(&rx).len(), 1);
+        let mut rx = receiver.join().unwrap();
+        assert_eq!(drain(&mut rx).len(), 1);
     });
 }
 

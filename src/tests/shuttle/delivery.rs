@@ -7,7 +7,7 @@ const MESSAGES: u8 = 7;
 
 /// Runs `send` on a thread for each sender, and receives all messages on two threads.
 fn deliver(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static) {
-    let (tx, rx) = open(builder.read_mode(any_mode()));
+    let (tx, mut rx) = open(builder.read_mode(any_mode()));
     let monitor = tx.monitor();
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| {
@@ -16,9 +16,9 @@ fn deliver(builder: Builder, send: impl Fn(&Sender, u8) + Clone + Send + 'static
         })
         .collect();
     drop(tx);
-    let other = rx.clone();
-    let receiver = thread::spawn(move || receive_all(&other));
-    let received = [receive_all(&rx), receiver.join().unwrap()];
+    let mut other = rx.clone();
+    let receiver = thread::spawn(move || receive_all(&mut other));
+    let received = [receive_all(&mut rx), receiver.join().unwrap()];
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     assert_all_received(&received, SENDERS, MESSAGES);
     drop(rx);
@@ -95,7 +95,7 @@ fn cancelled_and_retried_sends_deliver_exactly_once() {
 #[test]
 fn send_waits_for_retained_messages() {
     explore("send_waits_for_retained_messages", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
         let monitor = tx.monitor();
         let sender = thread::spawn(move || {
             (0..MESSAGES).for_each(|number| block_on(tx.send(message(0, number))).unwrap());

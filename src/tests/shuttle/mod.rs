@@ -103,7 +103,7 @@ fn any_mode() -> ReadMode {
 }
 
 /// Receives until the channel is closed and drained, choosing a random method each time.
-fn receive_all(rx: &Receiver) -> Vec<(u8, u8)> {
+fn receive_all(rx: &mut Receiver) -> Vec<(u8, u8)> {
     let mut received = Vec::new();
     loop {
         let before = received.len();

@@ -21,7 +21,7 @@ fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
     let drainer = tx.clone();
     let drained = thread::spawn(move || block_on(drainer.drained()).is_ok());
     let receiver = thread::spawn({
-        let rx = rx.clone();
+        let mut rx = rx.clone();
         move || {
             let first = block_on(rx.recv()).map(|message| check(&message));
             drop(rx);
@@ -45,9 +45,9 @@ fn end_early(end: impl Fn(Receiver) -> Vec<(u8, u8)>, reads_rest: bool) {
 #[test]
 fn close_delivers_every_accepted_message() {
     explore("close_delivers_every_accepted_message", || {
-        let close = |rx: Receiver| {
+        let close = |mut rx: Receiver| {
             rx.close();
-            receive_all(&rx)
+            receive_all(&mut rx)
         };
         end_early(close, true);
     });
@@ -57,7 +57,7 @@ fn close_delivers_every_accepted_message() {
 fn last_receiver_drop_rejects_senders() {
     explore("last_receiver_drop_rejects_senders", || {
         end_early(
-            |rx| poll_or_cancel(2, rx.recv()).flatten().iter().map(|message| check(message)).collect(),
+            |mut rx| poll_or_cancel(2, rx.recv()).flatten().iter().map(|message| check(message)).collect(),
             false,
         );
     });
@@ -66,11 +66,11 @@ fn last_receiver_drop_rejects_senders() {
 #[test]
 fn cancelled_receives_lose_no_message() {
     explore("cancelled_receives_lose_no_message", || {
-        let (tx, rx) = open(small(3).read_mode(any_mode()));
+        let (tx, mut rx) = open(small(3).read_mode(any_mode()));
         let monitor = tx.monitor();
         let cancelling: Vec<_> = (1..3)
             .map(|patience| {
-                let rx = rx.clone();
+                let mut rx = rx.clone();
                 thread::spawn(move || {
                     let one = poll_or_cancel(patience, rx.recv()).flatten();
                     let batch = poll_or_cancel(patience, rx.recv_batch(2)).flatten();
@@ -83,7 +83,7 @@ fn cancelled_receives_lose_no_message() {
         let other = tx.clone();
         let sender = thread::spawn(move || assert_eq!(send_while_open(&other, 1), MESSAGES.into()));
         let another = thread::spawn(move || assert_eq!(send_while_open(&tx, 0), MESSAGES.into()));
-        let mut received = vec![receive_all(&rx)];
+        let mut received = vec![receive_all(&mut rx)];
         sender.join().unwrap();
         another.join().unwrap();
         received.extend(cancelling.into_iter().map(|receiver| receiver.join().unwrap()));
@@ -94,7 +94,7 @@ fn cancelled_receives_lose_no_message() {
 }
 
 fn drop_by_policy(when_full: WhenFull) {
-    let (tx, rx) = open(small(3).when_full(when_full).read_mode(any_mode()));
+    let (tx, mut rx) = open(small(3).when_full(when_full).read_mode(any_mode()));
     let monitor = tx.monitor();
     let senders: Vec<_> = (0..2)
         .map(|sender| {
@@ -103,9 +103,9 @@ fn drop_by_policy(when_full: WhenFull) {
         })
         .collect();
     drop(tx);
-    let other = rx.clone();
-    let receiver = thread::spawn(move || receive_all(&other));
-    let received = [receive_all(&rx), receiver.join().unwrap()];
+    let mut other = rx.clone();
+    let receiver = thread::spawn(move || receive_all(&mut other));
+    let received = [receive_all(&mut rx), receiver.join().unwrap()];
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     for (list, sender) in received.iter().flat_map(|list| [(list, 0), (list, 1)]) {
         assert!(list.iter().filter(|message| message.0 == sender).is_sorted(), "out of order: {list:?}");

@@ -40,7 +40,7 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn remaining(rx: &Receiver) -> Vec<u32> {
+fn remaining(rx: &mut Receiver) -> Vec<u32> {
     std::iter::from_fn(|| rx.try_recv().ok()).map(|m| number(&m)).collect()
 }
 
@@ -60,7 +60,7 @@ fn callback_gets_all_messages_in_order_and_ends_with_channel() {
         assert_eq!(*kept.lock().expect("not poisoned"), (0..15).collect::<Vec<_>>());
         assert!(callback.is_finished());
         assert_eq!(format!("{callback:?}"), "Callback { finished: true, .. }");
-        let rx = callback.unregister().await;
+        let mut rx = callback.unregister().await;
         assert_eq!(rx.recv().await, None, "the receiver is returned all the same");
     });
 }
@@ -107,9 +107,9 @@ fn unregister_returns_receiver_with_undelivered_messages() {
         send(&tx, 0..3);
         settle().await;
         send(&tx, 3..6); // wakes the task, which runs only once this task waits
-        let rx = callback.unregister().await;
+        let mut rx = callback.unregister().await;
         send(&tx, 6..9);
-        assert_eq!(remaining(&rx), [3, 4, 5, 6, 7, 8]);
+        assert_eq!(remaining(&mut rx), [3, 4, 5, 6, 7, 8]);
         settle().await;
         assert_eq!(*kept.lock().expect("not poisoned"), [0, 1, 2]);
         assert_eq!(Arc::strong_count(&kept), 1, "the task has ended");
@@ -118,7 +118,7 @@ fn unregister_returns_receiver_with_undelivered_messages() {
         send(&tx, 9..10);
         settle().await;
         assert_eq!(*kept.lock().expect("not poisoned"), [9], "registered again");
-        assert_eq!(remaining(&callback.unregister().await), []);
+        assert_eq!(remaining(&mut callback.unregister().await), []);
     });
 }
 
@@ -235,9 +235,9 @@ fn unregister_waits_for_call_in_progress() {
         let mut unregistering = Box::pin(callback.unregister());
         assert!(poll_once(&mut unregistering).is_pending());
         release.wait();
-        let rx = futures::executor::block_on(unregistering);
+        let mut rx = futures::executor::block_on(unregistering);
         assert_eq!(calls.load(Ordering::Relaxed), 1, "the call in progress finished, and no other began");
-        assert_eq!(remaining(&rx), [1, 2]);
+        assert_eq!(remaining(&mut rx), [1, 2]);
     });
 }
 
@@ -274,7 +274,7 @@ fn runtime_shutdown_leaves_receiver_to_unregister() {
         for registered_before in [true, false] {
             let runtime = multi_runtime();
             let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
-            let other = rx.clone();
+            let mut other = rx.clone();
             let mut runtime = Some(runtime);
             if !registered_before {
                 drop(runtime.take());
@@ -296,8 +296,8 @@ fn runtime_shutdown_leaves_receiver_to_unregister() {
             assert_eq!(number(&other.blocking_recv().expect("open")), 3, "other receivers continue");
             drop(other);
             assert!(!tx.is_closed());
-            let rx = futures::executor::block_on(callback.unregister());
-            assert_eq!(remaining(&rx), [4]);
+            let mut rx = futures::executor::block_on(callback.unregister());
+            assert_eq!(remaining(&mut rx), [4]);
             drop(rx);
             assert!(tx.is_closed());
         }
@@ -324,8 +324,8 @@ fn unregister_completes_on_runtime_that_is_not_driven() {
         let (callback, kept) = collect(rx);
         runtime.block_on(settle()); // the task registers as a waiter
         send(&tx, 0..2);
-        let rx = callback.unregister().now_or_never().expect("at once");
-        assert_eq!(remaining(&rx), [0, 1]);
+        let mut rx = callback.unregister().now_or_never().expect("at once");
+        assert_eq!(remaining(&mut rx), [0, 1]);
         let waiting = thread::spawn(move || rx.blocking_recv());
         while tx.monitor().stats().waiting_receivers == 0 {
             thread::yield_now();
@@ -344,7 +344,7 @@ fn unregister_completes_on_runtime_that_is_not_driven() {
 fn callback_may_use_its_channel() {
     paused(async {
         let (tx, rx) = open();
-        let (own_tx, own_rx) = (tx.clone(), rx.clone());
+        let (own_tx, mut own_rx) = (tx.clone(), rx.clone());
         let callback = rx.on_message(move |m| {
             if number(&m) == 0 {
                 send(&own_tx, 1..3);
@@ -373,9 +373,9 @@ fn messages_left_by_unregister_are_switched_by_strategy() {
         assert_eq!(*kept.lock().expect("not poisoned"), [0]);
         let before = tx.monitor().stats().switches.strategy;
         send(&tx, 1..2); // wakes the callback's task, so the strategy timer is not armed
-        let rx = callback.unregister().now_or_never().expect("at once");
+        let mut rx = callback.unregister().now_or_never().expect("at once");
         advance(Duration::from_millis(25)).await;
         assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
-        assert_eq!(remaining(&rx), [1]);
+        assert_eq!(remaining(&mut rx), [1]);
     });
 }

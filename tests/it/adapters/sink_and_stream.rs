@@ -35,7 +35,7 @@ fn fill(tx: &Sender, sender: u32) -> u32 {
 #[test]
 fn feed_sends_and_flush_switches_without_waiting_for_receivers() {
     paused(async {
-        let (mut tx, rx) = switched_on_request();
+        let (mut tx, mut rx) = switched_on_request();
         for number in 0..3 {
             tx.feed(bytes(number)).await.expect("open");
         }
@@ -58,7 +58,7 @@ fn feed_sends_and_flush_switches_without_waiting_for_receivers() {
 #[test]
 fn close_flushes_and_closes_only_this_handle() {
     paused(async {
-        let (mut tx, rx) = switched_on_request();
+        let (mut tx, mut rx) = switched_on_request();
         let other = tx.clone();
         tx.feed(bytes(0)).await.expect("open");
         SinkExt::close(&mut tx).await.expect("open");
@@ -78,7 +78,7 @@ fn close_flushes_and_closes_only_this_handle() {
         assert_eq!(rx.recv().await, Some(bytes(2)));
         assert_eq!(rx.recv().await, None);
 
-        let (mut tx, rx) = switched_on_request();
+        let (mut tx, mut rx) = switched_on_request();
         tx.feed(bytes(0)).await.expect("open");
         tx.close().await.expect("open");
         assert_eq!((rx.recv().await, rx.recv().await), (Some(bytes(0)), None), "closed by its only sender");
@@ -88,7 +88,7 @@ fn close_flushes_and_closes_only_this_handle() {
 #[test]
 fn full_sink_waits_in_poll_ready() {
     paused(async {
-        let (mut tx, rx) = switched_on_request();
+        let (mut tx, mut rx) = switched_on_request();
         let count = fill(&tx, 0);
         let feeding = tokio::spawn(async move {
             tx.feed(Bytes::from(message(1, 0, 50))).await.expect("open");
@@ -110,7 +110,7 @@ fn full_sink_waits_in_poll_ready() {
 #[test]
 fn ready_sink_takes_its_message_though_others_fill_the_channel() {
     paused(async {
-        let (mut tx, rx) = switched_on_request();
+        let (mut tx, mut rx) = switched_on_request();
         let other = tx.clone();
         futures::future::poll_fn(|cx| Pin::new(&mut tx).poll_ready(cx)).await.expect("open");
         let count = fill(&other, 0);
@@ -131,7 +131,7 @@ fn ready_sink_takes_its_message_though_others_fill_the_channel() {
 #[test]
 fn sink_that_is_not_ready_rejects_a_second_message() {
     current(async {
-        let (mut tx, rx) = turbostream::builder()
+        let (mut tx, mut rx) = turbostream::builder()
             .segment_bytes(100)
             .segment_messages(1)
             .max_bytes(2 * (100 + 8 + 128))
@@ -154,7 +154,7 @@ fn sink_that_is_not_ready_rejects_a_second_message() {
 #[test]
 fn sink_fed_in_a_loop_yields_to_other_tasks() {
     current(async {
-        let (mut tx, rx) = turbostream::channel();
+        let (mut tx, mut rx) = turbostream::channel();
         let feeding = tokio::spawn(async move {
             for number in 0..20_000 {
                 SinkExt::feed(&mut tx, bytes(number)).await.expect("open");
@@ -170,7 +170,7 @@ fn sink_fed_in_a_loop_yields_to_other_tasks() {
 #[test]
 fn sink_rejects_too_large_message_and_stays_usable() {
     paused(async {
-        let (mut tx, rx) = turbostream::builder().max_message_bytes(60).build().expect("valid");
+        let (mut tx, mut rx) = turbostream::builder().max_message_bytes(60).build().expect("valid");
         let error = SinkExt::send(&mut tx, Bytes::from(vec![0; 61])).await.expect_err("too large");
         assert!(
             matches!(error, SendError::TooLarge { payload, len: 61, max: 60, .. } if payload.len() == 61)
@@ -204,7 +204,7 @@ fn stream_is_terminated_only_after_its_end_was_returned() {
 #[test]
 fn batch_stream_is_terminated_only_after_its_end_was_returned() {
     paused(async {
-        let (tx, rx) = switched_on_request();
+        let (tx, mut rx) = switched_on_request();
         tx.try_send(bytes(0)).expect("room");
         drop(tx);
         let mut batches = Box::pin(rx.batches(10));
@@ -277,7 +277,7 @@ fn stream_reader_and_vectored_write_keep_byte_order() {
         reader.read_to_end(&mut got).await.expect("no item is an error");
         assert!(got == messages.concat());
 
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let mut file = tempfile::tempfile().expect("a file");
         for m in &messages {
             tx.try_send(&m[..]).expect("room");
@@ -304,7 +304,7 @@ fn flushes_of_small_messages_leave_segments_to_fill() {
     paused(async {
         let one = 4096 + 8 * 64 + 128;
         let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
-        let (mut tx, rx) = builder.build().expect("valid");
+        let (mut tx, mut rx) = builder.build().expect("valid");
         let fits = (0..).take_while(|_| {
             let sent = SinkExt::send(&mut tx, Bytes::from_static(b"a")).now_or_never();
             sent.is_some_and(|sent| sent.is_ok())

@@ -22,7 +22,7 @@ fn switched_on_request(when_full: WhenFull) -> (Sender, Receiver) {
         .expect("valid")
 }
 
-fn receive_all(rx: &Receiver) -> Vec<Bytes> {
+fn receive_all(rx: &mut Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
@@ -50,13 +50,13 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[test]
 fn each_write_is_one_message_and_empty_write_is_none() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let mut writer = tx.into_writer();
         assert_eq!(writer.write(b"one").await.expect("open"), 3);
         assert_eq!(writer.write(b"").await.expect("open"), 0);
         assert_eq!(writer.write(&[7; 100_000]).await.expect("open"), 100_000);
         writer.shutdown().await.expect("open");
-        assert_eq!(receive_all(&rx), [Bytes::from("one"), Bytes::from(vec![7; 100_000])]);
+        assert_eq!(receive_all(&mut rx), [Bytes::from("one"), Bytes::from(vec![7; 100_000])]);
         assert_eq!(rx.recv().await, None, "the only sender is closed");
     });
 }
@@ -75,7 +75,7 @@ fn records_arrive_whole_for_any_split_of_writes() {
             })
             .collect();
         let text = records.concat();
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let writing = tokio::spawn(async move {
             let mut lines = tx.into_delimited_writer(b'\n');
             for piece in chunks(&text) {
@@ -97,19 +97,19 @@ fn records_arrive_whole_for_any_split_of_writes() {
 #[test]
 fn flush_switches_whole_records_and_keeps_the_partial_one() {
     paused(async {
-        let (tx, rx) = switched_on_request(WhenFull::Wait);
+        let (tx, mut rx) = switched_on_request(WhenFull::Wait);
         let mut lines = tx.into_delimited_writer(b'\n');
         lines.write_all(b"whole\nunfin").await.expect("open");
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         lines.flush().await.expect("open");
-        assert_eq!(receive_all(&rx), ["whole\n"]);
+        assert_eq!(receive_all(&mut rx), ["whole\n"]);
         assert_eq!(lines.buffer(), b"unfin");
         lines.write_all(b"ished\n").await.expect("open");
         lines.flush().await.expect("open");
-        assert_eq!(receive_all(&rx), ["unfinished\n"]);
+        assert_eq!(receive_all(&mut rx), ["unfinished\n"]);
         lines.write_all(b"last").await.expect("open");
         lines.shutdown().await.expect("open");
-        assert_eq!(receive_all(&rx), ["last"]);
+        assert_eq!(receive_all(&mut rx), ["last"]);
         lines.shutdown().await.expect("a second shutdown does nothing");
         assert_eq!(lines.write(b"x").await.expect_err("shut down").kind(), ErrorKind::BrokenPipe);
     });
@@ -118,7 +118,7 @@ fn flush_switches_whole_records_and_keeps_the_partial_one() {
 #[test]
 fn too_long_record_is_rejected_and_nothing_is_lost() {
     paused(async {
-        let (tx, rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
         let mut lines = tx.into_delimited_writer(b'\n');
         assert_eq!(lines.write(b"first\nmuch too long\n").await.expect("the first fits"), 6);
         let error = lines.write(b"much too long\n").await.expect_err("too long");
@@ -137,13 +137,13 @@ fn too_long_record_is_rejected_and_nothing_is_lost() {
         lines.write_all(b"begun").await.expect("open");
         assert_eq!(lines.take_buffer(), b"begun");
         lines.write_all(b"anew\n").await.expect("open");
-        assert_eq!(receive_all(&rx), ["first\n", "123456789\n", "anew\n"]);
+        assert_eq!(receive_all(&mut rx), ["first\n", "123456789\n", "anew\n"]);
 
         let mut writer = lines.into_inner().into_writer();
         let error = writer.write(b"12345678901").await.expect_err("too long");
         assert!(matches!(inner(&error), SendError::TooLarge { len: 11, max: 10, .. }));
         writer.write_all(b"continues").await.expect("open");
-        assert_eq!(receive_all(&rx), ["continues"]);
+        assert_eq!(receive_all(&mut rx), ["continues"]);
     });
 }
 
@@ -194,7 +194,7 @@ fn full_channel_applies_its_policy_to_writes() {
 #[test]
 fn write_waits_for_room_and_takes_nothing_if_dropped() {
     paused(async {
-        let (tx, rx) = switched_on_request(WhenFull::Wait);
+        let (tx, mut rx) = switched_on_request(WhenFull::Wait);
         fill(&tx);
         for delimiter in [None, Some(b'\n')] {
             let tx = tx.clone();
@@ -222,7 +222,7 @@ fn write_waits_for_room_and_takes_nothing_if_dropped() {
         settle().await;
         assert!(!waiting.is_finished());
         lines.flush().await.expect("flushes though full");
-        let mut got = receive_all(&rx);
+        let mut got = receive_all(&mut rx);
         waiting.await.expect("woken").expect("open");
         drop(lines);
         while let Some(message) = rx.recv().await {
@@ -237,7 +237,7 @@ fn write_waits_for_room_and_takes_nothing_if_dropped() {
 #[test]
 fn pending_sink_item_is_sent_before_later_writes() {
     paused(async {
-        let (mut tx, rx) = switched_on_request(WhenFull::Wait);
+        let (mut tx, mut rx) = switched_on_request(WhenFull::Wait);
         fill(&tx.clone());
         Pin::new(&mut tx).start_send(Bytes::from("pending")).expect("pending");
         let mut writer = tx.into_writer();
@@ -258,7 +258,7 @@ fn pending_sink_item_is_sent_before_later_writes() {
 fn writer_that_never_waits_yields_to_other_tasks() {
     paused(async {
         for delimited in [false, true] {
-            let (tx, rx) = turbostream::builder().max_bytes(64 << 20).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().max_bytes(64 << 20).build().expect("valid");
             let mut writer = if delimited { tx.into_delimited_writer(b'\n') } else { tx.into_writer() };
             let other = tokio::spawn(async {});
             for _ in 0..10_000 {
@@ -266,7 +266,7 @@ fn writer_that_never_waits_yields_to_other_tasks() {
             }
             assert!(other.is_finished(), "delimited: {delimited}");
             drop(writer);
-            assert_eq!(receive_all(&rx).len(), if delimited { 20_000 } else { 10_000 });
+            assert_eq!(receive_all(&mut rx).len(), if delimited { 20_000 } else { 10_000 });
         }
     });
 }
@@ -274,7 +274,7 @@ fn writer_that_never_waits_yields_to_other_tasks() {
 #[test]
 fn sink_works_inside_tokio_util_sink_writer() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let mut writer = SinkWriter::new(CopyToBytes::new(tx));
         writer.write_all(b"through SinkWriter").await.expect("open");
         assert_eq!(rx.recv().await.expect("open"), "through SinkWriter");
@@ -286,7 +286,7 @@ fn sink_works_inside_tokio_util_sink_writer() {
 #[test]
 fn blocking_writers_block_while_channel_is_full() {
     multi(async {
-        let (tx, rx) = turbostream::builder().max_bytes(16 << 10).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().max_bytes(16 << 10).build().expect("valid");
         let threads: Vec<_> = (0..3)
             .map(|thread| {
                 let mut lines = tx.clone().into_delimited_writer(b'\n').into_blocking();
@@ -324,7 +324,7 @@ fn blocking_writers_block_while_channel_is_full() {
 fn io_copy_fails_with_broken_pipe_on_closed_channel() {
     plain(|| {
         let runtime = crate::common::current_runtime(false);
-        let (tx, rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().runtime(runtime.handle().clone()).build().expect("valid");
         let mut writer = tx.into_writer().into_blocking();
         let copied = io::copy(&mut &b"some bytes"[..], &mut writer).expect("open");
         assert_eq!((copied, rx.blocking_recv().expect("open")), (10, Bytes::from("some bytes")));
@@ -340,23 +340,23 @@ fn blocking_flush_switches_written_bytes() {
     plain(|| {
         let runtime = crate::common::current_runtime(false);
         let entered = runtime.enter();
-        let (tx, rx) = switched_on_request(WhenFull::Wait);
+        let (tx, mut rx) = switched_on_request(WhenFull::Wait);
         drop(entered);
         let mut writer = tx.into_writer().into_blocking();
         writer.write_all(b"shown").expect("open");
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         writer.flush().expect("open");
-        assert_eq!(receive_all(&rx), ["shown"]);
+        assert_eq!(receive_all(&mut rx), ["shown"]);
     });
 }
 
 #[test]
 fn one_write_takes_all_records_it_contains() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let mut lines = tx.into_delimited_writer(b'\n');
         assert_eq!(lines.write(b"one\ntwo\nthree\nunfinished").await.expect("open"), 24);
-        assert_eq!(receive_all(&rx), ["one\n", "two\n", "three\n"]);
+        assert_eq!(receive_all(&mut rx), ["one\n", "two\n", "three\n"]);
         assert_eq!(lines.buffer(), b"unfinished");
     });
 }
@@ -364,7 +364,7 @@ fn one_write_takes_all_records_it_contains() {
 #[test]
 fn long_buffered_record_is_external() {
     paused(async {
-        let (tx, rx) = turbostream::builder().segment_bytes(256 << 10).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().segment_bytes(256 << 10).build().expect("valid");
         let mut lines = tx.into_delimited_writer(b'\n');
         for (len, external) in [(40_000, 40_001), (100, 0)] {
             lines.write_all(&vec![7; len]).await.expect("open");
@@ -415,7 +415,7 @@ fn records(len: usize) -> Vec<u8> {
 }
 
 async fn write_many_at_once(when_full: WhenFull, record: usize) {
-    let (tx, rx) = switched_on_request(when_full);
+    let (tx, mut rx) = switched_on_request(when_full);
     let mut lines = tx.into_delimited_writer(b'\n');
     let mut input = records(record);
     input.extend(b"rest");

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::iter;
 use std::marker::PhantomPinned;
-use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use crate::common::{LIMIT, current_runtime, multi};
@@ -26,13 +26,14 @@ macro_rules! assert_all {
 }
 
 assert_all!(HANDLES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
-    Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, Batches<'static>, Reader, Writer, BlockingWriter);
+    Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, Reader, Writer, BlockingWriter);
 assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Gauge, Histogram, MessageCount, ReadMode,
     SendErrors, Stats, SwitchLimits, Switches, TimeWindow, HistogramKind, Weighted, WhenFull);
 assert_all!(ERRORS, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     BuildError, RecvTimeoutError, TryRecvError, SendError<Bytes>, SendTimeoutError<Bytes>, TrySendError<Bytes>,
     SendManyError<Bytes, iter::Empty<Bytes>>, Remaining<Bytes, iter::Empty<Bytes>>);
+assert_all!(BORROWED, (Send, Sync, Unpin, RefUnwindSafe): Batches<'static>);
 assert_all!(WITH_USER_CODE, (Send, Sync, Unpin): Builder);
 #[cfg(feature = "tracing-writer")]
 assert_all!(TRACING_WRITER, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe): TracingWriter);
@@ -83,8 +84,17 @@ mod completeness {
 
     #[test]
     fn asserted_types_cover_the_public_api() {
-        let asserted =
-            [HANDLES, VALUES, ERRORS, WITH_USER_CODE, TRACING_WRITER, TRACING_WORKER, OTEL, PROMETHEUS];
+        let asserted = [
+            HANDLES,
+            BORROWED,
+            VALUES,
+            ERRORS,
+            WITH_USER_CODE,
+            TRACING_WRITER,
+            TRACING_WORKER,
+            OTEL,
+            PROMETHEUS,
+        ];
         let asserted: BTreeSet<_> = asserted.concat().into_iter().map(identifier).collect();
         let listing = include_str!("../../../docs/public-api.txt");
         let listed: BTreeSet<_> = listing.lines().filter_map(defined_type).map(identifier).collect();
@@ -140,7 +150,7 @@ fn send_sync_unpin<F: Future + Send + Sync + Unpin>(future: F) -> F {
 #[test]
 fn futures_are_send_and_sync_and_unpin_only_when_boxed() {
     multi(async {
-        let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
         assert!(send_sync_unpin(tx.send(&b"1"[..])).await.is_ok());
         assert!(assert_future!(tx.send_timeout(String::from("2"), LIMIT)).await.is_ok());
         assert_eq!(assert_future!(tx.send_many([vec![3], vec![4]])).await.ok(), Some(2));
@@ -247,13 +257,13 @@ fn generic_futures_are_send_and_sync_when_their_payloads_are() {
 #[test]
 fn handles_are_usable_across_catch_unwind() {
     multi(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         assert_eq!(tx.send_many(["1", "2", "3"]).await.ok(), Some(3));
-        let caught = catch_unwind(|| {
+        let caught = catch_unwind(AssertUnwindSafe(|| {
             let batch = rx.try_recv().expect("three were sent");
             tx.try_send("4").expect("there is room");
             panic!("{batch:?} is dropped by the unwinding");
-        });
+        }));
         assert!(caught.is_err());
         assert_eq!(rx.try_recv().as_deref(), Ok(&b"2"[..]));
         let batch = rx.recv_batch(10).await.expect("open");

@@ -29,7 +29,7 @@ fn fill(tx: &Sender) -> u32 {
 #[test]
 fn dropping_the_last_sender_closes_after_accepted_messages() {
     paused(async {
-        let (tx, rx) = small_segments();
+        let (tx, mut rx) = small_segments();
         let other = tx.clone();
         let accepted = fill(&tx);
         drop(tx);
@@ -53,7 +53,7 @@ fn close_wakes_every_waiting_receiver() {
         let (tx, rx) = small_segments();
         let mut readers = JoinSet::new();
         (0..10).for_each(|_| {
-            let rx = rx.clone();
+            let mut rx = rx.clone();
             readers.spawn(async move { rx.recv().await });
         });
         tx.send("one").await.expect("open");
@@ -66,7 +66,7 @@ fn close_wakes_every_waiting_receiver() {
 #[test]
 fn receiver_close_leaves_accepted_messages_readable() {
     paused(async {
-        let (tx, rx) = small_segments();
+        let (tx, mut rx) = small_segments();
         let accepted = fill(&tx);
         let waiting = tokio::spawn({
             let tx = tx.clone();
@@ -150,7 +150,7 @@ fn dropping_the_last_receiver_during_a_write_drops_all_messages() {
 fn close_during_concurrent_sends_loses_no_accepted_message() {
     multi(async {
         for round in 0..200 {
-            let (tx, rx) = small_segments();
+            let (tx, mut rx) = small_segments();
             let accepted = Arc::new(AtomicU32::new(0));
             let mut writers = JoinSet::new();
             for sender in 0..3 {
@@ -185,7 +185,7 @@ fn close_during_concurrent_sends_loses_no_accepted_message() {
 fn channel_spans_several_runtimes() {
     plain(|| {
         let (first, second) = (multi_runtime(), current_runtime(false));
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .segment_bytes(4096)
             .segment_messages(16)
             .max_bytes(16 << 10)
@@ -214,7 +214,7 @@ fn channel_spans_several_runtimes() {
 fn try_send_and_try_recv_work_on_plain_threads() {
     plain(|| {
         let runtime = current_runtime(false); // never driven
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .runtime(runtime.handle().clone())
             .max_bytes(64 << 10)
             .build()
@@ -248,7 +248,7 @@ fn channel_works_after_its_runtime_is_dropped() {
         for round in 0..30 {
             let runtime = multi_runtime();
             let mode = if round % 2 == 0 { ReadMode::Safe } else { ReadMode::ZeroCopy };
-            let (tx, rx) = turbostream::builder()
+            let (tx, mut rx) = turbostream::builder()
                 .strategy(TimeWindow(Duration::from_millis(1)))
                 .max_bytes(64 << 10)
                 .read_mode(mode)
@@ -263,7 +263,7 @@ fn channel_works_after_its_runtime_is_dropped() {
                     }
                 });
             }
-            let reader = rx.clone();
+            let mut reader = rx.clone();
             let kept = runtime.block_on(async move { reader.recv().await.expect("open") });
             drop(runtime); // with senders waiting and the background task armed
             while rx.try_recv().is_ok() {}
@@ -285,7 +285,7 @@ fn channel_works_after_its_runtime_is_dropped() {
 #[test]
 fn reject_returns_full_without_waiting_and_recovers() {
     paused(async {
-        let (tx, rx) =
+        let (tx, mut rx) =
             turbostream::builder().max_bytes(64 << 10).when_full(WhenFull::Reject).build().expect("valid");
         let before = Instant::now();
         let mut accepted = 0;

@@ -12,7 +12,7 @@ assert_impl_all!(WeakSender: Send, Sync, Unpin, Clone, std::fmt::Debug);
 #[test]
 fn switch_makes_all_sent_messages_readable() {
     paused(async {
-        let (tx, rx) = turbostream::builder().on_demand(false).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().on_demand(false).build().expect("valid");
         let monitor = tx.monitor();
         tx.switch();
         assert_eq!(monitor.stats().switches.total(), 0, "an empty segment is never switched");
@@ -36,7 +36,7 @@ fn switch_makes_all_sent_messages_readable() {
 #[test]
 fn switch_puts_later_messages_into_a_new_segment() {
     paused(async {
-        let (tx, rx) = turbostream::builder().on_demand(false).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().on_demand(false).build().expect("valid");
         for round in ["one", "two"] {
             tx.send(round).await.expect("open");
             tx.send(round).await.expect("open");
@@ -64,7 +64,7 @@ fn same_channel_compares_senders_by_channel() {
 #[test]
 fn weak_sender_neither_keeps_open_nor_reopens_the_channel() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let weak = tx.downgrade();
         let monitor = rx.monitor();
         let again = weak.clone().upgrade().expect("the sender exists");
@@ -97,7 +97,7 @@ fn sender_upgraded_after_close_is_closed() {
 #[test]
 fn closed_sink_no_longer_counts_as_a_sender() {
     paused(async {
-        let (mut tx, rx) = turbostream::channel();
+        let (mut tx, mut rx) = turbostream::channel();
         let weak = tx.downgrade();
         futures::SinkExt::close(&mut tx).await.expect("open");
         assert!(weak.upgrade().is_none() && tx.downgrade().upgrade().is_none());
@@ -112,7 +112,7 @@ fn upgrade_racing_the_last_drop_sends_or_finds_the_channel_closed() {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
         for _ in 0..500 {
-            let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
             let weak = tx.downgrade();
             let start = Arc::new(Barrier::new(2));
             let dropping = {
@@ -139,7 +139,7 @@ fn upgrade_racing_the_last_drop_sends_or_finds_the_channel_closed() {
 /// than sending a small message.
 #[tokio::test]
 async fn futures_are_small() {
-    let (tx, rx) = turbostream::channel();
+    let (tx, mut rx) = turbostream::channel();
     assert!(size_of_val(&tx.send(&b"four words"[..])) <= 6 * size_of::<usize>());
     assert!(size_of_val(&tx.send_with(1, |_| 1)) <= 6 * size_of::<usize>());
     assert!(size_of_val(&rx.recv()) <= 256);

@@ -119,7 +119,7 @@ fn small_max_bytes_shrinks_the_default_segments() {
     plain(|| {
         let runtime = current_runtime(false);
         for max_bytes in [16 << 10, 64 << 10, 1 << 20] {
-            let (tx, rx) = build_with(&runtime, "max_bytes", max_bytes).expect("shrunk defaults");
+            let (tx, mut rx) = build_with(&runtime, "max_bytes", max_bytes).expect("shrunk defaults");
             assert_eq!(tx.monitor().stats().max_bytes, max_bytes, "not clamped");
             tx.try_send(b"fits").expect("room");
             assert_eq!(rx.try_recv(), Ok(Bytes::from_static(b"fits")));
@@ -183,7 +183,7 @@ fn build(config: &Config) -> Built {
 }
 
 /// Passes an empty, a small and the largest message (at most 1 MiB) through a fresh channel.
-async fn pass_messages(tx: Sender, rx: Receiver, max_message: Option<usize>) {
+async fn pass_messages(tx: Sender, mut rx: Receiver, max_message: Option<usize>) {
     let max = max_message.unwrap_or(1).min(1 << 20);
     let lens = [0, 1.min(max), max];
     let write = async move {
@@ -274,7 +274,7 @@ fn runtime_without_time_driver_returns_no_time() {
 fn given_runtime_drives_the_timer_for_plain_threads() {
     plain(|| {
         let runtime = multi_runtime();
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .runtime(runtime.handle().clone())
             .on_demand(false)
             .strategy(TimeWindow(ms(3)))

@@ -33,11 +33,11 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn numbers(rx: &Receiver) -> Vec<u32> {
+fn numbers(rx: &mut Receiver) -> Vec<u32> {
     std::iter::from_fn(|| rx.try_recv().ok()).map(|m| check(&m).expect("a message header").1).collect()
 }
 
-async fn batch(rx: &Receiver) -> (u64, Vec<u32>, Batch) {
+async fn batch(rx: &mut Receiver) -> (u64, Vec<u32>, Batch) {
     let batch = rx.recv_batch(100).await.expect("open");
     (batch.first_sequence(), batch.iter().map(|m| check(m).expect("a message header").1).collect(), batch)
 }
@@ -54,17 +54,17 @@ fn conserved(monitor: &Monitor, sent: u64) -> Stats {
 #[test]
 fn drop_newest_keeps_the_earliest_messages() {
     current(async {
-        let (tx, rx) = open(WhenFull::DropNewest);
+        let (tx, mut rx) = open(WhenFull::DropNewest);
         send(&tx, 0..100);
         let stats = conserved(&tx.monitor(), 100);
         assert_eq!((stats.dropped_messages, stats.dropped_bytes), (36, 3600));
-        let (first, taken, lent) = batch(&rx).await;
+        let (first, taken, lent) = batch(&mut rx).await;
         assert_eq!((first, taken), (0, (0..16).collect()));
         send(&tx, 100..101);
         assert_eq!(tx.monitor().stats().dropped_messages, 37, "lent memory is not taken back");
         drop(lent);
         send(&tx, 101..102);
-        assert_eq!(numbers(&rx), (16..64).chain([101]).collect::<Vec<_>>());
+        assert_eq!(numbers(&mut rx), (16..64).chain([101]).collect::<Vec<_>>());
         let stats = conserved(&tx.monitor(), 102);
         assert_eq!((stats.dropped_messages, stats.queued_messages), (37, 0));
     });
@@ -73,18 +73,18 @@ fn drop_newest_keeps_the_earliest_messages() {
 #[test]
 fn drop_oldest_keeps_the_latest_messages_and_shows_the_sequence_gap() {
     current(async {
-        let (tx, rx) = open(WhenFull::DropOldest);
+        let (tx, mut rx) = open(WhenFull::DropOldest);
         send(&tx, 0..64);
         assert_eq!(conserved(&tx.monitor(), 64).dropped_messages, 0);
         send(&tx, 64..65);
         let stats = conserved(&tx.monitor(), 65);
         assert_eq!((stats.dropped_messages, stats.dropped_bytes), (16, 1600), "a whole segment");
-        let (first, taken, _) = batch(&rx).await;
+        let (first, taken, _) = batch(&mut rx).await;
         assert_eq!((first, taken), (16, (16..32).collect()));
         send(&tx, 65..1000);
-        let (first, taken, _) = batch(&rx).await;
+        let (first, taken, _) = batch(&mut rx).await;
         assert_eq!((first, taken), (944, (944..960).collect()), "960..1000 are in later segments");
-        assert_eq!(numbers(&rx), (960..1000).collect::<Vec<_>>());
+        assert_eq!(numbers(&mut rx), (960..1000).collect::<Vec<_>>());
         let stats = conserved(&tx.monitor(), 1000);
         assert_eq!((stats.dropped_messages, stats.received_messages), (928, 72));
     });
@@ -94,7 +94,7 @@ fn drop_oldest_keeps_the_latest_messages_and_shows_the_sequence_gap() {
 fn drop_oldest_drops_unread_messages_of_a_partly_read_segment() {
     for keep in [false, true] {
         current(async move {
-            let (tx, rx) = open(WhenFull::DropOldest);
+            let (tx, mut rx) = open(WhenFull::DropOldest);
             send(&tx, 0..64);
             let taken: Vec<Bytes> = (0..3).map(|_| rx.try_recv().expect("sealed")).collect();
             let kept = keep.then_some(taken);
@@ -103,7 +103,7 @@ fn drop_oldest_drops_unread_messages_of_a_partly_read_segment() {
             // A lent segment frees nothing, so the next segment is dropped as well.
             assert_eq!(stats.dropped_messages, if keep { 29 } else { 13 });
             assert_eq!(stats.lent_bytes, if keep { SEGMENT } else { 0 });
-            let (first, taken, _) = batch(&rx).await;
+            let (first, taken, _) = batch(&mut rx).await;
             let next = if keep { 32 } else { 16 };
             assert_eq!((first, taken[0]), (u64::from(next), next));
             for (number, m) in kept.into_iter().flatten().enumerate() {
@@ -117,15 +117,15 @@ fn drop_oldest_drops_unread_messages_of_a_partly_read_segment() {
 #[test]
 fn drop_oldest_drops_the_last_segment_that_is_not_lent() {
     current(async {
-        let (tx, rx) = open(WhenFull::DropOldest);
+        let (tx, mut rx) = open(WhenFull::DropOldest);
         send(&tx, 0..64);
         let mut lent = Vec::new();
         for _ in 0..3 {
-            lent.push(batch(&rx).await);
+            lent.push(batch(&mut rx).await);
         }
         send(&tx, 64..65);
         assert_eq!(conserved(&tx.monitor(), 65).dropped_messages, 16);
-        assert_eq!(numbers(&rx), [64]);
+        assert_eq!(numbers(&mut rx), [64]);
     });
 }
 
@@ -134,7 +134,7 @@ fn drop_oldest_drops_the_new_message_when_all_memory_is_lent() {
     // The previous contents of a reused segment make no difference.
     for shortened_before in [0, 64] {
         current(async move {
-            let (tx, rx) = open(WhenFull::DropOldest);
+            let (tx, mut rx) = open(WhenFull::DropOldest);
             for _ in 0..shortened_before {
                 tx.send_with(100, |_| 50).await.map_err(drop).expect("never full");
             }
@@ -142,7 +142,7 @@ fn drop_oldest_drops_the_new_message_when_all_memory_is_lent() {
             send(&tx, 0..64);
             let mut lent = Vec::new();
             for _ in 0..3 {
-                lent.push(batch(&rx).await);
+                lent.push(batch(&mut rx).await);
             }
             let part = rx.recv_batch(10).await.expect("open");
             send(&tx, 64..70);
@@ -159,7 +159,7 @@ fn drop_oldest_drops_the_new_message_when_all_memory_is_lent() {
                 6,
                 "there is room: nothing more is dropped"
             );
-            assert_eq!(numbers(&rx), [58, 59, 60, 61, 62, 63, 70]);
+            assert_eq!(numbers(&mut rx), [58, 59, 60, 61, 62, 63, 70]);
             assert_eq!(check(part.get(9).expect("ten")), Some((0, 57)));
         });
     }
@@ -170,13 +170,13 @@ fn drop_oldest_drops_the_new_message_when_all_memory_is_lent() {
 fn drop_policy_drops_nothing_while_memory_can_be_freed() {
     for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
         current(async move {
-            let (tx, rx) = open(when_full);
+            let (tx, mut rx) = open(when_full);
             send(&tx, 0..16);
-            assert_eq!(numbers(&rx).len(), 16, "by a cut");
+            assert_eq!(numbers(&mut rx).len(), 16, "by a cut");
             send(&tx, 16..64);
             send(&tx, 64..80);
             assert_eq!(conserved(&tx.monitor(), 80).dropped_messages, 0, "{when_full:?}");
-            assert_eq!(numbers(&rx).len(), 64);
+            assert_eq!(numbers(&mut rx).len(), 64);
             // Freeing pooled segments makes room for an external payload.
             tx.try_send(vec![8; 2 * SEGMENT]).expect("never full");
             assert_eq!(conserved(&tx.monitor(), 81).dropped_messages, 0, "{when_full:?}");
@@ -188,7 +188,7 @@ fn drop_policy_drops_nothing_while_memory_can_be_freed() {
 #[test]
 fn dropped_external_payloads_free_their_memory() {
     current(async {
-        let (tx, rx) = open(WhenFull::DropOldest);
+        let (tx, mut rx) = open(WhenFull::DropOldest);
         let large = |number| message(1, number, 5000);
         for number in 0..50 {
             tx.try_send(large(number)).expect("never full");
@@ -200,10 +200,10 @@ fn dropped_external_payloads_free_their_memory() {
         assert_eq!(tx.monitor().stats().external_bytes, 0);
 
         // External payloads in the active segment are dropped too.
-        let (tx, rx) = open(WhenFull::DropOldest);
+        let (tx, mut rx) = open(WhenFull::DropOldest);
         (0..3).for_each(|number| tx.try_send(large(number)).expect("never full"));
         assert_eq!(conserved(&tx.monitor(), 3).dropped_messages, 2);
-        assert_eq!(numbers(&rx), [2]);
+        assert_eq!(numbers(&mut rx), [2]);
 
         let (tx, _rx) = open(WhenFull::DropOldest);
         send(&tx, 0..64);
@@ -211,7 +211,7 @@ fn dropped_external_payloads_free_their_memory() {
         let stats = conserved(&tx.monitor(), 65);
         assert_eq!(stats.queued_bytes, (2 * SEGMENT + 1600) as u64, "one segment of small ones stays");
 
-        let (tx, rx) = open(WhenFull::DropNewest);
+        let (tx, mut rx) = open(WhenFull::DropNewest);
         let accepted = (0..).take_while(|_| {
             tx.try_send(vec![7; 5000]).expect("never full");
             tx.monitor().stats().dropped_messages == 0
@@ -226,7 +226,7 @@ fn dropped_external_payloads_free_their_memory() {
 fn drop_policy_makes_every_send_succeed_without_waiting() {
     for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
         paused(async move {
-            let (mut tx, rx) = open(when_full);
+            let (mut tx, mut rx) = open(when_full);
             for number in 0..500 {
                 let bytes = message(0, number, 100);
                 match number % 4 {
@@ -243,7 +243,7 @@ fn drop_policy_makes_every_send_succeed_without_waiting() {
             rx.close();
             tx.send(vec![7; 100]).await.expect_err("closed");
             assert!(tx.try_send(vec![7; 100]).is_err());
-            assert_eq!(numbers(&rx).len() as u64, stats.queued_messages);
+            assert_eq!(numbers(&mut rx).len() as u64, stats.queued_messages);
             conserved(&tx.monitor(), 500);
         });
     }
@@ -255,7 +255,7 @@ fn waiting_receiver_is_woken_after_drops_move_the_head() {
     current(async {
         let (mut tx, rx) = four_segments(WhenFull::DropOldest).on_demand(false).build().expect("valid");
         let mut first = Box::pin({
-            let rx = rx.clone();
+            let mut rx = rx.clone();
             async move { rx.recv().await }
         });
         assert!(poll_once(&mut first).is_pending());
@@ -286,7 +286,7 @@ fn dropped_payloads_may_read_stats_and_panic() {
     for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
         current(async move {
             let dropped = Arc::new(AtomicUsize::new(0));
-            let (tx, rx) =
+            let (tx, mut rx) =
                 turbostream::builder().max_bytes(1 << 20).when_full(when_full).build().expect("valid");
             for _ in 0..100 {
                 tx.try_send(Bytes::from_owner(ReadsStatsOnDrop(tx.monitor(), dropped.clone())))
@@ -319,7 +319,7 @@ async fn under_load(when_full: WhenFull) {
     drop(tx);
     let mut readers = JoinSet::new();
     for method in 0..2 {
-        let rx = rx.clone();
+        let mut rx = rx.clone();
         readers.spawn(async move {
             let (mut got, mut next) = (0, [0; 3]);
             let mut verify = |m: &[u8]| {
@@ -358,7 +358,7 @@ fn concurrent_sends_and_reads_account_for_every_drop() {
 fn drop_policy_applies_to_send_many_and_send_with() {
     current(async {
         for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
-            let (tx, rx) = open(when_full);
+            let (tx, mut rx) = open(when_full);
             let many = (0..100).map(|number| message(0, number, 100));
             assert_eq!(tx.send_many(many).await.expect("never full"), 100, "{when_full:?}");
             for number in 100..140 {
@@ -370,7 +370,7 @@ fn drop_policy_applies_to_send_many_and_send_with() {
             }
             let stats = conserved(&tx.monitor(), 140);
             assert!(stats.dropped_messages >= 140 - 64, "{when_full:?}: {stats:?}");
-            let got = numbers(&rx);
+            let got = numbers(&mut rx);
             assert!(got.is_sorted() && got.len() as u64 == stats.queued_messages, "{when_full:?}: {got:?}");
             match when_full {
                 WhenFull::DropNewest => assert_eq!(got, (0..64).collect::<Vec<_>>()),

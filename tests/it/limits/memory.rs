@@ -42,7 +42,7 @@ fn fill(tx: &Sender, len: usize) -> u32 {
     unreachable!("the loop has no end")
 }
 
-fn drain(rx: &Receiver) -> Vec<Bytes> {
+fn drain(rx: &mut Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
@@ -86,7 +86,7 @@ async fn under_load(mode: ReadMode) {
     drop(tx);
     let mut readers = JoinSet::new();
     for _ in 0..2 {
-        let rx = rx.clone();
+        let mut rx = rx.clone();
         readers.spawn(async move {
             let mut kept = std::collections::VecDeque::new();
             while let Some(m) = rx.recv().await {
@@ -124,14 +124,14 @@ fn max_bytes_is_never_exceeded_in_zero_copy_mode() {
 fn full_channel_stays_within_max_bytes_for_every_message_size() {
     paused(async {
         for len in [0, 1, 100, 1000, 9000, 16 << 10, 40_000] {
-            let (tx, rx) = twenty_segments(ReadMode::Safe).build().expect("valid");
+            let (tx, mut rx) = twenty_segments(ReadMode::Safe).build().expect("valid");
             let accepted = fill(&tx, len);
             let stats = tx.monitor().stats();
             assert!(held(&stats) <= stats.max_bytes, "{len} bytes: {stats:?}");
             assert!((accepted as usize) * (len + 8) <= stats.max_bytes, "{accepted} of {len} bytes");
             let least = if len <= 16 << 10 { 18 * 64.min((16 << 10) / len.max(1)) } else { 5 };
             assert!(accepted as usize >= least, "only {accepted} of {len} bytes");
-            assert_eq!(drain(&rx).len(), accepted as usize);
+            assert_eq!(drain(&mut rx).len(), accepted as usize);
         }
     });
 }
@@ -139,7 +139,7 @@ fn full_channel_stays_within_max_bytes_for_every_message_size() {
 #[test]
 fn external_payloads_count_against_max_bytes() {
     paused(async {
-        let (tx, rx) = twenty_segments(ReadMode::Safe).build().expect("valid");
+        let (tx, mut rx) = twenty_segments(ReadMode::Safe).build().expect("valid");
         let mut accepted = 0;
         while tx.try_send(vec![1; 50_000]).is_ok() {
             accepted += 1;
@@ -150,7 +150,7 @@ fn external_payloads_count_against_max_bytes() {
             );
         }
         assert!((3..=6).contains(&accepted), "{accepted} of 50,000 bytes in {}", 20 * SEGMENT);
-        assert_eq!(drain(&rx).len(), accepted);
+        assert_eq!(drain(&mut rx).len(), accepted);
         assert_eq!(tx.monitor().stats().external_bytes, 0, "a received payload belongs to the receiver");
     });
 }
@@ -158,9 +158,9 @@ fn external_payloads_count_against_max_bytes() {
 #[test]
 fn lent_memory_is_reclaimed_by_the_last_drop_on_another_thread() {
     paused(async {
-        let (tx, rx) = twenty_segments(ReadMode::ZeroCopy).build().expect("valid");
+        let (tx, mut rx) = twenty_segments(ReadMode::ZeroCopy).build().expect("valid");
         let accepted = fill(&tx, 500);
-        let kept = drain(&rx);
+        let kept = drain(&mut rx);
         assert_eq!(kept.len(), accepted as usize);
         let stats = tx.monitor().stats();
         assert!(stats.lent_bytes > 18 * SEGMENT && held(&stats) <= stats.max_bytes, "{stats:?}");
@@ -191,7 +191,7 @@ fn lent_memory_outlives_the_channel_and_the_runtime() {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let runtime = current_runtime(false);
             let (monitor, kept, batch) = runtime.block_on(async {
-                let (tx, rx) = twenty_segments(mode).build().expect("valid");
+                let (tx, mut rx) = twenty_segments(mode).build().expect("valid");
                 for number in 0..30 {
                     tx.send(&message(0, number, 2000)[..]).await.expect("open");
                 }
@@ -218,11 +218,11 @@ fn lent_memory_outlives_the_channel_and_the_runtime() {
 #[test]
 fn pool_shrinks_and_idle_memory_is_freed_after_a_burst() {
     paused(async {
-        let (tx, rx) = twenty_segments(ReadMode::Safe).pool_idle(ms(200)).build().expect("valid");
+        let (tx, mut rx) = twenty_segments(ReadMode::Safe).pool_idle(ms(200)).build().expect("valid");
         for _ in 0..3 {
             let accepted = fill(&tx, 500);
             assert!(held(&tx.monitor().stats()) > 18 * SEGMENT);
-            assert_eq!(drain(&rx).len(), accepted as usize);
+            assert_eq!(drain(&mut rx).len(), accepted as usize);
             advance(ms(205)).await;
             let stats = tx.monitor().stats();
             assert!(stats.pooled_bytes <= 2 * SEGMENT, "after pool_idle: {stats:?}");
@@ -239,10 +239,10 @@ fn idle_memory_is_freed_after_pool_idle_and_not_before() {
     paused(async {
         let builder =
             twenty_segments(ReadMode::ZeroCopy).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         for _ in 0..3 {
             fill(&tx, 500);
-            let kept = drain(&rx).into_iter().next();
+            let kept = drain(&mut rx).into_iter().next();
             advance(ms(90)).await;
             assert!(tx.monitor().stats().pooled_bytes > 15 * SEGMENT, "kept for reuse before pool_idle");
             advance(ms(115)).await;
@@ -260,12 +260,12 @@ fn idle_memory_is_freed_after_pool_idle_and_not_before() {
 fn busy_channel_keeps_two_pooled_segments_and_frees_the_surplus() {
     paused(async {
         let builder = twenty_segments(ReadMode::Safe).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         fill(&tx, 500);
-        drain(&rx);
+        drain(&mut rx);
         for round in 0..40 {
             (0..3 * 64).for_each(|number| tx.try_send(message(0, number, 200)).expect("room"));
-            assert_eq!(drain(&rx).len(), 3 * 64);
+            assert_eq!(drain(&mut rx).len(), 3 * 64);
             advance(ms(25)).await;
             let pooled = tx.monitor().stats().pooled_bytes / SEGMENT;
             assert!(pooled >= 2, "{pooled} in round {round}");
@@ -278,7 +278,7 @@ fn busy_channel_keeps_two_pooled_segments_and_frees_the_surplus() {
 fn large_owned_payloads_are_not_copied() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             for len in [32 << 10, 100_000, 1 << 20] {
                 let (vec, bytes) = (vec![1; len], Bytes::from(vec![2; len]));
                 let (text, buffer) = ("t".repeat(len), BytesMut::from(&vec![3; len][..]));
@@ -299,7 +299,7 @@ fn large_owned_payloads_are_not_copied() {
             }
         }
         // Any owned payload larger than a segment is not copied either.
-        let (tx, rx) =
+        let (tx, mut rx) =
             turbostream::builder().segment_bytes(4096).segment_messages(64).build().expect("valid");
         let owned = vec![5; 5000];
         let at = owned.as_ptr().addr();
@@ -312,7 +312,7 @@ fn large_owned_payloads_are_not_copied() {
 #[test]
 fn buffer_of_much_unused_capacity_is_copied_to_its_length() {
     paused(async {
-        let (tx, rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
         let mut buffer = BytesMut::with_capacity(1 << 20);
         buffer.resize(40_000, 7);
         let at = buffer.as_ptr().addr();
@@ -330,7 +330,7 @@ fn refused_external_payload_leaves_pooled_segments() {
     paused(async {
         let builder = turbostream::builder().segment_bytes(4096).segment_messages(16).max_bytes(100_000);
         let builder = builder.max_message_bytes(94_000).read_mode(ReadMode::ZeroCopy);
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         for _ in 0..6 {
             tx.try_send(&[1; 4096]).expect("room");
         }

@@ -30,7 +30,7 @@ fn large(len: usize) -> Bytes {
 #[test]
 fn cancelled_sender_retires_a_drained_segment_for_the_next_sender() {
     paused(async {
-        let (tx, rx) = tiny(2 * SEGMENT + 99);
+        let (tx, mut rx) = tiny(2 * SEGMENT + 99);
         for _ in 0..4 {
             tx.try_send("lent").unwrap();
         }

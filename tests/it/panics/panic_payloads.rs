@@ -27,7 +27,7 @@ fn register<F: Future>(future: Pin<&mut F>) {
 #[test]
 fn nested_panic_of_receiver_waker_does_not_reach_sender() {
     paused(contain_nested(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let mut recv = Box::pin(rx.recv());
         register(recv.as_mut());
         assert!(tx.try_send("wakes").is_ok());
@@ -40,8 +40,9 @@ fn nested_panic_of_receiver_waker_does_not_reach_sender() {
 #[test]
 fn nested_panic_of_next_waker_does_not_reach_dropped_waiter() {
     paused(contain_nested(async {
-        let (tx, rx) = turbostream::channel();
-        let (mut first, mut second) = (Box::pin(rx.recv()), Box::pin(rx.recv()));
+        let (tx, mut rx) = turbostream::channel();
+        let mut other = rx.clone();
+        let (mut first, mut second) = (Box::pin(rx.recv()), Box::pin(other.recv()));
         assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         register(second.as_mut());
         tx.try_send("wakes the first receiver").expect("room");
@@ -78,7 +79,7 @@ fn nested_panic_of_strategy_does_not_reach_sender() {
         }
     }
     paused(contain_nested(async {
-        let (tx, rx) = turbostream::builder().strategy(Panics).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().strategy(Panics).build().expect("valid");
         assert!(tx.try_send("calls the strategy").is_ok());
         assert!(tx.monitor().stats().panics > 0);
         assert_eq!(rx.recv().await.expect("open"), "calls the strategy");
@@ -95,7 +96,7 @@ fn nested_panic_of_callback_leaves_it_registered() {
             settle().await;
         }
         assert_eq!(tx.monitor().stats().callback_panics, 2);
-        let rx = callback.unregister().await;
+        let mut rx = callback.unregister().await;
         tx.send("received").await.expect("open");
         assert_eq!(rx.recv().await.expect("open"), "received");
     }));

@@ -27,7 +27,7 @@ const COPIED: usize = 100;
 
 /// Returns a batch of a copied message and three external ones.
 async fn batch_of_external(drops: &Arc<AtomicUsize>) -> (Batch, Sender, Receiver) {
-    let (tx, rx) = turbostream::channel();
+    let (tx, mut rx) = turbostream::channel();
     tx.send("copied").await.expect("open");
     for _ in 0..3 {
         tx.send(payload(drops, EXTERNAL)).await.expect("open");

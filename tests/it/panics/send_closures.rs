@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use turbostream::{ReadMode, Receiver};
 
-fn received(rx: &Receiver) -> Vec<Bytes> {
+fn received(rx: &mut Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
@@ -20,7 +20,7 @@ fn number(message: &[u8]) -> u32 {
 fn write_closure_panic_reaches_the_caller_and_sends_nothing() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             let reader = tokio::spawn(async move {
                 let mut all = Vec::new();
                 while let Some(message) = rx.recv().await {
@@ -49,7 +49,8 @@ fn write_closure_panic_reaches_the_caller_and_sends_nothing() {
 #[test]
 fn write_closure_returning_too_much_panics_and_sends_nothing() {
     paused(async {
-        let (tx, rx) = turbostream::builder().segment_bytes(1024).max_bytes(1 << 20).build().expect("valid");
+        let (tx, mut rx) =
+            turbostream::builder().segment_bytes(1024).max_bytes(1 << 20).build().expect("valid");
         for max_len in [0, 10, 1024, 5000] {
             let panic =
                 AssertUnwindSafe(tx.send_with(max_len, |buf: &mut [u8]| buf.len() + 1)).catch_unwind().await;
@@ -72,7 +73,7 @@ fn messages_before_an_abandoned_entry_are_received_by_every_method() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             for method in 0..3 {
-                let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+                let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
                 for round in 0..3 {
                     for number in 0..3 {
                         tx.send(message(round, number, 20)).await.expect("open");
@@ -97,12 +98,12 @@ fn messages_before_an_abandoned_entry_are_received_by_every_method() {
 #[test]
 fn send_many_iterator_panic_keeps_the_accepted_messages() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let payloads = (0..100).map(|number| message(0, number, 16));
         let payloads = payloads.inspect(|m| assert!(number(m) < 70, "boom"));
         assert!(AssertUnwindSafe(tx.send_many(payloads)).catch_unwind().await.is_err());
-        assert!(received(&rx).iter().map(|m| number(m)).eq(0..64), "two reservations of 32");
+        assert!(received(&mut rx).iter().map(|m| number(m)).eq(0..64), "two reservations of 32");
         assert_eq!(tx.send_many(["after", "panic"]).await.expect("open"), 2);
-        assert_eq!(received(&rx), ["after", "panic"]);
+        assert_eq!(received(&mut rx), ["after", "panic"]);
     });
 }

@@ -105,6 +105,7 @@ fn tiny() -> Builder {
 
 /// Calls every operation of the channel without waiting.
 fn use_every_operation(tx: &Sender, rx: &Receiver) {
+    let mut rx = rx.clone();
     drop(tx.try_send("reentrant"));
     drop(tx.try_send(vec![1; 100]));
     tx.switch();
@@ -123,10 +124,10 @@ fn panic_on_purpose(_: &Sender, _: &Receiver) {
 }
 
 /// Asserts that the channel works: messages pass, and waiting receivers and senders are woken.
-async fn assert_works_with_waiters(tx: &Sender, rx: &Receiver) {
+async fn assert_works_with_waiters(tx: &Sender, rx: &mut Receiver) {
     while rx.try_recv().is_ok() {}
     tx.set_strategy(MessageCount(1));
-    let other = rx.clone();
+    let mut other = rx.clone();
     let waiting = tokio::spawn(async move { other.recv().await });
     settle().await;
     tx.send("to a waiting receiver").await.expect("open");
@@ -161,8 +162,9 @@ fn receiver_wakers_may_panic_or_reenter() {
             let (tx, rx) = tiny().max_bytes(1 << 14).build().expect("valid");
             let code = HookedCode::new(hook);
             code.attach(&tx, &rx);
+            let mut other = rx.clone();
             for round in 0..20 {
-                let mut waiting = (Box::pin(rx.recv()), Box::pin(rx.recv_batch(3)));
+                let mut waiting = (Box::pin(rx.recv()), Box::pin(other.recv_batch(3)));
                 assert!(!poll_with_hook(waiting.0.as_mut(), &code));
                 assert!(!poll_with_hook(waiting.1.as_mut(), &code));
                 match round % 3 {
@@ -174,7 +176,7 @@ fn receiver_wakers_may_panic_or_reenter() {
                 while rx.try_recv().is_ok() {}
             }
             assert!(code.detach() >= 20);
-            assert_works_with_waiters(&tx, &rx).await;
+            assert_works_with_waiters(&tx, &mut rx).await;
         });
     }
 }
@@ -183,7 +185,7 @@ fn receiver_wakers_may_panic_or_reenter() {
 fn sender_wakers_may_panic_or_reenter() {
     for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
-            let (tx, rx) = tiny().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+            let (tx, mut rx) = tiny().read_mode(ReadMode::ZeroCopy).build().expect("valid");
             let code = HookedCode::new(hook);
             code.attach(&tx, &rx);
             for _ in 0..20 {
@@ -198,7 +200,7 @@ fn sender_wakers_may_panic_or_reenter() {
                 while rx.try_recv().is_ok() {}
             }
             assert!(code.detach() >= 20);
-            assert_works_with_waiters(&tx, &rx).await;
+            assert_works_with_waiters(&tx, &mut rx).await;
         });
     }
 }
@@ -210,9 +212,10 @@ fn wakers_may_panic_or_reenter_during_close() {
             let (tx, rx) = tiny().build().expect("valid");
             let code = HookedCode::new(hook);
             code.attach(&tx, &rx);
-            let (mut closed, mut recv) = (Box::pin(tx.closed()), Box::pin(rx.recv()));
+            let mut first = rx.clone();
+            let (mut closed, mut recv) = (Box::pin(tx.closed()), Box::pin(first.recv()));
             assert!(!poll_with_hook(closed.as_mut(), &code) && !poll_with_hook(recv.as_mut(), &code));
-            let other = rx.clone();
+            let mut other = rx.clone();
             let waiting = tokio::spawn(async move { other.recv().await });
             settle().await;
             rx.close();
@@ -230,7 +233,7 @@ fn strategies_may_panic_or_reenter() {
             paused(async move {
                 let code = HookedCode::new(hook);
                 let strategy = HookStrategy(Arc::clone(&code));
-                let (tx, rx) = tiny().on_demand(on_demand).strategy(strategy).build().expect("valid");
+                let (tx, mut rx) = tiny().on_demand(on_demand).strategy(strategy).build().expect("valid");
                 code.attach(&tx, &rx);
                 for _ in 0..50 {
                     drop(tx.try_send("calls the strategy"));
@@ -239,7 +242,7 @@ fn strategies_may_panic_or_reenter() {
                     while rx.try_recv().is_ok() {}
                 }
                 assert!(code.detach() > 0);
-                assert_works_with_waiters(&tx, &rx).await;
+                assert_works_with_waiters(&tx, &mut rx).await;
             });
         }
     }
@@ -251,7 +254,7 @@ fn payload_drops_may_panic_or_reenter() {
     for hook in [panic_on_purpose, use_every_operation] {
         for when_full in [WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::Reject] {
             paused(async move {
-                let (tx, rx) = tiny().when_full(when_full).build().expect("valid");
+                let (tx, mut rx) = tiny().when_full(when_full).build().expect("valid");
                 let code = HookedCode::new(hook);
                 code.attach(&tx, &rx);
                 for _ in 0..20 {
@@ -279,7 +282,7 @@ fn payload_drops_may_panic_or_reenter() {
 }
 
 /// Asserts that messages pass while no sender waits for room.
-async fn assert_works(tx: Sender, rx: Receiver) -> (Sender, Receiver) {
+async fn assert_works(tx: Sender, mut rx: Receiver) -> (Sender, Receiver) {
     while rx.try_recv().is_ok() {}
     for number in 0..100_u32 {
         tx.send(&number.to_le_bytes()).await.expect("open");
@@ -302,7 +305,7 @@ fn panics_of_wakers_callbacks_and_strategies_are_counted_together() {
         }
     }
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let waker = Waker::from(Arc::new(Panics));
         assert!(rx.poll_recv(&mut Context::from_waker(&waker)).is_pending());
         tx.try_send("wakes").expect("room");
@@ -327,7 +330,7 @@ fn panics_of_wakers_callbacks_and_strategies_are_counted_together() {
 fn callbacks_may_panic_or_reenter() {
     for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
-            let (tx, rx) = tiny().build().expect("valid");
+            let (tx, mut rx) = tiny().build().expect("valid");
             let code = HookedCode::new(hook);
             code.attach(&tx, &rx);
             let called = Arc::clone(&code);
@@ -339,7 +342,7 @@ fn callbacks_may_panic_or_reenter() {
             let rx2 = callback.unregister().await;
             assert!(code.detach() > 0);
             drop(rx2);
-            assert_works_with_waiters(&tx, &rx).await;
+            assert_works_with_waiters(&tx, &mut rx).await;
         });
     }
 }
@@ -349,7 +352,7 @@ fn write_closures_may_reenter_and_overstate_their_length() {
     plain(|| {
         let runtime = crate::common::multi_runtime();
         runtime.block_on(async {
-            let (tx, rx) = tiny().build().expect("valid");
+            let (tx, mut rx) = tiny().build().expect("valid");
             let code = HookedCode::new(use_every_operation);
             code.attach(&tx, &rx);
             for number in 0..200_usize {
@@ -390,12 +393,13 @@ fn strategies_with_constant_answers_keep_the_channel_working() {
         for limits in [SwitchLimits::EVERY_MESSAGE, SwitchLimits::NEVER, zero] {
             for check in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
                 paused(async move {
-                    let (tx, rx) = tiny().strategy(Constant(answer, limits, check)).build().expect("valid");
+                    let (tx, mut rx) =
+                        tiny().strategy(Constant(answer, limits, check)).build().expect("valid");
                     for _ in 0..5 {
                         while tx.try_send("full").is_ok() {}
                         advance(ms(3)).await;
                     }
-                    assert_works_with_waiters(&tx, &rx).await;
+                    assert_works_with_waiters(&tx, &mut rx).await;
                 });
             }
         }

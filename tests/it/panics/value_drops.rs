@@ -69,7 +69,7 @@ fn strategy_that_replaces_itself_and_panics_when_dropped_does_not_reach_sender()
     paused(async {
         let (drops, slot) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Option<Sender>>>::default());
         let strategy = ReplacesItself { tx: Arc::clone(&slot), _panics: PanicsOnDrop(Arc::clone(&drops)) };
-        let (tx, rx) = turbostream::builder().strategy(strategy).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().strategy(strategy).build().expect("valid");
         *slot.lock().expect("no panic") = Some(tx.clone());
         assert!(tx.try_send("asks the strategy").is_ok());
         assert_eq!((drops.load(Relaxed), tx.monitor().stats().panics), (1, 1));

@@ -35,7 +35,7 @@ fn one_hour() -> TimeWindow {
 #[test]
 fn batches_yields_all_messages_in_order_and_ends() {
     paused(async {
-        let (tx, rx) = segments_of_16(one_hour());
+        let (tx, mut rx) = segments_of_16(one_hour());
         send(&tx, 0..40);
         drop(tx);
         let mut batches = rx.batches(7);
@@ -48,6 +48,7 @@ fn batches_yields_all_messages_in_order_and_ends() {
         assert_eq!(received, (0..40).collect::<Vec<_>>());
         assert!(batches.is_terminated());
         assert!(batches.next().await.is_none(), "the stream stays terminated");
+        drop(batches);
         assert!(rx.recv().await.is_none());
     });
 }
@@ -55,7 +56,7 @@ fn batches_yields_all_messages_in_order_and_ends() {
 #[test]
 fn batches_treats_a_limit_of_zero_as_one() {
     paused(async {
-        let (tx, rx) = segments_of_16(one_hour());
+        let (tx, mut rx) = segments_of_16(one_hour());
         send(&tx, 0..3);
         let sizes = rx.batches(0).take(3).map(|batch| batch.len());
         assert_eq!(sizes.collect::<Vec<_>>().await, [1, 1, 1]);
@@ -65,7 +66,7 @@ fn batches_treats_a_limit_of_zero_as_one() {
 #[test]
 fn batches_waits_for_the_first_message_only_and_is_cancel_safe() {
     paused(async {
-        let (tx, rx) = segments_of_16(one_hour());
+        let (tx, mut rx) = segments_of_16(one_hour());
         let mut batches = rx.batches(10);
         let mut next = Box::pin(batches.next());
         assert!(poll_once(&mut next).is_pending());
@@ -82,10 +83,11 @@ fn batches_waits_for_the_first_message_only_and_is_cancel_safe() {
 }
 
 #[test]
-fn batches_coexists_with_its_receiver_and_a_second_stream() {
+fn batches_coexists_with_other_handles_and_a_second_stream() {
     paused(async {
-        let (tx, rx) = segments_of_16(one_hour());
-        let (mut first, mut second) = (rx.batches(1), rx.batches(1));
+        let (tx, mut rx) = segments_of_16(one_hour());
+        let (mut one, mut another) = (rx.clone(), rx.clone());
+        let (mut first, mut second) = (one.batches(1), another.batches(1));
         let (a, b, c) = {
             let three = async { tokio::join!(first.next(), second.next(), rx.recv()) };
             let sending = async {
@@ -105,7 +107,7 @@ fn batches_coexists_with_its_receiver_and_a_second_stream() {
 #[test]
 fn dropping_a_woken_batches_stream_arms_the_strategy_timer() {
     paused(async {
-        let (tx, rx) = segments_of_16(TimeWindow(Duration::from_millis(20)));
+        let (tx, mut rx) = segments_of_16(TimeWindow(Duration::from_millis(20)));
         let mut batches = rx.batches(10);
         send(&tx, 0..1);
         assert_eq!(numbers(&batches.next().await.expect("open")), [0]);
@@ -125,7 +127,7 @@ fn dropping_a_woken_batches_stream_arms_the_strategy_timer() {
 #[test]
 fn dropping_a_woken_receiver_stream_arms_the_strategy_timer() {
     paused(async {
-        let (tx, rx) = segments_of_16(TimeWindow(Duration::from_millis(20)));
+        let (tx, mut rx) = segments_of_16(TimeWindow(Duration::from_millis(20)));
         let mut other = rx.clone();
         send(&tx, 0..1);
         assert!(other.next().await.is_some());
@@ -148,7 +150,7 @@ fn competing_batches_streams_get_each_message_once() {
         let (tx, rx) = segments_of_16(one_hour());
         let mut readers = JoinSet::new();
         for limit in [1, 3, 100] {
-            let rx = rx.clone();
+            let mut rx = rx.clone();
             readers.spawn(async move {
                 let mut batches = rx.batches(limit);
                 let mut received = Vec::new();
@@ -181,7 +183,7 @@ fn dropped_batch_drops_its_external_payloads() {
             }
         }
         let payload = || bytes::Bytes::from_owner(Payload(owner.clone()));
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         for taken in 0..3 {
             tx.send_many([payload(), payload()]).await.expect("open");
             let mut messages = rx.recv_batch(2).await.expect("open").into_iter();
@@ -196,7 +198,7 @@ fn dropped_batch_drops_its_external_payloads() {
 #[test]
 fn batch_into_iter_reports_its_remaining_length() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         // Padding is skipped, and an external payload counts like any other message.
         tx.send_many(["one", "two", "three"]).await.expect("open");
         tx.send(vec![7; 40_000]).await.expect("open");
@@ -215,7 +217,7 @@ fn safe_mode_batch_copies_small_messages_and_lends_large_ones() {
         for (mode, len, lends) in
             [(ReadMode::Safe, 1023, false), (ReadMode::Safe, 1024, true), (ReadMode::ZeroCopy, 10, true)]
         {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             tx.send(vec![7; len]).await.expect("open");
             let message = rx.recv_batch(1).await.expect("open").into_iter().next().expect("one");
             drop(tx);

@@ -20,7 +20,7 @@ fn undriven() -> (Sender, Receiver) {
 #[test]
 fn blocking_recv_gets_every_message_in_order_and_the_end() {
     plain(|| {
-        let (tx, rx) = undriven();
+        let (tx, mut rx) = undriven();
         let reading = thread::spawn(move || {
             let mut next = 0;
             while let Some(m) = rx.blocking_recv() {
@@ -43,7 +43,7 @@ fn blocking_recv_gets_every_message_in_order_and_the_end() {
 #[test]
 fn blocking_recv_is_woken_by_a_message_and_by_close() {
     plain(|| {
-        let (tx, rx) = undriven();
+        let (tx, mut rx) = undriven();
         let first_received = Arc::new(Barrier::new(2));
         let reading = thread::spawn({
             let first_received = first_received.clone();
@@ -70,16 +70,15 @@ fn blocking_recv_is_woken_by_a_message_and_by_close() {
 #[test]
 fn blocking_recv_panics_in_a_task_and_works_on_other_threads() {
     multi(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         (0..3).for_each(|_| tx.try_send("there").expect("room"));
-        let rx = Arc::new(rx);
         let panic = catch_unwind(AssertUnwindSafe(|| rx.blocking_recv())).expect_err("in a task");
         let text = panic.downcast::<String>().expect("a message");
         assert!(text.contains("Receiver::blocking_recv"), "{text}");
         assert_eq!(rx.len(), 3, "no message was taken");
 
         assert_eq!(block_in_place(|| rx.blocking_recv()).expect("open"), "there");
-        let moved = rx.clone();
+        let mut moved = rx.clone();
         let got = spawn_blocking(move || moved.blocking_recv()).await.expect("may block");
         assert_eq!(got.expect("open"), "there");
         let entering = thread::spawn({
@@ -97,7 +96,7 @@ fn blocking_recv_panics_in_a_task_and_works_on_other_threads() {
 fn blocking_recv_panics_inside_block_on() {
     plain(|| {
         for runtime in [multi_runtime(), current_runtime(false)] {
-            let (tx, rx) = undriven();
+            let (tx, mut rx) = undriven();
             tx.try_send("there").expect("room");
             let call = AssertUnwindSafe(|| rx.blocking_recv());
             assert!(runtime.block_on(async { catch_unwind(call) }).is_err());
@@ -109,7 +108,7 @@ fn blocking_recv_panics_inside_block_on() {
 #[test]
 fn blocking_recv_gets_messages_sealed_by_the_time_window() {
     multi(async {
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .strategy(TimeWindow(Duration::from_millis(1)))
             .on_demand(false)
             .build()

@@ -30,7 +30,7 @@ fn numbers(batch: &Batch) -> Vec<u32> {
 #[test]
 fn recv_many_takes_queued_messages_and_waits_for_the_first_only() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         send(&tx, 0..10);
         let mut many = vec![Bytes::from_static(b"before")];
         assert_eq!(rx.recv_many(&mut many, 0).await, 0, "a limit of 0 takes nothing");
@@ -57,7 +57,7 @@ fn recv_many_takes_queued_messages_and_waits_for_the_first_only() {
 #[test]
 fn batch_holds_messages_of_one_segment_in_order() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         send(&tx, 0..40); // two full segments and half of a third
         let mut next = 0;
         for limit in [1, 5, 100, 3, 100, 100] {
@@ -78,7 +78,7 @@ fn batch_holds_messages_of_one_segment_in_order() {
 #[test]
 fn batch_accessors_agree_and_do_not_copy() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         let messages = [&b"one"[..], b"", b"three", b"", &[7; 2000]];
         for m in messages {
             tx.try_send(m).expect("room");
@@ -103,7 +103,7 @@ fn batch_accessors_agree_and_do_not_copy() {
 #[test]
 fn batch_of_empty_messages_is_not_empty() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         (0..3).for_each(|_| tx.try_send("").expect("room"));
         let batch = rx.recv_batch(8).await.expect("open");
         assert_eq!((batch.len(), batch.payload_bytes(), batch.is_empty()), (3, 0, false));
@@ -116,7 +116,7 @@ fn batch_of_empty_messages_is_not_empty() {
 #[test]
 fn batch_carries_external_payloads() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         let large = Bytes::from(message(0, 1, 50_000));
         tx.try_send(message(0, 0, 30)).expect("room");
         tx.try_send(large.clone()).expect("room");
@@ -140,7 +140,7 @@ fn batch_carries_external_payloads() {
 #[test]
 fn partly_consumed_batch_returns_its_segment_when_dropped() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         for consumed in 0..4 {
             send(&tx, 0..16);
             let batch = rx.recv_batch(16).await.expect("open");
@@ -159,12 +159,12 @@ fn partly_consumed_batch_returns_its_segment_when_dropped() {
 #[test]
 fn poll_recv_and_recv_timeout_wait_like_recv() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         let before = Instant::now();
         assert_eq!(rx.recv_timeout(ms(70)).await, Err(RecvTimeoutError::Timeout));
         assert!((ms(70)..ms(75)).contains(&before.elapsed()));
         let polling = tokio::spawn({
-            let rx = rx.clone();
+            let mut rx = rx.clone();
             async move { poll_fn(|cx| rx.poll_recv(cx)).await }
         });
         settle().await;
@@ -180,7 +180,7 @@ fn poll_recv_and_recv_timeout_wait_like_recv() {
 #[test]
 fn lengths_and_statistics_of_idle_channel_add_up() {
     paused(async {
-        let (tx, rx) = segments_of_16();
+        let (tx, mut rx) = segments_of_16();
         let monitor = rx.monitor();
         assert!(tx.is_empty() && rx.is_empty() && tx.queued_bytes() == 0);
         send(&tx, 0..50);
@@ -205,7 +205,7 @@ fn lengths_and_statistics_of_idle_channel_add_up() {
         }
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         let waiting = tokio::spawn({
-            let rx = rx.clone();
+            let mut rx = rx.clone();
             async move { rx.recv().await }
         });
         settle().await;
@@ -226,7 +226,7 @@ fn lengths_and_statistics_of_idle_channel_add_up() {
 #[test]
 fn owned_payload_is_copied_only_below_32_kib() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         for (len, is_copied) in [(32 << 10, false), ((32 << 10) - 1, true)] {
             let payload = vec![7; len];
             let from = payload.as_ptr() as usize;

@@ -19,7 +19,7 @@ fn safe_builder() -> Builder {
 }
 
 /// Sends one message as a slice, which is copied, and receives it.
-async fn round_trip(tx: &Sender, rx: &Receiver, len: usize) -> Bytes {
+async fn round_trip(tx: &Sender, rx: &mut Receiver, len: usize) -> Bytes {
     tx.send(&message(0, 0, len)[..]).await.expect("open");
     let got = rx.recv().await.expect("open");
     assert_eq!(check(&got), Some((0, 0)));
@@ -33,11 +33,11 @@ fn lent(tx: &Sender) -> usize {
 #[test]
 fn kept_message_below_1_kib_pins_no_segment() {
     paused(async {
-        let (tx, rx) = safe_builder().build().expect("valid");
+        let (tx, mut rx) = safe_builder().build().expect("valid");
         for len in [16, 100, KIB - 1] {
-            let kept = round_trip(&tx, &rx, len).await;
+            let kept = round_trip(&tx, &mut rx, len).await;
             assert_eq!(lent(&tx), 0, "{len} bytes");
-            drop(round_trip(&tx, &rx, len).await);
+            drop(round_trip(&tx, &mut rx, len).await);
             assert_eq!(check(&kept), Some((0, 0)));
         }
         // Kept messages never block a sender.
@@ -59,9 +59,9 @@ fn kept_message_below_1_kib_pins_no_segment() {
 #[test]
 fn kept_message_of_at_least_1_kib_lends_its_segment() {
     paused(async {
-        let (tx, rx) = safe_builder().build().expect("valid");
+        let (tx, mut rx) = safe_builder().build().expect("valid");
         for len in [KIB, 5 * KIB, 32 * KIB] {
-            let kept = round_trip(&tx, &rx, len).await;
+            let kept = round_trip(&tx, &mut rx, len).await;
             assert_eq!(lent(&tx), SEGMENT, "{len} bytes");
             let clone = kept.slice(5..);
             drop(kept);
@@ -75,18 +75,18 @@ fn kept_message_of_at_least_1_kib_lends_its_segment() {
 #[test]
 fn zero_copy_mode_lends_messages_of_every_length() {
     paused(async {
-        let (tx, rx) = safe_builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
+        let (tx, mut rx) = safe_builder().read_mode(ReadMode::ZeroCopy).build().expect("valid");
         for len in [16, 1000, 5 * KIB, 100 * KIB] {
-            let kept = round_trip(&tx, &rx, len).await;
+            let kept = round_trip(&tx, &mut rx, len).await;
             assert_eq!(lent(&tx), SEGMENT, "{len} bytes");
             drop(kept);
             assert_eq!(lent(&tx), 0);
         }
         rx.set_read_mode(ReadMode::Safe);
-        let kept = round_trip(&tx, &rx, 16).await;
+        let kept = round_trip(&tx, &mut rx, 16).await;
         assert_eq!((lent(&tx), kept.len()), (0, 16), "the mode can change");
         rx.set_read_mode(ReadMode::ZeroCopy);
-        let kept = round_trip(&tx, &rx, 16).await;
+        let kept = round_trip(&tx, &mut rx, 16).await;
         assert_eq!((lent(&tx), kept.len()), (SEGMENT, 16), "and change back");
     });
 }
@@ -94,7 +94,7 @@ fn zero_copy_mode_lends_messages_of_every_length() {
 #[test]
 fn lend_ttl_applies_only_from_1_to_32_kib() {
     paused(async {
-        let (mut tx, rx) = safe_builder().lend_ttl(ms(100)).build().expect("valid");
+        let (mut tx, mut rx) = safe_builder().lend_ttl(ms(100)).build().expect("valid");
         for len in [2 * KIB, 2 * KIB, 2 * KIB, 40 * KIB] {
             tx.send(&message(0, len as u32, len)[..]).await.expect("open");
         }
@@ -127,7 +127,7 @@ fn lend_ttl_applies_only_from_1_to_32_kib() {
 #[test]
 fn default_lend_ttl_is_five_seconds() {
     paused(async {
-        let (mut tx, rx) = safe_builder().build().expect("valid");
+        let (mut tx, mut rx) = safe_builder().build().expect("valid");
         for (age, expected) in [(Duration::from_nanos(4_999_999_999), SEGMENT), (Duration::from_secs(5), 0)] {
             tx.send(&message(0, 0, 2 * KIB)[..]).await.expect("open");
             SinkExt::flush(&mut tx).await.expect("open");
@@ -142,10 +142,10 @@ fn default_lend_ttl_is_five_seconds() {
 #[test]
 fn lend_ttl_starts_at_the_switch() {
     paused(async {
-        let (tx, rx) = safe_builder().build().expect("valid");
+        let (tx, mut rx) = safe_builder().build().expect("valid");
         for _ in 0..3 {
             advance(Duration::from_secs(3600)).await;
-            let kept = round_trip(&tx, &rx, 2 * KIB).await;
+            let kept = round_trip(&tx, &mut rx, 2 * KIB).await;
             assert_eq!((lent(&tx), kept.len()), (SEGMENT, 2 * KIB));
         }
     });
@@ -154,7 +154,7 @@ fn lend_ttl_starts_at_the_switch() {
 #[test]
 fn keeping_all_messages_lends_half_of_max_bytes_and_blocks_no_sender() {
     paused(async {
-        let (tx, rx) = safe_builder().build().expect("valid");
+        let (tx, mut rx) = safe_builder().build().expect("valid");
         let mut kept = Vec::new();
         for number in 0..4 * 8 * 128 {
             tx.try_send(&message(0, number, 2 * KIB)[..]).expect("room, because receivers get copies");
@@ -167,7 +167,7 @@ fn keeping_all_messages_lends_half_of_max_bytes_and_blocks_no_sender() {
         }
         kept.clear();
         assert_eq!(lent(&tx), 0);
-        let again = round_trip(&tx, &rx, 2 * KIB).await;
+        let again = round_trip(&tx, &mut rx, 2 * KIB).await;
         assert_eq!((lent(&tx), again.len()), (SEGMENT, 2 * KIB), "there is room to lend again");
     });
 }
@@ -176,7 +176,7 @@ fn keeping_all_messages_lends_half_of_max_bytes_and_blocks_no_sender() {
 fn slice_reused_after_send_does_not_tear_the_message() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             for len in [16, 100, 2 * KIB, 40 * KIB, 300 * KIB] {
                 let mut slice = message(7, 7, len);
                 tx.send(&slice[..]).await.expect("open");

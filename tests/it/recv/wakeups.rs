@@ -25,7 +25,7 @@ fn unswitched_message_wakes_no_receiver() {
     paused(async {
         let untimed = turbostream::builder().on_demand(false).strategy(MessageCount(usize::MAX));
         let (tx, rx) = untimed.build().expect("valid");
-        let (first, second) = (rx.clone(), rx.clone());
+        let (mut first, mut second) = (rx.clone(), rx.clone());
         let (wakes, waker) = WakeCounter::new();
         let noop = &mut Context::from_waker(Waker::noop());
         assert!(first.poll_recv(noop).is_pending());

@@ -29,7 +29,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 fn blocking_send_from_threads_delivers_to_a_task_in_order() {
     multi(async {
         const EACH: u32 = 2000;
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         let writers: Vec<_> = (0..3)
             .map(|writer| {
                 let tx = tx.clone();
@@ -57,11 +57,12 @@ fn blocking_send_waits_for_room_and_returns_payload_on_close() {
     plain(|| {
         let runtime = current_runtime(false);
         let context = runtime.enter();
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         drop(context);
         while tx.try_send("").is_ok() {}
+        let monitor = rx.monitor();
         let wait_for_senders = |n: usize| {
-            while rx.monitor().stats().waiting_senders < n {
+            while monitor.stats().waiting_senders < n {
                 thread::yield_now()
             }
         };
@@ -104,7 +105,7 @@ fn blocking_send_errors_return_the_payload() {
 fn blocking_send_works_on_blocking_threads_and_in_entered_runtimes() {
     plain(|| {
         let runtime = multi_runtime();
-        let (tx, rx) = runtime.block_on(async { turbostream::channel() });
+        let (tx, mut rx) = runtime.block_on(async { turbostream::channel() });
         runtime.block_on(async {
             let sender = tx.clone();
             tokio::task::spawn_blocking(move || sender.blocking_send("1").expect("open"))
@@ -125,7 +126,7 @@ fn blocking_send_works_on_blocking_threads_and_in_entered_runtimes() {
 #[test]
 fn blocking_send_panics_inside_a_task() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let panic = catch_unwind(AssertUnwindSafe(|| tx.blocking_send("no"))).expect_err("in a task");
         let text = panic_text(&*panic);
         assert!(text.contains("Sender::blocking_send") && text.contains("spawn_blocking"), "{text}");

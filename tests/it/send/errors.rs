@@ -110,7 +110,7 @@ fn full_error_returns_the_payload() {
 #[test]
 fn too_large_error_returns_the_payload_and_names_the_sizes() {
     paused(async {
-        let (tx, rx) = max_16_bytes();
+        let (tx, mut rx) = max_16_bytes();
         let len = SECRET.len();
         let texts = [
             assert_hides_payload(&tx.send(SECRET).await.expect_err("too large")),
@@ -169,7 +169,7 @@ fn into_inner_returns_the_original_allocation() {
 #[test]
 fn recv_errors_distinguish_empty_from_closed() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         assert_eq!(rx.recv_timeout(ms(5)).await, Err(RecvTimeoutError::Timeout));
         drop(tx);

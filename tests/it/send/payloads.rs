@@ -24,7 +24,7 @@ fn text(len: usize) -> String {
 
 /// Sends `payload`, checks the statistics and returns the received message.
 fn round_trip<P: Payload>(kind: &str, owned: bool, payload: P, len: usize) -> Bytes {
-    let (tx, rx) = channel();
+    let (tx, mut rx) = channel();
     assert!(tx.try_send(payload).is_ok(), "{kind} of {len} bytes: room");
     let external = len > SEGMENT_BYTES || owned && len == MEDIUM;
     let stats = tx.monitor().stats();

@@ -28,7 +28,7 @@ fn two_segments(when_full: WhenFull) -> (Sender, Receiver) {
         .expect("valid")
 }
 
-fn drain(rx: &Receiver) -> Vec<Bytes> {
+fn drain(rx: &mut Receiver) -> Vec<Bytes> {
     std::iter::from_fn(|| rx.try_recv().ok()).collect()
 }
 
@@ -43,11 +43,11 @@ fn number(message: &[u8]) -> u32 {
 #[test]
 fn send_many_delivers_all_messages_in_order_and_counts_them() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         assert_eq!(tx.send_many(numbers(0..1000)).await.expect("open"), 1000);
         assert_eq!((tx.len(), tx.queued_bytes()), (1000, 16_000));
         assert_eq!(tx.send_many(Vec::<Bytes>::new()).await.expect("an empty send succeeds"), 0);
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(0..1000));
+        assert!(drain(&mut rx).iter().map(|m| number(m)).eq(0..1000));
         drop(rx);
         assert_eq!(tx.send_many(Vec::<Bytes>::new()).await.expect("an empty send succeeds"), 0);
     });
@@ -56,14 +56,14 @@ fn send_many_delivers_all_messages_in_order_and_counts_them() {
 #[test]
 fn send_many_keeps_the_order_of_empty_and_large_messages() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let lens = [0, 5, 40_000, 0, 0, 300_000, 7, 100, 32 << 10, 1];
         let sent: Vec<_> = lens.iter().zip(0..).map(|(&len, number)| message(7, number, len)).collect();
         let at = sent[5].as_ptr().addr();
         assert_eq!(tx.send_many(sent.clone()).await.expect("open"), lens.len());
-        assert_eq!(drain(&rx), sent);
+        assert_eq!(drain(&mut rx), sent);
         assert_eq!(tx.send_many(sent).await.expect("open"), lens.len());
-        assert_eq!(drain(&rx)[5].as_ptr().addr(), at, "moved, not copied");
+        assert_eq!(drain(&mut rx)[5].as_ptr().addr(), at, "moved, not copied");
     });
 }
 
@@ -71,7 +71,7 @@ fn send_many_keeps_the_order_of_empty_and_large_messages() {
 fn send_many_reservation_is_contiguous_among_concurrent_senders() {
     multi(async {
         const ROUNDS: usize = 200;
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let start = Arc::new(Barrier::new(3));
         let writers = (0..3).map(|writer: u32| {
             let (tx, start) = (tx.clone(), Arc::clone(&start));
@@ -85,7 +85,7 @@ fn send_many_reservation_is_contiguous_among_concurrent_senders() {
         });
         futures::future::join_all(writers).await.into_iter().for_each(|ended| ended.expect("no panic"));
         // Segments hold a multiple of eight messages, so no switch splits a reservation.
-        let all: Vec<_> = drain(&rx).iter().map(|m| check(m).expect("a message header")).collect();
+        let all: Vec<_> = drain(&mut rx).iter().map(|m| check(m).expect("a message header")).collect();
         assert_eq!(all.len(), 3 * ROUNDS * 8);
         for eight in all.chunks(8) {
             let (writer, first) = eight[0];
@@ -100,12 +100,12 @@ fn send_many_reservation_is_contiguous_among_concurrent_senders() {
 #[test]
 fn send_many_waits_when_full_and_resumes_after_reads() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         let mut sending = Box::pin(tx.send_many(numbers(0..50)));
         assert!(poll_once(&mut sending).is_pending());
         let mut expected = 0;
         let sent = loop {
-            let messages = drain(&rx);
+            let messages = drain(&mut rx);
             assert!(!messages.is_empty() && messages.len() <= 16, "at most the capacity");
             for message in messages {
                 assert_eq!(number(&message), expected);
@@ -116,7 +116,7 @@ fn send_many_waits_when_full_and_resumes_after_reads() {
             }
         };
         assert_eq!(sent.expect("open"), 50);
-        expected += drain(&rx).len() as u32;
+        expected += drain(&mut rx).len() as u32;
         assert_eq!(expected, 50);
         assert_eq!(tx.monitor().stats().waiting_senders, 0);
     });
@@ -125,7 +125,7 @@ fn send_many_waits_when_full_and_resumes_after_reads() {
 #[test]
 fn cancelled_send_many_has_sent_a_prefix_and_forwards_its_wake() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         let pulled = AtomicUsize::new(0);
         let payloads = numbers(0..50).inspect(|_| {
             pulled.fetch_add(1, Ordering::Relaxed);
@@ -138,16 +138,16 @@ fn cancelled_send_many_has_sent_a_prefix_and_forwards_its_wake() {
         });
         settle().await;
         // Received messages are dropped at once: kept ones would pin the memory that the sender waits for.
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(0..16));
+        assert!(drain(&mut rx).iter().map(|m| number(m)).eq(0..16));
         assert_eq!(other.await.expect("no panic"), Ok(4));
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(16..20));
+        assert!(drain(&mut rx).iter().map(|m| number(m)).eq(16..20));
     });
 }
 
 #[test]
 fn send_many_returns_unsent_payloads_when_closed_while_waiting() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         let mut sending = Box::pin(tx.send_many(numbers(0..50)));
         assert!(poll_once(&mut sending).is_pending());
         rx.close();
@@ -157,31 +157,31 @@ fn send_many_returns_unsent_payloads_when_closed_while_waiting() {
         assert_eq!(number(&unsent.payload), 16);
         assert_eq!(unsent.remaining.size_hint().1, Some(33));
         assert!(unsent.into_iter().map(|m| number(&m)).eq(16..50));
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(0..16));
+        assert!(drain(&mut rx).iter().map(|m| number(m)).eq(0..16));
     });
 }
 
 #[test]
 fn send_many_returns_unsent_payloads_when_rejected() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Reject);
+        let (tx, mut rx) = two_segments(WhenFull::Reject);
         let error = tx.send_many(numbers(0..50)).await.expect_err("full");
         let SendError::Full(unsent) = error else { panic!("{error:?}") };
         assert_eq!((unsent.accepted, number(&unsent.payload)), (16, 16));
-        assert_eq!(drain(&rx).len(), 16);
+        assert_eq!(drain(&mut rx).len(), 16);
         let error = tx.send_many(unsent).await.expect_err("full again");
         let unsent = error.into_inner();
         assert_eq!((unsent.accepted, number(&unsent.payload)), (16, 32));
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(16..32));
+        assert!(drain(&mut rx).iter().map(|m| number(m)).eq(16..32));
         assert_eq!(tx.send_many(unsent.remaining.take(3)).await.expect("room"), 3);
-        assert!(drain(&rx).iter().map(|m| number(m)).eq(33..36), "the rejected message was skipped");
+        assert!(drain(&mut rx).iter().map(|m| number(m)).eq(33..36), "the rejected message was skipped");
     });
 }
 
 #[test]
 fn send_many_stops_at_a_message_that_is_too_large() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         let at = |n: usize| if n == 3 { vec![0; 1001] } else { vec![n as u8; n] };
         let error = tx.send_many((0..6).map(at)).await.expect_err("too large");
         assert!(error.to_string().contains("1001") && error.to_string().contains("1000"), "{error}");
@@ -194,7 +194,7 @@ fn send_many_stops_at_a_message_that_is_too_large() {
                 .starts_with("SendManyError { accepted: 3, .. } Remaining")
         );
         assert_eq!(tx.send_many(unsent.remaining).await.expect("open"), 2);
-        assert_eq!(drain(&rx).iter().map(Bytes::len).collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
+        assert_eq!(drain(&mut rx).iter().map(Bytes::len).collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
     });
 }
 
@@ -221,7 +221,7 @@ fn send_many_future_is_send_and_yields_when_busy() {
 #[test]
 fn waiting_receiver_gets_one_reservation_as_one_batch() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let reader = tokio::spawn(async move {
             let batch = rx.recv_batch(100).await.expect("open");
             batch.iter().map(number).collect::<Vec<_>>()
@@ -243,7 +243,7 @@ proptest! {
         segment_bytes in 64usize..2048,
     ) {
         crate::common::current_runtime(true).block_on(async {
-            let (tx, rx) = turbostream::builder()
+            let (tx, mut rx) = turbostream::builder()
                 .segment_messages(segment_messages)
                 .segment_bytes(segment_bytes)
                 .max_bytes(1 << 20)

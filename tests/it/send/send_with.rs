@@ -26,7 +26,7 @@ fn two_segments(when_full: WhenFull) -> (Sender, Receiver) {
 fn send_with_delivers_exactly_the_written_bytes() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             // Later rounds use memory that was used before.
             for round in 0..3 {
                 for (max_len, len) in [(10, 10), (10, 3), (0, 0), (10, 0), (5000, 1), (5000, 4999), (1, 1)] {
@@ -53,7 +53,7 @@ fn send_with_delivers_exactly_the_written_bytes() {
 fn batch_of_shortened_messages_has_no_gaps() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = turbostream::builder().read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = turbostream::builder().read_mode(mode).build().expect("valid");
             for bytes in ["a", "bc", "", "def"] {
                 tx.send_with(100, write_bytes(bytes.as_bytes()))
                     .await
@@ -76,7 +76,7 @@ fn batch_of_shortened_messages_has_no_gaps() {
 fn send_with_makes_messages_larger_than_a_segment_external() {
     paused(async {
         let builder = turbostream::builder().segment_bytes(4096).max_bytes(1 << 20);
-        let (tx, rx) = builder.max_message_bytes(200_000).build().expect("valid");
+        let (tx, mut rx) = builder.max_message_bytes(200_000).build().expect("valid");
         let monitor = tx.monitor();
         for (max_len, len) in [(100_000, 100_000), (200_000, 150_000), (200_000, 10), (5000, 0)] {
             let bytes = message(1, 1, len);
@@ -103,7 +103,7 @@ fn send_with_makes_messages_larger_than_a_segment_external() {
 #[test]
 fn send_with_errors_return_the_closure_uncalled() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Reject);
+        let (tx, mut rx) = two_segments(WhenFull::Reject);
         // The active segment has room for 1001 bytes; the limit still applies.
         tx.send("opens a segment").await.expect("room");
         assert_eq!(rx.try_recv().expect("a queued message"), "opens a segment");
@@ -131,7 +131,7 @@ fn send_with_errors_return_the_closure_uncalled() {
 #[test]
 fn send_with_waits_for_room_and_sends_nothing_when_cancelled() {
     paused(async {
-        let (tx, rx) = two_segments(WhenFull::Wait);
+        let (tx, mut rx) = two_segments(WhenFull::Wait);
         while tx.try_send("").is_ok() {}
         let before = tx.len();
         let never = |_: &mut [u8]| -> usize { panic!("called without room") };
@@ -156,9 +156,9 @@ fn send_with_waits_for_room_and_sends_nothing_when_cancelled() {
 #[test]
 fn write_closure_runs_without_a_lock() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         tx.send("before").await.expect("open");
-        let (tx1, rx1) = (tx.clone(), rx.clone());
+        let (tx1, mut rx1) = (tx.clone(), rx.clone());
         let write = move |buf: &mut [u8]| {
             assert_eq!(rx1.try_recv().as_deref(), Ok(&b"before"[..]));
             assert!(rx1.try_recv().is_err(), "the next message is still being written");
@@ -179,7 +179,7 @@ fn concurrent_sends_of_every_kind_lose_nothing() {
         const EACH: u32 = 3000;
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let builder = turbostream::builder().segment_bytes(8192).segment_messages(64).max_bytes(40 << 10);
-            let (tx, rx) = builder.max_message_bytes(10_000).read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = builder.max_message_bytes(10_000).read_mode(mode).build().expect("valid");
             let mut writers = JoinSet::new();
             for writer in 0..3 {
                 let tx = tx.clone();
@@ -233,7 +233,7 @@ proptest! {
         crate::common::current_runtime(true).block_on(async {
             let mode = if zero_copy { ReadMode::ZeroCopy } else { ReadMode::Safe };
             let builder = turbostream::builder().segment_bytes(1500).segment_messages(9).max_bytes(1 << 20);
-            let (tx, rx) = builder.read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = builder.read_mode(mode).build().expect("valid");
             let mut expected = Vec::new();
             for ((len, more, kind), number) in steps.into_iter().zip(0..) {
                 let bytes = message(1, number, len);
@@ -271,7 +271,7 @@ fn trailing_padding_pins_no_segment() {
         for fast_path in [false, true] {
             let one = 2048 + 4 * 8 + 128;
             let segments = turbostream::builder().segment_bytes(2048).segment_messages(4).max_bytes(3 * one);
-            let (tx, rx) = segments.max_message_bytes(one + 50).build().expect("valid");
+            let (tx, mut rx) = segments.max_message_bytes(one + 50).build().expect("valid");
             for _ in 0..3 {
                 tx.try_send("before").expect("room");
             }
@@ -298,7 +298,7 @@ fn message_is_unreadable_while_it_is_written() {
         let one = 64 + 2 * 8 + 128;
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             let segments = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * one);
-            let (tx, rx) = segments.read_mode(mode).build().expect("valid");
+            let (tx, mut rx) = segments.read_mode(mode).build().expect("valid");
             for round in 0..20 {
                 let write = |buf: &mut [u8]| {
                     assert!(rx.try_recv().is_err(), "read in round {round} while it is written");
@@ -317,7 +317,7 @@ fn message_is_unreadable_while_it_is_written() {
 fn receiver_registered_during_a_write_is_woken_by_its_commit() {
     paused(async {
         for before in [0, 2] {
-            let (tx, rx) = two_segments(WhenFull::Wait);
+            let (tx, mut rx) = two_segments(WhenFull::Wait);
             for _ in 0..before {
                 tx.try_send("before").expect("room");
             }

@@ -23,14 +23,14 @@ fn segments(count: usize) -> Builder {
 fn unsuccessful_poll_moves_sleeping_waiters_with_the_head() {
     paused(async {
         // The background task checks waiters when it trims the pool. Here it trims late.
-        let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
+        let (tx, mut rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
         tx.try_send(&[0; 600]).expect("room");
         let lent = rx.try_recv().expect("a message");
         tx.try_send(&[1; 600]).expect("room in the second segment");
         let lent_too = rx.try_recv().expect("a message");
 
-        let (first, second) = (rx.clone(), rx.clone());
+        let (mut first, mut second) = (rx.clone(), rx.clone());
         let mut woken_and_never_polled = Box::pin(async move { first.recv().await });
         assert!(poll_once(&mut woken_and_never_polled).is_pending());
         let second = tokio::spawn(async move { second.recv().await });
@@ -55,7 +55,7 @@ fn unsuccessful_poll_moves_sleeping_waiters_with_the_head() {
 fn receiver_after_unpolled_one_gets_cut_message() {
     paused(async {
         let (tx, rx) = segments(4).build().expect("valid");
-        let waiting = |rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
+        let waiting = |mut rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
         let (mut first, mut second) = (waiting(rx.clone()), waiting(rx.clone()));
         assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
         let third = tokio::spawn(waiting(rx.clone()));
@@ -77,10 +77,10 @@ fn receiver_after_unpolled_one_gets_cut_message() {
 #[test]
 fn receiver_after_unpolled_one_gets_message_after_drained_segment() {
     paused(async {
-        let (tx, rx) = segments(4).build().expect("valid");
+        let (tx, mut rx) = segments(4).build().expect("valid");
         tx.try_send(&[1; 600]).expect("room");
         rx.try_recv().expect("a message");
-        let waiting = |rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
+        let waiting = |mut rx: turbostream::Receiver| Box::pin(async move { rx.recv().await });
         let mut unpolled = waiting(rx.clone());
         assert!(poll_once(&mut unpolled).is_pending());
         let other = tokio::spawn(waiting(rx.clone()));
@@ -108,7 +108,7 @@ async fn assert_no_wakeups_in_a_day() {
 #[test]
 fn drained_closed_channel_holds_no_memory_and_makes_no_wakeups() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         tx.send("1").await.expect("open");
         assert_eq!(rx.recv().await.unwrap(), "1");
         drop(tx);
@@ -126,7 +126,7 @@ fn receivers_waiting_after_others_make_no_wakeups() {
         let (tx, rx) = turbostream::channel();
         let waiting: Vec<_> = (0..3)
             .map(|_| {
-                let rx = rx.clone();
+                let mut rx = rx.clone();
                 tokio::spawn(async move { rx.recv().await })
             })
             .collect();
@@ -145,7 +145,7 @@ fn receivers_waiting_after_others_make_no_wakeups() {
 #[test]
 fn message_after_cut_without_waiters_makes_no_wakeups() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         tx.send("1").await.expect("open");
         assert_eq!(rx.recv().await.unwrap(), "1");
         tx.send("2").await.expect("open");
@@ -160,7 +160,7 @@ fn message_after_cut_without_waiters_makes_no_wakeups() {
 #[test]
 fn fully_read_segment_is_room_for_a_sender() {
     paused(async {
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .segment_bytes(10_000)
             .segment_messages(16)
             .max_bytes(40_000)
@@ -182,7 +182,7 @@ fn fully_read_segment_is_room_for_a_sender() {
 #[test]
 fn fully_read_segment_is_room_beside_lent_memory() {
     paused(async {
-        let (tx, rx) = segments(2).build().expect("valid");
+        let (tx, mut rx) = segments(2).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
         tx.try_send(&[0; 600]).expect("room");
         let lent = rx.try_recv().expect("a message");
@@ -201,7 +201,8 @@ fn fully_read_segment_is_room_beside_lent_memory() {
 #[test]
 fn strategy_switches_on_time_while_timer_is_still_armed() {
     paused(async {
-        let (mut tx, rx) = segments(4).strategy(TimeWindow(ms(100))).on_demand(false).build().expect("valid");
+        let (mut tx, mut rx) =
+            segments(4).strategy(TimeWindow(ms(100))).on_demand(false).build().expect("valid");
         tx.try_send("1").expect("room");
         advance(ms(60)).await;
         SinkExt::flush(&mut tx).await.expect("open"); // the last switch
@@ -228,7 +229,7 @@ fn next_check_of_empty_segment_does_not_delay_first_message() {
         }
     }
     paused(async {
-        let (tx, rx) = segments(4).strategy(Soon).on_demand(false).build().expect("valid");
+        let (tx, mut rx) = segments(4).strategy(Soon).on_demand(false).build().expect("valid");
         for message in ["1", "2", "3"] {
             let from = tokio::time::Instant::now();
             tx.send(message).await.expect("open");
@@ -244,7 +245,7 @@ fn next_check_of_empty_segment_does_not_delay_first_message() {
 fn limits_set_at_cut_end_with_the_segment() {
     paused(async {
         for idle in [false, true] {
-            let (tx, rx) = segments(4).strategy(MessageCount(2)).build().expect("valid");
+            let (tx, mut rx) = segments(4).strategy(MessageCount(2)).build().expect("valid");
             for _ in 0..8 {
                 tx.try_send(&[0; 100]).expect("room");
                 rx.try_recv().expect("a message");
@@ -283,7 +284,7 @@ fn completed_send_does_not_send_again() {
 #[test]
 fn receiving_last_cut_message_of_sealed_segment_makes_room() {
     paused(async {
-        let (tx, rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
+        let (tx, mut rx) = segments(2).pool_idle(Duration::from_secs(3600)).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
         tx.try_send(&[0; 600]).expect("room");
         let lent = rx.try_recv().expect("a message");
@@ -308,7 +309,7 @@ fn trailing_padding_of_read_segment_is_room_for_a_sender() {
     crate::common::current(async {
         let segment = 64 + 8 * 2 + 128;
         let channel = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * segment);
-        let (tx, rx) = channel.build().expect("valid");
+        let (tx, mut rx) = channel.build().expect("valid");
         tx.try_send("1").expect("room");
         let panicking = tokio::spawn({
             let tx = tx.clone();
@@ -330,11 +331,11 @@ fn message_of_dropped_receive_is_switched_by_the_strategy() {
     paused(async {
         for poll in [false, true] {
             let trims_late = segments(4).pool_idle(Duration::from_secs(3600));
-            let (tx, rx) = trims_late.strategy(TimeWindow(ms(100))).build().expect("valid");
+            let (tx, mut rx) = trims_late.strategy(TimeWindow(ms(100))).build().expect("valid");
             tx.try_send("1").expect("room");
             assert_eq!(rx.try_recv().expect("a message"), "1");
             advance(ms(60_000)).await; // no strategy timer is armed
-            let (polled, other) = (rx.clone(), rx.clone());
+            let (mut polled, mut other) = (rx.clone(), rx.clone());
             let mut waiting = Box::pin(async move { other.recv().await });
             if poll {
                 assert!(polled.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -359,7 +360,7 @@ fn message_of_dropped_receive_is_switched_by_the_strategy() {
 #[test]
 fn switch_of_fully_cut_segment_does_not_seal_it() {
     paused(async {
-        let (tx, rx) = segments(2).build().expect("valid");
+        let (tx, mut rx) = segments(2).build().expect("valid");
         rx.set_read_mode(ReadMode::ZeroCopy);
         let mut lent = Vec::new();
         for number in 0..15 {

@@ -31,16 +31,16 @@ fn send(tx: &Sender, count: usize, len: usize) {
     }
 }
 
-fn drain(rx: &Receiver) -> usize {
+fn drain(rx: &mut Receiver) -> usize {
     std::iter::from_fn(|| rx.try_recv().ok()).count()
 }
 
-fn drain_some(rx: &Receiver, count: usize) {
+fn drain_some(rx: &mut Receiver, count: usize) {
     assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(count).count(), count);
 }
 
 /// Checks that no message is readable just before `moment`, and all are just after it.
-async fn readable_at(rx: &Receiver, moment: Duration, count: usize) {
+async fn readable_at(rx: &mut Receiver, moment: Duration, count: usize) {
     advance(moment - ms(5)).await;
     assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "5 ms before {moment:?}");
     advance(ms(10)).await;
@@ -51,16 +51,16 @@ async fn readable_at(rx: &Receiver, moment: Duration, count: usize) {
 fn time_window_switches_at_its_end() {
     paused(async {
         for count in [1, 3, 99] {
-            let (tx, rx) = by_strategy(TimeWindow(ms(100)));
+            let (tx, mut rx) = by_strategy(TimeWindow(ms(100)));
             send(&tx, count, 10);
-            readable_at(&rx, ms(100), count).await;
+            readable_at(&mut rx, ms(100), count).await;
             assert_eq!(tx.monitor().stats().switches.strategy, 1);
             // The window starts at the last switch: a message after an idle time is due at once.
             for idle in [1000, 150, 100_000] {
                 advance(ms(idle)).await;
                 send(&tx, count, 10);
                 advance(ms(2)).await;
-                assert_eq!(drain(&rx), count, "after {idle} ms without messages");
+                assert_eq!(drain(&mut rx), count, "after {idle} ms without messages");
             }
             assert_eq!(tx.monitor().stats().switches.total(), 4);
         }
@@ -70,14 +70,14 @@ fn time_window_switches_at_its_end() {
 #[test]
 fn message_count_switches_exactly_at_its_count() {
     paused(async {
-        let (tx, rx) = by_strategy(MessageCount(10));
+        let (tx, mut rx) = by_strategy(MessageCount(10));
         for _ in 0..5 {
             send(&tx, 9, 10);
             advance(ms(60_000)).await;
             assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
             send(&tx, 1, 10);
             settle().await;
-            assert_eq!(drain(&rx), 10);
+            assert_eq!(drain(&mut rx), 10);
         }
         assert_eq!(tx.monitor().stats().switches.strategy, 5);
     });
@@ -86,19 +86,19 @@ fn message_count_switches_exactly_at_its_count() {
 #[test]
 fn byte_count_switches_exactly_at_its_count() {
     paused(async {
-        let (tx, rx) = by_strategy(ByteCount(1000));
+        let (tx, mut rx) = by_strategy(ByteCount(1000));
         for _ in 0..5 {
             send(&tx, 9, 100);
             advance(ms(60_000)).await;
             assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
             send(&tx, 1, 100);
             settle().await;
-            assert_eq!(drain(&rx), 10);
+            assert_eq!(drain(&mut rx), 10);
             // Exact to the byte, whatever the length of the last message.
             send(&tx, 1, 999);
             assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
             send(&tx, 1, 1);
-            assert_eq!(drain(&rx), 2);
+            assert_eq!(drain(&mut rx), 2);
         }
     });
 }
@@ -106,13 +106,13 @@ fn byte_count_switches_exactly_at_its_count() {
 #[test]
 fn byte_count_counts_external_payloads() {
     paused(async {
-        let (tx, rx) = by_strategy(ByteCount(100_000));
+        let (tx, mut rx) = by_strategy(ByteCount(100_000));
         for _ in 0..3 {
             send(&tx, 1, 90_000);
             send(&tx, 9, 1024);
             assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
             send(&tx, 1, 1024);
-            assert_eq!(drain(&rx), 11);
+            assert_eq!(drain(&mut rx), 11);
         }
     });
 }
@@ -122,31 +122,31 @@ fn weighted_limit_falls_as_time_passes() {
     paused(async {
         // 0.4 * elapsed / 1 s + 0.6 * messages / 100 >= 0.85
         for (messages, moment) in [(1, 1000), (70, 1000), (80, 925), (90, 775), (99, 640)] {
-            let (tx, rx) = by_strategy(Weighted::new(ms(1000)));
+            let (tx, mut rx) = by_strategy(Weighted::new(ms(1000)));
             send(&tx, messages, 10);
-            readable_at(&rx, ms(moment), messages).await;
+            readable_at(&mut rx, ms(moment), messages).await;
         }
-        let (tx, rx) = by_strategy(Weighted::new(ms(1000)));
+        let (tx, mut rx) = by_strategy(Weighted::new(ms(1000)));
         send(&tx, 80, 10);
         advance(ms(800)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "0.32 + 0.48 is below the threshold");
         send(&tx, 9, 10);
         advance(ms(1)).await;
-        assert_eq!(drain(&rx), 89, "0.32 + 0.534 reaches the threshold");
+        assert_eq!(drain(&mut rx), 89, "0.32 + 0.534 reaches the threshold");
     });
 }
 
 #[test]
 fn full_segment_switches_under_any_strategy() {
     paused(async {
-        let (tx, rx) = by_strategy(TimeWindow(Duration::from_secs(3600)));
+        let (tx, mut rx) = by_strategy(TimeWindow(Duration::from_secs(3600)));
         send(&tx, 100, 10);
         send(&tx, 1, 10);
         settle().await;
-        assert_eq!(drain(&rx), 100, "by messages");
+        assert_eq!(drain(&mut rx), 100, "by messages");
         send(&tx, 3, 30_000);
         settle().await;
-        assert_eq!(drain(&rx), 3, "by bytes: the message before, and the two that fit");
+        assert_eq!(drain(&mut rx), 3, "by bytes: the message before, and the two that fit");
         assert_eq!(tx.monitor().stats().switches.full, 2);
     });
 }
@@ -156,7 +156,7 @@ fn full_segment_switches_under_any_strategy() {
 fn full_channel_switches_before_a_sender_waits() {
     for len in [100, 5000, 40_000, 100_000] {
         paused(async move {
-            let (tx, rx) = turbostream::builder()
+            let (tx, mut rx) = turbostream::builder()
                 .segment_bytes(1 << 20)
                 .segment_messages(1024)
                 .max_bytes(5 << 19)
@@ -194,17 +194,17 @@ fn custom_strategy_decides_the_switch() {
     paused(async {
         let asked = Arc::new(AtomicUsize::new(0));
         for (messages, len) in [(20, 10), (5, 1000), (17, 300)] {
-            let (tx, rx) = by_strategy(Custom(asked.clone()));
+            let (tx, mut rx) = by_strategy(Custom(asked.clone()));
             send(&tx, messages, len);
             advance(ms(20)).await;
-            assert_eq!(drain(&rx), messages, "{messages} messages of {len}");
+            assert_eq!(drain(&mut rx), messages, "{messages} messages of {len}");
         }
-        let (tx, rx) = by_strategy(Custom(asked.clone()));
+        let (tx, mut rx) = by_strategy(Custom(asked.clone()));
         send(&tx, 1, 10);
         advance(ms(250)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         advance(ms(70)).await;
-        assert_eq!(drain(&rx), 1, "by time");
+        assert_eq!(drain(&mut rx), 1, "by time");
         assert!(asked.load(Ordering::Relaxed) > 0);
     });
 }
@@ -218,12 +218,12 @@ fn panicking_strategy_leaves_channel_working() {
         }
     }
     paused(async {
-        let (mut tx, rx) = by_strategy(Panics);
+        let (mut tx, mut rx) = by_strategy(Panics);
         for round in 0..3 {
             send(&tx, 250, 10);
             advance(ms(50)).await;
             SinkExt::flush(&mut tx).await.expect("open");
-            assert_eq!(drain(&rx), 250, "round {round}");
+            assert_eq!(drain(&mut rx), 250, "round {round}");
         }
         assert!(tx.monitor().stats().panics > 0);
         drop(tx);
@@ -234,7 +234,7 @@ fn panicking_strategy_leaves_channel_working() {
 #[test]
 fn waiting_receiver_is_served_on_demand_at_once() {
     paused(async {
-        let (tx, rx) =
+        let (tx, mut rx) =
             turbostream::builder().strategy(TimeWindow(Duration::from_secs(5))).build().expect("valid");
         let before = Instant::now();
         send(&tx, 1, 10);
@@ -242,7 +242,7 @@ fn waiting_receiver_is_served_on_demand_at_once() {
         let waiting = tokio::spawn(async move { (rx.recv().await, rx) });
         settle().await;
         send(&tx, 1, 20);
-        let (got, rx) = waiting.await.expect("no panic in the receiver");
+        let (got, mut rx) = waiting.await.expect("no panic in the receiver");
         assert_eq!(got, Some(Bytes::from(vec![7; 20])));
         send(&tx, 1, 30);
         assert_eq!(rx.try_recv(), Ok(Bytes::from(vec![7; 30])), "`try_recv` demands a switch, too");
@@ -255,7 +255,7 @@ fn waiting_receiver_is_served_on_demand_at_once() {
 #[test]
 fn waiting_receiver_without_on_demand_waits_for_strategy() {
     paused(async {
-        let (mut tx, rx) = by_strategy(TimeWindow(ms(1000)));
+        let (mut tx, mut rx) = by_strategy(TimeWindow(ms(1000)));
         let before = Instant::now();
         send(&tx, 2, 10);
         assert_eq!(rx.recv().await, Some(Bytes::from(vec![7; 10])));
@@ -281,10 +281,10 @@ fn idle_channel_makes_no_wakeups() {
     }
     paused(async {
         let asked = Arc::new(AtomicUsize::new(0));
-        let (own_tx, own_rx) = by_strategy(Counting(asked.clone()));
-        let (tx, rx) = by_strategy(TimeWindow(ms(5)));
-        let (demand_tx, demand_rx) = turbostream::channel();
-        for (tx, rx) in [(&own_tx, &own_rx), (&tx, &rx), (&demand_tx, &demand_rx)] {
+        let (own_tx, mut own_rx) = by_strategy(Counting(asked.clone()));
+        let (tx, mut rx) = by_strategy(TimeWindow(ms(5)));
+        let (demand_tx, mut demand_rx) = turbostream::channel();
+        for (tx, rx) in [(&own_tx, &mut own_rx), (&tx, &mut rx), (&demand_tx, &mut demand_rx)] {
             send(tx, 10, 10);
             advance(ms(50)).await;
             assert_eq!(drain(rx), 10);
@@ -307,7 +307,7 @@ fn unread_trickle_uses_three_quarters_of_segments_then_fills_them() {
     paused(async {
         let one = 4096 + 8 * 64 + 128;
         let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
-        let (tx, rx) = builder.strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
+        let (tx, mut rx) = builder.strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
         for _ in 0..200 {
             tx.try_send("a").expect("room");
             advance(ms(6)).await;
@@ -324,7 +324,7 @@ fn unread_trickle_uses_three_quarters_of_segments_then_fills_them() {
 fn message_after_cut_is_switched_when_window_ends() {
     paused(async {
         let builder = turbostream::builder().strategy(TimeWindow(ms(5)));
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         let reader = tokio::spawn(async move { (rx.recv().await, rx) });
         settle().await;
         tx.try_send("received at once").expect("room");
@@ -342,7 +342,7 @@ fn message_after_cut_is_switched_when_window_ends() {
 #[test]
 fn deferred_switch_makes_no_wakeups() {
     paused(async {
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .segment_bytes(4096)
             .segment_messages(4)
             .max_bytes(40 << 10)
@@ -352,32 +352,32 @@ fn deferred_switch_makes_no_wakeups() {
             .expect("a valid configuration");
         while tx.try_send([7; 100]).is_ok() {}
         let queued = tx.len();
-        drain_some(&rx, 4);
+        drain_some(&mut rx, 4);
         tx.try_send([7; 100]).expect("room");
         settle().await;
         let parks = Handle::current().metrics().worker_park_count(0);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let parks = Handle::current().metrics().worker_park_count(0) - parks;
         assert!(parks < 50, "{parks} wakeups while no receiver reads");
-        drain_some(&rx, queued - 4);
+        drain_some(&mut rx, queued - 4);
         advance(ms(10)).await;
-        assert_eq!(drain(&rx), 1);
+        assert_eq!(drain(&mut rx), 1);
     });
 }
 
 #[test]
 fn strategy_is_swapped_while_messages_are_queued() {
     paused(async {
-        let (tx, rx) = by_strategy(MessageCount(1000));
+        let (tx, mut rx) = by_strategy(MessageCount(1000));
         send(&tx, 7, 10);
         advance(ms(60_000)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         tx.set_strategy(MessageCount(7));
-        assert_eq!(drain(&rx), 7, "the queued messages reach the new count");
+        assert_eq!(drain(&mut rx), 7, "the queued messages reach the new count");
         send(&tx, 6, 10);
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         send(&tx, 1, 10);
-        assert_eq!(drain(&rx), 7, "the limits are the new ones");
+        assert_eq!(drain(&mut rx), 7, "the limits are the new ones");
 
         // From a strategy without a time window to one with a window, with and without queued messages, then to a shorter window.
         send(&tx, 1, 10);
@@ -385,13 +385,13 @@ fn strategy_is_swapped_while_messages_are_queued() {
         advance(ms(30_000)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         tx.set_strategy(TimeWindow(ms(30_010)));
-        readable_at(&rx, ms(10), 1).await;
+        readable_at(&mut rx, ms(10), 1).await;
         tx.set_strategy(MessageCount(1000));
         tx.set_strategy(TimeWindow(ms(50)));
         advance(ms(50)).await;
         send(&tx, 3, 10);
         advance(ms(2)).await;
-        assert_eq!(drain(&rx), 3);
+        assert_eq!(drain(&mut rx), 3);
 
         // And back: time alone no longer causes a switch.
         send(&tx, 3, 10);
@@ -399,10 +399,10 @@ fn strategy_is_swapped_while_messages_are_queued() {
         advance(ms(60_000)).await;
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         send(&tx, 7, 10);
-        assert_eq!(drain(&rx), 10);
+        assert_eq!(drain(&mut rx), 10);
         send(&tx, 3, 10);
         tx.set_strategy(MessageCount(3));
-        assert_eq!(drain(&rx), 3, "in any segment");
+        assert_eq!(drain(&mut rx), 3, "in any segment");
         assert_eq!(tx.monitor().stats().switches.total(), 6);
     });
 }
@@ -429,12 +429,12 @@ fn swapped_strategies_run_and_are_dropped_without_lock() {
         }
     }
     paused(async {
-        let (tx, rx) = by_strategy(MessageCount(1000));
+        let (tx, mut rx) = by_strategy(MessageCount(1000));
         tx.set_strategy(Nested(tx.clone()));
         send(&tx, 3, 10);
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "the strategy was swapped for a count of four");
         send(&tx, 1, 10);
-        assert_eq!(drain(&rx), 4);
+        assert_eq!(drain(&mut rx), 4);
         drop(tx);
         assert_eq!(rx.recv().await, None, "the strategy's own sender was dropped with it");
     });
@@ -443,7 +443,7 @@ fn swapped_strategies_run_and_are_dropped_without_lock() {
 #[test]
 fn strategies_are_swapped_while_senders_send() {
     crate::common::multi(async {
-        let (tx, rx) = by_strategy(MessageCount(50));
+        let (tx, mut rx) = by_strategy(MessageCount(50));
         let mut senders = tokio::task::JoinSet::new();
         for sender in 0..3 {
             let tx = tx.clone();

@@ -12,7 +12,7 @@ use turbostream::{Builder, MessageCount, ReadMode, Sender, TimeWindow, builder};
 fn message_arms_strategy_timer_while_task_waits_to_trim() {
     paused(async {
         let window = TimeWindow(Duration::from_millis(5));
-        let (tx, rx) = builder().on_demand(false).strategy(window).build().expect("valid");
+        let (tx, mut rx) = builder().on_demand(false).strategy(window).build().expect("valid");
         for _ in 0..3 {
             advance(Duration::from_millis(20)).await;
             let sent = tokio::time::Instant::now();
@@ -29,7 +29,7 @@ fn deferred_switch_is_made_while_read_messages_stay_lent() {
         paused(async move {
             let channel = builder().segment_bytes(64).segment_messages(4).max_bytes(4 * (64 + 4 * 8 + 128));
             let channel = channel.on_demand(false).read_mode(ReadMode::ZeroCopy).strategy(MessageCount(2));
-            let (tx, rx) = channel.build().expect("valid");
+            let (tx, mut rx) = channel.build().expect("valid");
             for _ in 0..8 {
                 tx.try_send("m").expect("room");
             }
@@ -52,7 +52,7 @@ fn background_task_ends_with_the_channel() {
     paused(async {
         let metrics = tokio::runtime::Handle::current().metrics();
         for _ in 0..10 {
-            let (tx, rx) = builder().build().expect("valid");
+            let (tx, mut rx) = builder().build().expect("valid");
             let monitor = tx.monitor();
             tx.send("1").await.expect("open");
             rx.recv().await.expect("open");
@@ -83,7 +83,7 @@ impl Wake for ReadyQueue {
 #[test]
 fn waker_of_yield_now_may_send_the_first_message() {
     current(async {
-        let (tx, rx) = builder().build().expect("valid");
+        let (tx, mut rx) = builder().build().expect("valid");
         let waker = Waker::from(Arc::new(ReadyQueue(tx)));
         assert!(pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker)).is_pending());
         drop(waker);
@@ -94,7 +94,7 @@ fn waker_of_yield_now_may_send_the_first_message() {
 #[test]
 fn paused_clock_advanced_past_window_switches_first_message() {
     paused(async {
-        let (tx, rx) = with_timer().build().expect("valid");
+        let (tx, mut rx) = with_timer().build().expect("valid");
         tx.send("1").await.expect("open");
         tokio::time::advance(ms(5)).await;
         assert_eq!(rx.try_recv().as_deref(), Ok(&b"1"[..]));
@@ -106,7 +106,7 @@ fn paused_clock_advanced_past_window_switches_first_message() {
 fn window_ends_on_time_while_senders_worker_is_busy() {
     plain(|| {
         let (timers, busy) = (multi_runtime(), current_runtime(false));
-        let (tx, rx) = with_timer().runtime(timers.handle().clone()).build().expect("valid");
+        let (tx, mut rx) = with_timer().runtime(timers.handle().clone()).build().expect("valid");
         let (seen, was_seen) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
             let got = rx.blocking_recv();
@@ -126,7 +126,7 @@ fn window_ends_on_time_while_senders_worker_is_busy() {
 fn nested_executor_does_not_delay_the_strategy_timer() {
     plain(|| {
         let (timers, busy) = (multi_runtime(), current_runtime(false));
-        let (tx, rx) = with_timer().runtime(timers.handle().clone()).build().expect("valid");
+        let (tx, mut rx) = with_timer().runtime(timers.handle().clone()).build().expect("valid");
         busy.block_on(async move {
             futures::executor::block_on(async {
                 tx.send("1").await.expect("open");

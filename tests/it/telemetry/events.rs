@@ -110,7 +110,7 @@ fn switch_events_carry_the_span_of_their_channel() {
         let log = EventLog::new(Level::TRACE);
         log.record_during(async {
             let builder = turbostream::builder().name("ingest").strategy(MessageCount(2));
-            let (tx, rx) = builder.build().expect("valid");
+            let (tx, mut rx) = builder.build().expect("valid");
             tx.send("1").await.expect("open");
             assert_eq!(rx.recv().await.as_deref(), Some(&b"1"[..]));
             tx.send("2").await.expect("open");
@@ -183,7 +183,7 @@ fn lent_memory_is_logged_while_senders_wait() {
         let log = EventLog::new(Level::WARN);
         log.record_during(async {
             let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
-            let (tx, rx) = builder.read_mode(ReadMode::ZeroCopy).build().expect("valid");
+            let (tx, mut rx) = builder.read_mode(ReadMode::ZeroCopy).build().expect("valid");
             let mut held = Vec::new();
             for _ in 0..4 {
                 tx.send([7; 32]).await.expect("open");
@@ -242,7 +242,7 @@ fn stalled_sender_is_logged() {
     plain(|| {
         let log = EventLog::new(Level::WARN);
         log.record_during(async {
-            let (tx, rx) = turbostream::channel();
+            let (tx, mut rx) = turbostream::channel();
             let ((stall_tx, stall_rx), (resume_tx, resume_rx)) = (mpsc::channel(), mpsc::channel::<()>());
             tx.send("before").await.expect("open");
             let writer = std::thread::spawn({
@@ -281,7 +281,7 @@ fn subscriber_panic_is_contained() {
         let log = EventLog { panics: true, ..EventLog::new(Level::TRACE) };
         log.record_during(async {
             let builder = turbostream::builder().strategy(MessageCount(2)).max_message_bytes(10);
-            let (tx, rx) = builder.build().expect("valid");
+            let (tx, mut rx) = builder.build().expect("valid");
             assert!(tx.try_send("much too long").is_err());
             for _ in 0..6 {
                 tx.send("abc").await.expect("open");
@@ -336,7 +336,7 @@ fn subscriber_whose_panic_payloads_panic_is_contained() {
         let runtime = current_runtime(true);
         tracing::subscriber::with_default(PanickingSubscriber, || {
             runtime.block_on(contain_nested(async {
-                let (tx, rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
+                let (tx, mut rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
                 let mut waiting = Box::pin(tx.send(vec![7; 500_000]));
                 for _ in 0..2 {
                     tx.send("abc").await.expect("open");

@@ -40,7 +40,7 @@ fn metric_names_types_labels_and_values_are_exact() {
     current(async {
         let recorder = Arc::new(PrometheusRecorder::new());
         let builder = turbostream::builder().name("a").strategy(MessageCount(2)).on_demand(false);
-        let (tx, rx) = builder.max_message_bytes(10).recorder(recorder.clone()).build().expect("valid");
+        let (tx, mut rx) = builder.max_message_bytes(10).recorder(recorder.clone()).build().expect("valid");
         for _ in 0..5 {
             tx.send("four").await.expect("open");
         }
@@ -107,7 +107,7 @@ fn gauges_are_zero_and_counters_persist_after_the_channel_ends() {
         let recorder = Arc::new(PrometheusRecorder::new());
         for _ in 0..3 {
             let builder = turbostream::builder().name("same").recorder(recorder.clone());
-            let (tx, rx) = builder.build().expect("valid");
+            let (tx, mut rx) = builder.build().expect("valid");
             for _ in 0..1000 {
                 tx.send("abc").await.expect("open");
             }

@@ -87,7 +87,7 @@ fn recorder_is_called_at_the_interval_and_only_on_changes() {
     paused(async {
         let (builder, sums) = recorded("paced");
         let builder = builder.strategy(MessageCount(100)).report_interval(ms(300));
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         settle().await;
         assert_eq!(sums.of("paced").calls, 1, "the first report has the initial values");
         tx.send("abc").await.expect("open");
@@ -123,7 +123,7 @@ fn flush_reports_immediately_and_needs_no_recorder() {
 fn close_is_reported_and_gauges_return_to_zero() {
     current(async {
         let (builder, sums) = recorded("ended");
-        let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        let (tx, mut rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
         for _ in 0..3 {
             tx.send("abc").await.expect("open");
         }
@@ -180,7 +180,7 @@ fn monitor_returns_the_channel_name() {
 #[test]
 fn recv_timeouts_and_callback_panics_are_counted() {
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         assert!(rx.recv_timeout(ms(5)).await.is_err());
         assert!(rx.recv_timeout(ms(5)).await.is_err());
         tx.send("bad").await.expect("open");
@@ -216,7 +216,7 @@ fn background_check_without_a_switch_counts_as_skipped() {
 fn switch_latency_and_queue_time_are_recorded_per_segment() {
     paused(async {
         let builder = turbostream::builder().strategy(MessageCount(2)).on_demand(false);
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         advance(ms(30)).await;
         for _ in 0..6 {
             tx.send("abc").await.expect("open");
@@ -323,7 +323,7 @@ fn recorder_panic_is_contained_and_counted() {
                 sums.record(delta);
             }
         };
-        let (tx, rx) = turbostream::builder().recorder(recorder).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().recorder(recorder).build().expect("valid");
         tx.send("before").await.expect("open");
         tx.monitor().flush();
         assert_eq!(tx.monitor().stats().recorder_panics, 1);
@@ -373,7 +373,7 @@ fn shared_recorder_keeps_channels_apart() {
     current(async {
         let sums = Arc::new(Sums::default());
         let open = |name| turbostream::builder().name(name).recorder(sums.clone()).build().expect("valid");
-        let ((a, _a), (b, b_rx)) = (open("a"), open("b"));
+        let ((a, _a), (b, mut b_rx)) = (open("a"), open("b"));
         a.send("1").await.expect("open");
         for _ in 0..5 {
             b.send("22").await.expect("open");
@@ -394,7 +394,7 @@ fn statistics_of_many_threads_add_up_to_the_monitor() {
     multi(async {
         let (builder, sums) = recorded("busy");
         let builder = builder.segment_bytes(4096).segment_messages(64).max_bytes(256 << 10);
-        let (tx, rx) = builder.report_interval(ms(1)).build().expect("valid");
+        let (tx, mut rx) = builder.report_interval(ms(1)).build().expect("valid");
         let monitor = tx.monitor();
         let flushing = Arc::new(AtomicBool::new(true));
         let flushers: Vec<_> = (0..2)

@@ -36,7 +36,7 @@ async fn write(tx: Sender, count: u32) {
 }
 
 /// Receives once in one of three ways, cancelled after `polls` polls. Returns `false` when the channel has ended.
-async fn read_once(rx: &Receiver, way: usize, polls: usize, into: &mut Vec<Bytes>) -> bool {
+async fn read_once(rx: &mut Receiver, way: usize, polls: usize, into: &mut Vec<Bytes>) -> bool {
     match way {
         0 => match impatient(polls, rx.recv()).await {
             Some(Some(m)) => into.push(m),
@@ -69,10 +69,10 @@ async fn receive_with_cancellation() {
     for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
         for way in 0..3 {
             for polls in 1..=3 {
-                let (tx, rx) = narrow(mode);
+                let (tx, mut rx) = narrow(mode);
                 let writer = tokio::spawn(write(tx, COUNT));
                 let (mut next, mut got) = (0, Vec::new());
-                while read_once(&rx, way, polls, &mut got).await {
+                while read_once(&mut rx, way, polls, &mut got).await {
                     for m in got.drain(..) {
                         assert_eq!(check(&m), Some((0, next)), "{mode:?} way {way}, polls {polls}");
                         next += 1;
@@ -113,7 +113,7 @@ async fn send_with_retries(tx: &Sender, bytes: &[u8], polls: impl Fn() -> usize)
 async fn cancelled_sends(large: bool) {
     const SENDERS: u32 = 3;
     const COUNT: u32 = 400;
-    let (tx, rx) = narrow(ReadMode::Safe);
+    let (tx, mut rx) = narrow(ReadMode::Safe);
     let monitor = tx.monitor();
     let cancelled = Arc::new(AtomicU64::new(0));
     for sender in 0..SENDERS {
@@ -159,7 +159,7 @@ fn cancelled_sends_have_no_effect_current() {
 fn timeouts_return_payloads_and_lose_nothing() {
     paused(async {
         const COUNT: u32 = 300;
-        let (tx, rx) = narrow(ReadMode::Safe);
+        let (tx, mut rx) = narrow(ReadMode::Safe);
         let writer = tokio::spawn(async move {
             let mut timeouts = 0;
             for number in 0..COUNT {
@@ -194,15 +194,15 @@ fn timeouts_return_payloads_and_lose_nothing() {
 
 async fn select_storm() {
     const COUNT: u32 = 4000;
-    let (tx, rx) = narrow(ReadMode::ZeroCopy);
-    let other = rx.clone();
+    let (tx, mut rx) = narrow(ReadMode::ZeroCopy);
+    let (mut other, mut batches) = (rx.clone(), rx.clone());
     let writer = tokio::spawn(write(tx, COUNT));
     let mut next = 0;
     loop {
         let got = tokio::select! {
             m = rx.recv() => m,
             m = other.recv() => m,
-            m = impatient(1, rx.recv_batch(1)) => match m {
+            m = impatient(1, batches.recv_batch(1)) => match m {
                 Some(batch) => batch.and_then(|b| b.into_iter().next()),
                 None => continue,
             },
@@ -229,7 +229,7 @@ fn select_storm_loses_nothing_current() {
 /// Tasks record each sent and each received number before their next await.
 async fn abort_storm() {
     const ROUNDS: u32 = 100;
-    let (tx, rx) = narrow(ReadMode::Safe);
+    let (tx, mut rx) = narrow(ReadMode::Safe);
     let monitor = tx.monitor();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let got = Arc::new(Mutex::new(Vec::new()));
@@ -243,7 +243,7 @@ async fn abort_storm() {
                 sent.lock().expect("sent").push((round, number));
             }
         }));
-        let (rx, got) = (rx.clone(), got.clone());
+        let (mut rx, got) = (rx.clone(), got.clone());
         tasks.push_back(tokio::spawn(async move {
             while let Some(m) = rx.recv().await {
                 got.lock().expect("got").push(check(&m).expect("has a header"));

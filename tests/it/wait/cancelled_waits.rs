@@ -106,7 +106,7 @@ const SENDING: usize = 7;
 
 /// Abandons a waiting sender after `k` polls. Returns whether it was still pending.
 async fn abandon_sender(which: usize, k: usize, how: Abandoned) -> bool {
-    let (tx, rx) = tiny(ReadMode::ZeroCopy);
+    let (tx, mut rx) = tiny(ReadMode::ZeroCopy);
     while tx.try_send("before").is_ok() {}
     let mut subject = Task::new(sending(which, &tx));
     let mut other = Task::new(Box::pin(async { tx.send("other").await.expect("open") }));
@@ -163,7 +163,7 @@ fn sender_abandoned_at_any_poll_blocks_no_other() {
 }
 
 /// Returns a future that waits for a message.
-fn receiving<'a>(which: usize, rx: &'a Receiver) -> Work<'a> {
+fn receiving<'a>(which: usize, rx: &'a mut Receiver) -> Work<'a> {
     match which {
         0 => Box::pin(async { drop(rx.recv().await) }),
         1 => Box::pin(async { drop(rx.recv_timeout(ms(60_000)).await) }),
@@ -178,9 +178,10 @@ const RECEIVING: usize = 6;
 
 /// Abandons a waiting receiver after `k` unsuccessful polls, when a message is there that it may have been woken for.
 async fn abandon_receiver(which: usize, k: usize, how: Abandoned, mode: ReadMode) {
-    let (tx, rx) = tiny(mode);
-    let mut subject = Task::new(receiving(which, &rx));
-    let mut other = Task::new(Box::pin(async { assert_eq!(rx.recv().await.expect("open"), "wanted") }));
+    let (tx, mut rx) = tiny(mode);
+    let (mut subject_rx, mut other_rx) = (rx.clone(), rx.clone());
+    let mut subject = Task::new(receiving(which, &mut subject_rx));
+    let mut other = Task::new(Box::pin(async { assert_eq!(other_rx.recv().await.expect("open"), "wanted") }));
     for polls in 0..k {
         assert!(!subject.poll(), "the channel is empty");
         if polls == 0 {
@@ -232,11 +233,11 @@ async fn exhaust_budget() {
 fn future_dropped_for_lack_of_budget_has_no_effect() {
     paused(async {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
-            let (tx, rx) = tiny(mode);
+            let (tx, mut rx) = tiny(mode);
             tx.send("here").await.expect("room");
             for which in 0..RECEIVING {
                 exhaust_budget().await;
-                let mut subject = Task::new(receiving(which, &rx));
+                let mut subject = Task::new(receiving(which, &mut rx));
                 let done = subject.poll();
                 drop(subject);
                 // One message in 32 consumes budget for all, so `recv` may have been ready.
@@ -265,7 +266,7 @@ fn future_dropped_for_lack_of_budget_has_no_effect() {
 fn leaked_memory_stays_lent_and_other_segments_are_reused() {
     paused(async {
         let one = 64 + 2 * 8 + 128;
-        let (tx, rx) = turbostream::builder()
+        let (tx, mut rx) = turbostream::builder()
             .segment_bytes(64)
             .segment_messages(2)
             .max_bytes(6 * one)

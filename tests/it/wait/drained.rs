@@ -29,7 +29,7 @@ fn send(tx: &Sender, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn receive(rx: &Receiver, count: usize) {
+fn receive(rx: &mut Receiver, count: usize) {
     for _ in 0..count {
         rx.try_recv().expect("a message is queued");
     }
@@ -41,7 +41,7 @@ fn drained_is_woken_by_last_message_before_padding() {
     for (on_demand, messages_in_segment) in [(true, 1), (true, 16), (false, 1), (false, 16)] {
         current(async move {
             let segment = turbostream::builder().segment_bytes(64).segment_messages(messages_in_segment);
-            let (tx, rx) = segment.max_bytes(8 << 10).on_demand(on_demand).build().expect("valid");
+            let (tx, mut rx) = segment.max_bytes(8 << 10).on_demand(on_demand).build().expect("valid");
             tx.send("1").await.expect("room");
             let writer = tx.clone();
             let panics =
@@ -51,7 +51,7 @@ fn drained_is_woken_by_last_message_before_padding() {
             let drained = tokio::spawn(async move { other.drained().await });
             settle().await;
             assert!(!drained.is_finished());
-            receive(&rx, 1);
+            receive(&mut rx, 1);
             settle().await;
             assert!(drained.is_finished(), "every message was received");
         });
@@ -69,14 +69,14 @@ fn drained_is_woken_by_padding_after_last_message() {
         }
     }
     current(async {
-        let (tx, rx) = without_strategy(true);
+        let (tx, mut rx) = without_strategy(true);
         send(&tx, 0..1);
         let mut drained = Box::pin(tx.drained());
         let woken = Arc::new(Woken::default());
         let panics = tx.send_with(10, |_| {
             let polled = drained.as_mut().poll(&mut Context::from_waker(&Waker::from(woken.clone())));
             assert!(polled.is_pending(), "one message is queued, and one is being written");
-            receive(&rx, 1);
+            receive(&mut rx, 1);
             std::panic::panic_any("on purpose")
         });
         assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
@@ -88,13 +88,13 @@ fn drained_is_woken_by_padding_after_last_message() {
 #[test]
 fn drained_returns_at_once_when_nothing_is_queued() {
     current(async {
-        let (tx, rx) = without_strategy(true);
+        let (tx, mut rx) = without_strategy(true);
         tx.drained().await.expect("never written to");
         send(&tx, 0..5);
-        receive(&rx, 5);
+        receive(&mut rx, 5);
         tx.drained().await.expect("every message was received, by a cut");
         send(&tx, 0..20);
-        receive(&rx, 20);
+        receive(&mut rx, 20);
         tx.drained().await.expect("every message was received, across a segment's end");
         rx.close();
         tx.drained().await.expect("closed, and every message was received");
@@ -110,17 +110,17 @@ fn drained_switches_and_waits_only_for_earlier_messages() {
         for before in [1, 3, 15, 16, 17, 40] {
             for received_count in [0, 1, 2, before - 1] {
                 current(async move {
-                    let (tx, rx) = without_strategy(on_demand);
+                    let (tx, mut rx) = without_strategy(on_demand);
                     send(&tx, 0..before);
                     if on_demand {
-                        receive(&rx, received_count.min(before) as usize);
+                        receive(&mut rx, received_count.min(before) as usize);
                     }
                     let mut left = if on_demand { before - received_count.min(before) } else { before };
                     let mut drained = Box::pin(tx.drained());
                     while left > 0 {
                         assert!(poll_once(&mut drained).is_pending(), "{left} of {before} are left");
                         send(&tx, 100..101); // `drained` does not wait for these
-                        receive(&rx, 1);
+                        receive(&mut rx, 1);
                         left -= 1;
                     }
                     assert!(
@@ -139,10 +139,10 @@ fn drained_is_woken_by_exactly_the_message_it_waits_for() {
     for way in 0..4 {
         for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
             current(async move {
-                let (tx, rx) = without_strategy(true);
+                let (tx, mut rx) = without_strategy(true);
                 rx.set_read_mode(mode);
                 send(&tx, 0..5);
-                receive(&rx, 1); // cuts after the fifth
+                receive(&mut rx, 1); // cuts after the fifth
                 send(&tx, 5..7);
                 let waiting = tokio::spawn({
                     let tx = tx.clone();
@@ -151,7 +151,7 @@ fn drained_is_woken_by_exactly_the_message_it_waits_for() {
                 settle().await;
                 send(&tx, 7..10);
                 match way {
-                    0 => receive(&rx, 6),
+                    0 => receive(&mut rx, 6),
                     1 => (0..6).for_each(|_| drop(poll_once(&mut Box::pin(rx.recv())))),
                     2 => assert_eq!(
                         rx.recv_many(&mut Vec::new(), 4).await + rx.recv_many(&mut Vec::new(), 2).await,
@@ -173,7 +173,7 @@ fn drained_is_woken_by_exactly_the_message_it_waits_for() {
 #[test]
 fn several_drained_futures_each_wait_for_their_own_messages() {
     current(async {
-        let (tx, rx) = without_strategy(false);
+        let (tx, mut rx) = without_strategy(false);
         let mut waiting = Vec::new();
         for round in 0..5 {
             send(&tx, round * 7..round * 7 + 7);
@@ -183,7 +183,7 @@ fn several_drained_futures_each_wait_for_their_own_messages() {
         }
         waiting.remove(1).abort();
         for (read, still) in [(6, 4), (1, 3), (13, 3), (1, 2), (7, 1), (6, 1), (1, 0)] {
-            receive(&rx, read);
+            receive(&mut rx, read);
             settle().await;
             assert_eq!(waiting.iter().filter(|task| !task.is_finished()).count(), still);
         }
@@ -196,15 +196,15 @@ fn several_drained_futures_each_wait_for_their_own_messages() {
 #[test]
 fn drained_after_close_still_waits_for_the_receiver() {
     current(async {
-        let (tx, rx) = without_strategy(true);
+        let (tx, mut rx) = without_strategy(true);
         send(&tx, 0..20);
         let mut before = Box::pin(tx.drained());
         assert!(poll_once(&mut before).is_pending());
         rx.close();
         let mut after = Box::pin(tx.drained());
-        receive(&rx, 19);
+        receive(&mut rx, 19);
         assert!(poll_once(&mut before).is_pending() && poll_once(&mut after).is_pending());
-        receive(&rx, 1);
+        receive(&mut rx, 1);
         before.await.expect("every message was received");
         after.await.expect("every message was received");
     });
@@ -214,7 +214,7 @@ fn drained_after_close_still_waits_for_the_receiver() {
 fn drained_fails_if_last_receiver_drops_unread_messages() {
     for received_count in [0, 3, 18, 19] {
         current(async move {
-            let (tx, rx) = without_strategy(true);
+            let (tx, mut rx) = without_strategy(true);
             send(&tx, 0..20);
             let mut early = Box::pin(tx.drained());
             assert!(poll_once(&mut early).is_pending());
@@ -223,7 +223,7 @@ fn drained_fails_if_last_receiver_drops_unread_messages() {
                 async move { tx.drained().await }
             });
             settle().await;
-            receive(&rx, received_count);
+            receive(&mut rx, received_count);
             let other = rx.clone();
             drop(rx);
             settle().await;
@@ -238,12 +238,12 @@ fn drained_fails_if_last_receiver_drops_unread_messages() {
         });
     }
     current(async {
-        let (tx, rx) = without_strategy(true);
+        let (tx, mut rx) = without_strategy(true);
         send(&tx, 0..3);
         let mut first = Box::pin(tx.drained());
         assert!(poll_once(&mut first).is_pending());
         send(&tx, 3..6);
-        receive(&rx, 3);
+        receive(&mut rx, 3);
         drop(rx);
         first.await.expect("the first three were received");
         tx.drained().await.expect_err("the others were not");
@@ -283,7 +283,7 @@ fn concurrent_drained_returns_after_all_messages_are_received() {
         let received_count = Arc::new([const { AtomicU64::new(0) }; 3]);
         let mut receivers = JoinSet::new();
         for _ in 0..2 {
-            let (rx, received_count) = (rx.clone(), received_count.clone());
+            let (mut rx, received_count) = (rx.clone(), received_count.clone());
             receivers.spawn(async move {
                 while let Some(batch) = rx.recv_batch(5).await {
                     for m in batch.iter() {

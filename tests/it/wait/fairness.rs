@@ -26,7 +26,7 @@ async fn receive_on_four_clones() {
     drop(tx);
     let mut readers = JoinSet::new();
     for _ in 0..4 {
-        let rx = rx.clone();
+        let mut rx = rx.clone();
         readers.spawn(async move {
             let mut count = 0;
             while rx.recv().await.is_some() {
@@ -211,7 +211,7 @@ fn task_with_many_channels_yields_to_others_of_its_thread() {
                     let (tx, _rx) = turbostream::channel();
                     tx.send("one of many").await.expect("open");
                 }
-                for (_tx, rx) in filled {
+                for (_tx, mut rx) in filled {
                     assert_eq!(rx.recv().await.as_deref(), Some(&b"one of many"[..]));
                 }
             });
@@ -320,7 +320,7 @@ impl Reentrant {
     fn call(&self) {
         if self.calls.fetch_add(1, Ordering::Relaxed) < 20 {
             let _ = self.tx.try_send("reentrant");
-            let _ = self.rx.try_recv();
+            let _ = self.rx.clone().try_recv();
             assert!(self.tx.len() + self.rx.len() <= 2 * 64 && self.monitor.stats().max_bytes > 0);
             drop((self.tx.clone(), self.rx.clone()));
         }
@@ -336,11 +336,12 @@ impl Wake for Reentrant {
 #[test]
 fn waker_may_use_the_channel() {
     paused(async {
-        let (tx, rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
+        let (tx, mut rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
         let reentrant = Arc::new(Reentrant::new(&tx, &rx));
         let waker = Waker::from(reentrant.clone());
         let mut cx = Context::from_waker(&waker);
-        let mut waiting = pin!(rx.recv());
+        let mut other = rx.clone();
+        let mut waiting = pin!(other.recv());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
         tx.try_send("wakes").expect("room");
         assert!(reentrant.calls.load(Ordering::Relaxed) > 0);
@@ -362,12 +363,13 @@ fn panicking_waker_is_contained() {
         }
     }
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let waker = Waker::from(Arc::new(Panics));
-        let mut waiting = Box::pin(rx.recv());
+        let mut first = rx.clone();
+        let mut waiting = Box::pin(first.recv());
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         let other = tokio::spawn({
-            let rx = rx.clone();
+            let mut rx = rx.clone();
             async move { rx.recv().await }
         });
         settle().await;
@@ -395,7 +397,7 @@ fn payload_drop_may_use_the_channel() {
     paused(async {
         let (other_tx, other_rx) = turbostream::builder().max_bytes(64 << 10).build().expect("valid");
         for closing in 0..3 {
-            let (tx, rx) = turbostream::channel();
+            let (tx, mut rx) = turbostream::channel();
             let of_itself =
                 Reentrant { tx: other_tx.clone(), rx: other_rx.clone(), ..Reentrant::new(&tx, &rx) };
             let reentrant = Arc::new(Reentrant { monitor: tx.monitor(), ..of_itself });
@@ -423,7 +425,7 @@ fn strategy_may_use_the_channel() {
     }
     paused(async {
         let own = Arc::new(OnceLock::new());
-        let (tx, rx) =
+        let (tx, mut rx) =
             turbostream::builder().strategy(Own(own.clone())).on_demand(false).build().expect("valid");
         assert!(own.set(Reentrant::new(&tx, &rx)).is_ok());
         for _ in 0..30 {

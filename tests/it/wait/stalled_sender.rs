@@ -14,7 +14,7 @@ fn receiver_sleeps_while_sender_is_between_reserve_and_commit() {
         plain(move || {
             let runtime = crate::common::current_runtime(false);
             let _context = runtime.enter();
-            let (mut tx, rx) = turbostream::channel();
+            let (mut tx, mut rx) = turbostream::channel();
             let ((stalls, stalled), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
             let sender = thread::spawn({
                 let tx = tx.clone();
@@ -37,10 +37,10 @@ fn receiver_sleeps_while_sender_is_between_reserve_and_commit() {
             } else {
                 tx.try_send("after it").expect("room");
             }
+            let mut other = rx.clone();
             let mut recv = Box::pin(rx.recv());
             assert!(poll_once(&mut recv).is_pending());
             // A second receiver finds that a waiter is registered already.
-            let other = rx.clone();
             assert!(poll_once(&mut Box::pin(other.recv())).is_pending());
             release.send(()).expect("the sender waits");
             assert_eq!(block_on(recv).as_deref(), Some(&[7][..]));

@@ -37,7 +37,7 @@ type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 fn random_polls_and_drops_match_a_plain_queue() {
     current(async {
         for seed in 0..60 {
-            let (tx, rx) = narrow(if seed % 2 == 0 { ReadMode::Safe } else { ReadMode::ZeroCopy });
+            let (tx, mut rx) = narrow(if seed % 2 == 0 { ReadMode::Safe } else { ReadMode::ZeroCopy });
             let mut rng = StdRng::seed_from_u64(seed);
             let mut sends: Vec<(u32, Waiting<Sent>)> = Vec::new();
             let mut recvs: Vec<Waiting<Option<Bytes>>> = Vec::new();
@@ -50,7 +50,7 @@ fn random_polls_and_drops_match_a_plain_queue() {
                         sends.push((number, Box::pin(async move { tx.send(bytes).await })));
                     }
                     2 | 3 if recvs.len() < 5 => {
-                        let rx = rx.clone();
+                        let mut rx = rx.clone();
                         recvs.push(Box::pin(async move { rx.recv().await }));
                     }
                     4 | 5 if !sends.is_empty() => {
@@ -86,16 +86,16 @@ fn random_polls_and_drops_match_a_plain_queue() {
 fn woken_waiter_passes_wake_on_when_dropped() {
     current(async {
         for waiters in 1..4 {
-            let (tx, rx) = narrow(ReadMode::Safe);
+            let (tx, mut rx) = narrow(ReadMode::Safe);
             let mut first: Waiting<_> = Box::pin({
-                let rx = rx.clone();
+                let mut rx = rx.clone();
                 async move { rx.recv().await }
             });
             assert!(poll_once(&mut first).is_pending());
             let others: Vec<_> = (0..waiters)
                 .map(|_| {
                     tokio::spawn({
-                        let rx = rx.clone();
+                        let mut rx = rx.clone();
                         async move { rx.recv().await }
                     })
                 })
@@ -134,7 +134,7 @@ fn woken_waiter_passes_wake_on_when_dropped() {
 fn waiting_senders_are_served_in_fifo_order() {
     paused(async {
         for _ in 0..20 {
-            let (tx, rx) = narrow(ReadMode::Safe);
+            let (tx, mut rx) = narrow(ReadMode::Safe);
             let accepted =
                 (0..).find(|&n| tx.try_send(message(0, n, 100)).is_err()).expect("full eventually");
             let mut waiting: Vec<_> = (1..=20)
@@ -165,7 +165,7 @@ fn waiting_senders_are_served_in_fifo_order() {
 #[test]
 fn large_message_is_not_starved_by_small_ones() {
     multi(async {
-        let (tx, rx) = narrow(ReadMode::Safe);
+        let (tx, mut rx) = narrow(ReadMode::Safe);
         let done = Arc::new(AtomicBool::new(false));
         for sender in 1..=4 {
             let (tx, done) = (tx.clone(), done.clone());
@@ -198,8 +198,8 @@ fn large_message_is_not_starved_by_small_ones() {
 #[test]
 fn unpolled_waiter_delays_no_other() {
     paused(async {
-        let (tx, rx) = narrow(ReadMode::Safe);
-        let receive = |rx: Receiver| async move { rx.recv().await };
+        let (tx, mut rx) = narrow(ReadMode::Safe);
+        let receive = |mut rx: Receiver| async move { rx.recv().await };
         let mut first = Box::pin(receive(rx.clone()));
         assert!(poll_once(&mut first).is_pending());
         let other = tokio::spawn(receive(rx.clone()));
@@ -234,11 +234,11 @@ fn unpolled_waiter_delays_no_other_while_timer_sleeps() {
     paused(async {
         for (on_demand, messages) in [(true, usize::MAX), (false, 1)] {
             let builder = turbostream::builder().strategy(MessageCount(messages)).on_demand(on_demand);
-            let (tx, rx) = builder.build().expect("valid");
+            let (tx, mut rx) = builder.build().expect("valid");
             tx.try_send("long ago").expect("room");
             assert!(rx.recv().await.is_some());
             tokio::time::sleep(ms(60_000)).await;
-            let receive = |rx: Receiver| async move { rx.recv().await };
+            let receive = |mut rx: Receiver| async move { rx.recv().await };
             let mut unpolled = Box::pin(receive(rx.clone()));
             assert!(poll_once(&mut unpolled).is_pending());
             let other = tokio::spawn(receive(rx));
@@ -258,9 +258,9 @@ fn unpolled_waiter_delays_no_other_while_timer_sleeps() {
 #[test]
 fn receiver_deregisters_when_poll_returns_its_message() {
     current(async {
-        let (tx, rx) = narrow(ReadMode::Safe);
-        let other = rx.clone();
-        let poll = || rx.poll_recv(&mut Context::from_waker(Waker::noop()));
+        let (tx, mut rx) = narrow(ReadMode::Safe);
+        let mut other = rx.clone();
+        let mut poll = || rx.poll_recv(&mut Context::from_waker(Waker::noop()));
         assert!(poll().is_pending());
         assert_eq!(tx.monitor().stats().waiting_receivers, 1);
         for number in 0..3 {
@@ -283,11 +283,11 @@ fn dropped_waiter_survives_panic_of_next_waker() {
         }
     }
     paused(async {
-        let (tx, rx) = turbostream::channel();
+        let (tx, mut rx) = turbostream::channel();
         let panics = Waker::from(Arc::new(Panics));
-        let mut first = Box::pin(rx.recv());
-        let mut second = Box::pin(rx.recv());
-        let other = rx.clone();
+        let (mut one, mut another, mut other) = (rx.clone(), rx.clone(), rx.clone());
+        let mut first = Box::pin(one.recv());
+        let mut second = Box::pin(another.recv());
         assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert!(second.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
         assert!(other.poll_recv(&mut Context::from_waker(&panics)).is_pending());
@@ -320,7 +320,7 @@ fn with_room_for(payloads: usize) -> (Sender, Receiver) {
 #[test]
 fn received_external_payload_makes_room_for_the_next() {
     paused(async {
-        let (tx, rx) = with_room_for_one_payload();
+        let (tx, mut rx) = with_room_for_one_payload();
         tx.try_send(vec![1; 600]).unwrap();
         tx.try_send("after it").unwrap();
         let other = tx.clone();
@@ -342,7 +342,7 @@ fn must_wait(sink: &mut Sender) -> bool {
 #[test]
 fn freed_memory_wakes_all_senders_that_fit_in_it() {
     paused(async {
-        let (mut tx, rx) = with_room_for_one_payload();
+        let (mut tx, mut rx) = with_room_for_one_payload();
         let other = tx.clone();
         tx.try_send(vec![1; 600]).unwrap();
         tx.try_send("after it").unwrap();
@@ -362,7 +362,7 @@ fn freed_memory_wakes_all_senders_that_fit_in_it() {
 #[test]
 fn unpolled_sender_delays_no_other() {
     paused(async {
-        let (tx, rx) = with_room_for_one_payload();
+        let (tx, mut rx) = with_room_for_one_payload();
         tx.try_send(vec![1; 600]).unwrap();
         tx.try_send("after it").unwrap();
         while tx.try_send(vec![2; 250]).is_ok() {}
@@ -381,7 +381,7 @@ fn unpolled_sender_delays_no_other() {
 #[test]
 fn late_sender_is_not_delayed_by_unpolled_ones() {
     paused(async {
-        let (tx, rx) = with_room_for(1000);
+        let (tx, mut rx) = with_room_for(1000);
         while tx.try_send(vec![1; 250]).is_ok() {}
         let mut unpolled: Vec<Waiting<Sent>> = Vec::new();
         for _ in 0..2 {

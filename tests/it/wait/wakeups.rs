@@ -44,7 +44,7 @@ fn external_payload_without_segment_does_not_wake_its_own_sender() {
     current(async {
         let footprint = 65536 + 4 * 8 + 128;
         let channel = without_timer().segment_bytes(65536).segment_messages(4).max_message_bytes(40_000);
-        let (tx, rx) = channel.max_bytes(2 * footprint + 40_000).build().expect("valid");
+        let (tx, mut rx) = channel.max_bytes(2 * footprint + 40_000).build().expect("valid");
         for _ in 0..8 {
             tx.try_send(b"x").expect("room");
         }
@@ -63,8 +63,8 @@ fn second_sleeping_receiver_is_woken_by_second_message() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx1) = without_timer().build().expect("valid");
-        let rx2 = rx1.clone();
+        let (tx, mut rx1) = without_timer().build().expect("valid");
+        let mut rx2 = rx1.clone();
         let ((_, waker1), (woken2, waker2)) = (wake_counter(), wake_counter());
         let (mut first, mut second) = (pin!(rx1.recv()), pin!(rx2.recv()));
         assert!(first.as_mut().poll(&mut Context::from_waker(&waker1)).is_pending());
@@ -81,8 +81,8 @@ fn panicking_waker_at_close_does_not_stop_other_wakes() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx1) = without_timer().build().expect("valid");
-        let rx2 = rx1.clone();
+        let (tx, mut rx1) = without_timer().build().expect("valid");
+        let mut rx2 = rx1.clone();
         let (woken, waker) = wake_counter();
         let (mut first, mut second) = (pin!(rx1.recv()), pin!(rx2.recv()));
         assert!(
@@ -101,7 +101,7 @@ fn panicking_waker_at_close_does_not_stop_other_wakes() {
 fn stream_not_polled_again_does_not_keep_its_wake() {
     paused(async {
         let (tx, mut rx1) = without_timer().build().expect("valid");
-        let rx2 = rx1.clone();
+        let mut rx2 = rx1.clone();
         let (_, waker) = wake_counter();
         assert!(Pin::new(&mut rx1.next()).poll(&mut Context::from_waker(&waker)).is_pending());
         let second = tokio::spawn(async move { rx2.recv().await });
@@ -169,7 +169,7 @@ fn freed_memory_is_kept_together_for_a_large_message() {
         // The test never drives this runtime, so the background task never runs.
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = four_segments();
+        let (tx, mut rx) = four_segments();
         for message in ["1", "2", "3", "4"] {
             tx.try_send(message).expect("room");
         }
@@ -195,7 +195,7 @@ fn freed_memory_is_kept_together_for_a_large_message() {
 #[test]
 fn large_sends_waiting_beside_free_segment_do_not_spin() {
     paused(async {
-        let (tx, rx) = four_segments();
+        let (tx, mut rx) = four_segments();
         for message in ["1", "2", "3"] {
             tx.try_send(message).expect("room");
         }

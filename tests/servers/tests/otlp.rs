@@ -125,7 +125,7 @@ fn otlp_export_matches_channel_statistics() {
             let builder = turbostream::builder().name(name).strategy(MessageCount(100)).on_demand(false);
             builder.max_message_bytes(1000).recorder(recorder.clone()).build().expect("valid")
         };
-        let ((tx, rx), (other, _other)) = (open("orders"), open("events"));
+        let ((tx, mut rx), (other, _other)) = (open("orders"), open("events"));
         for _ in 0..250 {
             tx.send([7; 100]).await.expect("open");
         }

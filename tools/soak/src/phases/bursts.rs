@@ -39,13 +39,13 @@ pub fn run(bursts: u32, progress: &Progress) -> Result<Findings> {
     let runtime = Runtime::new()?;
     let measured = runtime.block_on(async {
         let builder = turbostream::builder().segment_bytes(SEGMENT_BYTES).segment_messages(SEGMENT_MESSAGES);
-        let (tx, rx) = builder.max_bytes(MAX_BYTES).pool_idle(POOL_IDLE).build()?;
+        let (tx, mut rx) = builder.max_bytes(MAX_BYTES).pool_idle(POOL_IDLE).build()?;
         let (mut measured, mut group) = (Measured::default(), Group::new(0));
         let created = heap::in_use();
         for burst in 0..bursts {
             progress.show(format!("{burst} of {bursts}"));
             fill(&tx, &mut group, &mut measured.sent)?;
-            drain(&rx, &mut measured.received);
+            drain(&mut rx, &mut measured.received);
             idle(&tx.monitor(), created, &mut measured).await;
         }
         anyhow::Ok(measured)
@@ -84,7 +84,7 @@ fn fill(tx: &Sender, group: &mut Group, sent: &mut Tally) -> Result<()> {
     }
 }
 
-fn drain(rx: &Receiver, received: &mut Received) {
+fn drain(rx: &mut Receiver, received: &mut Received) {
     while let Ok(message) = rx.try_recv() {
         received.check(&message);
     }

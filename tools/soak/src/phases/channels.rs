@@ -67,7 +67,7 @@ fn build(random: u64) -> Result<(Sender, Receiver)> {
 
 fn create_and_drop(number: u64, retained: &mut VecDeque<Bytes>) -> Result<()> {
     let random = mix(number);
-    let (tx, rx) = build(random)?;
+    let (tx, mut rx) = build(random)?;
     for message in 0..[0, 1, 30, 1000][(random >> 20) as usize % 4] {
         let len = [0, 20, 128, 3000, 40_000][mix(random ^ message) as usize % 5];
         let mut bytes = vec![0; len];
@@ -87,10 +87,10 @@ fn create_and_drop(number: u64, retained: &mut VecDeque<Bytes>) -> Result<()> {
 
 /// Drops all handles in a random order, some with pending futures.
 fn drop_all(random: u64, tx: Sender, rx: Receiver) {
-    let (other_tx, other_rx) = (tx.clone(), rx.clone());
+    let (other_tx, mut other_rx, mut batches) = (tx.clone(), rx.clone(), rx.clone());
     let mut waiting = Box::pin(async move {
         let large = vec![0; 300_000];
-        futures::join!(other_rx.recv(), other_rx.recv_batch(3), other_tx.send(large), other_tx.drained())
+        futures::join!(other_rx.recv(), batches.recv_batch(3), other_tx.send(large), other_tx.drained())
     });
     if random % 3 > 0 {
         let _ = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));

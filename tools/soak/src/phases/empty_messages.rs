@@ -20,9 +20,9 @@ pub fn run(messages: u64, progress: &Progress) -> Result<Findings> {
     let before = heap::in_use();
     heap::take_peak();
     Runtime::new()?.block_on(async {
-        let (tx, rx) = turbostream::builder().max_bytes(MAX_BYTES).build()?;
+        let (tx, mut rx) = turbostream::builder().max_bytes(MAX_BYTES).build()?;
         let monitor = tx.monitor();
-        fill(&tx, &rx, &mut findings)?;
+        fill(&tx, &mut rx, &mut findings)?;
         stream(tx, rx, messages, &monitor, progress, &mut findings).await
     })?;
     let peak = heap::take_peak().saturating_sub(before);
@@ -34,7 +34,7 @@ pub fn run(messages: u64, progress: &Progress) -> Result<Findings> {
 }
 
 /// Fills the channel without a receiver, then drains it.
-fn fill(tx: &Sender, rx: &Receiver, findings: &mut Findings) -> Result<()> {
+fn fill(tx: &Sender, rx: &mut Receiver, findings: &mut Findings) -> Result<()> {
     let mut fitted = 0;
     loop {
         match tx.try_send("") {
@@ -55,7 +55,7 @@ fn fill(tx: &Sender, rx: &Receiver, findings: &mut Findings) -> Result<()> {
 
 async fn stream(
     tx: Sender,
-    rx: Receiver,
+    mut rx: Receiver,
     messages: u64,
     monitor: &Monitor,
     progress: &Progress,

@@ -84,7 +84,7 @@ async fn pass(
 }
 
 async fn receive(
-    rx: Receiver,
+    mut rx: Receiver,
     limit: usize,
     messages: u64,
     stop: Arc<AtomicBool>,

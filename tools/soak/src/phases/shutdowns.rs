@@ -126,7 +126,7 @@ fn check_stats(
         ensure!(began.elapsed() < TIMEOUT, "tasks remain of runtime {number}");
         std::thread::yield_now();
     }
-    if let Some((tx, rx)) = survivors {
+    if let Some((tx, mut rx)) = survivors {
         // Sending also works outside of a runtime, if there is room.
         counters.sent.fetch_add(u64::from(tx.try_send("").is_ok()), Relaxed);
         drop(tx);
