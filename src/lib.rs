@@ -116,7 +116,7 @@ mod wait;
 
 pub use adapter::callback::Callback;
 pub use adapter::reader::Reader;
-pub use adapter::stream::Batches;
+pub use adapter::stream::{Batches, IntoBatches};
 #[cfg(feature = "tracing-writer")]
 pub use adapter::tracing_writer::{TracingWriter, WorkerGuard, WriteReport};
 pub use adapter::writer::{BlockingWriter, Writer};
@@ -129,6 +129,7 @@ pub use channel::strategy::{
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use monitor::Monitor;
 pub use queue::ReadMode;
+pub use queue::limit::Limit;
 pub use receiver::Receiver;
 pub use receiver::batch::{Batch, BatchIter};
 pub use sender::Sender;

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::queue::limit::Limit;
 use crate::receiver::Receiver;
 use crate::receiver::batch::Batch;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
@@ -72,10 +73,10 @@ impl Receiver {
         register(self, Receiver::poll_recv, callback)
     }
 
-    /// Calls `callback` with batches of up to `limit` messages.
+    /// Calls `callback` with batches, each within `limit`.
     ///
-    /// Each batch holds messages of one segment, as returned by [`recv_batch`](Self::recv_batch). A limit of 0 counts
-    /// as 1. Everything else is as for [`on_message`](Self::on_message).
+    /// Each batch holds messages of one segment, as returned by [`recv_batch`](Self::recv_batch). A limit of 0
+    /// messages counts as 1. Everything else is as for [`on_message`](Self::on_message).
     ///
     /// # Examples
     ///
@@ -96,8 +97,9 @@ impl Receiver {
     /// assert_eq!(sum, 1000);
     /// # Ok(()) }
     /// ```
-    pub fn on_batch(self, limit: usize, callback: impl FnMut(Batch) + Send + 'static) -> Callback {
-        register(self, move |receiver, cx| receiver.poll_own_batch(limit, cx), callback)
+    pub fn on_batch(self, limit: impl Into<Limit>, callback: impl FnMut(Batch) + Send + 'static) -> Callback {
+        let limit = limit.into();
+        register(self, move |receiver, cx| receiver.poll_recv_batch(cx, limit), callback)
     }
 }
 

@@ -20,6 +20,7 @@
 
 pub(crate) mod cut;
 pub(crate) mod head;
+pub(crate) mod limit;
 pub(crate) mod pool;
 pub(crate) mod ring;
 #[allow(unsafe_code)]

@@ -74,9 +74,33 @@ impl Batch {
     /// Returns the message at `index`, or `None` if `index` is not less than [`len`](Self::len).
     #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
+        (index < self.len()).then(|| self.range.get(index).bytes().unwrap_or_default())
+    }
+
+    /// Returns the message at `index` as [`Bytes`] that may outlive the batch, or `None` if `index` is not less than
+    /// [`len`](Self::len).
+    ///
+    /// The message is not copied, in either read mode: the segment counts as lent for as long as the `Bytes` is kept. Each
+    /// call makes one small allocation, but for an external payload, whose reference count goes up. For most messages of
+    /// a batch, iterate by value instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send_many(["skipped", "kept"]).await?;
+    /// let batch = rx.recv_batch(100).await.unwrap();
+    /// let kept = batch.bytes(1).unwrap();
+    /// drop(batch);
+    /// assert_eq!(kept, "kept");
+    /// # Ok(()) }
+    /// ```
+    pub fn bytes(&self, index: usize) -> Option<Bytes> {
         (index < self.len()).then(|| match self.range.get(index) {
-            Content::Inline(bytes) | Content::External(bytes) => bytes,
-            Content::Abandoned => &[],
+            Content::Inline([]) | Content::Abandoned => Bytes::new(),
+            Content::Inline(_) => Bytes::from_owner(self.range.lend(index, 1).0),
+            Content::External(payload) => payload.clone(),
         })
     }
 

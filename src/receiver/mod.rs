@@ -4,6 +4,7 @@
 //! so a future or a clone can be dropped without losing any.
 
 pub(crate) mod batch;
+mod many;
 mod recv;
 
 use std::fmt;
@@ -12,27 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::batch::Batch;
 use self::recv::RecvOperation;
 use crate::channel::Core;
 use crate::error::{RecvTimeoutError, TryRecvError};
 use crate::monitor::Monitor;
-use crate::queue::head::{Effects, Head, Readiness};
-use crate::queue::{Queue, ReadMode};
+use crate::queue::ReadMode;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::wait::blocking;
 use crate::wait::clock::Clock;
 use crate::wait::coop::CoopBudget;
-use crate::wait::timeout::timeout;
 use crate::wait::wait_list::PollWaiter;
-
-/// After this many messages, `recv_many` unlocks the head for a moment.
-///
-/// A thread that waits for the lock spins for some microseconds before it sleeps. If the head stayed locked for much
-/// longer than that, such a thread would miss most of the moments in which it is unlocked.
-const MANY_MESSAGES: usize = 256;
-/// After this many bytes, `recv_many` unlocks the head for a moment.
-const MANY_BYTES: usize = 64 << 10;
 
 /// Receives byte messages from a channel, in the order in which they were accepted.
 ///
@@ -50,7 +40,7 @@ pub struct Receiver {
     budget: CoopBudget,
     /// The registration of a caller that polls this handle.
     waiter: Mutex<PollWaiter>,
-    /// Set when the stream has returned `None`.
+    /// Set when a stream over this handle has returned `None`.
     pub(crate) terminated: bool,
 }
 
@@ -122,11 +112,8 @@ impl Receiver {
         if let Some(message) = self.core.take_fast(self.read_mode()) {
             return Ok(message);
         }
-        match self.poll_take(false) {
-            Poll::Ready(Some(message)) => Ok(message),
-            Poll::Ready(None) => Err(TryRecvError::Closed),
-            Poll::Pending => Err(TryRecvError::Empty),
-        }
+        let mode = self.read_mode();
+        self.try_recv_with(|queue, head, effects| head.take(queue, mode, effects))
     }
 
     /// Receives the next message, waiting for it no longer than `limit`.
@@ -156,14 +143,7 @@ impl Receiver {
     /// # }
     /// ```
     pub async fn recv_timeout(&mut self, limit: Duration) -> Result<Bytes, RecvTimeoutError> {
-        match timeout(self.core.background().runtime(), limit, RecvOperation::start(self)).await {
-            Some(Some(message)) => Ok(message),
-            Some(None) => Err(RecvTimeoutError::Closed),
-            None => {
-                self.core.count_recv_timeout();
-                Err(RecvTimeoutError::Timeout)
-            }
-        }
+        self.recv_within(limit, RecvOperation::start(self)).await
     }
 
     /// Receives the next message, blocking the current thread until there is one.
@@ -204,6 +184,38 @@ impl Receiver {
         blocking::block_on("Receiver::blocking_recv", self.recv())
     }
 
+    /// Receives the next message, blocking the current thread for no longer than `limit`.
+    ///
+    /// This is [`recv_timeout`](Self::recv_timeout) for threads that run no async code; see
+    /// [`blocking_recv`](Self::blocking_recv). It needs no runtime, and measures the time of the system also where Tokio's
+    /// clock is paused.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As for [`blocking_recv`](Self::blocking_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// use std::time::Duration;
+    /// use turbostream::RecvTimeoutError;
+    /// let (tx, mut rx) = turbostream::channel();
+    /// let receiver = std::thread::spawn(move || rx.blocking_recv_timeout(Duration::from_millis(1)));
+    /// assert_eq!(receiver.join().unwrap(), Err(RecvTimeoutError::Timeout));
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv_timeout(&mut self, limit: Duration) -> Result<Bytes, RecvTimeoutError> {
+        let receive = RecvOperation::start(self);
+        let received = blocking::block_on_timeout("Receiver::blocking_recv_timeout", limit, receive);
+        self.result_in_time(received)
+    }
+
     /// Polls for the next message.
     ///
     /// Returns `Poll::Ready(None)` if the channel is closed and all its messages were received. If it returns
@@ -224,105 +236,10 @@ impl Receiver {
             return Poll::Ready(Some(message));
         }
         let mode = self.read_mode();
-        self.with_own_waiter(|waiter| {
-            self.poll_wait(waiter, cx, |queue, head, effects| {
-                self.budget.count_one();
-                head.take(queue, mode, effects)
-            })
+        self.poll_own(cx, |queue, head, effects| {
+            self.budget.count_one();
+            head.take(queue, mode, effects)
         })
-    }
-
-    /// Receives up to `limit` messages into `messages`, and returns their number. Waits only for the first message.
-    ///
-    /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0.
-    ///
-    /// Other handles may receive and send meanwhile, however many messages this method takes: the messages that it returns
-    /// are in order, but others may have got some between them.
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`recv`](Self::recv).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, mut rx) = turbostream::channel();
-    /// for message in ["a", "b", "c"] {
-    ///     tx.send(message).await?;
-    /// }
-    /// let mut messages = Vec::new();
-    /// assert_eq!(rx.recv_many(&mut messages, 2).await, 2);
-    /// assert_eq!(messages, ["a", "b"]);
-    /// # Ok(()) }
-    /// ```
-    pub async fn recv_many(&mut self, messages: &mut Vec<Bytes>, limit: usize) -> usize {
-        if limit == 0 {
-            return 0;
-        }
-        self.budget.pay(self.clock()).await;
-        let mode = self.read_mode();
-        let mut received = 0;
-        let mut take_some = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
-            let most = MANY_MESSAGES.min(limit - received);
-            let (mut taken, mut bytes) = (0, 0);
-            while taken < most && bytes < MANY_BYTES {
-                let message = match head.take_fast(mode) {
-                    Some(message) => message,
-                    None if head.poll_readable(queue, effects) == Readiness::Readable => {
-                        head.take(queue, mode, effects)
-                    }
-                    None => break,
-                };
-                taken += 1;
-                bytes += message.len();
-                messages.push(message);
-            }
-            self.budget.count(taken);
-            received += taken;
-            received
-        };
-        let first = self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut take_some));
-        let mut received = first.await.unwrap_or(0);
-        while received > 0 && received < limit {
-            match self.core.poll_with_head(false, &mut take_some) {
-                Poll::Ready(Some(now)) => received = now,
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-        }
-        received
-    }
-
-    /// Receives up to `limit` messages of one segment, in order and without a copy. Waits only for the first message.
-    ///
-    /// Returns `None` if the channel is closed and all its messages were received. A limit of 0 counts as 1.
-    ///
-    /// This is the fastest way to receive, and it suits vectored writes; see [`Batch`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`recv`](Self::recv).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (tx, mut rx) = turbostream::channel();
-    /// tx.send("a").await?;
-    /// tx.send("b").await?;
-    /// let batch = rx.recv_batch(100).await.unwrap();
-    /// assert_eq!(batch.iter().collect::<Vec<_>>(), [b"a", b"b"]);
-    /// # Ok(()) }
-    /// ```
-    pub async fn recv_batch(&mut self, limit: usize) -> Option<Batch> {
-        self.budget.pay(self.clock()).await;
-        let mode = self.read_mode();
-        let take_batch = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
-            let batch = Batch::new(head.take_range(queue, limit.max(1), effects), mode);
-            self.budget.count(batch.len());
-            batch
-        };
-        self.spin_then_wait(|registered| self.core.poll_with_head(registered, take_batch)).await
     }
 
     /// Sets the read mode of this handle. Other clones keep theirs.

@@ -12,16 +12,18 @@ use std::mem;
 use std::pin::pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Receiver;
-use super::batch::Batch;
 use crate::channel::Core;
+use crate::error::{RecvTimeoutError, TryRecvError};
 use crate::queue::Queue;
 use crate::queue::head::{Effects, Head};
 use crate::sync::MutexGuard;
 use crate::wait::fast_path::{FastPath, FastThenWait, SlowPath};
+use crate::wait::timeout::timeout;
 use crate::wait::wait_list::PollWaiter;
 
 /// The operation of [`Receiver::recv`].
@@ -108,20 +110,58 @@ impl Receiver {
         self.core.take_fast(self.read_mode()).inspect(|_| self.budget.count_one())
     }
 
-    /// Polls for up to `limit` messages, with the registration of this handle.
-    pub(crate) fn poll_own_batch(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
-        let mode = self.read_mode();
-        self.with_own_waiter(|waiter| {
-            self.poll_wait(waiter, cx, |queue, head, effects| {
-                let batch = Batch::new(head.take_range(queue, limit.max(1), effects), mode);
-                self.budget.count(batch.len());
-                batch
-            })
-        })
+    /// Returns the result of `take` if a message can be read now.
+    pub(super) fn try_recv_with<T>(
+        &self,
+        take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
+    ) -> Result<T, TryRecvError> {
+        match self.core.poll_with_head(false, take) {
+            Poll::Ready(Some(taken)) => Ok(taken),
+            Poll::Ready(None) => Err(TryRecvError::Closed),
+            Poll::Pending => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Pays for the messages before, and waits for the result of `take`, which counts the messages that it takes.
+    pub(super) async fn recv_with<T>(
+        &self,
+        mut take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
+    ) -> Option<T> {
+        self.budget.pay(self.clock()).await;
+        self.spin_then_wait(|registered| self.core.poll_with_head(registered, &mut take)).await
+    }
+
+    /// Awaits `receive` for at most `limit`.
+    pub(super) async fn recv_within<T>(
+        &self,
+        limit: Duration,
+        receive: impl Future<Output = Option<T>>,
+    ) -> Result<T, RecvTimeoutError> {
+        self.result_in_time(timeout(self.core.background().runtime(), limit, receive).await)
+    }
+
+    /// Converts what was received within a time limit, `None` if that has passed.
+    pub(super) fn result_in_time<T>(&self, received: Option<Option<T>>) -> Result<T, RecvTimeoutError> {
+        match received {
+            Some(received) => received.ok_or(RecvTimeoutError::Closed),
+            None => {
+                self.core.count_recv_timeout();
+                Err(RecvTimeoutError::Timeout)
+            }
+        }
+    }
+
+    /// Polls once for the result of `take`, which counts the messages that it takes, with the registration of this handle.
+    pub(super) fn poll_own<T>(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
+    ) -> Poll<Option<T>> {
+        self.with_own_waiter(|waiter| self.poll_wait(waiter, cx, take))
     }
 
     /// Calls `poll` with the registration of this handle. Of concurrent polls, the latest keeps its registration.
-    pub(super) fn with_own_waiter<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
+    fn with_own_waiter<T>(&self, poll: impl FnOnce(&mut PollWaiter) -> T) -> T {
         // Polling runs code of the caller's waker, so the lock is not held meanwhile.
         let mut waiter = mem::take(&mut *self.own_waiter());
         let polled = poll(&mut waiter);
@@ -150,7 +190,7 @@ impl Receiver {
     }
 
     /// Polls once for the result of `take`, which counts the messages that it takes. Registers if there are none.
-    pub(super) fn poll_wait<T>(
+    fn poll_wait<T>(
         &self,
         waiter: &mut PollWaiter,
         cx: &mut Context<'_>,
@@ -170,7 +210,7 @@ impl Receiver {
     }
 
     /// Calls `poll` once if a message is expected soon. Waits if it is not ready.
-    pub(super) async fn spin_then_wait<T>(&self, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
+    async fn spin_then_wait<T>(&self, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
         if self.expects_message() {
             if let Poll::Ready(received) = poll(false) {
                 return received;

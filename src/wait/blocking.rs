@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-#[cfg(feature = "tracing-writer")]
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -25,30 +24,23 @@ use crate::sync::{AtomicBool, Ordering};
 #[track_caller]
 pub(crate) fn block_on<F: Future>(what: &str, future: F) -> F::Output {
     refuse_if_async(what);
+    park_until_ready(None, future).expect("there is no deadline")
+}
+
+/// [`block_on`] for at most `limit`; returns nothing once that has passed.
+#[track_caller]
+pub(crate) fn block_on_timeout<F: Future>(what: &str, limit: Duration, future: F) -> Option<F::Output> {
+    refuse_if_async(what);
+    park_until_ready(Instant::now().checked_add(limit), future)
+}
+
+/// Polls `future`, and parks this thread while it is pending; returns nothing once the deadline has passed.
+fn park_until_ready<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     // A future that is ready needs no parker.
     if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        return output;
+        return Some(output);
     }
-    let parker = Arc::new(Parker { thread: thread::current(), woken: AtomicBool::new(false) });
-    let waker = Waker::from(Arc::clone(&parker));
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-        parker.park();
-    }
-}
-
-/// Blocks any thread until `future` completes; returns nothing once `limit` has passed.
-///
-/// The future must not depend on a task that only this thread can drive.
-#[cfg(feature = "tracing-writer")]
-pub(crate) fn block_on_any_thread<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
-    // Without `unconstrained`, Tokio defers the wake of a task without budget until it yields, which this thread cannot.
-    let mut future = pin!(unconstrained(future));
-    let deadline = limit.map(|limit| Instant::now() + limit);
     let parker = Arc::new(Parker { thread: thread::current(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&parker));
     let mut cx = Context::from_waker(&waker);
@@ -62,6 +54,15 @@ pub(crate) fn block_on_any_thread<F: Future>(limit: Option<Duration>, future: F)
             return None;
         }
     }
+}
+
+/// Blocks any thread until `future` completes; returns nothing once `limit` has passed.
+///
+/// The future must not depend on a task that only this thread can drive.
+#[cfg(feature = "tracing-writer")]
+pub(crate) fn block_on_any_thread<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+    // Without `unconstrained`, Tokio defers the wake of a task without budget until it yields, which this thread cannot.
+    park_until_ready(limit.map(|limit| Instant::now() + limit), unconstrained(future))
 }
 
 /// Panics on a thread that drives async tasks.
@@ -92,7 +93,6 @@ impl Parker {
     }
 
     /// Parks until a wake or `deadline`; returns whether there was a wake.
-    #[cfg(feature = "tracing-writer")]
     fn park_until(&self, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
             self.park();

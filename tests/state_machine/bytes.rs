@@ -130,7 +130,8 @@ fn recv_by(bytes: &mut Unstructured<'_>) -> Result<RecvBy> {
     let by: u8 = bytes.arbitrary()?;
     let limit = usize::from(by >> 4) % 12;
     Ok(match by & 0xf {
-        0..=3 => RecvBy::Try,
+        0..=2 => RecvBy::Try,
+        3 => RecvBy::TryBatch(limit * 8),
         4..=7 => RecvBy::Wait,
         8 => RecvBy::Timeout(ms(limit as u64)),
         9 => RecvBy::Poll,

@@ -206,7 +206,8 @@ impl Model {
             sequences.eq((batch.first_sequence()..).take(batch.len()))
         });
         assert!(!self.orders.is_empty(), "a batch of other sequences: {batch:?}");
-        for payload in batch.iter() {
+        for (index, payload) in batch.iter().enumerate() {
+            assert_eq!(batch.bytes(index).as_deref(), Some(payload));
             self.take(payload);
         }
     }

@@ -119,6 +119,8 @@ pub(crate) enum SendBy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RecvBy {
     Try,
+    /// At most this many bytes.
+    TryBatch(usize),
     Wait,
     Timeout(Duration),
     Poll,

@@ -85,6 +85,7 @@ fn receiving() -> impl Strategy<Value = Op> {
     let limit = 0_usize..12;
     let by = prop_oneof![
         4 => Just(RecvBy::Try),
+        1 => (0_usize..100).prop_map(RecvBy::TryBatch),
         6 => Just(RecvBy::Wait),
         1 => (0_u64..20).prop_map(|limit| RecvBy::Timeout(ms(limit))),
         1 => Just(RecvBy::Poll),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::time::Instant;
-use turbostream::{Batch, Receiver, RecvTimeoutError, TryRecvError};
+use turbostream::{Batch, Limit, Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::model::Kept;
 use crate::ops::RecvBy;
@@ -43,6 +43,14 @@ impl World {
             RecvBy::Try => match taker.receiver().try_recv() {
                 Ok(message) => self.received(Some(message), keep),
                 Err(TryRecvError::Closed) => self.received(None, keep),
+                Err(_) => assert!(!self.model.must_be_readable() && !self.model.must_be_ended(), "not empty"),
+            },
+            RecvBy::TryBatch(bytes) => match taker.rx.try_recv_batch(Limit::messages(100).bytes(bytes)) {
+                Ok(batch) => {
+                    assert!(batch.len() == 1 || batch.payload_bytes() <= bytes, "{batch:?} of {bytes} bytes");
+                    self.received_batch(Some(batch), 100, keep);
+                }
+                Err(TryRecvError::Closed) => self.received_batch(None, 100, keep),
                 Err(_) => assert!(!self.model.must_be_readable() && !self.model.must_be_ended(), "not empty"),
             },
             RecvBy::Wait => self.start(owner, FutureKind::Recv { deadline: None }, keep, async move {

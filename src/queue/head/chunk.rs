@@ -43,7 +43,7 @@ impl ChunkCache {
             return Bytes::new();
         }
         slice(&mut self.lent, offset, len, || {
-            let (bytes, start) = range.lend();
+            let (bytes, start) = range.lend(0, usize::MAX);
             Chunk { bytes: Bytes::from_owner(bytes), start }
         })
     }

@@ -24,6 +24,7 @@ pub(crate) mod chunk;
 pub(crate) mod copy_arena;
 mod drop_oldest;
 mod effects;
+pub(crate) mod many;
 mod position;
 mod segment_cursor;
 
@@ -37,6 +38,7 @@ pub(crate) use self::effects::Effects;
 pub(crate) use self::position::{DrainOutcome, Position};
 use self::segment_cursor::SegmentCursor;
 pub(crate) use self::segment_cursor::TakenRange;
+use super::limit::Limit;
 use super::pool::SegmentRef;
 use super::segment::slot_state::{Phase, SlotState};
 use super::{Queue, ReadMode};
@@ -267,9 +269,13 @@ impl Head {
         message
     }
 
-    /// Takes up to `limit` messages as they lie in the segment. The first must be readable, so the range has at least
-    /// one.
-    pub(crate) fn take_range(&mut self, queue: &Queue, limit: usize, effects: &mut Effects) -> TakenRange {
+    /// Returns the length of the next message, which is readable.
+    fn next_len(&self) -> usize {
+        self.current.as_ref().map_or(0, SegmentCursor::next_len)
+    }
+
+    /// Takes messages within `limit` as they lie in the segment. The first must be readable, and is always taken.
+    pub(crate) fn take_range(&mut self, queue: &Queue, limit: Limit, effects: &mut Effects) -> TakenRange {
         let current = self.current.as_mut().expect("a readable message has a segment");
         let (taken, released) = current.take_range(limit, self.first_message);
         self.released += released;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::chunk::ChunkCache;
 use super::copy_arena::{CopyArena, SMALL_BELOW};
 use super::{Effects, Readiness};
+use crate::queue::limit::Limit;
 use crate::queue::pool::SegmentRef;
 use crate::queue::segment::{Content, ReadRange};
 use crate::queue::{Queue, ReadMode};
@@ -153,15 +154,20 @@ impl SegmentCursor {
         len > LENT_ABOVE || (len >= SMALL_BELOW && queue.may_lend(self.range.segment()))
     }
 
-    /// Takes up to `limit` messages as they lie in the segment. The first must be readable.
+    /// Takes messages within `limit` as they lie in the segment. The first must be readable, and is always taken.
     ///
     /// Also returns how many of their bytes are external.
-    pub(super) fn take_range(&mut self, limit: usize, first_in_segment: u64) -> (TakenRange, usize) {
+    pub(super) fn take_range(&mut self, limit: Limit, first_in_segment: u64) -> (TakenRange, usize) {
         let range = self.range.split(self.range.whole_messages(limit));
         let first_sequence = first_in_segment.wrapping_add(range.position() as u64);
         let payload = range.payload();
         self.taken_bytes += payload.bytes as u64;
         (TakenRange { range, first_sequence, payload_bytes: payload.bytes }, payload.external_bytes)
+    }
+
+    /// Returns the length of the next message, which is readable.
+    pub(super) fn next_len(&self) -> usize {
+        self.range.get(0).bytes().map_or(0, <[u8]>::len)
     }
 
     /// Takes the next message, which is readable, to drop it; returns its length.

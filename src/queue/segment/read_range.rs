@@ -8,6 +8,7 @@ use std::thread;
 use bytes::Bytes;
 
 use super::{Block, EMPTY, EXTERNAL, Entry, INLINE, Segment, WAITER};
+use crate::queue::limit::Limit;
 use crate::sync::Ordering;
 use crate::sync::unwind::catch;
 
@@ -15,11 +16,23 @@ use crate::sync::unwind::catch;
 pub(crate) enum Content<'a> {
     /// The bytes lie in the segment.
     Inline(&'a [u8]),
-    /// An external payload. The `Bytes` must not be cloned while it lies in the segment: a clone may write to it, and
-    /// slices of the segment may surround it, see [`LentBytes`].
-    External(&'a [u8]),
+    /// An external payload. A clone of the `Bytes` may write to it where it lies, as no slice of the segment surrounds it;
+    /// see [`ReadRange::lend`].
+    External(&'a Bytes),
     /// Padding of an abandoned reservation.
     Abandoned,
+}
+
+impl<'a> Content<'a> {
+    /// Returns the bytes of the message; nothing for padding.
+    #[inline]
+    pub(crate) fn bytes(&self) -> Option<&'a [u8]> {
+        match *self {
+            Content::Inline(bytes) => Some(bytes),
+            Content::External(payload) => Some(payload),
+            Content::Abandoned => None,
+        }
+    }
 }
 
 /// Payload bytes, and how many of them are external.
@@ -240,13 +253,21 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         taken
     }
 
-    /// Returns how many of the next messages, up to `limit`, are readable before the next padding.
-    pub(crate) fn whole_messages(&self, limit: usize) -> usize {
-        let limit = limit.min(self.readable());
-        if self.segment.is_contiguous() {
-            return limit;
+    /// Returns how many of the next messages are readable before the next padding, within `limit`: at least one.
+    ///
+    /// The next message must be readable.
+    pub(crate) fn whole_messages(&self, limit: Limit) -> usize {
+        let messages = limit.messages.clamp(1, self.readable());
+        if limit.bytes == usize::MAX && self.segment.is_contiguous() {
+            return messages;
         }
-        (0..limit).find(|&at| matches!(self.get(at), Content::Abandoned)).unwrap_or(limit)
+        let mut bytes = 0;
+        let is_within = |at: &usize| {
+            let message = self.get(*at).bytes();
+            bytes += message.map_or(0, <[u8]>::len);
+            message.is_some() && bytes <= limit.bytes
+        };
+        (0..messages).take_while(is_within).count().max(1)
     }
 
     /// Returns the payload bytes of the readable messages.
@@ -279,13 +300,24 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         unsafe { std::ptr::read(&range.segment) }
     }
 
-    /// Lends the readable messages' bytes as one slice with its own reference; also returns its offset.
-    pub(crate) fn lend(&self) -> (LentBytes<K>, usize)
+    /// Lends the bytes of the message `at` positions after the next one, and of those that follow it, as one slice with
+    /// its own reference; also returns its offset.
+    ///
+    /// The first message must be readable and inline. The slice has up to `messages` of them, and ends before an external
+    /// payload.
+    pub(crate) fn lend(&self, at: usize, messages: usize) -> (LentBytes<K>, usize)
     where
         K: Clone,
     {
-        assert!(self.readable() > 0);
-        let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
+        assert!(at < self.readable() && messages > 0, "lending a message that was not committed");
+        let first = self.next + at;
+        let mut end = self.committed.min(first.saturating_add(messages));
+        assert_eq!(self.entry(first).kind(), INLINE, "lending a message that lies elsewhere");
+        if !self.segment.is_contiguous() {
+            let external = (first..end).find(|&index| self.entry(index).kind() == EXTERNAL);
+            end = external.unwrap_or(end);
+        }
+        let (first, last) = (self.entry(first), self.entry(end - 1));
         let offset = first.offset();
         (
             LentBytes { segment: self.segment.clone(), offset, len: last.offset() + last.len() - offset },
@@ -325,9 +357,8 @@ impl<K: Deref<Target = Segment>> AsRef<[u8]> for LentBytes<K> {
     fn as_ref(&self) -> &[u8] {
         let from = self.segment.block().at(self.offset, self.len);
         // SAFETY: made by `ReadRange::lend`, so every message in the slice was seen committed. All of its bytes are
-        // initialized: gaps between and in messages were zeroed, and a `Bytes` has no padding bytes. No thread writes
-        // to them before the segment is cleared, for which `self.segment` must be released first. That includes a
-        // `Bytes` among them: it is read but not cloned in place, see `Content::External`.
+        // initialized: gaps between and in messages were zeroed, and no `Bytes` of an external payload is among them. No
+        // thread writes to them before the segment is cleared, for which `self.segment` must be released first.
         unsafe { std::slice::from_raw_parts(from, self.len) }
     }
 }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod blocking_recv;
+mod many;
 mod recv_methods;
 mod safe_mode;
 mod wakeups;

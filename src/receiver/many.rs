@@ -1,0 +1,271 @@
+//! Receiving several messages at once: into a vector, or as a [`Batch`].
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Receiver;
+use super::batch::Batch;
+use crate::error::{RecvTimeoutError, TryRecvError};
+use crate::queue::Queue;
+use crate::queue::head::many::Many;
+use crate::queue::head::{Effects, Head};
+use crate::queue::limit::Limit;
+use crate::wait::blocking;
+
+impl Receiver {
+    /// Receives messages into `messages`, within `limit`, and returns their number. Waits only for the first message.
+    ///
+    /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0 messages.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// for message in ["a", "b", "c"] {
+    ///     tx.send(message).await?;
+    /// }
+    /// let mut messages = Vec::new();
+    /// assert_eq!(rx.recv_many(&mut messages, 2).await, 2);
+    /// assert_eq!(messages, ["a", "b"]);
+    /// # Ok(()) }
+    /// ```
+    pub async fn recv_many(&mut self, messages: &mut Vec<Bytes>, limit: impl Into<Limit>) -> usize {
+        let limit = limit.into();
+        if limit.messages == 0 {
+            return 0;
+        }
+        let mut many = Many::new(messages, limit);
+        self.recv_with(|queue, head, effects| self.take_part(&mut many, queue, head, effects)).await;
+        self.take_further_parts(many)
+    }
+
+    /// Receives messages into `messages`, within `limit`, and returns their number. Blocks the current thread until there
+    /// is one.
+    ///
+    /// This is [`recv_many`](Self::recv_many) for threads that run no async code; see
+    /// [`blocking_recv`](Self::blocking_recv).
+    ///
+    /// # Panics
+    ///
+    /// As for [`blocking_recv`](Self::blocking_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// let receiver = std::thread::spawn(move || {
+    ///     let mut messages = Vec::new();
+    ///     while rx.blocking_recv_many(&mut messages, 100) > 0 {}
+    ///     messages
+    /// });
+    /// tx.send_many(["a", "b", "c"]).await?;
+    /// drop(tx);
+    /// assert_eq!(receiver.join().unwrap(), ["a", "b", "c"]);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv_many(&mut self, messages: &mut Vec<Bytes>, limit: impl Into<Limit>) -> usize {
+        blocking::block_on("Receiver::blocking_recv_many", self.recv_many(messages, limit))
+    }
+
+    /// Polls for messages, takes them into `messages`, within `limit`, and returns their number.
+    ///
+    /// Returns `Poll::Ready(0)` if the channel is closed and all its messages were received, or if `limit` is 0 messages.
+    /// If it returns `Poll::Pending`, the waker of the latest call is woken when a message may be there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send_many(["a", "b", "c"]).await.unwrap();
+    /// let mut messages = Vec::new();
+    /// let received = std::future::poll_fn(|cx| rx.poll_recv_many(cx, &mut messages, 2)).await;
+    /// assert_eq!((received, messages.len()), (2, 2));
+    /// # }
+    /// ```
+    pub fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        messages: &mut Vec<Bytes>,
+        limit: impl Into<Limit>,
+    ) -> Poll<usize> {
+        let limit = limit.into();
+        if limit.messages == 0 {
+            return Poll::Ready(0);
+        }
+        let mut many = Many::new(messages, limit);
+        let first = self.poll_own(cx, |queue, head, effects| self.take_part(&mut many, queue, head, effects));
+        first.map(|_| self.take_further_parts(many))
+    }
+
+    /// Receives messages of one segment, within `limit`, in order and without a copy. Waits only for the first message.
+    ///
+    /// Returns `None` if the channel is closed and all its messages were received. A limit of 0 messages counts as 1.
+    ///
+    /// This is the fastest way to receive, and it suits vectored writes; see [`Batch`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send("a").await?;
+    /// tx.send("b").await?;
+    /// let batch = rx.recv_batch(100).await.unwrap();
+    /// assert_eq!(batch.iter().collect::<Vec<_>>(), [b"a", b"b"]);
+    /// # Ok(()) }
+    /// ```
+    pub async fn recv_batch(&mut self, limit: impl Into<Limit>) -> Option<Batch> {
+        self.recv_with(self.take_batch(limit.into())).await
+    }
+
+    /// Receives messages of one segment, within `limit`, if there are any now.
+    ///
+    /// A limit of 0 messages counts as 1. This method works inside and outside of a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_recv`](Self::try_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// use turbostream::TryRecvError;
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send_many(["a", "b"]).await.unwrap();
+    /// assert_eq!(rx.try_recv_batch(100).unwrap().len(), 2);
+    /// assert_eq!(rx.try_recv_batch(100).unwrap_err(), TryRecvError::Empty);
+    /// # }
+    /// ```
+    pub fn try_recv_batch(&mut self, limit: impl Into<Limit>) -> Result<Batch, TryRecvError> {
+        self.try_recv_with(self.take_batch(limit.into()))
+    }
+
+    /// Receives messages of one segment, within `limit`, waiting for the first one no longer than `wait`.
+    ///
+    /// A limit of 0 messages counts as 1. To let more messages gather before they are received, use a
+    /// strategy without [`on_demand`](crate::Builder::on_demand).
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// use std::time::Duration;
+    /// use turbostream::RecvTimeoutError;
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send_many(["a", "b"]).await.unwrap();
+    /// assert_eq!(rx.recv_batch_timeout(100, Duration::from_secs(1)).await.unwrap().len(), 2);
+    /// let nothing = rx.recv_batch_timeout(100, Duration::from_millis(1)).await;
+    /// assert_eq!(nothing.unwrap_err(), RecvTimeoutError::Timeout);
+    /// # }
+    /// ```
+    pub async fn recv_batch_timeout(
+        &mut self,
+        limit: impl Into<Limit>,
+        wait: Duration,
+    ) -> Result<Batch, RecvTimeoutError> {
+        self.recv_within(wait, self.recv_with(self.take_batch(limit.into()))).await
+    }
+
+    /// Receives messages of one segment, within `limit`, blocking the current thread until there is one.
+    ///
+    /// This is [`recv_batch`](Self::recv_batch) for threads that run no async code; see
+    /// [`blocking_recv`](Self::blocking_recv).
+    ///
+    /// # Panics
+    ///
+    /// As for [`blocking_recv`](Self::blocking_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// let receiver = std::thread::spawn(move || {
+    ///     let mut bytes = 0;
+    ///     while let Some(batch) = rx.blocking_recv_batch(100) {
+    ///         bytes += batch.payload_bytes();
+    ///     }
+    ///     bytes
+    /// });
+    /// tx.send_many(["four", "more"]).await?;
+    /// drop(tx);
+    /// assert_eq!(receiver.join().unwrap(), 8);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv_batch(&mut self, limit: impl Into<Limit>) -> Option<Batch> {
+        blocking::block_on("Receiver::blocking_recv_batch", self.recv_batch(limit))
+    }
+
+    /// Polls for messages of one segment, within `limit`.
+    ///
+    /// Returns `Poll::Ready(None)` if the channel is closed and all its messages were received. A limit of 0 messages
+    /// counts as 1. If it returns `Poll::Pending`, the waker of the latest call is woken when a message may be there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send_many(["a", "b"]).await.unwrap();
+    /// let batch = std::future::poll_fn(|cx| rx.poll_recv_batch(cx, 100)).await;
+    /// assert_eq!(batch.unwrap().len(), 2);
+    /// # }
+    /// ```
+    pub fn poll_recv_batch(&mut self, cx: &mut Context<'_>, limit: impl Into<Limit>) -> Poll<Option<Batch>> {
+        self.poll_own(cx, self.take_batch(limit.into()))
+    }
+
+    /// Takes a part of many messages; returns whether it took any.
+    fn take_part(&self, many: &mut Many<'_>, queue: &Queue, head: &mut Head, effects: &mut Effects) -> bool {
+        let taken = head.take_part(queue, self.read_mode(), many, effects);
+        self.budget.count(taken);
+        taken > 0
+    }
+
+    /// Takes messages that are there, and unlocks the head between the parts; returns the number of all.
+    fn take_further_parts(&self, mut many: Many<'_>) -> usize {
+        let mut take = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
+            self.take_part(&mut many, queue, head, effects)
+        };
+        while let Poll::Ready(Some(true)) = self.core.poll_with_head(false, &mut take) {}
+        many.taken()
+    }
+
+    /// Returns what takes a batch within `limit`, for a receiver that holds the head.
+    fn take_batch(&self, limit: Limit) -> impl FnMut(&Queue, &mut Head, &mut Effects) -> Batch {
+        let mode = self.read_mode();
+        move |queue, head, effects| {
+            let batch = Batch::new(head.take_range(queue, limit, effects), mode);
+            self.budget.count(batch.len());
+            batch
+        }
+    }
+}
