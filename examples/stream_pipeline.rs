@@ -14,12 +14,11 @@ async fn main() -> anyhow::Result<()> {
     let (mut readings_in, readings) = turbostream::builder().name("readings").build()?;
     let (alerts_in, alerts) = turbostream::builder().name("alerts").build()?;
 
-    // `send_all` sends a whole stream and flushes. `close` closes this sender, the last one, so `readings` ends.
+    // `send_all` sends a whole stream and flushes. `readings` ends when this sender, the last one, is dropped.
     let source = tokio::spawn(async move {
         let mut lines =
             stream::iter((0..READINGS).map(|id| Ok(Bytes::from(format!("{id} {}", latency(id))))));
-        readings_in.send_all(&mut lines).await?;
-        readings_in.close().await
+        readings_in.send_all(&mut lines).await
     });
 
     // `forward` closes `alerts` when `readings` ends. A line that does not parse is skipped.

@@ -94,7 +94,7 @@ macro_rules! payload_error {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<P> {
-    /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
+    /// The channel is closed: every receiver was dropped, a handle closed it, or this handle was closed as a sink.
     Closed(P),
     /// The channel has no room, and was built with [`WhenFull::Reject`](crate::WhenFull::Reject).
     Full(P),
@@ -149,7 +149,7 @@ impl<P: Send + Sync + 'static> From<SendError<P>> for io::Error {
 pub enum TrySendError<P> {
     /// The channel has no room: the message fits in no segment that `max_bytes` allows now.
     Full(P),
-    /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
+    /// The channel is closed: every receiver was dropped, a handle closed it, or this handle was closed as a sink.
     Closed(P),
     /// The message is longer than [`max_message_bytes`](crate::Builder::max_message_bytes).
     TooLarge {
@@ -172,7 +172,7 @@ payload_error!(TrySendError { Full => "the channel is full", Closed => "the chan
 pub enum SendTimeoutError<P> {
     /// The channel had no room before the timeout elapsed.
     Timeout(P),
-    /// The channel is closed: every receiver was dropped, a receiver closed it, or this handle was closed as a sink.
+    /// The channel is closed: every receiver was dropped, a handle closed it, or this handle was closed as a sink.
     Closed(P),
     /// The channel has no room, and was built with [`WhenFull::Reject`](crate::WhenFull::Reject).
     Full(P),

@@ -19,6 +19,11 @@ impl Stream for Receiver {
         self.terminated = message.is_none();
         Poll::Ready(message)
     }
+
+    /// Returns no upper bound while the channel is open, and then the number of queued messages, for which receivers compete.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, self.is_closed().then(|| self.len()))
+    }
 }
 
 impl FusedStream for Receiver {
@@ -105,6 +110,10 @@ impl Stream for Batches<'_> {
         let limit = self.limit;
         self.receiver.poll_next_batch(limit, cx)
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.receiver.size_hint()
+    }
 }
 
 impl FusedStream for Batches<'_> {
@@ -154,6 +163,10 @@ impl Stream for IntoBatches {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
         let limit = self.limit;
         self.receiver.poll_next_batch(limit, cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.receiver.size_hint()
     }
 }
 

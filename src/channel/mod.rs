@@ -237,8 +237,17 @@ impl Core {
         }
     }
 
-    pub(super) fn receivers(&self) -> usize {
-        // ORDERING: Relaxed: ordered by the waiter bit of the entry, see `remove_receiver`.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.queue.pool.max_bytes()
+    }
+
+    pub(crate) fn senders(&self) -> usize {
+        // ORDERING: Relaxed: a statistic.
+        self.senders.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn receivers(&self) -> usize {
+        // ORDERING: Relaxed: a statistic; or ordered by the waiter bit of the entry, see `remove_receiver`.
         self.receivers.load(Ordering::Relaxed)
     }
 

@@ -42,6 +42,18 @@ impl Core {
         }
     }
 
+    /// Whether there is room for a message of one byte, beside what is kept for senders before `ticket`.
+    ///
+    /// As a refused sender does, it frees what was read before it denies.
+    pub(crate) fn has_room(&self, ticket: Option<Ticket>) -> bool {
+        let demand = Demand::copied(1);
+        let state = self.queue.ring.slot(self.queue.ring.active()).load();
+        let has_memory = || self.queue.pool.has_memory(ticket, demand);
+        (state.is_open() && state.has_room(demand.len, self.queue.capacity()))
+            || has_memory()
+            || (self.retire_drained_segments() && has_memory())
+    }
+
     /// Removes a sender from those that wait, and wakes the ones that can use what was kept for it.
     pub(crate) fn stop_waiting(&self, waiter: &mut RoomWaiter) {
         if self.room_waiters().remove(waiter) {

@@ -306,6 +306,46 @@ impl Receiver {
         self.len() == 0
     }
 
+    /// Returns `true` if a small message would find no room now; see [`Sender::is_full`](crate::Sender::is_full).
+    pub fn is_full(&self) -> bool {
+        !self.core.has_room(None)
+    }
+
+    /// Returns the number of senders that hold the channel open.
+    ///
+    /// A handle that was closed as a sink does not count. The number may have changed by the time it is returned.
+    pub fn sender_count(&self) -> usize {
+        self.core.senders()
+    }
+
+    /// Returns the number of receivers of the channel, this one included.
+    ///
+    /// The number may have changed by the time it is returned.
+    pub fn receiver_count(&self) -> usize {
+        self.core.receivers()
+    }
+
+    /// Returns the limit on the memory of the channel, as set by [`Builder::max_bytes`](crate::Builder::max_bytes).
+    pub fn max_bytes(&self) -> usize {
+        self.core.max_bytes()
+    }
+
+    /// Returns `true` if both handles receive from the same channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let ((_tx, one), (_tx2, another)) = (turbostream::channel(), turbostream::channel());
+    /// assert!(one.same_channel(&one.clone()));
+    /// assert!(!one.same_channel(&another));
+    /// assert_eq!((one.sender_count(), one.receiver_count()), (1, 1));
+    /// # }
+    /// ```
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
     /// Returns a [`Monitor`] of the channel's statistics, which does not keep the channel open.
     pub fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.core))

@@ -90,7 +90,7 @@ impl Sender {
     ///
     /// Each error contains the payload.
     ///
-    /// - [`SendError::Closed`] if every receiver was dropped, or the channel was closed.
+    /// - [`SendError::Closed`] if every receiver was dropped, or a handle closed the channel.
     /// - [`SendError::TooLarge`] if the message is longer than `max_message_bytes`.
     /// - [`SendError::Full`] if there is no room, on a channel built with
     ///   [`WhenFull::Reject`](crate::WhenFull::Reject).
@@ -330,7 +330,32 @@ impl Sender {
         poll_fn(|cx| self.core.poll_for_room(&mut waiting.waiter, cx, demand, &mut write)).await
     }
 
-    /// Waits until the channel is closed: every receiver was dropped, or one of them closed it.
+    /// Closes the channel for all senders.
+    ///
+    /// Sends fail from now on. Messages accepted before can still be received; then receivers get `None`. To close only this
+    /// handle, drop it.
+    ///
+    /// This method takes precedence over [`SinkExt::close`](https://docs.rs/futures/latest/futures/sink/trait.SinkExt.html#method.close),
+    /// which flushes and releases this handle only: call that as `SinkExt::close(&mut tx)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send("before").await.unwrap();
+    /// let other = tx.clone();
+    /// tx.close();
+    /// assert!(other.send("after").await.is_err());
+    /// assert_eq!(rx.recv().await.unwrap(), "before");
+    /// assert_eq!(rx.recv().await, None);
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Waits until the channel is closed: every receiver was dropped, or a handle closed it.
     ///
     /// # Cancel safety
     ///
@@ -472,6 +497,51 @@ impl Sender {
     /// Returns the payload bytes of the queued messages. Costs as much as [`len`](Self::len).
     pub fn queued_bytes(&self) -> usize {
         self.core.queued().1 as usize
+    }
+
+    /// Returns `true` if a small message would find no room now.
+    ///
+    /// That is so if neither the active segment has room nor another one can be opened, or if senders that wait for memory
+    /// are to be served first. A long message may find no room although this returns `false`. Whether the channel is
+    /// closed makes no difference.
+    ///
+    /// This costs a few loads while there is room, and otherwise as much as a [`try_send`](crate::Sender::try_send) that is
+    /// refused. Another handle may take or make room at any time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// while !tx.is_full() {
+    ///     tx.try_send([7; 1000]).unwrap_or_default();
+    /// }
+    /// assert!(rx.is_full());
+    /// while rx.try_recv().is_ok() {}
+    /// assert!(!tx.is_full());
+    /// # }
+    /// ```
+    pub fn is_full(&self) -> bool {
+        !self.core.has_room(None)
+    }
+
+    /// Returns the number of senders that hold the channel open, this one included.
+    ///
+    /// A handle that was closed as a sink does not count. The number may have changed by the time it is returned.
+    pub fn sender_count(&self) -> usize {
+        self.core.senders()
+    }
+
+    /// Returns the number of receivers of the channel.
+    ///
+    /// The number may have changed by the time it is returned.
+    pub fn receiver_count(&self) -> usize {
+        self.core.receivers()
+    }
+
+    /// Returns the limit on the memory of the channel, as set by [`Builder::max_bytes`](crate::Builder::max_bytes).
+    pub fn max_bytes(&self) -> usize {
+        self.core.max_bytes()
     }
 
     /// Counts a refusal, and makes the error that the caller gets.

@@ -35,6 +35,42 @@ impl WeakSender {
     pub fn upgrade(&self) -> Option<Sender> {
         self.core.try_add_sender().then(|| Sender::new(Arc::clone(&self.core)))
     }
+
+    /// Closes the channel for all senders, as [`Sender::close`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() {
+    /// let (tx, _rx) = turbostream::channel();
+    /// let weak = tx.downgrade();
+    /// assert_eq!((weak.sender_count(), weak.receiver_count()), (1, 1));
+    /// weak.close();
+    /// assert!(tx.is_closed());
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Returns the number of senders that hold the channel open.
+    ///
+    /// A handle that was closed as a sink does not count. The number may have changed by the time it is returned.
+    pub fn sender_count(&self) -> usize {
+        self.core.senders()
+    }
+
+    /// Returns the number of receivers of the channel.
+    ///
+    /// The number may have changed by the time it is returned.
+    pub fn receiver_count(&self) -> usize {
+        self.core.receivers()
+    }
+
+    /// Returns the limit on the memory of the channel, as set by [`Builder::max_bytes`](crate::Builder::max_bytes).
+    pub fn max_bytes(&self) -> usize {
+        self.core.max_bytes()
+    }
 }
 
 impl Sender {

@@ -165,6 +165,14 @@ impl Pool {
         taken
     }
 
+    /// Whether a sender at this place would get memory for a message. A hint.
+    pub(crate) fn has_memory(&self, ticket: Option<Ticket>, demand: Demand) -> bool {
+        let (_, external) = demand.split();
+        let has_memory = || (self.footprint() + external <= self.free_bytes()).then_some(());
+        let fit = |layout: &Layout| layout.fits(demand);
+        self.room_waiters.take_in_turn(self, ticket, OpenRoom::NONE, 0, fit, has_memory).is_some()
+    }
+
     /// Charges an external payload whose entry is in the open segment, in turn; returns whether there is memory.
     pub(crate) fn take_external(&self, ticket: Option<Ticket>, room: OpenRoom, bytes: usize) -> bool {
         let mut freed = false;

@@ -80,7 +80,7 @@ fn close_flushes_and_closes_only_this_handle() {
 
         let (mut tx, mut rx) = switched_on_request();
         tx.feed(bytes(0)).await.expect("open");
-        tx.close().await.expect("open");
+        SinkExt::close(&mut tx).await.expect("open");
         assert_eq!((rx.recv().await, rx.recv().await), (Some(bytes(0)), None), "closed by its only sender");
     });
 }
