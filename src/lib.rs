@@ -124,7 +124,7 @@ pub use builder::{Builder, builder, channel};
 pub use channel::config::WhenFull;
 pub use channel::payload::Payload;
 pub use channel::strategy::{
-    ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
+    ActiveSegment, ByteCount, Linger, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use monitor::Monitor;

@@ -141,12 +141,14 @@ impl Core {
             return None;
         }
         let cut = self.queue.last_cut(sequence);
+        let number = state.segment()?;
         let payload_delta =
-            self.queue.segment(state.segment()?).payload_delta().wrapping_sub(cut.payload_delta) as isize;
+            self.queue.segment(number).payload_delta().wrapping_sub(cut.payload_delta) as isize;
         let active = ActiveSegment {
             messages: state.messages().saturating_sub(cut.messages),
             // The sum may be too low for a moment, while a sender has reserved and not committed.
             bytes: state.bytes().saturating_sub(cut.bytes).saturating_add_signed(payload_delta),
+            age: self.queue.since_first_written(number),
             ..self.empty_segment()
         };
         Some((active, CutOffset { messages: cut.messages, bytes: cut.bytes as isize - payload_delta }))

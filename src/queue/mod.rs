@@ -72,8 +72,10 @@ pub(crate) struct Queue {
 
 /// Statistics, written by the thread that switches, and the last cut, which the next sender completes.
 struct Switching {
-    /// When the last switch was made, in nanoseconds of the clock.
+    /// When the last switch was made that was not on demand, in nanoseconds of the clock.
     switched_at: AtomicU64,
+    /// When the first message after the last cut, or of a segment, was written; 0 from a cut until then.
+    first_written_at: AtomicU64,
     last_cut: LastCut,
     /// The number of switches for each [`SwitchCause`].
     counts: [AtomicU64; SwitchCause::COUNT],
@@ -121,6 +123,7 @@ impl Queue {
             clock: Clock::start(),
             switching: CachePadded(Switching {
                 switched_at: AtomicU64::new(1),
+                first_written_at: AtomicU64::new(0),
                 last_cut: LastCut::default(),
                 counts: Default::default(),
                 latency: SharedHistogram::new(SWITCH_BOUNDS),
@@ -215,6 +218,8 @@ impl Queue {
         let slot = self.ring.slot(sequence);
         if let Some(number) = slot.load().segment() {
             self.switching.last_cut.prepare(self.segment(number).payload_delta());
+            // ORDERING: Relaxed, as in `prepare`: a thread that sees a message after the cut sees no older time.
+            self.switching.first_written_at.store(0, Ordering::Relaxed);
         }
         let state = slot.cut();
         if state.is_open() {
@@ -235,13 +240,17 @@ impl Queue {
             self.segment(number).set_sealed_at(now);
         }
         // ORDERING: Relaxed, both: a statistic, and a time that strategies read without synchronization.
-        self.switching.switched_at.store(now, Ordering::Relaxed);
+        if cause != SwitchCause::OnDemand {
+            self.switching.switched_at.store(now, Ordering::Relaxed);
+        }
         self.switching.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records index and offset of the first message after a cut, or of a segment.
     pub(crate) fn note_cut(&self, sequence: u64, start: (usize, usize)) {
         self.switching.last_cut.put(sequence, start);
+        // ORDERING: Relaxed: a time that strategies read without synchronization.
+        self.switching.first_written_at.store(self.clock.nanos(), Ordering::Relaxed);
     }
 
     /// Returns what precedes the last cut in the segment at `sequence`.
@@ -254,7 +263,21 @@ impl Queue {
         SwitchTimer { queue: self, decided_at }
     }
 
-    /// Returns the time since the last switch.
+    /// Returns the time since the first message after the last cut of an open segment was written.
+    ///
+    /// It is zero while the sender of that message is about to record it, and too short for a moment if a sender records
+    /// an earlier message late.
+    pub(crate) fn since_first_written(&self, number: usize) -> Duration {
+        // ORDERING: Relaxed: a time that strategies read without synchronization.
+        let first = self.switching.first_written_at.load(Ordering::Relaxed);
+        if first == 0 {
+            return Duration::ZERO;
+        }
+        // The time may be that of the segment before.
+        Duration::from_nanos(self.clock.nanos_since(first.max(self.segment(number).opened_at())))
+    }
+
+    /// Returns the time since the last switch that was not on demand.
     pub(crate) fn since_switch(&self) -> Duration {
         // ORDERING: Relaxed: a time that strategies read without synchronization.
         let switched_at = self.switching.switched_at.load(Ordering::Relaxed);

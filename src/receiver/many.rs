@@ -157,8 +157,8 @@ impl Receiver {
 
     /// Receives messages of one segment, within `limit`, waiting for the first one no longer than `wait`.
     ///
-    /// A limit of 0 messages counts as 1. To let more messages gather before they are received, use a
-    /// strategy without [`on_demand`](crate::Builder::on_demand).
+    /// A limit of 0 messages counts as 1. To let more messages gather before they are received, use
+    /// [`Linger`](crate::Linger) without [`on_demand`](crate::Builder::on_demand).
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use turbostream::{
-    ActiveSegment, Builder, ByteCount, MessageCount, ReadMode, SwitchStrategy, TimeWindow, Weighted,
+    ActiveSegment, Builder, ByteCount, Linger, MessageCount, ReadMode, SwitchStrategy, TimeWindow, Weighted,
     WhenFull, builder,
 };
 
@@ -79,7 +79,7 @@ impl AnyStrategy {
             1 => Box::new(TimeWindow(ms(3))),
             2 => Box::new(MessageCount(3)),
             3 => Box::new(ByteCount(100)),
-            4 => Box::new(TimeWindow(Duration::ZERO)),
+            4 => Box::new(Linger(ms(3))),
             5 => Box::new(MessageCount(0)),
             6 => Box::new(Never),
             _ => Box::new(Always),
@@ -91,6 +91,7 @@ impl SwitchStrategy for AnyStrategy {
     fn should_switch(&self, active: &ActiveSegment) -> bool {
         assert!(active.messages > 0, "called for an empty segment: {active:?}");
         assert!(active.messages <= active.capacity_messages, "{active:?}");
+        assert!(active.age <= active.elapsed, "a message before the last switch: {active:?}");
         self.0.should_switch(active)
     }
     fn limits(&self, active: &ActiveSegment) -> turbostream::SwitchLimits {

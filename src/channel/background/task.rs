@@ -68,7 +68,7 @@ impl Maintenance {
 /// The longest time that the strategy timer stays armed without unread messages.
 ///
 /// Messages sent meanwhile may be due earlier than the timer.
-const LINGER: Duration = Duration::from_millis(1);
+const STAY_ARMED: Duration = Duration::from_millis(1);
 
 /// Asks the strategy when time may have changed its decision.
 #[derive(Default)]
@@ -86,7 +86,7 @@ impl StrategyTimer {
             let switches = core.queue.switches();
             let has_switched = switches != self.switches;
             self.switches = switches;
-            if has_switched { core.first_check().map(|delay| delay.min(LINGER)) } else { None }
+            if has_switched { core.first_check().map(|delay| delay.min(STAY_ARMED)) } else { None }
         })
     }
 }

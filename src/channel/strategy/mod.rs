@@ -14,8 +14,10 @@ pub struct ActiveSegment {
     pub messages: usize,
     /// Bytes of their payloads, external ones included.
     pub bytes: usize,
-    /// Time since the last switch.
+    /// Time since the last switch that was not on demand.
     pub elapsed: Duration,
+    /// Time since the first of these messages was written; zero if there are none.
+    pub age: Duration,
     /// How many messages the segment can hold.
     pub capacity_messages: usize,
     /// How many bytes the segment can hold.
@@ -29,6 +31,7 @@ impl ActiveSegment {
             messages: 0,
             bytes: 0,
             elapsed: Duration::ZERO,
+            age: Duration::ZERO,
             capacity_messages: capacity.messages,
             capacity_bytes: capacity.bytes,
         }
@@ -145,7 +148,9 @@ impl SwitchStrategy for ByteCount {
     }
 }
 
-/// Switches once this much time has passed since the last switch.
+/// Switches once this much time has passed since the last switch that was not on demand.
+///
+/// After a pause the window has passed already, so the first message is switched alone. [`Linger`] lets it wait for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeWindow(pub Duration);
 
@@ -154,11 +159,56 @@ impl SwitchStrategy for TimeWindow {
         active.messages > 0 && active.elapsed >= self.0
     }
     fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
-        if active.elapsed >= self.0 { SwitchLimits::EVERY_MESSAGE } else { SwitchLimits::NEVER }
+        limits_after(self.0, active.elapsed)
     }
     fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
         Some(self.0.saturating_sub(active.elapsed))
     }
+}
+
+/// Switches once the oldest unread message has waited for this long.
+///
+/// No message waits longer, and after a pause the first message waits for others like any other one. Kafka calls this
+/// `linger`; `tokio_stream`'s `chunks_timeout` counts in the same way.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use turbostream::Linger;
+/// let linger = Linger(Duration::from_millis(20));
+/// let (tx, mut rx) = turbostream::builder().on_demand(false).strategy(linger).build()?;
+/// tokio::spawn(async move {
+///     tokio::time::sleep(Duration::from_secs(3600)).await; // a pause
+///     for _ in 0..3 {
+///         tx.send("row").await.unwrap();
+///         tokio::time::sleep(Duration::from_millis(1)).await;
+///     }
+///     tokio::time::sleep(Duration::from_secs(1)).await;
+/// });
+/// assert_eq!(rx.recv_batch(500).await.unwrap().len(), 3); // 20 ms after the first row
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger(pub Duration);
+
+impl SwitchStrategy for Linger {
+    fn should_switch(&self, active: &ActiveSegment) -> bool {
+        active.messages > 0 && active.age >= self.0
+    }
+    fn limits(&self, active: &ActiveSegment) -> SwitchLimits {
+        limits_after(self.0, active.age)
+    }
+    fn next_check(&self, active: &ActiveSegment) -> Option<Duration> {
+        Some(self.0.saturating_sub(active.age))
+    }
+}
+
+/// Returns the limits of a strategy that switches once `window` has passed.
+fn limits_after(window: Duration, passed: Duration) -> SwitchLimits {
+    if passed >= window { SwitchLimits::EVERY_MESSAGE } else { SwitchLimits::NEVER }
 }
 
 /// Weighs elapsed time and message count: the default strategy.
@@ -275,6 +325,7 @@ mod tests {
             messages,
             bytes: messages * 10,
             elapsed: Duration::from_millis(millis),
+            age: Duration::from_millis(millis),
             capacity_messages: 100,
             capacity_bytes: 1000,
         }
@@ -282,12 +333,13 @@ mod tests {
 
     #[test]
     fn limits_are_reached_whenever_should_switch_is_true() {
-        let strategies: [&dyn SwitchStrategy; 5] = [
+        let strategies: [&dyn SwitchStrategy; 6] = [
             &Weighted::new(Duration::from_millis(10)),
             &Weighted::new(Duration::from_millis(10)).weights(0.0, 1.0).threshold(0.5),
             &MessageCount(30),
             &ByteCount(301),
             &TimeWindow(Duration::from_millis(7)),
+            &Linger(Duration::from_millis(7)),
         ];
         for strategy in strategies {
             for millis in 0..12 {

@@ -28,7 +28,7 @@ macro_rules! assert_all {
 assert_all!(HANDLES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, IntoBatches, Reader, Writer, BlockingWriter);
 assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
-    ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Gauge, Histogram, MessageCount, ReadMode,
+    ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Gauge, Histogram, Linger, MessageCount, ReadMode,
     SendErrors, Stats, SwitchLimits, Switches, TimeWindow, HistogramKind, Limit, Weighted, WhenFull);
 assert_all!(ERRORS, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     BuildError, RecvTimeoutError, TryRecvError, SendError<Bytes>, SendTimeoutError<Bytes>, TrySendError<Bytes>,

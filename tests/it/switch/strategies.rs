@@ -1,7 +1,7 @@
 //! When each strategy switches, under a paused clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::{advance, ms, paused, settle};
@@ -10,8 +10,8 @@ use futures::SinkExt;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use turbostream::{
-    ActiveSegment, ByteCount, MessageCount, Receiver, Sender, SwitchStrategy, TimeWindow, TryRecvError,
-    Weighted,
+    ActiveSegment, ByteCount, Linger, MessageCount, Receiver, Sender, SwitchLimits, SwitchStrategy,
+    TimeWindow, TryRecvError, Weighted,
 };
 
 /// A channel that switches by strategy only: 100 messages a segment, no switch on demand.
@@ -133,6 +133,118 @@ fn weighted_limit_falls_as_time_passes() {
         send(&tx, 9, 10);
         advance(ms(1)).await;
         assert_eq!(drain(&mut rx), 89, "0.32 + 0.534 reaches the threshold");
+    });
+}
+
+#[test]
+fn linger_counts_from_the_first_unread_message() {
+    paused(async {
+        let (tx, mut rx) = by_strategy(Linger(ms(100)));
+        for pause in [0, 1, 99, 100, 101, 150, 1000, 100_000] {
+            advance(ms(pause)).await;
+            send(&tx, 1, 10);
+            advance(ms(50)).await;
+            send(&tx, 9, 10); // later messages do not delay the first one
+            readable_at(&mut rx, ms(50), 10).await;
+        }
+        assert_eq!(tx.monitor().stats().switches.strategy, 8);
+        send(&tx, 1, 10);
+        advance(ms(60)).await;
+        tx.switch();
+        send(&tx, 1, 10); // after a switch that was requested, the next one counts anew
+        advance(ms(60)).await;
+        assert_eq!(drain(&mut rx), 1);
+        advance(ms(45)).await;
+        assert_eq!(drain(&mut rx), 1);
+    });
+}
+
+/// Bursts after a pause: the first row of each waits for the others, as with `chunks_timeout`.
+#[test]
+fn linger_gathers_a_burst_after_a_pause() {
+    paused(async {
+        let (tx, mut rx) = by_strategy(Linger(ms(20)));
+        let sending = tokio::spawn(async move {
+            for _ in 0..4 {
+                tokio::time::sleep(ms(1000)).await;
+                for _ in 0..10 {
+                    tx.send("row").await.expect("open");
+                    tokio::time::sleep(ms(1)).await;
+                }
+            }
+            tokio::time::sleep(ms(1000)).await;
+        });
+        let mut sizes = Vec::new();
+        while let Some(batch) = rx.recv_batch(500).await {
+            sizes.push(batch.len());
+        }
+        assert_eq!(sizes, [10, 10, 10, 10]);
+        sending.await.expect("no panic");
+    });
+}
+
+/// A message after a cut, on a channel that switches on demand, waits as long as any other one.
+#[test]
+fn linger_counts_from_the_first_message_after_a_cut() {
+    paused(async {
+        let (tx, mut rx) = turbostream::builder().strategy(Linger(ms(100))).build().expect("valid");
+        for pause in [50, 150, 1000] {
+            send(&tx, 2, 10);
+            assert_eq!(drain(&mut rx), 2); // a cut
+            let before = tx.monitor().stats().switches.strategy;
+            advance(ms(pause)).await;
+            send(&tx, 1, 10);
+            advance(ms(95)).await;
+            assert_eq!(tx.monitor().stats().switches.strategy, before, "{pause} ms after the cut");
+            advance(ms(10)).await;
+            assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
+            assert_eq!(drain(&mut rx), 1);
+        }
+    });
+}
+
+#[test]
+fn elapsed_counts_from_the_last_switch_and_age_from_the_first_unread_message() {
+    /// Stores what it is asked about.
+    struct Asked(Arc<Mutex<Option<ActiveSegment>>>);
+    impl SwitchStrategy for Asked {
+        fn should_switch(&self, active: &ActiveSegment) -> bool {
+            *self.0.lock().expect("not poisoned") = Some(*active);
+            false
+        }
+        fn limits(&self, _: &ActiveSegment) -> SwitchLimits {
+            SwitchLimits::EVERY_MESSAGE
+        }
+        fn next_check(&self, _: &ActiveSegment) -> Option<Duration> {
+            None
+        }
+    }
+    paused(async {
+        let asked = Arc::default();
+        let (tx, mut rx) = turbostream::builder().strategy(Asked(Arc::clone(&asked))).build().expect("valid");
+        let assert_last = |messages, elapsed, age| {
+            let last: ActiveSegment = asked.lock().expect("not poisoned").expect("asked");
+            let times = (last.elapsed.as_millis(), last.age.as_millis());
+            assert_eq!((last.messages, times), (messages, (elapsed, age)));
+        };
+        send(&tx, 1, 10);
+        tx.switch();
+        advance(ms(10)).await;
+        send(&tx, 1, 10);
+        assert_last(1, 10, 0);
+        advance(ms(5)).await;
+        send(&tx, 1, 10);
+        assert_last(2, 15, 5);
+        assert_eq!(drain(&mut rx), 3); // a cut, which is on demand
+        advance(ms(5)).await;
+        send(&tx, 1, 10);
+        assert_last(1, 20, 0);
+        advance(ms(5)).await;
+        send(&tx, 1, 10);
+        assert_last(2, 25, 5);
+        tx.switch();
+        send(&tx, 1, 10);
+        assert_last(1, 0, 0);
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use turbostream::{
-    ActiveSegment, ByteCount, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
+    ActiveSegment, ByteCount, Linger, MessageCount, SwitchLimits, SwitchStrategy, TimeWindow, Weighted,
 };
 
 const fn ms(n: u64) -> Duration {
@@ -12,7 +12,14 @@ const fn ms(n: u64) -> Duration {
 }
 
 fn active(messages: usize, elapsed: Duration) -> ActiveSegment {
-    ActiveSegment { messages, bytes: messages * 10, elapsed, capacity_messages: 100, capacity_bytes: 1 << 20 }
+    ActiveSegment {
+        messages,
+        bytes: messages * 10,
+        elapsed,
+        age: elapsed / 2,
+        capacity_messages: 100,
+        capacity_bytes: 1 << 20,
+    }
 }
 
 #[test]
@@ -47,22 +54,32 @@ fn count_and_window_rules_match_table() {
     assert!(ByteCount(100).should_switch(&active(10, ms(0))));
     assert!(!TimeWindow(ms(10)).should_switch(&active(99, ms(9))));
     assert!(TimeWindow(ms(10)).should_switch(&active(1, ms(10))));
+    assert!(!Linger(ms(10)).should_switch(&active(99, ms(19))));
+    assert!(Linger(ms(10)).should_switch(&active(1, ms(20))));
+    assert!(!Linger(ms(10)).should_switch(&active(0, ms(20))));
 }
 
 #[test]
 fn zero_window_and_zero_capacity_never_divide_by_zero() {
-    let strategies: [&dyn SwitchStrategy; 6] = [
+    let strategies: [&dyn SwitchStrategy; 7] = [
         &Weighted::new(Duration::ZERO),
         &Weighted::new(ms(10)),
         &Weighted::default(),
         &TimeWindow(Duration::ZERO),
+        &Linger(Duration::ZERO),
         &MessageCount(0),
         &ByteCount(0),
     ];
     for (at, strategy) in strategies.into_iter().enumerate() {
         for elapsed in [Duration::ZERO, ms(1), Duration::MAX] {
-            let full =
-                ActiveSegment { messages: 1, bytes: 0, elapsed, capacity_messages: 0, capacity_bytes: 0 };
+            let full = ActiveSegment {
+                messages: 1,
+                bytes: 0,
+                elapsed,
+                age: elapsed,
+                capacity_messages: 0,
+                capacity_bytes: 0,
+            };
             let empty = ActiveSegment { messages: 0, ..full };
             assert!(strategy.should_switch(&full), "strategy {at}, {elapsed:?}");
             assert!(!strategy.should_switch(&empty), "strategy {at} switches an empty segment");
@@ -95,12 +112,14 @@ fn limits_and_checks_call_strategy_no_earlier_than_needed() {
     let messages = |messages| SwitchLimits { messages, ..none };
     let weighted = Weighted::new(ms(10));
     type Row<'a> = (&'a dyn SwitchStrategy, usize, Duration, SwitchLimits, Option<Duration>);
-    let table: [Row<'_>; 12] = [
+    let table: [Row<'_>; 14] = [
         (&Plain, 1, ms(3), every, Some(ms(1))),
         (&MessageCount(30), 1, ms(3), messages(30), None),
         (&ByteCount(30), 1, ms(3), SwitchLimits { bytes: 30, ..none }, None),
         (&TimeWindow(ms(10)), 1, ms(3), none, Some(ms(7))),
         (&TimeWindow(ms(10)), 1, ms(11), every, Some(ms(0))),
+        (&Linger(ms(10)), 1, ms(6), none, Some(ms(7))),
+        (&Linger(ms(10)), 1, ms(22), every, Some(ms(0))),
         // A full segment is due after 6.25 ms. After that, the limit falls each millisecond.
         (&weighted, 0, ms(0), messages(100), Some(Duration::from_micros(6250))),
         (&weighted, 50, ms(2), messages(100), Some(Duration::from_micros(4250))),
@@ -144,11 +163,13 @@ proptest! {
         bytes in prop_oneof![Just(0), Just(usize::MAX), 0..2000_usize],
         capacity_messages in prop_oneof![Just(0), Just(usize::MAX), 1..200_usize],
     ) {
-        let active = ActiveSegment { messages, bytes, elapsed, capacity_messages, capacity_bytes: 1000 };
-        let strategies: [&dyn SwitchStrategy; 5] = [
+        let active =
+            ActiveSegment { messages, bytes, elapsed, age: elapsed / 3, capacity_messages, capacity_bytes: 1000 };
+        let strategies: [&dyn SwitchStrategy; 6] = [
             &Weighted::new(window),
             &Weighted::new(window).weights(weights.0, weights.1).threshold(weights.2),
             &TimeWindow(window),
+            &Linger(window),
             &MessageCount(bytes),
             &ByteCount(messages),
         ];
