@@ -53,7 +53,7 @@ impl std::error::Error for BuildError {}
 macro_rules! payload_error {
     ($name:ident { $($variant:ident => $text:literal),* $(,)? }) => {
         impl<P> $name<P> {
-            /// Returns the payload that was not sent.
+            /// Returns what was not sent; `()` for a borrowed payload.
             pub fn into_inner(self) -> P {
                 match self {
                     $(Self::$variant(payload) => payload,)*
@@ -90,7 +90,7 @@ macro_rules! payload_error {
 
 /// Error returned by [`Sender::send`](crate::Sender::send) and the other calls that wait for room.
 ///
-/// It holds what was to be sent.
+/// It holds what was to be sent, or `()` in place of a borrowed payload; see [`Payload::Returned`](crate::Payload::Returned).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<P> {
@@ -124,9 +124,9 @@ payload_error!(SendError { Closed => "the channel is closed", Full => "the chann
 /// use turbostream::SendError;
 /// let (tx, rx) = turbostream::channel();
 /// drop(rx);
-/// let error = io::Error::from(tx.send("unsent").await.unwrap_err());
+/// let error = io::Error::from(tx.send(String::from("unsent")).await.unwrap_err());
 /// assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-/// let unsent = error.downcast::<SendError<&str>>().unwrap();
+/// let unsent = error.downcast::<SendError<String>>().unwrap();
 /// assert_eq!(unsent.into_inner(), "unsent");
 /// # }
 /// ```
@@ -143,7 +143,7 @@ impl<P: Send + Sync + 'static> From<SendError<P>> for io::Error {
 
 /// Error returned by [`Sender::try_send`](crate::Sender::try_send).
 ///
-/// It holds the payload.
+/// It holds the payload, or `()` in place of a borrowed one; see [`Payload::Returned`](crate::Payload::Returned).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrySendError<P> {
@@ -166,7 +166,7 @@ payload_error!(TrySendError { Full => "the channel is full", Closed => "the chan
 
 /// Error returned by [`Sender::send_timeout`](crate::Sender::send_timeout).
 ///
-/// It holds the payload.
+/// It holds the payload, or `()` in place of a borrowed one; see [`Payload::Returned`](crate::Payload::Returned).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendTimeoutError<P> {

@@ -43,10 +43,10 @@ impl Sink<Bytes> for Sender {
         match self.push(&mut source, None) {
             // Another handle took the room: keep the message as the pending item, for the next poll.
             Err(Refusal::Full) if !self.core().rejects_when_full() => {
-                self.pending_item = Some(source.into_input());
+                self.pending_item = Some(source.into_returned());
                 Ok(())
             }
-            result => result.map_err(|refusal| self.refused(refusal, source.into_input())),
+            result => result.map_err(|refusal| self.refused(refusal, source.into_returned())),
         }
     }
 

@@ -264,7 +264,7 @@ impl Writer {
             let mut source = PayloadSource(record);
             let sent = self.poll_message(&mut source, cx);
             // A sent payload leaves an empty one here.
-            self.record = source.into_input();
+            self.record = source.into_returned();
             return sent;
         }
         let sent = self.poll_message(&mut PayloadSource(&record[..]), cx);

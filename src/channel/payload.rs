@@ -18,8 +18,37 @@ use bytes::{Bytes, BytesMut};
 /// A `Bytes` that is external counts with its length. If it is a slice of a larger allocation, that whole allocation
 /// lives until the slice is dropped.
 ///
+/// A send that is refused returns an owned payload in its error. A borrowed one is still in the hands of the caller, so its
+/// error has no lifetime and works with `?`, also in functions that return `anyhow::Result` or `Box<dyn Error>`.
+///
 /// This trait is sealed and cannot be implemented outside of this crate.
-pub trait Payload: sealed::Sealed {}
+///
+/// # Examples
+///
+/// ```
+/// # use turbostream::{Sender, TrySendError};
+/// async fn send_lines(tx: &Sender, text: String) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+///     for line in text.lines() {
+///         tx.send(line).await?;
+///     }
+///     Ok(())
+/// }
+/// # #[tokio::main] async fn main() {
+/// let (tx, rx) = turbostream::channel();
+/// send_lines(&tx, String::from("one\ntwo")).await.unwrap();
+/// drop(rx);
+/// assert_eq!(tx.try_send("borrowed"), Err(TrySendError::Closed(())));
+/// assert_eq!(tx.try_send(String::from("owned")), Err(TrySendError::Closed(String::from("owned"))));
+/// # }
+/// ```
+pub trait Payload: sealed::Sealed {
+    /// What a refused send returns: an owned payload or an array itself, the owned form of a `Cow`, and `()` for a
+    /// reference.
+    type Returned: Send + Sync + 'static;
+
+    /// Converts the payload to what a refused send returns.
+    fn into_returned(self) -> Self::Returned;
+}
 
 pub(crate) mod sealed {
     use bytes::Bytes;
@@ -36,8 +65,13 @@ pub(crate) mod sealed {
 }
 
 macro_rules! payload {
-    ($($ty:ty, owned: $owned:literal, |$this:ident| $slice:expr, $bytes:expr;)*) => {$(
-        impl Payload for $ty {}
+    ($($ty:ty, owned: $owned:literal, returns $returned:ident, |$this:ident| $slice:expr, $bytes:expr;)*) => {$(
+        impl Payload for $ty {
+            type Returned = payload!(@type $returned $ty);
+            fn into_returned(self) -> Self::Returned {
+                payload!(@value $returned self)
+            }
+        }
         impl sealed::Sealed for $ty {
             #[inline(always)]
             fn is_owned(&self) -> bool {
@@ -55,6 +89,12 @@ macro_rules! payload {
             }
         }
     )*};
+    (@type itself $ty:ty) => { $ty };
+    (@type nothing $ty:ty) => { () };
+    (@value itself $this:expr) => { $this };
+    (@value nothing $this:expr) => {{
+        _ = $this;
+    }};
 }
 
 /// Converts a vector, and frees its unused capacity if that is more than half.
@@ -73,20 +113,23 @@ fn frozen(buffer: BytesMut) -> Bytes {
 }
 
 payload! {
-    &[u8], owned: false, |this| this, Bytes::copy_from_slice(this);
-    &str, owned: false, |this| this.as_bytes(), Bytes::copy_from_slice(this.as_bytes());
-    &Vec<u8>, owned: false, |this| this, Bytes::copy_from_slice(this);
-    &String, owned: false, |this| this.as_bytes(), Bytes::copy_from_slice(this.as_bytes());
-    &Bytes, owned: true, |this| this, this.clone();
-    Vec<u8>, owned: true, |this| this, trimmed(mem::take(this));
-    Box<[u8]>, owned: true, |this| this, Bytes::from(mem::take(this));
-    String, owned: true, |this| this.as_bytes(), trimmed(mem::take(this).into_bytes());
-    Box<str>, owned: true, |this| this.as_bytes(), trimmed(mem::take(this).into_string().into_bytes());
-    Bytes, owned: true, |this| this, mem::take(this);
-    BytesMut, owned: true, |this| this, frozen(mem::take(this));
+    &[u8], owned: false, returns nothing, |this| this, Bytes::copy_from_slice(this);
+    &str, owned: false, returns nothing, |this| this.as_bytes(), Bytes::copy_from_slice(this.as_bytes());
+    &Vec<u8>, owned: false, returns nothing, |this| this, Bytes::copy_from_slice(this);
+    &String, owned: false, returns nothing, |this| this.as_bytes(), Bytes::copy_from_slice(this.as_bytes());
+    &Bytes, owned: true, returns nothing, |this| this, this.clone();
+    Vec<u8>, owned: true, returns itself, |this| this, trimmed(mem::take(this));
+    Box<[u8]>, owned: true, returns itself, |this| this, Bytes::from(mem::take(this));
+    String, owned: true, returns itself, |this| this.as_bytes(), trimmed(mem::take(this).into_bytes());
+    Box<str>, owned: true, returns itself, |this| this.as_bytes(), trimmed(mem::take(this).into_string().into_bytes());
+    Bytes, owned: true, returns itself, |this| this, mem::take(this);
+    BytesMut, owned: true, returns itself, |this| this, frozen(mem::take(this));
 }
 
-impl<const N: usize> Payload for &[u8; N] {}
+impl<const N: usize> Payload for &[u8; N] {
+    type Returned = ();
+    fn into_returned(self) {}
+}
 impl<const N: usize> sealed::Sealed for &[u8; N] {
     #[inline(always)]
     fn is_owned(&self) -> bool {
@@ -101,7 +144,12 @@ impl<const N: usize> sealed::Sealed for &[u8; N] {
     }
 }
 
-impl<const N: usize> Payload for [u8; N] {}
+impl<const N: usize> Payload for [u8; N] {
+    type Returned = Self;
+    fn into_returned(self) -> Self {
+        self
+    }
+}
 impl<const N: usize> sealed::Sealed for [u8; N] {
     #[inline(always)]
     fn is_owned(&self) -> bool {
@@ -116,7 +164,12 @@ impl<const N: usize> sealed::Sealed for [u8; N] {
     }
 }
 
-impl Payload for Cow<'_, [u8]> {}
+impl Payload for Cow<'_, [u8]> {
+    type Returned = Vec<u8>;
+    fn into_returned(self) -> Vec<u8> {
+        self.into_owned()
+    }
+}
 impl sealed::Sealed for Cow<'_, [u8]> {
     #[inline(always)]
     fn is_owned(&self) -> bool {
@@ -134,7 +187,12 @@ impl sealed::Sealed for Cow<'_, [u8]> {
     }
 }
 
-impl Payload for Cow<'_, str> {}
+impl Payload for Cow<'_, str> {
+    type Returned = String;
+    fn into_returned(self) -> String {
+        self.into_owned()
+    }
+}
 impl sealed::Sealed for Cow<'_, str> {
     #[inline(always)]
     fn is_owned(&self) -> bool {

@@ -169,7 +169,7 @@ impl Core {
             let mut first = PayloadSource(first);
             let written = self.try_write(&mut first, ticket);
             if written.is_err() {
-                payloads.push_front(first.into_input());
+                payloads.push_front(first.0);
             }
             return written.map(|()| 1);
         }

@@ -12,10 +12,10 @@ use crate::queue::segment::write_checked;
 /// An owned payload of at least this length is external.
 pub(crate) const EXTERNAL_MIN_BYTES: usize = 32 << 10;
 
-/// The source of one message; if the message is refused, the source keeps its input.
+/// The source of one message, which it keeps if the message is refused.
 pub(crate) trait Source {
-    /// What the caller passed in, and gets back if the message is refused.
-    type Input;
+    /// What the caller gets back if the message is refused.
+    type Returned;
 
     /// Whether the message may turn out shorter than its reservation, or be abandoned.
     const IN_PLACE: bool;
@@ -42,14 +42,14 @@ pub(crate) trait Source {
     /// Drops an owned payload, for a message that the channel's policy drops. This may run user code.
     fn discard(&mut self);
 
-    fn into_input(self) -> Self::Input;
+    fn into_returned(self) -> Self::Returned;
 }
 
 /// A payload: copied into the segment, or moved if it is external and owned.
 pub(crate) struct PayloadSource<P>(pub(crate) P);
 
 impl<P: Payload> Source for PayloadSource<P> {
-    type Input = P;
+    type Returned = P::Returned;
 
     const IN_PLACE: bool = false;
 
@@ -90,8 +90,8 @@ impl<P: Payload> Source for PayloadSource<P> {
         }
     }
 
-    fn into_input(self) -> P {
-        self.0
+    fn into_returned(self) -> P::Returned {
+        self.0.into_returned()
     }
 }
 
@@ -122,7 +122,7 @@ impl<F: FnOnce(&mut [u8]) -> usize> ClosureSource<F> {
 }
 
 impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
-    type Input = F;
+    type Returned = F;
 
     const IN_PLACE: bool = true;
 
@@ -162,7 +162,7 @@ impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
 
     fn discard(&mut self) {}
 
-    fn into_input(mut self) -> F {
+    fn into_returned(mut self) -> F {
         self.take()
     }
 }

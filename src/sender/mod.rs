@@ -88,7 +88,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Each error contains the payload.
+    /// Each error contains the payload, unless it is borrowed; see [`Payload::Returned`].
     ///
     /// - [`SendError::Closed`] if every receiver was dropped, or a handle closed the channel.
     /// - [`SendError::TooLarge`] if the message is longer than `max_message_bytes`.
@@ -111,7 +111,7 @@ impl Sender {
     /// # Ok(()) }
     /// ```
     #[inline]
-    pub fn send<P: Payload>(&self, payload: P) -> impl Future<Output = Result<(), SendError<P>>> {
+    pub fn send<P: Payload>(&self, payload: P) -> impl Future<Output = Result<(), SendError<P::Returned>>> {
         SendOperation::start(self, PayloadSource(payload))
     }
 
@@ -176,7 +176,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Each error contains the payload.
+    /// Each error contains the payload, unless it is borrowed; see [`Payload::Returned`].
     ///
     /// - [`TrySendError::Full`] if there is no room, unless the channel drops messages then
     ///   ([`WhenFull`](crate::WhenFull)).
@@ -188,18 +188,18 @@ impl Sender {
     /// # #[tokio::main] async fn main() {
     /// let (tx, rx) = turbostream::builder().max_message_bytes(10).build().unwrap();
     /// assert!(tx.try_send("short").is_ok());
-    /// let refused = tx.try_send("much too long").unwrap_err();
+    /// let refused = tx.try_send(String::from("much too long")).unwrap_err();
     /// assert_eq!(refused.into_inner(), "much too long");
     /// # }
     /// ```
     #[inline]
-    pub fn try_send<P: Payload>(&self, payload: P) -> Result<(), TrySendError<P>> {
+    pub fn try_send<P: Payload>(&self, payload: P) -> Result<(), TrySendError<P::Returned>> {
         let mut source = PayloadSource(payload);
         if self.write_fast(&mut source) {
             return Ok(());
         }
         self.push(&mut source, None).map_err(|refusal| {
-            let payload = source.into_input();
+            let payload = source.into_returned();
             self.core.count_refusal(refusal);
             match refusal {
                 Refusal::Full => TrySendError::Full(payload),
@@ -238,7 +238,7 @@ impl Sender {
         &self,
         payload: P,
         limit: Duration,
-    ) -> Result<(), SendTimeoutError<P>> {
+    ) -> Result<(), SendTimeoutError<P::Returned>> {
         let mut source = PayloadSource(payload);
         poll_fn(|cx| self.budget.poll_consume(self.clock(), cx)).await;
         let result = match self.push(&mut source, None) {
@@ -251,7 +251,7 @@ impl Sender {
             result => result.map_err(Some),
         };
         result.map_err(|refusal| {
-            let payload = source.into_input();
+            let payload = source.into_returned();
             match refusal {
                 None => self.core.count_send_timeout(),
                 Some(refusal) => self.core.count_refusal(refusal),
@@ -291,7 +291,7 @@ impl Sender {
     /// # }
     /// ```
     #[track_caller]
-    pub fn blocking_send<P: Payload>(&self, payload: P) -> Result<(), SendError<P>> {
+    pub fn blocking_send<P: Payload>(&self, payload: P) -> Result<(), SendError<P::Returned>> {
         blocking::block_on("Sender::blocking_send", self.send(payload))
     }
 

@@ -23,17 +23,17 @@ impl<'a, S: Source> SendOperation<'a, S> {
     pub(super) fn start(
         sender: &'a Sender,
         source: S,
-    ) -> impl Future<Output = Result<(), SendError<S::Input>>> + use<'a, S> {
+    ) -> impl Future<Output = Result<(), SendError<S::Returned>>> + use<'a, S> {
         FastThenWait::new(Self { sender, source }, |operation| Box::pin(operation.send_slow()))
     }
 
-    fn refused(self, refusal: Refusal) -> SendError<S::Input> {
-        self.sender.refused(refusal, self.source.into_input())
+    fn refused(self, refusal: Refusal) -> SendError<S::Returned> {
+        self.sender.refused(refusal, self.source.into_returned())
     }
 
     /// Waits for room and sends the message.
     #[cold]
-    async fn send_slow(mut self) -> Result<(), SendError<S::Input>> {
+    async fn send_slow(mut self) -> Result<(), SendError<S::Returned>> {
         let sender = self.sender;
         let demand = sender.core().demand(&self.source);
         let sent = sender.wait_for_room(demand, |ticket| sender.push(&mut self.source, ticket)).await;
@@ -42,7 +42,7 @@ impl<'a, S: Source> SendOperation<'a, S> {
 }
 
 impl<S: Source> FastPath for SendOperation<'_, S> {
-    type Output = Result<(), SendError<S::Input>>;
+    type Output = Result<(), SendError<S::Returned>>;
 
     #[inline(always)]
     fn try_fast(&mut self) -> Poll<Self::Output> {

@@ -6,7 +6,7 @@ use std::iter::{Fuse, FusedIterator};
 
 use super::Sender;
 use crate::channel::payload::Payload;
-use crate::channel::source::{PayloadSource, Source};
+use crate::channel::source::PayloadSource;
 use crate::channel::{MAX_RANGE_MESSAGES, Refusal};
 use crate::error::SendError;
 use crate::queue::pool::room_waiters::Ticket;
@@ -101,7 +101,7 @@ impl Sender {
                 let pushed = self.core().push(&mut first, ticket);
                 match pushed {
                     Ok(()) => self.core().drop_payload(first),
-                    Err(_) => buffered.push_front(first.into_input()),
+                    Err(_) => buffered.push_front(first.0),
                 }
                 pushed.map(|()| 1)
             }

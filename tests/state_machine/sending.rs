@@ -57,26 +57,37 @@ impl<P> FailedSend for SendTimeoutError<P> {
     }
 }
 
-/// Returns why a send failed, once the returned payload is checked.
-fn refused<E: FailedSend, P: AsRef<[u8]>>(
+/// Returns why a send failed, once `check` was called with what it returned.
+fn refused<E: FailedSend, R>(
     result: Result<(), E>,
-    payload: &[u8],
-    into_inner: impl FnOnce(E) -> P,
+    check: impl FnOnce(R),
+    into_inner: impl FnOnce(E) -> R,
 ) -> Result<(), SendFailure> {
     result.map_err(|error| {
         let failure = error.failure();
-        assert_eq!(into_inner(error).as_ref(), payload, "the returned payload changed");
+        check(into_inner(error));
         failure
     })
 }
 
-async fn send<P: Payload + AsRef<[u8]>>(tx: Rc<Sender>, payload: P, copy: &[u8], by: SendBy) -> Outcome {
+/// Returns a check that a returned payload is this one.
+fn equals<R: AsRef<[u8]>>(payload: Vec<u8>) -> impl FnOnce(R) {
+    move |returned| assert_eq!(returned.as_ref(), payload, "the returned payload changed")
+}
+
+/// Sends in the given way; calls `check` with what a refused send returns.
+async fn send<P: Payload>(
+    tx: Rc<Sender>,
+    payload: P,
+    by: SendBy,
+    check: impl FnOnce(P::Returned),
+) -> Outcome {
     Outcome::Sent(match by {
         SendBy::Timeout(limit) => {
-            refused(tx.send_timeout(payload, limit).await, copy, SendTimeoutError::into_inner)
+            refused(tx.send_timeout(payload, limit).await, check, SendTimeoutError::into_inner)
         }
-        SendBy::Wait => refused(tx.send(payload).await, copy, SendError::into_inner),
-        SendBy::Try => refused(tx.try_send(payload), copy, TrySendError::into_inner),
+        SendBy::Wait => refused(tx.send(payload).await, check, SendError::into_inner),
+        SendBy::Try => refused(tx.try_send(payload), check, TrySendError::into_inner),
     })
 }
 
@@ -134,9 +145,14 @@ impl World {
         let kind = FutureKind::Send { message, external, deadline };
         let payload = message.payload();
         if owned {
-            self.start(owner, kind, false, async move { send(tx, payload.clone(), &payload, by).await });
+            self.start(
+                owner,
+                kind,
+                false,
+                async move { send(tx, payload.clone(), by, equals(payload)).await },
+            );
         } else {
-            self.start(owner, kind, false, async move { send(tx, &payload[..], &payload, by).await });
+            self.start(owner, kind, false, async move { send(tx, &payload[..], by, |()| {}).await });
         }
     }
 
@@ -275,7 +291,7 @@ impl World {
         let before = self.monitor.stats();
         let result = Pin::new(&mut self.sinks[which].tx).start_send(Bytes::from(message.payload()));
         let (accepted, dropped) = self.changed_since(&before);
-        let result = refused(result, &message.payload(), SendError::into_inner);
+        let result = refused(result, equals(message.payload()), SendError::into_inner);
         match result {
             Err(SendFailure::Closed) if released => assert_eq!((accepted, dropped), Default::default()),
             Ok(()) if accepted.messages == 0 => {
@@ -325,7 +341,7 @@ impl World {
             }
             (Poll::Pending, None) => panic!("a sink waits without a pending item"),
             (Poll::Ready(result), Some(message)) => {
-                let result = refused(result, &message.payload(), SendError::into_inner);
+                let result = refused(result, equals(message.payload()), SendError::into_inner);
                 self.sent(message, true, result, accepted, dropped);
                 result.is_ok()
             }
