@@ -161,7 +161,7 @@ fn filter_that_reads_statistics_is_asked_under_no_lock() {
     alone(|| {
         let runtime = common::current_runtime(true);
         let small = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(3 * 208);
-        let (tx, rx) = open(small.when_full(WhenFull::DropOldest), &runtime);
+        let (tx, mut rx) = open(small.when_full(WhenFull::DropOldest), &runtime);
         let asked = Arc::new(AtomicUsize::new(0));
         let (monitor, counted) = (tx.monitor(), Arc::clone(&asked));
         let on_ask = move || {
@@ -270,7 +270,7 @@ fn switches_of_full_segments_do_not_nest() {
 fn event_that_comes_from_within_an_event_is_not_emitted() {
     alone(|| {
         let runtime = common::current_runtime(true);
-        let (tx, rx) = open(turbostream::builder(), &runtime);
+        let (tx, mut rx) = open(turbostream::builder(), &runtime);
         let (other, _other_rx) = open(turbostream::builder(), &runtime);
         other.try_send("sent before").expect("open");
         let switches = other.clone();

@@ -384,7 +384,7 @@ fn drop_policy_applies_to_send_many_and_send_with() {
 fn nothing_is_dropped_for_a_message_that_cannot_fit() {
     current(async {
         let builder = turbostream::builder().when_full(WhenFull::DropOldest).read_mode(ReadMode::ZeroCopy);
-        let (tx, rx) = builder.max_bytes(8 << 20).max_message_bytes(4 << 20).build().expect("valid");
+        let (tx, mut rx) = builder.max_bytes(8 << 20).max_message_bytes(4 << 20).build().expect("valid");
         let mut lent = Vec::new();
         while tx.monitor().stats().lent_bytes <= 4 << 20 {
             tx.try_send(&[1; 32_000]).expect("never full");
@@ -413,7 +413,7 @@ fn message_that_fits_exactly_beside_what_is_lent_replaces_older_ones() {
         for (longer, newest) in [(0, 0), (1, 1)] {
             let max_bytes = 4 * SEGMENT + 100_000;
             let builder = four_segments(WhenFull::DropOldest).max_bytes(max_bytes);
-            let (tx, rx) = builder.max_message_bytes(max_bytes - SEGMENT).build().expect("valid");
+            let (tx, mut rx) = builder.max_message_bytes(max_bytes - SEGMENT).build().expect("valid");
             send(&tx, 0..MESSAGES as u32);
             let lent = std::iter::from_fn(|| rx.try_recv().ok()).last();
             tx.try_send(vec![1; 50_000]).expect("never full");

@@ -44,7 +44,7 @@ impl Drop for PanicsOnDrop {
 #[test]
 fn sink_whose_waker_panics_keeps_its_message_and_its_place() {
     paused(async {
-        let (tx, rx) = small();
+        let (tx, mut rx) = small();
         tx.try_send(large(201)).unwrap();
         let mut sink = tx.clone();
         sink.start_send_unpin(large(600)).unwrap();

@@ -159,7 +159,7 @@ fn receiver_wakers_may_panic_or_reenter() {
     for hook in [panic_on_purpose, use_every_operation] {
         paused(async move {
             // Room for what the hook of each woken receiver sends.
-            let (tx, rx) = tiny().max_bytes(1 << 14).build().expect("valid");
+            let (tx, mut rx) = tiny().max_bytes(1 << 14).build().expect("valid");
             let code = HookedCode::new(hook);
             code.attach(&tx, &rx);
             let mut other = rx.clone();

@@ -192,7 +192,7 @@ fn slice_reused_after_send_does_not_tear_the_message() {
 #[test]
 fn kept_messages_above_32_kib_stop_senders_if_they_were_borrowed() {
     paused(async {
-        let (tx, rx) = safe_builder().build().expect("valid");
+        let (tx, mut rx) = safe_builder().build().expect("valid");
         let mut kept = Vec::new();
         while tx.try_send(&message(0, 0, 40_000)[..]).is_ok() {
             kept.push(rx.try_recv().expect("a message"));

@@ -48,7 +48,7 @@ fn message_wakes_each_sleeping_receiver_once() {
             let (tx, rx) = small();
             let mut waiters: Vec<_> = (0..count)
                 .map(|_| {
-                    let ((wakes, waker), rx) = (WakeCounter::new(), rx.clone());
+                    let ((wakes, waker), mut rx) = (WakeCounter::new(), rx.clone());
                     let mut recv = Box::pin(async move { rx.recv().await });
                     assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
                     (recv, wakes, waker)

@@ -215,7 +215,7 @@ fn wait_of_a_second_is_logged() {
         let log = EventLog::new(Level::WARN);
         log.record_during(async {
             let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * 208);
-            let (tx, rx) = builder.build().expect("valid");
+            let (tx, mut rx) = builder.build().expect("valid");
             while tx.try_send([7; 32]).is_ok() {}
             let mut send = Box::pin(tx.send([7; 32]));
             assert!(poll_once(&mut send).is_pending());

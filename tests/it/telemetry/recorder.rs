@@ -494,7 +494,7 @@ fn flush_waits_for_a_report_in_progress() {
 fn switch_on_demand_is_no_sample() {
     paused(async {
         let (builder, sums) = recorded("cut");
-        let (tx, rx) = builder.build().expect("valid");
+        let (tx, mut rx) = builder.build().expect("valid");
         for _ in 0..10 {
             tx.send("abc").await.expect("open");
             rx.recv().await.expect("accepted");
@@ -528,7 +528,7 @@ async fn switch_often(name: &str) -> (turbostream::Sender, turbostream::Receiver
     let largest = Arc::new(Largest::default());
     let builder = turbostream::builder().name(name).strategy(MessageCount(1)).on_demand(false);
     let builder = builder.recorder(largest.clone()).report_interval(Duration::from_secs(10));
-    let (tx, rx) = builder.build().expect("valid");
+    let (tx, mut rx) = builder.build().expect("valid");
     settle().await;
     for _ in 0..MANY_SWITCHES {
         tx.send("abc").await.expect("open");
@@ -649,7 +649,7 @@ fn message_being_written_to_a_segment_used_again_is_not_reported() {
     current(async {
         let (builder, sums) = recorded("again");
         let builder = builder.segment_bytes(1000).segment_messages(4).max_bytes(4000);
-        let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
+        let (tx, mut rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
         for round in 0..40 {
             let write = |buf: &mut [u8]| {
                 tx.monitor().flush();

@@ -148,7 +148,7 @@ fn task_yields_seldom_again_after_slow_messages() {
 
 /// Receives batches of `limit` messages, each of which takes `takes`; returns the polls of another task.
 async fn polls_beside_batches(way: usize, messages: usize, limit: usize, takes: Duration) -> usize {
-    let (_tx, rx) = filled();
+    let (_tx, mut rx) = filled();
     let busy = tokio::spawn(async move {
         let mut taken = 0;
         while taken < messages {
@@ -226,13 +226,13 @@ fn task_with_many_channels_yields_to_others_of_its_thread() {
 fn task_with_a_few_slow_messages_on_each_of_many_channels_yields() {
     paused(async {
         let (channels, messages) = (100, 10);
-        let handles: Vec<_> = (0..channels).map(|_| turbostream::channel()).collect();
+        let mut handles: Vec<_> = (0..channels).map(|_| turbostream::channel()).collect();
         for (tx, _) in &handles {
             (0..messages).for_each(|_| tx.try_send("one of a few").expect("room"));
         }
         let busy = tokio::spawn(async move {
             for _ in 0..messages {
-                for (_, rx) in &handles {
+                for (_, rx) in &mut handles {
                     rx.recv().await.expect("open");
                     work(SLOW);
                 }
@@ -275,7 +275,7 @@ fn recv_many_does_not_keep_others_out_until_its_end() {
             for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
                 let builder = turbostream::builder().read_mode(mode).strategy(MessageCount(1 << 20));
                 let builder = builder.segment_bytes(4 << 20).segment_messages(8 << 10);
-                let (tx, rx) = builder.build().expect("valid");
+                let (tx, mut rx) = builder.build().expect("valid");
                 let send = |count| (0..count).for_each(|_| tx.try_send(vec![7; len]).expect("room"));
                 send(at_once);
                 let counts = Arc::new(CountsQueued(rx.clone(), OnceLock::new()));
@@ -296,7 +296,7 @@ fn recv_many_does_not_keep_others_out_until_its_end() {
 #[test]
 fn recv_many_takes_no_more_than_its_limit() {
     paused(async {
-        let (_tx, rx) = filled();
+        let (_tx, mut rx) = filled();
         for limit in [1, 255, 256, 257, 1000] {
             let mut received = Vec::new();
             assert_eq!((rx.recv_many(&mut received, limit).await, received.len()), (limit, limit));

@@ -435,7 +435,7 @@ fn unpolled_senders_keep_no_more_than_they_were_woken_for() {
             let one = 4096 + 16 * 8 + 128;
             let builder = turbostream::builder().segment_bytes(4096).segment_messages(16);
             let segments = count / 16 + 2;
-            let (tx, rx) = builder.max_bytes(segments * one).build().expect("valid");
+            let (tx, mut rx) = builder.max_bytes(segments * one).build().expect("valid");
             let fill = || (0..).take_while(|_| tx.try_send([1; 10]).is_ok()).count();
             assert_eq!(fill(), segments * 16);
             let mut unpolled: Vec<_> = (0..count).map(|_| Box::pin(tx.send([2; 10]))).collect();
@@ -475,7 +475,7 @@ fn long_message_is_sent_among_short_ones_after_one_lap() {
     paused(async {
         for (len, owned) in [(4000, false), (8000, false), (8000, true)] {
             let builder = turbostream::builder().segment_bytes(4096).segment_messages(16).max_bytes(20_000);
-            let (tx, rx) =
+            let (tx, mut rx) =
                 builder.max_message_bytes(8000).read_mode(ReadMode::ZeroCopy).build().expect("valid");
             while tx.try_send([1; 200]).is_ok() {}
             let lap = rx.len() + 16;
@@ -501,7 +501,7 @@ fn long_message_is_sent_among_short_ones_after_one_lap() {
 #[test]
 fn longest_wait_is_that_of_the_first_sender() {
     paused(async {
-        let (tx, rx) = narrow(ReadMode::Safe);
+        let (tx, mut rx) = narrow(ReadMode::Safe);
         while tx.try_send(message(0, 0, 200)).is_ok() {}
         assert_eq!(tx.monitor().stats().longest_wait, ms(0));
         let mut first = Box::pin(tx.send([1; 200]));

@@ -123,7 +123,7 @@ fn four_segments() -> (Sender, Receiver) {
 fn sender_that_cannot_be_served_does_not_block_later_ones() {
     paused(async {
         for large in [1, 2, 63, 64, 65, 130] {
-            let (tx, rx) = four_segments();
+            let (tx, mut rx) = four_segments();
             for message in ["1", "2", "3", "4"] {
                 tx.try_send(message).expect("room");
             }
@@ -228,7 +228,7 @@ fn sender_woken_unsuccessfully_stays_ahead_of_later_ones() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = two_segments();
+        let (tx, mut rx) = two_segments();
         let (first, second) = (wake_counter(), wake_counter());
         let send = |number| Box::pin(tx.send([number; 30]));
         let mut waiting = [send(3), send(4)];
@@ -266,7 +266,7 @@ fn sink_woken_unsuccessfully_stays_ahead_of_later_ones() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = two_segments();
+        let (tx, mut rx) = two_segments();
         let (first, second) = (wake_counter(), wake_counter());
         let pending_sink = |number| {
             let mut sink = tx.clone();
