@@ -455,7 +455,7 @@ fn unpolled_senders_keep_no_more_than_they_were_woken_for() {
                 let waiting = tx.monitor().stats().waiting_senders;
                 settle().await;
                 assert!(
-                    live.is_finished() || rx.len() > 0,
+                    live.is_finished() || !rx.is_empty(),
                     "{count}, {waiting} wait beside an empty channel"
                 );
             }
