@@ -1,7 +1,4 @@
 //! A sender as a `Sink`.
-//!
-//! `start_send` cannot wait. If the channel is full, the message becomes this handle's pending item, and the next poll
-//! sends it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,48 +7,55 @@ use bytes::Bytes;
 use futures_sink::Sink;
 
 use crate::channel::Refusal;
-use crate::channel::source::{PayloadSource, Source};
 use crate::error::SendError;
 use crate::sender::Sender;
 
 /// Sends each item as one message.
 ///
-/// `poll_flush` seals the messages sent so far, so that receivers see them; it does not wait until they are read.
-/// `poll_close` flushes and releases this handle.
+/// - `poll_ready` waits while the channel is full, and fails once it is closed.
+/// - `start_send` sends the item. If others have taken the room meanwhile, or the item needs more than there is, the item is
+///   *parked*: it counts as queued, at most one for each handle, and is sent as soon as there is room, in the order of
+///   waiting senders and before later sends of this handle. This happens without a poll, also if the handle is dropped. The
+///   memory of parked items is counted in [`Stats`](crate::Stats), beyond `max_bytes`.
+/// - `poll_flush` waits until the parked item is sent, and seals what was sent so far, so that receivers see it; it does not
+///   wait until it is read.
+/// - `poll_close` flushes and releases this handle.
+///
+/// If the channel is closed while an item is parked, the next poll returns the item in
+/// [`SendError::Closed`]; if the handle was dropped, the item is counted as dropped.
 ///
 /// Each flush uses up a segment, however few messages it holds, unless receivers still have so much to read that an on
 /// demand switch makes the messages visible in time. `SinkExt::send` flushes, and `forward` flushes whenever its stream
 /// is not ready. To send many messages, `feed` them, or use [`Sender::send`].
 ///
-/// `start_send` without a preceding `poll_ready` returns `Full` if an item is already pending.
+/// A channel that rejects or drops messages when it is full is always ready; `start_send` then returns
+/// [`SendError::Full`], or drops a message.
 impl Sink<Bytes> for Sender {
     type Error = SendError<Bytes>;
 
-    /// Ready once no item is pending, also if the channel is closed: `start_send` then returns the message in its error.
+    /// Ready if no item is parked and there is room for a small message.
+    ///
+    /// Fails with the parked item, or with an empty message, if the channel is closed.
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.poll_pending_item(cx))?;
+        ready!(self.poll_parked(cx))?;
+        if self.is_closed() || ready!(self.poll_room(cx)).is_err() {
+            self.stop_waiting();
+            return Poll::Ready(Err(self.refused(Refusal::Closed, Bytes::new())));
+        }
         self.poll_pay(cx).map(Ok)
     }
 
-    /// Returns `Full` if an item is already pending, which a preceding `poll_ready` rules out.
+    /// Returns [`SendError::Full`] if an item is parked, which a preceding `poll_ready` rules out.
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
-        if self.pending_item.is_some() {
+        if self.has_parked() {
             return Err(SendError::Full(message));
         }
         self.budget().count_one();
-        let mut source = PayloadSource(message);
-        match self.push(&mut source, None) {
-            // Another handle took the room: keep the message as the pending item, for the next poll.
-            Err(Refusal::Full) if !self.core().rejects_when_full() => {
-                self.pending_item = Some(source.into_returned());
-                Ok(())
-            }
-            result => result.map_err(|refusal| self.refused(refusal, source.into_returned())),
-        }
+        self.send_or_park(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.poll_pending_item(cx))?;
+        ready!(self.poll_parked(cx))?;
         self.core().flush();
         Poll::Ready(Ok(()))
     }

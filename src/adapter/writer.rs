@@ -179,11 +179,11 @@ impl Writer {
         BlockingWriter { writer: self }
     }
 
-    /// Waits until a write may start: no item of the sink is pending, and the task has budget left.
+    /// Waits until a write may start: no item of the sink is parked, and the task has budget left.
     ///
     /// Fails if the channel is closed.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.sender.poll_pending_item(cx))?;
+        ready!(self.sender.poll_parked(cx))?;
         if self.sender.is_closed() {
             return Poll::Ready(Err(SendError::Closed(()).into()));
         }
@@ -292,13 +292,13 @@ impl AsyncWrite for Writer {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sender = &mut self.get_mut().sender;
-        ready!(sender.poll_pending_item(cx))?;
+        ready!(sender.poll_parked(cx))?;
         sender.core().flush();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.sender.poll_pending_item(cx))?;
+        ready!(self.sender.poll_parked(cx))?;
         if !self.record.is_empty() {
             let sent = ready!(self.poll_buffer(Some(cx)));
             sent.map_err(|refusal| self.sender.refused(refusal, ()))?;

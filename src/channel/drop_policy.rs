@@ -78,9 +78,14 @@ impl Core {
             }
         }
         self.payloads.call(|| source.discard());
-        self.dropped_newest.add(demand.len);
-        self.arm_watchdog();
+        self.count_dropped(demand.len);
         Ok(())
+    }
+
+    /// Counts a message that was dropped before it had a sequence.
+    pub(crate) fn count_dropped(&self, len: usize) {
+        self.dropped_newest.add(len);
+        self.arm_watchdog();
     }
 
     /// Returns what a message needs.

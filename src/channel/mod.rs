@@ -13,6 +13,7 @@ pub(crate) mod background;
 pub(crate) mod config;
 mod drain;
 mod drop_policy;
+pub(crate) mod parked;
 pub(crate) mod payload;
 mod recv;
 mod reserve;
@@ -32,6 +33,7 @@ pub(crate) use self::send::MAX_RANGE_MESSAGES;
 use self::background::BackgroundTask;
 use self::config::{Config, WhenFull};
 use self::drop_policy::DroppedNewest;
+use self::parked::ParkedItems;
 use self::stats::Counters;
 use self::strategy::active::ActiveStrategy;
 use crate::queue::Queue;
@@ -61,6 +63,7 @@ pub(crate) struct Core {
     reading: CachePadded<Reading>,
     deferral: CachePadded<Deferral>,
     dropped_newest: CachePadded<DroppedNewest>,
+    parked: ParkedItems,
     counters: CachePadded<Counters>,
 
     senders: AtomicUsize,
@@ -122,6 +125,7 @@ impl Core {
             }),
             deferral: CachePadded(Deferral { skipped: AtomicU64::new(0), deferred: AtomicBool::new(false) }),
             dropped_newest: CachePadded::default(),
+            parked: ParkedItems::default(),
             counters: CachePadded::default(),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
@@ -165,6 +169,10 @@ impl Core {
 
     pub(crate) fn max_message_bytes(&self) -> usize {
         self.max_message_bytes
+    }
+
+    pub(crate) fn waits_when_full(&self) -> bool {
+        !self.when_full.rejects() && !self.when_full.drops()
     }
 
     pub(crate) fn rejects_when_full(&self) -> bool {

@@ -23,6 +23,34 @@ impl Core {
         demand: Demand,
         write: impl FnOnce(Option<Ticket>) -> Result<T, Refusal>,
     ) -> Poll<Result<T, Refusal>> {
+        let polled = self.poll_in_turn(waiter, cx, demand, write);
+        if polled.is_ready() {
+            self.stop_waiting(waiter);
+        }
+        polled
+    }
+
+    /// [`poll_for_room`](Self::poll_for_room) for room of one byte. The sender stays registered, and keeps its place, until
+    /// it stops waiting.
+    pub(crate) fn poll_has_room(
+        &self,
+        waiter: &mut RoomWaiter,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        self.poll_in_turn(waiter, cx, Demand::copied(1), |ticket| match self.has_room(ticket) {
+            _ if self.is_closed() => Err(Refusal::Closed),
+            true => Ok(()),
+            false => Err(Refusal::Full),
+        })
+    }
+
+    fn poll_in_turn<T>(
+        &self,
+        waiter: &mut RoomWaiter,
+        cx: &mut Context<'_>,
+        demand: Demand,
+        write: impl FnOnce(Option<Ticket>) -> Result<T, Refusal>,
+    ) -> Poll<Result<T, Refusal>> {
         let now = || self.queue.clock().nanos();
         let one_lap = self.queue.pool.max_bytes();
         let Registered { ticket, was_woken } =
@@ -35,10 +63,7 @@ impl Core {
                 self.arm_watchdog();
                 Poll::Pending
             }
-            result => {
-                self.stop_waiting(waiter);
-                Poll::Ready(result)
-            }
+            result => Poll::Ready(result),
         }
     }
 

@@ -163,7 +163,8 @@ impl Core {
             + self.reporter.panics()
     }
 
-    /// Adds up what is queued from the head to the active segment; returns the part in segments that are not settled.
+    /// Adds up what is queued from the head to the active segment, and what sinks have parked; returns the part that is
+    /// parked or in segments that are not settled.
     fn count_queue(&self, stats: &mut Stats, mut is_settled: impl FnMut(usize, SlotState) -> bool) -> Totals {
         let head = self.lock_head();
         let active = self.queue.ring.active();
@@ -200,8 +201,12 @@ impl Core {
             }
             sequence = sequence.wrapping_add(1);
         }
+        let parked = self.parked.totals();
+        stats.queued_messages += parked.messages;
+        stats.queued_bytes += parked.bytes;
         self.count_totals(stats, &head);
-        unsettled
+        stats.external_bytes += parked.bytes as usize;
+        unsettled + parked
     }
 
     /// Adds what was received and dropped, and what was sent: the sum of both and of what is queued.

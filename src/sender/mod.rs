@@ -3,6 +3,7 @@
 //! Every send tries to write without waiting. If there is no room, the sender registers in the channel's list of
 //! senders that wait for room, and tries again each time it is woken.
 
+mod parked;
 mod send;
 pub(crate) mod send_many;
 pub(crate) mod weak;
@@ -12,8 +13,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use self::parked::ParkedItem;
 use self::send::SendOperation;
 use crate::channel::payload::Payload;
 use crate::channel::source::{ClosureSource, PayloadSource, Source};
@@ -40,8 +40,10 @@ pub struct Sender {
     budget: CoopBudget,
     /// Set when this handle was closed as a sink. It does not hold the channel open any more.
     pub(crate) closed: bool,
-    /// An item that the sink accepted and the channel had no room for.
-    pub(crate) pending_item: Option<Bytes>,
+    /// The item that this handle took last as a sink when there was no room. Later sends of this handle follow it.
+    parked: Option<std::sync::Arc<ParkedItem>>,
+    /// `closed` is set, or there is a parked item: a send takes the slow path.
+    is_held: bool,
     waiter: RoomWaiter,
 }
 
@@ -51,7 +53,8 @@ impl Sender {
             core,
             budget: CoopBudget::default(),
             closed: false,
-            pending_item: None,
+            parked: None,
+            is_held: false,
             waiter: RoomWaiter::default(),
         }
     }
@@ -298,13 +301,23 @@ impl Sender {
     /// Writes a message in the common case: the active segment has room, and no slow path is needed.
     #[inline(always)]
     pub(crate) fn write_fast<S: Source>(&self, source: &mut S) -> bool {
-        !self.closed && self.core.write_fast(source)
+        !self.is_held && self.core.write_fast(source)
     }
 
     /// Writes a message, or returns the reason why it was not accepted.
     #[inline]
     pub(crate) fn push<S: Source>(&self, source: &mut S, ticket: Option<Ticket>) -> Result<(), Refusal> {
-        if self.closed { Err(Refusal::Closed) } else { self.core.push(source, ticket) }
+        self.check_held()?;
+        self.core.push(source, ticket)
+    }
+
+    /// Fails if this handle was closed, or while its parked item is not sent.
+    fn check_held(&self) -> Result<(), Refusal> {
+        match &self.parked {
+            _ if self.closed => Err(Refusal::Closed),
+            Some(parked) if !parked.is_done() => Err(Refusal::Full),
+            _ => Ok(()),
+        }
     }
 
     /// Calls `write`, and waits for `demand` while it returns `Full`, unless the channel rejects messages when full.
@@ -562,7 +575,7 @@ impl Sender {
     /// Closes this handle: it does not hold the channel open any more, and sends fail.
     pub(crate) fn release(&mut self) {
         if !self.closed {
-            self.closed = true;
+            (self.closed, self.is_held) = (true, true);
             self.stop_waiting();
             self.core.remove_sender();
         }
@@ -584,11 +597,11 @@ impl Drop for StopWaitingOnDrop<'_> {
 impl Clone for Sender {
     /// Returns another handle of the same channel.
     ///
-    /// An item that this handle accepted as a sink stays with this handle. The clone of a handle that was closed as a
+    /// An item that this handle took as a sink precedes the sends of this handle only. The clone of a handle that was closed as a
     /// sink (`SinkExt::close`) is closed too.
     fn clone(&self) -> Self {
         let mut clone = Self::new(Arc::clone(&self.core));
-        clone.closed = self.closed;
+        (clone.closed, clone.is_held) = (self.closed, self.closed);
         if !self.closed {
             self.core.add_sender();
         }
@@ -599,9 +612,6 @@ impl Clone for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         self.release();
-        if let Some(item) = self.pending_item.take() {
-            self.core.drop_payload(item);
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::Sender;
+use super::parked::ParkedItem;
 use crate::channel::Refusal;
 use crate::channel::payload::Payload;
 use crate::channel::source::{PayloadSource, Source};
@@ -67,34 +68,43 @@ impl<S: Source> FastPath for SendOperation<'_, S> {
     }
 }
 
-/// The pending item during an attempt to send it.
-///
-/// Its drop puts an unsent item back into the sender, also if the caller's waker panics.
-struct PendingItem<'a> {
-    sender: &'a mut Sender,
-    source: PayloadSource<Bytes>,
-    is_done: bool,
-}
+impl Sender {
+    /// Waits until the parked item is sent; ready at once if there is none. Returns it if the channel was closed before.
+    pub(crate) fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
+        let Some(parked) = &self.parked else { return Poll::Ready(Ok(())) };
+        let refused = ready!(parked.poll_done(cx));
+        (self.parked, self.is_held) = (None, self.closed);
+        Poll::Ready(refused.map_or(Ok(()), |item| Err(self.refused(Refusal::Closed, item))))
+    }
 
-impl Drop for PendingItem<'_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.sender.pending_item = Some(mem::take(&mut self.source.0));
+    /// Waits until there is room for a message of one byte, unless the channel never waits.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        if !self.core.waits_when_full() || (!self.waiter.is_registered() && self.core.has_room(None)) {
+            return Poll::Ready(Ok(()));
+        }
+        self.core.poll_has_room(&mut self.waiter, cx)
+    }
+
+    /// Sends a message, or parks it if there is no room. The caller has no parked item.
+    ///
+    /// If this handle has waited for room, it still has its place.
+    pub(crate) fn send_or_park(&mut self, message: Bytes) -> Result<(), SendError<Bytes>> {
+        let mut source = PayloadSource(message);
+        match self.push(&mut source, self.waiter.ticket()) {
+            Err(Refusal::Full) if self.core.waits_when_full() => {
+                let waiter = mem::take(&mut self.waiter);
+                (self.parked, self.is_held) = (Some(ParkedItem::park(&self.core, source, waiter)), true);
+                Ok(())
+            }
+            sent => {
+                self.stop_waiting();
+                sent.map_err(|refusal| self.refused(refusal, source.0))
+            }
         }
     }
-}
 
-impl Sender {
-    /// Sends the pending item; ready at once if there is none.
-    pub(crate) fn poll_pending_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>> {
-        let Some(item) = self.pending_item.take() else { return Poll::Ready(Ok(())) };
-        let mut pending = PendingItem { sender: self, source: PayloadSource(item), is_done: false };
-        let sent = ready!(pending.sender.poll_send(&mut pending.source, cx));
-        pending.is_done = true;
-        Poll::Ready(sent.map_err(|refusal| {
-            let item = mem::take(&mut pending.source.0);
-            pending.sender.refused(refusal, item)
-        }))
+    pub(crate) fn has_parked(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| !parked.is_done())
     }
 
     /// Sends one message; while the channel is full, waits with the registration of this handle.
@@ -111,10 +121,10 @@ impl Sender {
                 result => return Poll::Ready(result),
             }
         }
-        let (core, is_closed, demand) = (&self.core, self.closed, self.core.demand(source));
-        core.poll_for_room(&mut self.waiter, cx, demand, |ticket| match is_closed {
-            true => Err(Refusal::Closed),
-            false => core.push(source, ticket),
+        let (core, held, demand) = (&self.core, self.check_held(), self.core.demand(source));
+        core.poll_for_room(&mut self.waiter, cx, demand, |ticket| {
+            held?;
+            core.push(source, ticket)
         })
     }
 

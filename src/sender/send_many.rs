@@ -68,9 +68,9 @@ impl Sender {
             let Some(first) = buffered.front() else { return Ok(accepted) };
             let demand = self.core().payload_demand(first);
             self.budget.pay(self.clock()).await;
-            let written = self.write_or_wait_for_room(demand, |ticket| match self.closed {
-                true => Err(Refusal::Closed),
-                false => self.write_range(&mut buffered, ticket),
+            let written = self.write_or_wait_for_room(demand, |ticket| {
+                self.check_held()?;
+                self.write_range(&mut buffered, ticket)
             });
             match written.await {
                 Ok(messages) => {

@@ -30,7 +30,7 @@ impl World {
                 if self.senders.len() + self.sinks.len() < MAX_SENDERS {
                     self.model.senders += 1;
                     let tx = Sender::clone(&tx);
-                    self.sinks.push(SinkState { tx, released: false, pending_item: None, flag: None });
+                    self.sinks.push(SinkState { tx, released: false, is_waiting: false, flag: None });
                 }
             }
             Op::DropSink { handle } if !self.sinks.is_empty() => {

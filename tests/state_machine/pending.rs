@@ -313,9 +313,9 @@ impl World {
     /// Returns what the senders that wait for room need, forgotten ones included.
     pub(crate) fn waiting_senders(&self) -> Vec<WaitingSender> {
         let pending = self.pending.iter().filter_map(|pending| self.waiting_sender(pending));
-        let items = self.sinks.iter().filter_map(|sink| sink.pending_item);
-        let items = items.map(|item| WaitingSender { order: None, needed: self.needed(item.len, true) });
-        pending.chain(items).chain(self.forgotten_senders.iter().copied()).collect()
+        let sinks = self.sinks.iter().filter(|sink| sink.is_waiting);
+        let sinks = sinks.map(|_| WaitingSender { order: None, needed: self.needed(1, false) });
+        pending.chain(sinks).chain(self.forgotten_senders.iter().copied()).collect()
     }
 
     /// Checks that each sender that waits for room finds too little, beside what is kept for those before it.

@@ -131,7 +131,7 @@ impl World {
         no_other_sender
             && self.kept.is_empty()
             && self.model.len() == 0
-            && self.sinks.iter().all(|s| s.pending_item.is_none())
+            && self.sinks.iter().all(|sink| !sink.is_waiting)
     }
 
     pub(crate) fn send(&mut self, handle: usize, by: SendBy, len: usize, owned: bool) {
@@ -287,17 +287,19 @@ impl World {
             return;
         }
         let message = self.message(len);
+        if self.setup.when_full == WhenFull::Wait
+            && self.is_full_for(&self.monitor.stats(), message.len, true)
+        {
+            return; // it might be parked, and then sent at any time
+        }
         let released = self.sinks[which].released;
         let before = self.monitor.stats();
         let result = Pin::new(&mut self.sinks[which].tx).start_send(Bytes::from(message.payload()));
+        self.sinks[which].is_waiting = false;
         let (accepted, dropped) = self.changed_since(&before);
         let result = refused(result, equals(message.payload()), SendError::into_inner);
         match result {
             Err(SendFailure::Closed) if released => assert_eq!((accepted, dropped), Default::default()),
-            Ok(()) if accepted.messages == 0 => {
-                assert!(self.setup.when_full == WhenFull::Wait && !self.is_empty_for_senders());
-                self.sinks[which].pending_item = Some(message);
-            }
             result => self.sent(message, true, result, accepted, dropped),
         }
     }
@@ -315,6 +317,9 @@ impl World {
             return;
         }
         self.model.switched();
+        if close {
+            self.sinks[which].is_waiting = false;
+        }
         if close && !std::mem::replace(&mut self.sinks[which].released, true) {
             self.sender_left();
         }
@@ -326,30 +331,40 @@ impl World {
         poll: impl FnOnce(Pin<&mut Sender>, &mut Context<'_>) -> Poll<Result<(), SendError<Bytes>>>,
     ) -> bool {
         let before = self.monitor.stats();
-        let SinkState { tx, pending_item, flag, .. } = &mut self.sinks[which];
-        let pending_item = pending_item.take();
+        let SinkState { tx, is_waiting, flag, .. } = &mut self.sinks[which];
         let (raised, waker) = Flag::new();
         *flag = None;
         let polled = poll(Pin::new(tx), &mut Context::from_waker(&waker));
+        if polled.is_pending() {
+            (*is_waiting, *flag) = (true, Some(raised));
+        }
+        *is_waiting &= !matches!(polled, Poll::Ready(Err(_)));
         let (accepted, dropped) = self.changed_since(&before);
-        match (polled, pending_item) {
-            (Poll::Pending, Some(message)) => {
-                assert!(!self.model.closed);
-                self.sinks[which].pending_item = Some(message);
-                self.sinks[which].flag = Some(raised);
+        assert_eq!((accepted, dropped), Default::default());
+        match polled {
+            Poll::Pending => {
+                assert!(!self.model.closed && !self.is_empty_for_sink(which), "no room for a sink");
                 false
             }
-            (Poll::Pending, None) => panic!("a sink waits without a pending item"),
-            (Poll::Ready(result), Some(message)) => {
-                let result = refused(result, equals(message.payload()), SendError::into_inner);
-                self.sent(message, true, result, accepted, dropped);
-                result.is_ok()
-            }
-            (Poll::Ready(result), None) => {
-                assert_eq!(accepted, Totals::default());
-                result.is_ok()
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => {
+                assert!(
+                    error == SendError::Closed(Bytes::new())
+                        && (self.model.closed || self.sinks[which].released)
+                );
+                false
             }
         }
+    }
+
+    /// Returns whether nothing is queued or kept, and no other sender waits.
+    fn is_empty_for_sink(&self, which: usize) -> bool {
+        let others = self.sinks.iter().enumerate().any(|(other, sink)| other != which && sink.is_waiting);
+        !others
+            && self.forgotten_senders.is_empty()
+            && !self.pending.iter().any(|pending| pending.kind.sends())
+            && self.kept.is_empty()
+            && self.model.len() == 0
     }
 
     fn changed_since(&self, before: &Stats) -> (Totals, Totals) {

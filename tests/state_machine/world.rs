@@ -29,8 +29,8 @@ pub(crate) struct ReceiverState {
 pub(crate) struct SinkState {
     pub(crate) tx: Sender,
     pub(crate) released: bool,
-    /// The message that `start_send` took and that is not sent yet.
-    pub(crate) pending_item: Option<crate::model::Message>,
+    /// Whether it has a place among the senders that wait: from a poll that was pending until it sends.
+    pub(crate) is_waiting: bool,
     /// The flag that is set when the sink is woken for room.
     pub(crate) flag: Option<Arc<Flag>>,
 }
@@ -174,7 +174,7 @@ impl World {
         let stats = self.monitor.stats();
         self.model.check(&stats);
         let sending = self.pending.iter().filter(|pending| pending.kind.sends()).count();
-        let sinking = self.sinks.iter().filter(|sink| sink.flag.is_some()).count();
+        let sinking = self.sinks.iter().filter(|sink| sink.is_waiting).count();
         assert_eq!(
             stats.waiting_senders,
             sending + sinking + self.forgotten_senders.len(),

@@ -85,6 +85,8 @@ struct Waiter {
 struct Waiters {
     next_ticket: u64,
     by_ticket: VecDeque<Waiter>,
+    /// How many of them have a waker.
+    asleep: usize,
 }
 
 impl Waiters {
@@ -189,6 +191,10 @@ pub(crate) struct RoomWaiter {
 }
 
 impl RoomWaiter {
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        self.ticket
+    }
+
     pub(crate) fn is_registered(&self) -> bool {
         self.ticket.is_some()
     }
@@ -260,7 +266,9 @@ impl RoomWaiters {
                 let waiter = &mut waiters.by_ticket[at];
                 waiter.demand = demand;
                 let replaced = waiter.waker.replace(waker);
-                (Registered { ticket: waiter.ticket, was_woken: replaced.is_none() }, replaced)
+                let registered = Registered { ticket: waiter.ticket, was_woken: replaced.is_none() };
+                waiters.asleep += usize::from(replaced.is_none());
+                (registered, replaced)
             }
             None => {
                 let ticket = Ticket(waiters.next_ticket);
@@ -275,6 +283,7 @@ impl RoomWaiters {
                     overtakable,
                     since,
                 });
+                waiters.asleep += 1;
                 self.count(&waiters);
                 (Registered { ticket, was_woken: false }, None)
             }
@@ -301,6 +310,7 @@ impl RoomWaiters {
         let Some(ticket) = waiter.ticket.take() else { return false };
         let mut waiters = self.lock();
         let removed = waiters.find(ticket).and_then(|at| waiters.by_ticket.remove(at));
+        waiters.asleep -= usize::from(removed.as_ref().is_some_and(|waiter| waiter.waker.is_some()));
         self.count(&waiters);
         drop(waiters);
         let was_registered = removed.is_some();
@@ -312,17 +322,22 @@ impl RoomWaiters {
     #[cold]
     pub(super) fn wake_covered(&self, pool: &Pool, room: OpenRoom) {
         let mut waiters = self.lock();
+        let Waiters { by_ticket, asleep, .. } = &mut *waiters;
         let mut layout = Layout::new(pool, room);
-        let mut woken = Vec::new();
-        for waiter in &mut waiters.by_ticket {
-            if layout.is_used_up() {
+        let (mut woken, mut left) = (Vec::new(), *asleep);
+        for waiter in by_ticket {
+            if left == 0 || layout.is_used_up() {
                 break;
             }
-            if waiter.waker.is_some() && layout.fits(waiter.demand) {
-                woken.extend(waiter.waker.take());
+            if waiter.waker.is_some() {
+                left -= 1;
+                if layout.fits(waiter.demand) {
+                    woken.extend(waiter.waker.take());
+                }
             }
             layout.keep(waiter);
         }
+        *asleep -= woken.len();
         drop(waiters);
         self.wake_each(woken);
     }
@@ -334,7 +349,10 @@ impl RoomWaiters {
         if self.waiting() == 0 {
             return;
         }
-        let woken = self.lock().by_ticket.iter_mut().filter_map(|waiter| waiter.waker.take()).collect();
+        let mut waiters = self.lock();
+        waiters.asleep = 0;
+        let woken = waiters.by_ticket.iter_mut().filter_map(|waiter| waiter.waker.take()).collect();
+        drop(waiters);
         self.wake_each(woken);
     }
 
@@ -368,6 +386,9 @@ impl RoomWaiters {
         let mut layout = Layout::new(pool, room);
         let mut overtaken = Vec::new();
         for (at, waiter) in waiters.by_ticket.iter().take(end).enumerate() {
+            if layout.is_used_up() {
+                break;
+            }
             if layout.is_overtaken(waiter) {
                 overtaken.push(at);
             }

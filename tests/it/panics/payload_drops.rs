@@ -122,14 +122,16 @@ fn send_many_counts_panics_of_payloads_that_it_copied() {
 }
 
 #[test]
-fn sink_with_panicking_pending_item_dropped_while_unwinding_does_not_abort() {
+fn sink_with_panicking_parked_item_dropped_while_unwinding_does_not_abort() {
     paused(async {
         let drops = Arc::<AtomicUsize>::default();
-        let (tx, _rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
+        let (tx, rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
         while tx.try_send(vec![7; EXTERNAL]).is_ok() {}
         let mut sink = tx.clone();
-        sink.start_send_unpin(payload(&drops, EXTERNAL)).expect("taken as the pending item");
+        sink.start_send_unpin(payload(&drops, EXTERNAL)).expect("parked");
+        rx.close();
         assert!(drop_while_unwinding(sink));
-        assert_eq!((drops.load(Relaxed), tx.monitor().stats().panics), (1, 1));
+        let stats = tx.monitor().stats();
+        assert_eq!((drops.load(Relaxed), stats.panics, stats.drops.newest), (1, 1, 1));
     });
 }

@@ -80,6 +80,9 @@ fn closed_error_returns_the_payload() {
         let mut tx = tx;
         let error = SinkExt::send(&mut tx, Bytes::from_static(SECRET.as_bytes())).await.expect_err("closed");
         assert_hides_payload(&error);
+        assert!(matches!(error, SendError::Closed(p) if p.is_empty()), "the item was not taken");
+        let error = tx.start_send_unpin(Bytes::from_static(SECRET.as_bytes())).expect_err("closed");
+        assert_hides_payload(&error);
         assert!(matches!(error, SendError::Closed(p) if p == SECRET.as_bytes()));
     });
 }

@@ -7,8 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::common::{current, current_runtime, paused, plain, poll_once, settle};
-use bytes::Bytes;
-use futures::{Sink, StreamExt};
+use futures::StreamExt;
 use tokio::runtime::Handle;
 use turbostream::{Builder, MessageCount, ReadMode, Receiver, Sender, builder};
 
@@ -254,39 +253,5 @@ fn sender_woken_unsuccessfully_stays_ahead_of_later_ones() {
         assert!(waiting[1].as_mut().poll(&mut Context::from_waker(&second.1)).is_ready());
         assert!(poll_once(&mut later[0]).is_ready(), "the segment that it opened has room for one more");
         assert!(poll_once(&mut later[1]).is_pending());
-    });
-}
-
-/// The same for sinks, which stay registered from one poll to the next.
-#[test]
-fn sink_woken_unsuccessfully_stays_ahead_of_later_ones() {
-    fn poll_ready(sink: &mut Sender, waker: &Waker) -> Poll<()> {
-        Pin::new(sink).poll_ready(&mut Context::from_waker(waker)).map(|ready| ready.expect("open"))
-    }
-    plain(|| {
-        let runtime = current_runtime(false);
-        let _context = runtime.enter();
-        let (tx, mut rx) = two_segments();
-        let (first, second) = (wake_counter(), wake_counter());
-        let pending_sink = |number| {
-            let mut sink = tx.clone();
-            Pin::new(&mut sink).start_send(Bytes::from(vec![number; 30])).expect("kept as the pending item");
-            sink
-        };
-        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
-        let mut waiting = [pending_sink(3), pending_sink(4)];
-        assert!(poll_ready(&mut waiting[0], &first.1).is_pending());
-        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
-        assert_eq!(rx.try_recv().expect("a message")[0], 1);
-        assert_eq!((first.0.0.load(SeqCst), second.0.0.load(SeqCst)), (1, 1), "both messages fit");
-        assert!(poll_ready(&mut waiting[0], &first.1).is_ready());
-        assert!(tx.try_send([7; 30]).is_ok(), "room in the open segment is for every sender");
-        assert!(poll_ready(&mut waiting[1], &second.1).is_pending());
-        let mut later = [pending_sink(5), pending_sink(6)];
-        assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
-        assert_eq!(rx.try_recv().expect("a message")[0], 2);
-        assert_eq!(second.0.0.load(SeqCst), 2, "it stays ahead of later senders");
-        assert!(later.iter_mut().all(|later| poll_ready(later, Waker::noop()).is_pending()));
-        assert!(poll_ready(&mut waiting[1], &second.1).is_ready());
     });
 }
