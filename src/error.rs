@@ -199,6 +199,9 @@ payload_error!(SendTimeoutError {
 pub enum TryRecvError {
     /// No message can be read now, but more may follow.
     Empty,
+    /// The next message is still being written by the closure of a [`send_with`](crate::Sender::send_with), which may take
+    /// any time. Later messages may be queued: they are received after it.
+    Busy,
     /// The channel is closed, and no message is left.
     Closed,
 }
@@ -207,6 +210,7 @@ impl fmt::Display for TryRecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "the channel is empty",
+            Self::Busy => "the next message is still being written",
             Self::Closed => "the channel is closed and drained",
         })
     }

@@ -16,11 +16,24 @@ use std::task::Poll;
 use bytes::Bytes;
 
 use super::Core;
+use crate::error::TryRecvError;
 use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
 use crate::queue::{Queue, ReadMode};
-use crate::sync::{MutexGuard, Ordering, fence};
+use crate::sync::{MutexGuard, Ordering, fence, yield_now};
 use crate::telemetry::events::NotedSwitches;
+
+/// What a receiver that visited the head has found.
+enum Visit<T> {
+    Taken(T),
+    Closed,
+    Empty,
+    /// The next message is reserved and not committed.
+    Stalled {
+        /// A closure writes it.
+        in_place: bool,
+    },
+}
 
 impl Core {
     #[inline(always)]
@@ -56,21 +69,49 @@ impl Core {
         registered: bool,
         take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
-        let mut stalled = false;
+        match self.visit_head(registered, take) {
+            Visit::Taken(taken) => Poll::Ready(Some(taken)),
+            Visit::Closed => Poll::Ready(None),
+            Visit::Empty | Visit::Stalled { .. } => Poll::Pending,
+        }
+    }
+
+    /// Calls `take` with the head if a message is readable now. Waits for the moment that the copy of a message takes, but
+    /// not for a closure that writes one in place.
+    pub(crate) fn try_with_head<T>(
+        &self,
+        mut take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
+    ) -> Result<T, TryRecvError> {
+        loop {
+            match self.visit_head(false, &mut take) {
+                Visit::Taken(taken) => return Ok(taken),
+                Visit::Closed => return Err(TryRecvError::Closed),
+                Visit::Empty => return Err(TryRecvError::Empty),
+                Visit::Stalled { in_place: true } => return Err(TryRecvError::Busy),
+                // The visit has spun. The sender may need this core.
+                Visit::Stalled { in_place: false } => yield_now(),
+            }
+        }
+    }
+
+    fn visit_head<T>(
+        &self,
+        registered: bool,
+        take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
+    ) -> Visit<T> {
         let mut effects = Effects::new(NotedSwitches::new(&self.events));
         let mut head = self.lock_head();
-        let polled = loop {
+        let visit = loop {
             match head.poll_readable(&self.queue, &mut effects) {
-                Readiness::Readable => break Poll::Ready(Some(take(&self.queue, &mut head, &mut effects))),
-                Readiness::Closed => break Poll::Ready(None),
+                Readiness::Readable => break Visit::Taken(take(&self.queue, &mut head, &mut effects)),
+                Readiness::Closed => break Visit::Closed,
                 Readiness::Stalled if !registered || head.set_commit_waiter() => {
-                    stalled = registered;
-                    break Poll::Pending;
+                    break Visit::Stalled { in_place: head.is_in_place() };
                 }
                 Readiness::Empty
                     if !registered || !self.queue.on_demand() || head.set_waiter(&self.queue) =>
                 {
-                    break Poll::Pending;
+                    break Visit::Empty;
                 }
                 Readiness::Stalled | Readiness::Empty => {}
             }
@@ -83,10 +124,10 @@ impl Core {
         }
         drop(head);
         self.apply_effects(effects);
-        if stalled {
+        if registered && matches!(visit, Visit::Stalled { .. }) {
             self.arm_watchdog();
         }
-        polled
+        visit
     }
 
     /// Calls `visit` with the head, for a thread that receives nothing.

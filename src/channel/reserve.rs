@@ -189,6 +189,12 @@ impl<'a> Reservation<'a> {
         Self { core, sequence, entry: Some(entry), external }
     }
 
+    /// Marks the entry before a closure makes its payload.
+    pub(super) fn mark_in_place(&self) {
+        let entry = self.entry.as_ref().expect("a reservation is used once");
+        self.core.queue.segment(entry.segment()).mark_in_place(entry);
+    }
+
     /// Commits an external payload, which is no longer than what was reserved for it.
     #[inline(always)]
     pub(super) fn write_external(&mut self, bytes: Bytes) {

@@ -101,6 +101,9 @@ impl Core {
         ticket: Option<Ticket>,
     ) -> Result<(), Refusal> {
         let mut reservation = self.reserve_external(len, ticket)?;
+        if S::IN_PLACE {
+            reservation.mark_in_place();
+        }
         reservation.write_external(source.take_external());
         Ok(())
     }

@@ -152,7 +152,7 @@ impl Receiver {
     /// # }
     /// ```
     pub fn try_recv_batch(&mut self, limit: impl Into<Limit>) -> Result<Batch, TryRecvError> {
-        self.try_recv_with(self.take_batch(limit.into()))
+        self.core.try_with_head(self.take_batch(limit.into()))
     }
 
     /// Receives messages of one segment, within `limit`, waiting for the first one no longer than `wait`.

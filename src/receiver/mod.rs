@@ -90,11 +90,15 @@ impl Receiver {
 
     /// Receives the next message if there is one now.
     ///
-    /// This method works inside and outside of a runtime.
+    /// A message whose send has returned is there. If another thread is in the middle of copying the message before it,
+    /// this method waits for that copy, and yields its thread meanwhile. With `on_demand(false)` a message is there once its
+    /// segment was switched. This method works inside and outside of a runtime.
     ///
     /// # Errors
     ///
     /// - [`TryRecvError::Empty`] if no message can be read now.
+    /// - [`TryRecvError::Busy`] if the next message is still being written by the closure of a
+    ///   [`send_with`](crate::Sender::send_with).
     /// - [`TryRecvError::Closed`] if the channel is closed and all its messages were received.
     ///
     /// # Examples
@@ -113,7 +117,7 @@ impl Receiver {
             return Ok(message);
         }
         let mode = self.read_mode();
-        self.try_recv_with(|queue, head, effects| head.take(queue, mode, effects))
+        self.core.try_with_head(|queue, head, effects| head.take(queue, mode, effects))
     }
 
     /// Receives the next message, waiting for it no longer than `limit`.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::Receiver;
 use crate::channel::Core;
-use crate::error::{RecvTimeoutError, TryRecvError};
+use crate::error::RecvTimeoutError;
 use crate::queue::Queue;
 use crate::queue::head::{Effects, Head};
 use crate::sync::MutexGuard;
@@ -108,18 +108,6 @@ impl Receiver {
     /// Takes the next message by the fast path.
     pub(crate) fn try_take_fast(&self) -> Option<Bytes> {
         self.core.take_fast(self.read_mode()).inspect(|_| self.budget.count_one())
-    }
-
-    /// Returns the result of `take` if a message can be read now.
-    pub(super) fn try_recv_with<T>(
-        &self,
-        take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
-    ) -> Result<T, TryRecvError> {
-        match self.core.poll_with_head(false, take) {
-            Poll::Ready(Some(taken)) => Ok(taken),
-            Poll::Ready(None) => Err(TryRecvError::Closed),
-            Poll::Pending => Err(TryRecvError::Empty),
-        }
     }
 
     /// Pays for the messages before, and waits for the result of `take`, which counts the messages that it takes.

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock};
+pub(crate) use loom::thread::yield_now;
 pub(crate) use std::sync::OnceLock;
 
 /// Stands in for a weak reference: loom's `Arc` has none, and only background tasks, which models do not run, need one.

@@ -5,6 +5,7 @@
 pub(crate) use shuttle::hint::spin_loop;
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+pub(crate) use shuttle::thread::yield_now;
 pub(crate) use std::sync::OnceLock;
 
 pub(crate) fn downgrade<T>(arc: &Arc<T>) -> Weak<T> {

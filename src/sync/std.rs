@@ -4,6 +4,7 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
+pub(crate) use std::thread::yield_now;
 
 pub(crate) fn downgrade<T>(arc: &Arc<T>) -> Weak<T> {
     Arc::downgrade(arc)

@@ -313,6 +313,11 @@ impl Head {
         is_stalled.then(|| self.first_message.wrapping_add(current.position() as u64))
     }
 
+    /// Whether a closure writes the stalled message.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.current.as_ref().is_some_and(SegmentCursor::is_in_place)
+    }
+
     /// Asks the sender of the stalled message for a wake; returns false if it has committed meanwhile.
     pub(crate) fn set_commit_waiter(&self) -> bool {
         self.current.as_ref().is_some_and(SegmentCursor::set_commit_waiter)

@@ -109,6 +109,11 @@ impl SegmentCursor {
         None
     }
 
+    /// Whether a closure writes the next message that is not committed.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.range.is_in_place()
+    }
+
     /// See [`Head::take_fast`](super::Head::take_fast).
     #[inline(always)]
     pub(super) fn take_fast(&mut self, mode: ReadMode, released: &mut usize) -> Option<Bytes> {

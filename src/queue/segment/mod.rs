@@ -8,22 +8,22 @@
 //! 4. A receiver that has the message in its [`ReadRange`] reads it once it has seen the entry committed.
 //!
 //! ```text
-//!  63..59   58..56   55..28   27..0
-//! ┌────────┬────────┬────────┬────────┐
-//! │   0    │  kind  │  len   │ offset │
-//! └────────┴────────┴────────┴────────┘
+//!  63..60   59       58       57..56   55..28   27..0
+//! ┌────────┬────────┬────────┬────────┬────────┬────────┐
+//! │   0    │IN_PLACE│ WAITER │  kind  │  len   │ offset │
+//! └────────┴────────┴────────┴────────┴────────┴────────┘
 //!
 //!          commit (the sender)
 //!   EMPTY ──────────────────────────▶ INLINE, EXTERNAL or ABANDONED
-//!     │                                  ▲
-//!     └──── set_commit_waiter ──▶ WAITER ┘ commit returns WAITER: the sender wakes a receiver
-//!           (the receiver)
+//!    │ ▲                                 ▲
+//!    └─┘ set_commit_waiter (the receiver): WAITER; commit returns it: the sender wakes a receiver
+//!        a closure begins (the sender): IN_PLACE
 //! ```
 //!
 //! | kind | entry | sender | receiver |
 //! |---|---|---|---|
-//! | EMPTY | unused, or reserved and not committed | writes and commits | checks it repeatedly for a moment, then sets WAITER and sleeps |
-//! | WAITER | reserved and not committed | writes, commits and wakes a receiver | sleeps |
+//! | EMPTY | unused, or reserved and not committed | writes and commits | checks it repeatedly for a moment, then sets WAITER and sleeps. If it must not sleep, it waits for a copy, and not for a closure: IN_PLACE |
+//! | EMPTY with WAITER | reserved and not committed | writes, commits and wakes receivers | sleeps |
 //! | INLINE | the message's bytes lie in the segment | done | reads or lends them |
 //! | EXTERNAL | a `Bytes` lies in the segment | done | moves it out |
 //! | ABANDONED | padding | done | skips it |
@@ -58,7 +58,11 @@ const EMPTY: u64 = 0;
 const INLINE: u64 = 1 << KIND_SHIFT;
 const EXTERNAL: u64 = 2 << KIND_SHIFT;
 const ABANDONED: u64 = 3 << KIND_SHIFT;
+const KIND_MASK: u64 = 3 << KIND_SHIFT;
+/// A receiver sleeps until the commit, or the last one has left.
 const WAITER: u64 = 4 << KIND_SHIFT;
+/// A closure of the user writes the message: it may take any time.
+const IN_PLACE: u64 = 8 << KIND_SHIFT;
 
 /// The alignment of a segment's payload bytes: a cache line.
 const PAYLOAD_ALIGN: usize = 64;
@@ -90,11 +94,14 @@ impl Entry {
     }
     #[inline]
     fn kind(self) -> u64 {
-        self.0 & (0b111 << KIND_SHIFT)
+        self.0 & KIND_MASK
     }
     #[inline]
     fn is_committed(self) -> bool {
-        self.0 != EMPTY && self.0 != WAITER
+        self.kind() != EMPTY
+    }
+    fn is_in_place(self) -> bool {
+        self.0 & IN_PLACE != 0
     }
     #[inline]
     fn offset(self) -> usize {
@@ -296,6 +303,7 @@ impl Segment {
     pub(crate) fn write_in_place(&self, entry: &EntrySlot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
         let to = block.at(entry.offset(), entry.len());
+        self.mark_in_place(entry);
         let len = block.log.writing(entry.index(), || {
             // SAFETY: `to` is valid for `entry.len()` bytes (checked by `at`). They are reserved for the one owner of
             // `entry` until the commit below, so no other reference to them exists while `write` runs. They are zeroed
@@ -312,6 +320,13 @@ impl Segment {
             self.set_has_gaps();
         }
         Self::commit(&block.index[entry.index()], Entry::new(INLINE, entry.offset(), len))
+    }
+
+    /// Marks a reserved entry whose message a closure of the user writes.
+    pub(crate) fn mark_in_place(&self, entry: &EntrySlot) {
+        // ORDERING: Relaxed: a receiver only decides by it whether to wait. A read-modify-write, so that the commit acquires
+        // what the receiver that has set WAITER did before.
+        self.block().index[entry.index()].fetch_or(IN_PLACE, Ordering::Relaxed);
     }
 
     /// Moves the external `payload` into the reserved entry and commits it.
@@ -368,7 +383,7 @@ impl Segment {
         // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the
         // last receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It
         // borrows the entry alone: once that is committed, the block around it may be freed before this returns.
-        at.swap(word.0, Ordering::AcqRel) == WAITER
+        at.swap(word.0, Ordering::AcqRel) & WAITER != 0
     }
 
     /// Returns payload bytes minus reserved bytes, modulo 2⁶⁴; exact once all senders have committed.

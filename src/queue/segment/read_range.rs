@@ -7,7 +7,7 @@ use std::thread;
 
 use bytes::Bytes;
 
-use super::{Block, EMPTY, EXTERNAL, Entry, INLINE, Segment, WAITER};
+use super::{Block, EXTERNAL, Entry, INLINE, Segment, WAITER};
 use crate::queue::limit::Limit;
 use crate::sync::Ordering;
 use crate::sync::unwind::catch;
@@ -136,11 +136,15 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         let entry = &self.block().index[self.committed];
         // ORDERING: Release: pairs with the Acquire in `Segment::commit`; makes this receiver's registration, or that
         // the last receiver has left, visible to the sender. WAITER is exchanged even if it is already set, so the
-        // sender sees what the last thread to set it did before. Relaxed on failure: the message is committed, and the
-        // caller loads the entry again.
-        let set_from =
-            |from| entry.compare_exchange(from, WAITER, Ordering::Release, Ordering::Relaxed).is_ok();
-        set_from(EMPTY) || set_from(WAITER)
+        // sender sees what the last thread to set it did before. Relaxed on failure, and for the first load: a guess;
+        // if the message is committed, the caller loads the entry again.
+        let with_waiter = |seen| (!Entry(seen).is_committed()).then_some(seen | WAITER);
+        entry.fetch_update(Ordering::Release, Ordering::Relaxed, with_waiter).is_ok()
+    }
+
+    /// Whether a closure writes the next uncommitted message.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.committed < self.end && self.entry(self.committed).is_in_place()
     }
 
     /// Returns the message `at` positions after the next one. It must be readable.

@@ -286,10 +286,10 @@ fn deferred_byte_release_wakes_waiting_sender() {
 #[test]
 fn unpolled_receiver_keeps_no_other_asleep() {
     explore("unpolled_receiver_keeps_no_other_asleep", || {
-        let (tx, rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let (tx, mut rx) = open(small(3).read_mode(ReadMode::ZeroCopy));
+        let mut rx1 = rx.clone();
         let mut unpolled = pin!(rx.recv());
         assert!(unpolled.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending());
-        let rx1 = rx.clone();
         let other = thread::spawn(move || block_on(rx1.recv()).unwrap());
         send(&tx, "1");
         assert_eq!(other.join().unwrap(), "1");
@@ -303,7 +303,7 @@ fn unpolled_receiver_keeps_no_other_asleep() {
 #[test]
 fn unpolled_sender_keeps_no_other_asleep() {
     explore_within(1, "unpolled_sender_keeps_no_other_asleep", || {
-        let (tx, rx) = open(small(2));
+        let (tx, mut rx) = open(small(2));
         for message in ["1", "2", "3", "4"] {
             send(&tx, message);
         }
@@ -315,7 +315,7 @@ fn unpolled_sender_keeps_no_other_asleep() {
             assert_eq!(block_on(rx.recv()).unwrap(), message);
         }
         other.join().unwrap();
-        assert_eq!(drain(&rx), ["3", "4", "5"]);
+        assert_eq!(drain(&mut rx), ["3", "4", "5"]);
         block_on(unpolled).unwrap();
     });
 }
@@ -324,7 +324,7 @@ fn unpolled_sender_keeps_no_other_asleep() {
 #[test]
 fn overtaken_sender_is_served_next() {
     explore_within(1, "overtaken_sender_is_served_next", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
         send(&tx, "1");
         send(&tx, "2");
         let tx1 = tx.clone();
@@ -333,7 +333,7 @@ fn overtaken_sender_is_served_next() {
         let overtook = tx.try_send("newcomer").is_ok();
         assert_eq!(block_on(rx.recv()).unwrap(), "2");
         waiting.join().unwrap();
-        let mut left = drain(&rx);
+        let mut left = drain(&mut rx);
         left.sort();
         let expected: &[&str] = if overtook { &["newcomer", "waiting"] } else { &["waiting"] };
         assert_eq!(left, expected);
@@ -344,7 +344,7 @@ fn overtaken_sender_is_served_next() {
 #[test]
 fn long_sender_is_served_among_short_ones() {
     explore_within(1, "long_sender_is_served_among_short_ones", || {
-        let (tx, rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(200));
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200 + 100).max_message_bytes(200));
         send(&tx, "1");
         send(&tx, "2");
         let tx1 = tx.clone();
@@ -356,6 +356,41 @@ fn long_sender_is_served_among_short_ones() {
             assert!(matches!(rx.try_recv().unwrap().len(), 5 | 200));
         }
         long.join().unwrap();
-        assert_eq!(drain(&rx).len(), 1);
+        assert_eq!(drain(&mut rx).len(), 1);
+    });
+}
+
+/// The handle is dropped; the thread that makes room sends its item, and the channel closes after it.
+#[test]
+fn parked_item_is_sent_by_the_receiver() {
+    explore_within(1, "parked_item_is_sent_by_the_receiver", || {
+        let (tx, mut rx) = open(small(2).segment_messages(1).max_bytes(2 * 200));
+        send(&tx, "1");
+        send(&tx, "2");
+        let receiver = thread::spawn(move || {
+            let mut received = Vec::new();
+            while let Some(message) = block_on(rx.recv()) {
+                received.push(message);
+            }
+            received
+        });
+        let mut sink = tx;
+        futures::SinkExt::start_send_unpin(&mut sink, Bytes::from_static(b"3")).unwrap();
+        drop(sink);
+        assert_eq!(receiver.join().unwrap(), ["1", "2", "3"]);
+    });
+}
+
+/// A message whose send has returned is there, also while the one before it is copied.
+#[test]
+fn try_recv_finds_what_was_sent() {
+    explore("try_recv_finds_what_was_sent", || {
+        let (tx, mut rx) = open(small(2));
+        let tx1 = tx.clone();
+        let other = thread::spawn(move || send(&tx1, "1"));
+        send(&tx, "2");
+        assert!(rx.try_recv().is_ok());
+        other.join().unwrap();
+        assert!(rx.try_recv().is_ok());
     });
 }

@@ -5,4 +5,5 @@ mod blocking_recv;
 mod many;
 mod recv_methods;
 mod safe_mode;
+mod try_recv;
 mod wakeups;
