@@ -34,7 +34,7 @@ use crate::wait::timeout::timeout;
 /// Clone the sender for every task that sends. Messages are ordered as they are accepted, over all clones. The
 /// channel closes when the last clone is dropped: receivers get the messages that were accepted, and then the end.
 ///
-/// A sender is also a [`futures::Sink`](futures_sink::Sink) of [`Bytes`].
+/// A sender is also a [`futures::Sink`](futures_sink::Sink) of [`Bytes`](bytes::Bytes).
 pub struct Sender {
     core: Arc<Core>,
     budget: CoopBudget,

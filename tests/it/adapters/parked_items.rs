@@ -122,7 +122,7 @@ fn later_sends_of_the_handle_follow_the_parked_item() {
         let (tx, mut rx) = full();
         let sink = park(&tx, "3");
         assert_eq!(sink.try_send("5"), Err(TrySendError::Full(())));
-        assert!(matches!(sink.send_timeout("5", std::time::Duration::ZERO).await, Err(_)));
+        assert!(sink.send_timeout("5", std::time::Duration::ZERO).await.is_err());
         let mut send = Box::pin(sink.send("4"));
         let mut many = Box::pin(sink.send_many(["5", "6"]));
         assert!(poll_once(&mut send).is_pending() && poll_once(&mut many).is_pending());
