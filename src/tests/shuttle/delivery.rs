@@ -132,3 +132,29 @@ fn drained_during_sends_waits_for_prior_messages() {
         });
     });
 }
+
+/// Sinks that do not wait for room park their items. Every second handle is dropped at once.
+#[test]
+fn sinks_deliver_every_item_in_order() {
+    use futures::SinkExt;
+    explore("sinks_deliver_every_item_in_order", || {
+        deliver(small(2), |tx, sender| {
+            let mut sink = tx.clone();
+            for number in 0..MESSAGES {
+                let item = message(sender, number);
+                if thread_rng().gen_bool(0.5) {
+                    block_on(sink.feed(item)).unwrap();
+                    continue;
+                }
+                // Without `poll_ready`: an item may be parked already.
+                let mut item = Some(item);
+                while let Some(next) = item.take() {
+                    if let Err(error) = sink.start_send_unpin(next) {
+                        item = Some(error.into_inner());
+                        block_on(futures::SinkExt::<Bytes>::flush(&mut sink)).unwrap();
+                    }
+                }
+            }
+        });
+    });
+}
