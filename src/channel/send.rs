@@ -43,7 +43,10 @@ use crate::queue::segment::slot_state::{EntryRange, EntrySlot, NotReserved};
 use crate::sync::{Ordering, fence};
 
 /// The most messages that one reservation takes.
-pub(crate) const MAX_RANGE_MESSAGES: usize = 32;
+///
+/// The checkers see senders with more messages than that.
+pub(crate) const MAX_RANGE_MESSAGES: usize =
+    if cfg!(any(turbostream_loom, turbostream_shuttle)) { 2 } else { 32 };
 
 /// Which waiter bits a sender cleared.
 #[derive(Clone, Copy)]

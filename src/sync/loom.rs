@@ -67,3 +67,16 @@ impl AccessLog {
         self.0[message].with(|_| access())
     }
 }
+
+/// The messages of a lent slice. They are read until its owner is dropped: loom then checks that no thread has written to
+/// them meanwhile, and that each later write happens after the drop.
+pub(crate) struct LentAccess(std::ops::Range<usize>);
+
+impl LentAccess {
+    pub(crate) fn to(messages: std::ops::Range<usize>) -> Self {
+        Self(messages)
+    }
+    pub(crate) fn end(&self, log: &AccessLog) {
+        self.0.clone().for_each(|message| log.reading(message, || ()));
+    }
+}

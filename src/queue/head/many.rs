@@ -10,7 +10,7 @@ use crate::queue::{Queue, ReadMode};
 ///
 /// A thread that waits for the lock spins for some microseconds before it sleeps. If the head stayed locked for much
 /// longer than that, such a thread would miss most of the moments in which it is unlocked.
-const PART_MESSAGES: usize = 256;
+const PART_MESSAGES: usize = if cfg!(any(turbostream_loom, turbostream_shuttle)) { 2 } else { 256 };
 /// After this many bytes, the head is unlocked for a moment.
 const PART_BYTES: usize = 64 << 10;
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{Block, EXTERNAL, Entry, INLINE, Segment, WAITER};
 use crate::queue::limit::Limit;
-use crate::sync::Ordering;
 use crate::sync::unwind::catch;
+use crate::sync::{LentAccess, Ordering};
 
 /// One message, as it lies in the segment.
 pub(crate) enum Content<'a> {
@@ -321,10 +321,15 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
             let external = (first..end).find(|&index| self.entry(index).kind() == EXTERNAL);
             end = external.unwrap_or(end);
         }
-        let (first, last) = (self.entry(first), self.entry(end - 1));
+        let (from, first, last) = (first, self.entry(first), self.entry(end - 1));
         let offset = first.offset();
         (
-            LentBytes { segment: self.segment.clone(), offset, len: last.offset() + last.len() - offset },
+            LentBytes {
+                segment: self.segment.clone(),
+                offset,
+                len: last.offset() + last.len() - offset,
+                access: LentAccess::to(from..end),
+            },
             offset,
         )
     }
@@ -355,6 +360,14 @@ pub(crate) struct LentBytes<K: Deref<Target = Segment>> {
     segment: K,
     offset: usize,
     len: usize,
+    access: LentAccess,
+}
+
+impl<K: Deref<Target = Segment>> Drop for LentBytes<K> {
+    fn drop(&mut self) {
+        // The user may have read the bytes until now.
+        self.access.end(&self.segment.block().log);
+    }
 }
 
 impl<K: Deref<Target = Segment>> AsRef<[u8]> for LentBytes<K> {
