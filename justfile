@@ -20,6 +20,10 @@ gate:
 test:
     cargo test --all-features
 
+# The tests on one core, where no thread spins. Needs taskset. 1 minute.
+one-core:
+    taskset --cpu-list 0 cargo test --all-features --test it --test state_machine
+
 # Metrics against real servers; tests without their server are skipped. 2 minutes first, then 10 seconds.
 test-servers:
     CARGO_TARGET_DIR=target/servers cargo test --manifest-path {{servers}}

@@ -1,5 +1,6 @@
 //! Waiting: wakes, order, cancellation, fairness and `drained`.
 
+mod abandoned;
 mod cancellation;
 mod cancelled_waits;
 mod drained;
