@@ -8,6 +8,8 @@ use std::io;
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting is outside the range that the other settings allow.
+    ///
+    /// The numbers are bytes, for `segment_messages` messages, and for `report_interval` whole milliseconds.
     OutOfRange {
         /// The builder method that sets the value.
         field: &'static str,
@@ -30,10 +32,15 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfRange { field, value, min, max } if min > max => {
-                write!(f, "{field} = {value} cannot work: it would have to be at least {min} and at most {max}")
+                let unit = unit(field);
+                write!(f, "{field} = {value} {unit} cannot work: the other settings demand at least {min} and at most {max}")
+            }
+            Self::OutOfRange { field, value, min, max: usize::MAX } => {
+                write!(f, "{field} = {value} {unit} is out of range: at least {min} is accepted", unit = unit(field))
             }
             Self::OutOfRange { field, value, min, max } => {
-                write!(f, "{field} = {value} is out of range: accepted are {min} to {max}")
+                let unit = unit(field);
+                write!(f, "{field} = {value} {unit} is out of range: with the other settings, {min} to {max} are accepted")
             }
             Self::NoRuntime => f.write_str(
                 "no Tokio runtime here: build the channel inside one, or name one with `builder().runtime(..)`",
@@ -44,6 +51,15 @@ impl fmt::Display for BuildError {
             ),
             Self::NoThread(kind) => write!(f, "the system gives no thread to write on: {kind}"),
         }
+    }
+}
+
+/// Returns the unit of the numbers of a setting.
+fn unit(field: &str) -> &'static str {
+    match field {
+        "segment_messages" => "messages",
+        "report_interval" => "ms",
+        _ => "bytes",
     }
 }
 
@@ -78,7 +94,7 @@ macro_rules! payload_error {
                 match self {
                     $(Self::$variant(_) => f.write_str($text),)*
                     Self::TooLarge { len, max, .. } => {
-                        write!(f, "the message has {len} bytes, the channel takes at most {max}")
+                        write!(f, "the message has {len} bytes, and `max_message_bytes` is {max}")
                     }
                 }
             }
@@ -188,7 +204,7 @@ pub enum SendTimeoutError<P> {
 }
 
 payload_error!(SendTimeoutError {
-    Timeout => "the channel was full until the time was up",
+    Timeout => "the channel had no room before the timeout",
     Closed => "the channel is closed",
     Full => "the channel is full",
 });
@@ -209,8 +225,8 @@ pub enum TryRecvError {
 impl fmt::Display for TryRecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "the channel is empty",
-            Self::Busy => "the next message is still being written",
+            Self::Empty => "no message can be read now",
+            Self::Busy => "the closure of a `send_with` is still writing the next message",
             Self::Closed => "the channel is closed and drained",
         })
     }
@@ -231,7 +247,7 @@ pub enum RecvTimeoutError {
 impl fmt::Display for RecvTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Timeout => "nothing arrived until the time was up",
+            Self::Timeout => "no message could be read before the timeout",
             Self::Closed => "the channel is closed and drained",
         })
     }
