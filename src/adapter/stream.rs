@@ -78,6 +78,7 @@ impl Receiver {
     /// Turns this handle into a stream of batches, each within `limit`.
     ///
     /// It is as [`batches`](Self::batches), but owns the receiver: it can be returned from a function, or moved to a task.
+    /// Dropping it drops the receiver; [`into_inner`](IntoBatches::into_inner) returns that.
     ///
     /// # Examples
     ///
