@@ -4,6 +4,17 @@ use std::fmt;
 use std::io;
 
 /// Error returned by [`Builder::build`](crate::Builder::build).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main] async fn main() {
+/// use turbostream::BuildError;
+/// let error = turbostream::builder().segment_messages(0).build().unwrap_err();
+/// assert!(matches!(error, BuildError::OutOfRange { field: "segment_messages", value: 0, min: 1, .. }));
+/// assert!(error.to_string().starts_with("segment_messages = 0 messages is out of range"));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {

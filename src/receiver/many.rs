@@ -17,7 +17,8 @@ use crate::wait::blocking;
 impl Receiver {
     /// Receives messages into `messages`, within `limit`, and returns their number. Waits only for the first message.
     ///
-    /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0 messages.
+    /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0 messages. The messages are
+    /// appended to the vector.
     ///
     /// # Cancel safety
     ///
@@ -48,6 +49,9 @@ impl Receiver {
 
     /// Receives messages into `messages`, within `limit`, and returns their number. Blocks the current thread until there
     /// is one.
+    ///
+    /// Returns 0 if the channel is closed and all its messages were received, or if `limit` is 0 messages. The messages are
+    /// appended to the vector.
     ///
     /// This is [`recv_many`](Self::recv_many) for threads that run no async code; see
     /// [`blocking_recv`](Self::blocking_recv).
@@ -194,6 +198,8 @@ impl Receiver {
     }
 
     /// Receives messages of one segment, within `limit`, blocking the current thread until there is one.
+    ///
+    /// Returns `None` if the channel is closed and all its messages were received. A limit of 0 messages counts as 1.
     ///
     /// This is [`recv_batch`](Self::recv_batch) for threads that run no async code; see
     /// [`blocking_recv`](Self::blocking_recv).

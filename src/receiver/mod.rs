@@ -96,9 +96,9 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// - [`TryRecvError::Empty`] if no message can be read now.
+    /// - [`TryRecvError::Empty`] if no message can be read now. With `on_demand(false)` messages may be queued.
     /// - [`TryRecvError::Busy`] if the next message is still being written by the closure of a
-    ///   [`send_with`](crate::Sender::send_with).
+    ///   [`send_with`](crate::Sender::send_with). Where no closure may be slow, treat it as `Empty`.
     /// - [`TryRecvError::Closed`] if the channel is closed and all its messages were received.
     ///
     /// # Examples
@@ -109,6 +109,8 @@ impl Receiver {
     /// assert_eq!(rx.try_recv(), Err(turbostream::TryRecvError::Empty));
     /// tx.try_send("now").unwrap();
     /// assert_eq!(rx.try_recv().unwrap(), "now");
+    /// drop(tx);
+    /// assert_eq!(rx.try_recv(), Err(turbostream::TryRecvError::Closed));
     /// # }
     /// ```
     #[inline]
@@ -121,6 +123,9 @@ impl Receiver {
     }
 
     /// Receives the next message, waiting for it no longer than `limit`.
+    ///
+    /// A message that is there is received even with a `limit` of zero. A `limit` of [`Duration::MAX`] waits as
+    /// [`recv`](Self::recv) does.
     ///
     /// # Errors
     ///
@@ -163,7 +168,8 @@ impl Receiver {
     ///
     /// Panics if called within an async task or within `block_on`, even if there is a message, as Tokio's own
     /// blocking methods do. It may be called inside `tokio::task::block_in_place`, and on a thread that only entered
-    /// a runtime by [`Handle::enter`](tokio::runtime::Handle::enter).
+    /// a runtime by [`Handle::enter`](tokio::runtime::Handle::enter). The only way to detect such a context is a panic of
+    /// Tokio, which is caught: a panic hook sees it before the panic of this method.
     ///
     /// # Examples
     ///

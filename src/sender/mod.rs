@@ -34,7 +34,8 @@ use crate::wait::timeout::timeout;
 /// Clone the sender for every task that sends. Messages are ordered as they are accepted, over all clones. The
 /// channel closes when the last clone is dropped: receivers get the messages that were accepted, and then the end.
 ///
-/// A sender is also a [`futures::Sink`](futures_sink::Sink) of [`Bytes`](bytes::Bytes).
+/// A sender is also a [`futures::Sink`](futures_sink::Sink) of [`Bytes`](bytes::Bytes). The section on that trait below
+/// describes when it waits, and what becomes of an item if the channel is closed.
 pub struct Sender {
     core: Arc<Core>,
     budget: CoopBudget,
@@ -100,7 +101,8 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// This method is cancel safe. If the future is dropped before it completes, the message was not sent.
+    /// This method is cancel safe. If the future is dropped before it completes, the message was not sent, and an owned
+    /// payload is dropped with the future.
     ///
     /// # Examples
     ///
@@ -214,10 +216,16 @@ impl Sender {
 
     /// Sends a message, waiting for room no longer than `limit`.
     ///
+    /// If there is room, the message is sent even with a `limit` of zero. A `limit` of [`Duration::MAX`] waits as
+    /// [`send`](Self::send) does.
+    ///
     /// # Errors
     ///
     /// [`SendTimeoutError::Timeout`] if there was no room in time, on a channel whose senders wait
     /// ([`WhenFull::Wait`](crate::WhenFull::Wait)). The others are as for [`send`](Self::send).
+    ///
+    /// The error of a borrowed payload is a `SendTimeoutError<()>`. It can be compared in a test, and found in an
+    /// `anyhow::Error` by `downcast_ref::<SendTimeoutError<()>>()`.
     ///
     /// # Panics
     ///
@@ -226,16 +234,24 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// This method is cancel safe. If the future is dropped before it completes, the message was not sent.
+    /// This method is cancel safe. If the future is dropped before it completes, the message was not sent, and an owned
+    /// payload is dropped with the future.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main] async fn main() {
+    /// # #[tokio::main] async fn main() -> Result<(), turbostream::BuildError> {
     /// use std::time::Duration;
-    /// let (tx, rx) = turbostream::channel();
-    /// tx.send_timeout("soon", Duration::from_millis(100)).await.unwrap();
-    /// # }
+    /// use turbostream::SendTimeoutError;
+    /// let (tx, rx) = turbostream::builder().max_bytes(64 << 10).build()?;
+    /// while tx.send_timeout("a line", Duration::ZERO).await.is_ok() {}
+    /// let sent = tx.send_timeout("borrowed", Duration::from_millis(1)).await;
+    /// assert_eq!(sent, Err(SendTimeoutError::Timeout(())));
+    /// let sent = tx.send_timeout(String::from("owned"), Duration::from_millis(1)).await;
+    /// assert_eq!(sent, Err(SendTimeoutError::Timeout(String::from("owned"))));
+    /// drop(rx);
+    /// assert_eq!(tx.send_timeout("late", Duration::from_millis(1)).await, Err(SendTimeoutError::Closed(())));
+    /// # Ok(()) }
     /// ```
     pub async fn send_timeout<P: Payload>(
         &self,
@@ -281,7 +297,8 @@ impl Sender {
     ///
     /// Panics if called within an async task or within `block_on`, even if there is room, as Tokio's own blocking
     /// methods do. It may be called inside `tokio::task::block_in_place`, and on a thread that only entered a runtime
-    /// by [`Handle::enter`](tokio::runtime::Handle::enter).
+    /// by [`Handle::enter`](tokio::runtime::Handle::enter). The only way to detect such a context is a panic of Tokio, which
+    /// is caught: a panic hook sees it before the panic of this method.
     ///
     /// # Examples
     ///
@@ -370,6 +387,9 @@ impl Sender {
 
     /// Waits until the channel is closed: every receiver was dropped, or a handle closed it.
     ///
+    /// Returns at once if the channel is closed, or if this handle was closed as a sink. Messages may still be queued; to
+    /// wait for them, use [`drained`](Self::drained).
+    ///
     /// # Cancel safety
     ///
     /// This method is cancel safe. It can be dropped and called again at any time.
@@ -398,6 +418,9 @@ impl Sender {
     /// A message has left the channel when it was received, or dropped by a [`WhenFull`](crate::WhenFull) policy.
     /// Messages accepted later are not waited for. This method returns at once if no message is queued. On a closed
     /// channel it still waits for the messages accepted before.
+    ///
+    /// It waits for as long as receivers take no messages: to give up, wrap it in [`tokio::time::timeout`]. A message that
+    /// was received may not be processed yet.
     ///
     /// # Errors
     ///
@@ -540,7 +563,8 @@ impl Sender {
 
     /// Returns the number of senders that hold the channel open, this one included.
     ///
-    /// A handle that was closed as a sink does not count. The number may have changed by the time it is returned.
+    /// A handle that was closed as a sink does not count, nor does a [`WeakSender`](weak::WeakSender). On a channel that a
+    /// handle closed, this is the number of senders left. The number may have changed by the time it is returned.
     pub fn sender_count(&self) -> usize {
         self.core.senders()
     }

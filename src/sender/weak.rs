@@ -17,7 +17,7 @@ pub struct WeakSender {
 impl WeakSender {
     /// Returns a new sender, or `None` if the channel has no sender any more.
     ///
-    /// If a receiver closed the channel while it still has senders, this returns a sender, and its sends fail.
+    /// If a handle closed the channel while it still has senders, this returns a sender, and its sends fail.
     ///
     /// # Examples
     ///

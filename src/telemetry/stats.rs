@@ -62,13 +62,17 @@ pub struct Stats {
     pub lent_bytes: usize,
     /// Memory of free segments.
     pub pooled_bytes: usize,
-    /// Bytes of the queued external payloads: those that travel by reference count.
+    /// Bytes of the queued external payloads, which travel by reference count, and of the items that sinks have parked.
     pub external_bytes: usize,
-    /// The limit on the sum of active, sealed, lent, pooled and external bytes.
+    /// The limit on the sum of active, sealed, lent, pooled and external bytes. The sum may exceed it by the
+    /// items that sinks have parked: at most one for each [`Sender`](crate::Sender).
     pub max_bytes: usize,
     /// Senders waiting for room.
     pub waiting_senders: usize,
-    /// For how long the sender waits for room that has waited for longest; zero if none waits.
+    /// How long the first of the waiting senders has waited for room so far; zero if none waits.
+    ///
+    /// It falls once that sender has got room. A value that keeps rising means that no room becomes free: see the queued
+    /// and the lent bytes. It is no statistic of a [`Recorder`](crate::Recorder): for an alert, read it at an interval.
     pub longest_wait: Duration,
     /// Receivers waiting for a message.
     pub waiting_receivers: usize,
@@ -145,7 +149,8 @@ impl SendErrors {
 #[non_exhaustive]
 pub struct Drops {
     /// There was no room for them: under [`WhenFull::DropNewest`](crate::WhenFull::DropNewest), or because no older
-    /// segment could be dropped.
+    /// segment could be dropped. An item that a dropped sink had parked counts here if the channel closed before there was
+    /// room.
     pub newest: u64,
     /// They made room for newer ones, under [`WhenFull::DropOldest`](crate::WhenFull::DropOldest).
     pub oldest: u64,
