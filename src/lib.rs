@@ -66,7 +66,8 @@
 //! # What is bounded
 //!
 //! [`Builder::max_bytes`] limits one sum: the memory of the active segment, of sealed, free and lent segments, and of
-//! queued external payloads. A segment is *lent* while a `Bytes` or `Batch` of the user refers to it. A payload is
+//! queued external payloads. Only the items that sinks hold until there is room, at most one for each sender, may exceed
+//! it. A segment is *lent* while a `Bytes` or `Batch` of the user refers to it. A payload is
 //! *external* if it travels by reference count instead of being copied. When the limit is reached, senders wait, or
 //! [`WhenFull`] applies; [`Monitor::stats`] shows which part of the sum is the cause. Copies that receivers make in
 //! [`ReadMode::Safe`] belong to the user and do not count. Neither do the few pages that the channel keeps for such

@@ -117,6 +117,9 @@ pub trait SwitchStrategy: Send + Sync + 'static {
 }
 
 /// Switches once the active segment holds this many messages.
+///
+/// The switch follows the message that reaches the number. Messages of other senders may still get into the segment before
+/// it: for a number that is never exceeded, set [`segment_messages`](crate::Builder::segment_messages).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageCount(pub usize);
 
@@ -133,6 +136,9 @@ impl SwitchStrategy for MessageCount {
 }
 
 /// Switches once the active segment holds this many bytes.
+///
+/// All payload bytes count, also those of external payloads, which are not in the segment itself. The switch follows the
+/// message that reaches the number, so what becomes readable may exceed it by that message and those of other senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteCount(pub usize);
 
