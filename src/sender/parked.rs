@@ -11,8 +11,6 @@
 //!      └───no room──────┘
 //! ```
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::mem;
 use std::sync::PoisonError;
 // `Wake` takes the `Arc` of std, also in models.
@@ -52,11 +50,6 @@ enum Step {
 struct Attempt {
     source: PayloadSource<Bytes>,
     waiter: RoomWaiter,
-}
-
-thread_local! {
-    /// Items that were woken while this thread sends another one. It sends them next, and not from within.
-    static WOKEN: RefCell<Option<VecDeque<Arc<ParkedItem>>>> = const { RefCell::new(None) };
 }
 
 impl ParkedItem {
@@ -138,35 +131,7 @@ impl ParkedItem {
 
 impl Wake for ParkedItem {
     fn wake(self: Arc<Self>) {
-        let enqueue = |woken: &RefCell<Option<VecDeque<_>>>| match &mut *woken.borrow_mut() {
-            Some(queue) => queue.push_back(Arc::clone(&self)),
-            idle => *idle = Some(VecDeque::from([Arc::clone(&self)])),
-        };
-        let is_idle = WOKEN.try_with(|woken| {
-            let is_idle = woken.borrow().is_none();
-            enqueue(woken);
-            is_idle
-        });
-        match is_idle {
-            Ok(true) => {}
-            Ok(false) => return,
-            // The thread ends, and its queue is gone.
-            Err(_) => return self.send(),
-        }
-        loop {
-            let next = WOKEN.with(|woken| {
-                let mut woken = woken.borrow_mut();
-                let next = woken.as_mut().and_then(VecDeque::pop_front);
-                if next.is_none() {
-                    *woken = None;
-                }
-                next
-            });
-            match next {
-                Some(parked) => parked.send(),
-                None => return,
-            }
-        }
+        self.send();
     }
 }
 

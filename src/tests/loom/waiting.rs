@@ -394,3 +394,25 @@ fn try_recv_finds_what_was_sent() {
         assert!(rx.try_recv().is_ok());
     });
 }
+
+/// A receiver frees one segment, which has room for the parked item and for the send after it.
+#[test]
+fn later_send_of_a_handle_follows_its_parked_item() {
+    explore_within(1, "later_send_of_a_handle_follows_its_parked_item", || {
+        let (tx, mut rx) = open(small(2));
+        for message in ["1", "2", "3", "4"] {
+            send(&tx, message);
+        }
+        let receiver = thread::spawn(move || {
+            for message in ["1", "2"] {
+                assert_eq!(rx.try_recv().unwrap(), message);
+            }
+            rx
+        });
+        let mut sink = tx;
+        futures::SinkExt::start_send_unpin(&mut sink, Bytes::from_static(b"5")).unwrap();
+        block_on(sink.send("6")).unwrap();
+        let mut rx = receiver.join().unwrap();
+        assert_eq!(drain(&mut rx), ["3", "4", "5", "6"]);
+    });
+}

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use crate::common::{WakeCounter, current_runtime, paused, plain, poll_once, settle};
 use bytes::Bytes;
 use futures::{Sink, SinkExt};
-use turbostream::{MessageCount, Receiver, SendError, Sender, TryRecvError, TrySendError};
+use turbostream::{MessageCount, ReadMode, Receiver, SendError, Sender, TryRecvError, TrySendError};
 
 /// Two segments of one message of 64 bytes.
 fn full() -> (Sender, Receiver) {
@@ -137,6 +137,30 @@ fn later_sends_of_the_handle_follow_the_parked_item() {
         let (sent, all) = tokio::join!(sending, receiving);
         assert_eq!(sent, (Ok(()), Ok(2)));
         assert_eq!(all, ["1", "2", "3", "4", "5", "6"]);
+    });
+}
+
+/// Another handle may overtake an item that cannot be sent, as what was received holds its memory. Its own may not.
+#[test]
+fn handle_does_not_overtake_its_parked_item() {
+    paused(async {
+        let footprint = 64 + 8 + 128;
+        let builder = turbostream::builder().segment_bytes(64).segment_messages(1).max_bytes(4 * footprint);
+        let builder = builder.max_message_bytes(3 * footprint).read_mode(ReadMode::ZeroCopy);
+        let (tx, mut rx) = builder.build().expect("valid");
+        for message in ["1", "2", "3", "4"] {
+            tx.try_send(message).expect("room");
+        }
+        let mut sink = tx.clone();
+        sink.start_send_unpin(Bytes::from(vec![5; 600])).expect("parked");
+        let kept = rx.try_recv().unwrap();
+        assert_eq!(received(&mut rx), ["2", "3", "4"]);
+        assert_eq!(sink.try_send("own"), Err(TrySendError::Full(())));
+        assert_eq!(tx.try_send("other"), Ok(()));
+        assert_eq!(received(&mut rx), ["other"]);
+        drop(kept);
+        assert_eq!(sink.try_send("own"), Ok(()));
+        assert_eq!(received(&mut rx).iter().map(Bytes::len).collect::<Vec<_>>(), [600, 3]);
     });
 }
 
