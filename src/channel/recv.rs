@@ -116,6 +116,10 @@ impl Core {
                 Readiness::Stalled | Readiness::Empty => {}
             }
         };
+        if self.room_waiters().waiting() > 0 && self.room_waiters().has_sleeper() {
+            // The sender may need this memory, and only an attempt of its own would seal the segment.
+            head.release_drained_active(&self.queue, &mut effects);
+        }
         self.before_unlock(&mut head, &mut effects);
         effects.released += head.take_released(&self.queue);
         if head.has_drained_active(&self.queue) {

@@ -10,6 +10,7 @@
 //! | sender under `DropOldest` | only external payloads in the active segment can make room for its own | Full |
 //! | background task | time passes, and the strategy wants a switch | Strategy |
 //! | background task | the channel is idle, and all messages of the segment were taken | not counted as a switch |
+//! | receiver | a sender sleeps, and all messages of the segment were taken | not counted as a switch |
 //! | any user thread | it calls `switch` or `drained`, or flushes a sink | Requested |
 //! | any user thread | it calls `set_strategy`, and the new strategy wants a switch | Strategy |
 //! | thread that closes the channel | always | Close |

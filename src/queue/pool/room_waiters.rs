@@ -228,6 +228,12 @@ impl RoomWaiters {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Whether a sender waits that was not woken since its last attempt.
+    #[cold]
+    pub(crate) fn has_sleeper(&self) -> bool {
+        self.lock().by_ticket.iter().any(|waiter| waiter.waker.is_some())
+    }
+
     /// Returns when the sender that has waited for longest began to wait.
     pub(crate) fn longest_since(&self) -> Option<u64> {
         if self.waiting() == 0 {

@@ -5,6 +5,7 @@ mod cancellation;
 mod cancelled_waits;
 mod drained;
 mod fairness;
+mod sleepers;
 mod stalled_sender;
 mod waiters;
 mod wakeups;

@@ -255,3 +255,33 @@ fn sender_woken_unsuccessfully_stays_ahead_of_later_ones() {
         assert!(poll_once(&mut later[1]).is_pending());
     });
 }
+
+/// Two segments of up to four messages and 200 bytes.
+fn two_longer_segments(mode: ReadMode) -> (Sender, Receiver) {
+    let channel = without_timer().segment_bytes(200).segment_messages(4).max_bytes(2 * (200 + 4 * 8 + 128));
+    channel.max_message_bytes(300).read_mode(mode).build().expect("valid")
+}
+
+/// A sender that came first opens a segment and leaves no room in it. Once its message was received, only the memory of
+/// that segment lacks for the second sender, and no other sender would seal it.
+#[test]
+fn drained_segment_is_sealed_for_a_sleeping_sender() {
+    plain(|| {
+        // The test never drives this runtime, so the background task never runs.
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx) = two_longer_segments(ReadMode::Safe);
+        assert!(tx.try_send([1; 190]).is_ok() && tx.try_send([2; 190]).is_ok());
+        let (woken, waker) = wake_counter();
+        let (mut first, mut second) = (Box::pin(tx.send([3; 190])), Box::pin(tx.send(vec![4; 300])));
+        assert!(poll_once(&mut first).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 1);
+        assert!(poll_once(&mut first).is_ready());
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert_eq!(woken.0.load(SeqCst), 0, "the open segment has no entry for it");
+        assert_eq!(rx.try_recv().expect("a message")[0], 3);
+        assert_eq!(woken.0.load(SeqCst), 1);
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    });
+}
