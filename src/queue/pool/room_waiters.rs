@@ -60,7 +60,8 @@ pub(crate) struct Ticket(u64);
 pub(crate) enum OpenRoom {
     /// This many messages and bytes, or zero if no segment is open.
     Known(Capacity),
-    /// The thread does not see which segment is open. External payloads are woken as if there were an entry for each.
+    /// The thread does not see which segment is open. External payloads are woken as if there were an entry for each; and
+    /// if no waiter is, the first one that fits if those woken before have room there.
     Unknown,
 }
 
@@ -93,6 +94,24 @@ impl Waiters {
     fn find(&self, ticket: Ticket) -> Option<usize> {
         self.by_ticket.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
     }
+
+    /// Lays out the demands, and takes the wakers of up to `limit` waiters whose demand is free.
+    fn take_fitting(&mut self, mut layout: Layout, limit: usize) -> Vec<Waker> {
+        let (mut woken, mut left) = (Vec::new(), self.asleep);
+        for waiter in &mut self.by_ticket {
+            if left == 0 || layout.is_used_up() || woken.len() == limit {
+                break;
+            }
+            let fits = layout.fits(waiter.demand);
+            layout.keep(waiter);
+            left -= usize::from(waiter.waker.is_some());
+            if fits {
+                woken.extend(waiter.waker.take());
+            }
+        }
+        self.asleep -= woken.len();
+        woken
+    }
 }
 
 /// The senders of a channel that wait for memory.
@@ -104,6 +123,7 @@ pub(crate) struct RoomWaiters {
 }
 
 /// The demands laid out so far.
+#[derive(Clone, Copy)]
 pub(super) struct Layout {
     capacity: Capacity,
     footprint: usize,
@@ -113,6 +133,8 @@ pub(super) struct Layout {
     room: Capacity,
     /// The open segment is not known, and has an entry for each external payload.
     has_free_entries: bool,
+    /// Woken waiters have room in the open segment, which is not known.
+    woken_have_room: bool,
     /// Nothing is queued: what is not free is lent.
     is_drained: bool,
 }
@@ -126,7 +148,7 @@ impl Layout {
         let (capacity, footprint) = (pool.capacity, pool.footprint());
         let free = pool.free_bytes();
         let is_drained = free + pool.lent_segments() * footprint >= pool.max_bytes;
-        Self { capacity, footprint, free, room, has_free_entries, is_drained }
+        Self { capacity, footprint, free, room, has_free_entries, woken_have_room: false, is_drained }
     }
 
     /// Returns what is left of the free memory.
@@ -153,8 +175,12 @@ impl Layout {
 
     fn needed(&self, waiter: &Waiter) -> usize {
         let (bytes, external) = waiter.demand.split();
-        let begins_segment = waiter.passed || !self.has_room(bytes);
+        let begins_segment = waiter.passed || !(self.is_in_open_segment(waiter) || self.has_room(bytes));
         external + if begins_segment { self.footprint } else { 0 }
+    }
+
+    fn is_in_open_segment(&self, waiter: &Waiter) -> bool {
+        self.woken_have_room && waiter.waker.is_none()
     }
 
     /// Keeps what a waiter needs; if that is more than is left, keeps all memory, unless the waiter is overtaken.
@@ -167,7 +193,7 @@ impl Layout {
             return;
         }
         self.free -= needed;
-        if waiter.passed {
+        if waiter.passed || self.is_in_open_segment(waiter) {
             return;
         }
         let (bytes, _) = waiter.demand.split();
@@ -328,22 +354,11 @@ impl RoomWaiters {
     #[cold]
     pub(super) fn wake_covered(&self, pool: &Pool, room: OpenRoom) {
         let mut waiters = self.lock();
-        let Waiters { by_ticket, asleep, .. } = &mut *waiters;
-        let mut layout = Layout::new(pool, room);
-        let (mut woken, mut left) = (Vec::new(), *asleep);
-        for waiter in by_ticket {
-            if left == 0 || layout.is_used_up() {
-                break;
-            }
-            if waiter.waker.is_some() {
-                left -= 1;
-                if layout.fits(waiter.demand) {
-                    woken.extend(waiter.waker.take());
-                }
-            }
-            layout.keep(waiter);
+        let layout = Layout::new(pool, room);
+        let mut woken = waiters.take_fitting(layout, usize::MAX);
+        if woken.is_empty() && room == OpenRoom::Unknown {
+            woken = waiters.take_fitting(Layout { woken_have_room: true, ..layout }, 1);
         }
-        *asleep -= woken.len();
         drop(waiters);
         self.wake_each(woken);
     }

@@ -285,3 +285,27 @@ fn drained_segment_is_sealed_for_a_sleeping_sender() {
         assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     });
 }
+
+/// The thread that drops a message does not know that the first sender has room in the open segment.
+#[test]
+fn segment_returned_by_a_dropped_message_serves_the_sender_after_an_unpolled_one() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx) = two_longer_segments(ReadMode::ZeroCopy);
+        assert!(tx.try_send([1; 200]).is_ok() && tx.try_send([2; 200]).is_ok());
+        let (mut unpolled, mut second, mut last) =
+            (Box::pin(tx.send([3; 80])), Box::pin(tx.send([4; 40])), Box::pin(tx.send([5; 140])));
+        let (woken, waker) = wake_counter();
+        assert!(poll_once(&mut unpolled).is_pending() && poll_once(&mut second).is_pending());
+        assert!(last.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let kept = rx.try_recv().expect("a message");
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert!(poll_once(&mut second).is_ready());
+        assert_eq!(woken.0.load(SeqCst), 0, "80 bytes of the open segment are kept for the first sender");
+        drop(kept);
+        assert_eq!(woken.0.load(SeqCst), 1);
+        assert!(last.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        assert!(poll_once(&mut unpolled).is_ready());
+    });
+}
