@@ -117,7 +117,9 @@ impl Core {
             }
         };
         if self.room_waiters().waiting() > 0 && self.room_waiters().has_sleeper() {
-            // The sender may need this memory, and only an attempt of its own would seal the segment.
+            // The sender may need this memory, and only an attempt of its own would seal the segment. None is missed: it has
+            // locked the head after its registration, and loads the ring slot after that. So either this thread sees it,
+            // or it sees this segment open and seals it.
             head.release_drained_active(&self.queue, &mut effects);
         }
         self.before_unlock(&mut head, &mut effects);

@@ -152,8 +152,13 @@ impl Core {
             Phase::Ready if state.is_ready_for(sequence) => {
                 let take = || self.queue.pool.take_segment(ticket, demand);
                 let reclaim = || if self.retire_drained_segments() { take() } else { None };
-                let segment = take().or_else(reclaim).ok_or(Refusal::Full)?;
                 self.background.start();
+                let Some(segment) = take().or_else(reclaim) else {
+                    // The last free segment may be that with which another sender opens the slot.
+                    self.queue.pool.spin_while_opening();
+                    let is_ready = self.queue.ring.slot(sequence).load().is_ready_for(sequence);
+                    return if is_ready { Err(Refusal::Full) } else { Ok(Step::Again) };
+                };
                 let opened = self.queue.open(sequence, segment, |slot| open(slot, segment));
                 return Ok(opened.map_or(Step::Lost, Step::Opened));
             }

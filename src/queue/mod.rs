@@ -165,6 +165,7 @@ impl Queue {
     ) -> Option<T> {
         self.segment(number).set_opened_at(self.clock.nanos());
         let reserved = open(self.ring.slot(sequence));
+        self.pool.end_opening();
         match reserved {
             Some(_) => self.wake_senders(),
             None => self.pool.give_back(number),

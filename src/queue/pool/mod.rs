@@ -46,6 +46,10 @@ pub(crate) const ENTRY_BYTES: usize = 8;
 /// still holds costs a sender on another core many times what a line from the shared cache costs.
 const CIRCULATING_BYTES: usize = 4 << 20;
 
+/// The most iterations of a spin for another sender that opens a ring slot: some tens of instructions for that sender, but it
+/// may be preempted.
+const OPENING_SPINS: usize = 1000;
+
 /// All segments, and which of them are free.
 struct Segments {
     all: Box<[Segment]>,
@@ -80,6 +84,8 @@ pub(crate) struct Pool {
     lent_count: AtomicUsize,
     /// How often memory was allocated for a segment; a statistic.
     allocated: AtomicU64,
+    /// Senders that are about to open a ring slot with a segment they have taken.
+    opening: AtomicUsize,
     /// No sender will acquire a segment: memory that is recycled is freed.
     closed: AtomicBool,
     /// Senders that wait for room.
@@ -99,6 +105,7 @@ impl Pool {
             idle_count: AtomicUsize::new(0),
             lent_count: AtomicUsize::new(0),
             allocated: AtomicU64::new(0),
+            opening: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             room_waiters: RoomWaiters::new(),
             signal,
@@ -141,20 +148,26 @@ impl Pool {
 
     /// Takes a cleared segment with the channel's reference for a message, in turn; returns nothing if there is no memory.
     ///
-    /// Also charges the bytes of the message if it is external.
+    /// Also charges the bytes of the message if it is external. The caller opens a ring slot with the segment, or gives it
+    /// back, and then calls [`end_opening`](Self::end_opening).
     pub(crate) fn take_segment(&self, ticket: Option<Ticket>, demand: Demand) -> Option<usize> {
         let (_, external) = demand.split();
         let mut freed = false;
         let take = || {
             // Both must fit before pooled segments are freed for one of them.
             let fits = || self.footprint() + external <= self.free_bytes();
-            if external > 0 && !(fits() && self.charge_or_evict(external, &mut freed)) {
+            if !fits() {
                 return None;
             }
-            let segment = self.acquire();
-            if segment.is_none() && external > 0 {
-                self.refund_external_without_wake(external);
-                freed = true;
+            self.begin_opening();
+            let charged = external == 0 || (fits() && self.charge_or_evict(external, &mut freed));
+            let segment = if charged { self.acquire() } else { None };
+            if segment.is_none() {
+                self.end_opening();
+                if charged && external > 0 {
+                    self.refund_external_without_wake(external);
+                    freed = true;
+                }
             }
             segment
         };
@@ -171,6 +184,32 @@ impl Pool {
         let has_memory = || (self.footprint() + external <= self.free_bytes()).then_some(());
         let fit = |layout: &Layout| layout.fits(demand);
         self.room_waiters.take_in_turn(self, ticket, OpenRoom::NONE, 0, fit, has_memory).is_some()
+    }
+
+    fn begin_opening(&self) {
+        // ORDERING: Relaxed with a SeqCst fence: pairs with the fence in `spin_while_opening`. A thread that finds no memory,
+        // because this one takes the last segment after the fence, sees that this one is about to open a ring slot.
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Ends what [`take_segment`](Self::take_segment) has begun: the ring slot is open.
+    pub(crate) fn end_opening(&self) {
+        // ORDERING: Release: pairs with the Acquire in `spin_while_opening`; makes the open ring slot visible.
+        self.opening.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Spins while another sender is about to open a ring slot, for a sender that found no memory for a segment.
+    pub(crate) fn spin_while_opening(&self) {
+        // ORDERING: SeqCst fence: pairs with the fence in `begin_opening`.
+        fence(Ordering::SeqCst);
+        for _ in 0..OPENING_SPINS {
+            // ORDERING: Acquire: pairs with the Release in `end_opening`; the caller sees the ring slot that was opened.
+            if self.opening.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            spin_loop();
+        }
     }
 
     /// Charges an external payload whose entry is in the open segment, in turn; returns whether there is memory.

@@ -12,6 +12,7 @@
 
 mod delivery;
 mod shutdown;
+mod waiting;
 
 use std::future::Future;
 use std::pin::pin;
