@@ -256,6 +256,35 @@ fn sender_woken_unsuccessfully_stays_ahead_of_later_ones() {
     });
 }
 
+/// A sender that opens a segment wakes others before it runs user code, which may take long.
+#[test]
+fn opened_segment_wakes_senders_before_its_first_message_is_written() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx) = two_segments();
+        let (opens, other) = (wake_counter(), wake_counter());
+        let writes = |to: &mut [u8]| {
+            assert_eq!(other.0.0.load(SeqCst), 1, "the segment has room for one more");
+            to.len()
+        };
+        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
+        let (mut first, mut opening) = (Box::pin(tx.send([3; 30])), Box::pin(tx.send_with(30, writes)));
+        assert!(poll_once(&mut first).is_pending());
+        assert!(opening.as_mut().poll(&mut Context::from_waker(&opens.1)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 1);
+        assert!(poll_once(&mut first).is_ready());
+        assert!(tx.try_send([7; 30]).is_ok(), "room in the open segment is for every sender");
+        assert!(opening.as_mut().poll(&mut Context::from_waker(&opens.1)).is_pending());
+        let mut later = Box::pin(tx.send([4; 30]));
+        assert!(later.as_mut().poll(&mut Context::from_waker(&other.1)).is_pending());
+        assert_eq!(rx.try_recv().expect("a message")[0], 2);
+        assert_eq!(other.0.0.load(SeqCst), 0, "a whole segment is kept for the sender before it");
+        assert!(opening.as_mut().poll(&mut Context::from_waker(&opens.1)).is_ready());
+        assert!(poll_once(&mut later).is_ready());
+    });
+}
+
 /// Two segments of up to four messages and 200 bytes.
 fn two_longer_segments(mode: ReadMode) -> (Sender, Receiver) {
     let channel = without_timer().segment_bytes(200).segment_messages(4).max_bytes(2 * (200 + 4 * 8 + 128));
