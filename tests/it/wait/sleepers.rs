@@ -27,10 +27,11 @@ struct Task {
     flag: Arc<Flag>,
     is_polled: bool,
     what: (usize, usize),
+    number: usize,
 }
 
 impl Task {
-    fn new(tx: &Sender, way: usize, len: usize) -> Self {
+    fn new(tx: &Sender, way: usize, len: usize, number: usize) -> Self {
         let tx = tx.clone();
         let send = Box::pin(async move {
             match way {
@@ -41,7 +42,7 @@ impl Task {
             }
         });
         let flag = Arc::new(Flag(AtomicBool::new(true)));
-        Self { send, flag, is_polled: true, what: (way, len) }
+        Self { send, flag, is_polled: true, what: (way, len), number }
     }
 
     /// Polls once; returns whether it is done.
@@ -63,6 +64,11 @@ struct Run {
     kept: Vec<Bytes>,
     segment_bytes: usize,
     most: usize,
+    /// One lap of the queue, in messages, and one segment.
+    lap: u64,
+    /// The number of the sender that has waited for longest, and the messages accepted since it came first.
+    first: (usize, u64),
+    created: usize,
     trace: Vec<String>,
 }
 
@@ -88,7 +94,19 @@ impl Run {
             .expect("valid");
         let trace =
             vec![format!("{segment_bytes} B x {messages}, {segments} segments, max {max}, most {most}")];
-        Self { tx, rx, tasks: vec![], kept: vec![], segment_bytes, most, trace }
+        let lap = ((segments + 1) * messages) as u64;
+        Self {
+            tx,
+            rx,
+            tasks: vec![],
+            kept: vec![],
+            segment_bytes,
+            most,
+            lap,
+            first: (0, 0),
+            created: 0,
+            trace,
+        }
     }
 
     fn note(&mut self, what: impl Into<String>) {
@@ -111,6 +129,17 @@ impl Run {
         }
         let stats = self.tx.monitor().stats();
         assert!(stats.memory_bytes() <= stats.max_bytes, "{:#?}", self.trace);
+        // `send_many` waits anew for each part.
+        let first = self
+            .tasks
+            .first()
+            .filter(|first| first.is_polled && first.what.0 != 2)
+            .map_or(0, |first| first.number);
+        if first == 0 || first != self.first.0 {
+            self.first = (first, stats.sent_messages);
+        }
+        let overtook = stats.sent_messages - self.first.1;
+        assert!(overtook <= self.lap, "{overtook} messages overtook the first sender: {:#?}", self.trace);
     }
 
     fn step(&mut self, rng: &mut StdRng, unpolled: bool) {
@@ -124,7 +153,8 @@ impl Run {
                 };
                 let way = rng.random_range(0..4);
                 self.note(format!("send {way} {len}"));
-                self.tasks.push(Task::new(&self.tx, way, len));
+                self.created += 1;
+                self.tasks.push(Task::new(&self.tx, way, len, self.created));
             }
             5..=8 => {
                 if let Ok(message) = self.rx.try_recv() {
