@@ -19,7 +19,8 @@
 //!   the queue.
 //! - Room in the open segment is for every sender, also for one that has not waited. So a woken waiter may find that its
 //!   share of an opened segment was taken. It is then *passed*: a whole segment is kept for it, which it opens with its own
-//!   entry reserved. No waiter is passed twice.
+//!   entry reserved. One segment is kept so, for the first passed waiter: passed waiters that are never polled do not use up
+//!   the memory. So no waiter is passed again once no passed one is before it.
 //!
 //! Every thread that makes room, and every waiter that leaves the list, lays out the demands anew.
 
@@ -135,6 +136,8 @@ pub(super) struct Layout {
     has_free_entries: bool,
     /// Woken waiters have room in the open segment, which is not known.
     woken_have_room: bool,
+    /// A whole segment was laid out for a passed waiter.
+    has_passed: bool,
     /// Nothing is queued: what is not free is lent.
     is_drained: bool,
 }
@@ -148,7 +151,16 @@ impl Layout {
         let (capacity, footprint) = (pool.capacity, pool.footprint());
         let free = pool.free_bytes();
         let is_drained = free + pool.lent_segments() * footprint >= pool.max_bytes;
-        Self { capacity, footprint, free, room, has_free_entries, woken_have_room: false, is_drained }
+        Self {
+            capacity,
+            footprint,
+            free,
+            room,
+            has_free_entries,
+            woken_have_room: false,
+            has_passed: false,
+            is_drained,
+        }
     }
 
     /// Returns what is left of the free memory.
@@ -175,8 +187,13 @@ impl Layout {
 
     fn needed(&self, waiter: &Waiter) -> usize {
         let (bytes, external) = waiter.demand.split();
-        let begins_segment = waiter.passed || !(self.is_in_open_segment(waiter) || self.has_room(bytes));
-        external + if begins_segment { self.footprint } else { 0 }
+        let has_entry = self.is_in_open_segment(waiter) || self.has_room(bytes);
+        external + if self.is_alone(waiter) || !has_entry { self.footprint } else { 0 }
+    }
+
+    /// Whether a whole segment is kept for the waiter: it was passed, and none was before it.
+    fn is_alone(&self, waiter: &Waiter) -> bool {
+        waiter.passed && !self.has_passed
     }
 
     fn is_in_open_segment(&self, waiter: &Waiter) -> bool {
@@ -185,7 +202,7 @@ impl Layout {
 
     /// Keeps what a waiter needs; if that is more than is left, keeps all memory, unless the waiter is overtaken.
     fn keep(&mut self, waiter: &Waiter) {
-        let needed = self.needed(waiter);
+        let (needed, is_alone) = (self.needed(waiter), self.is_alone(waiter));
         if needed > self.free {
             if !self.is_overtaken(waiter) {
                 self.free = 0;
@@ -193,7 +210,8 @@ impl Layout {
             return;
         }
         self.free -= needed;
-        if waiter.passed || self.is_in_open_segment(waiter) {
+        self.has_passed |= is_alone;
+        if is_alone || self.is_in_open_segment(waiter) {
             return;
         }
         let (bytes, _) = waiter.demand.split();

@@ -338,3 +338,39 @@ fn segment_returned_by_a_dropped_message_serves_the_sender_after_an_unpolled_one
         assert!(poll_once(&mut unpolled).is_ready());
     });
 }
+
+/// Two of four senders find the room taken that they were woken for, and are not polled again after their second wake.
+#[test]
+fn passed_senders_that_are_not_polled_do_not_use_up_the_memory() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let (tx, rx) = two_segments();
+        let counters = [wake_counter(), wake_counter(), wake_counter(), wake_counter()];
+        let mut waiting = [3, 4, 5, 6].map(|number| Box::pin(tx.send([number; 20])));
+        assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
+        for (send, (_, waker)) in waiting.iter_mut().zip(&counters) {
+            assert!(send.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        for first in [1, 2] {
+            assert_eq!(rx.try_recv().expect("a message")[0], first);
+        }
+        assert!(counters.iter().all(|(woken, _)| woken.0.load(SeqCst) == 1));
+        for at in [0, 2] {
+            assert!(poll_once(&mut waiting[at]).is_ready());
+            assert!(tx.try_send([7; 20]).is_ok(), "room in the open segment is for every sender");
+        }
+        for at in [1, 3] {
+            assert!(waiting[at].as_mut().poll(&mut Context::from_waker(&counters[at].1)).is_pending());
+        }
+        for first in [3, 7, 5, 7] {
+            assert_eq!(rx.try_recv().expect("a message")[0], first);
+        }
+        assert!([1, 3].iter().all(|&at| counters[at].0.0.load(SeqCst) == 2));
+        for _ in 0..10 {
+            assert!(tx.try_send([8; 20]).is_ok(), "{:?}", tx.monitor().stats());
+            assert_eq!(rx.try_recv().expect("a message")[0], 8);
+        }
+        assert!(poll_once(&mut waiting[1]).is_ready() && poll_once(&mut waiting[3]).is_ready());
+    });
+}
