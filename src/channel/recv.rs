@@ -116,7 +116,8 @@ impl Core {
                 Readiness::Stalled | Readiness::Empty => {}
             }
         };
-        if self.room_waiters().waiting() > 0 && self.room_waiters().has_sleeper() {
+        let waiters = self.room_waiters();
+        if waiters.waiting() > 0 && head.has_drained_active(&self.queue) && waiters.has_sleeper() {
             // The sender may need this memory, and only an attempt of its own would seal the segment. None is missed: it has
             // locked the head after its registration, and loads the ring slot after that. So either this thread sees it,
             // or it sees this segment open and seals it.
