@@ -262,7 +262,7 @@ fn opened_segment_wakes_senders_before_its_first_message_is_written() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = two_segments();
+        let (tx, mut rx) = two_segments();
         let (opens, other) = (wake_counter(), wake_counter());
         let writes = |to: &mut [u8]| {
             assert_eq!(other.0.0.load(SeqCst), 1, "the segment has room for one more");
@@ -299,7 +299,7 @@ fn drained_segment_is_sealed_for_a_sleeping_sender() {
         // The test never drives this runtime, so the background task never runs.
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = two_longer_segments(ReadMode::Safe);
+        let (tx, mut rx) = two_longer_segments(ReadMode::Safe);
         assert!(tx.try_send([1; 190]).is_ok() && tx.try_send([2; 190]).is_ok());
         let (woken, waker) = wake_counter();
         let (mut first, mut second) = (Box::pin(tx.send([3; 190])), Box::pin(tx.send(vec![4; 300])));
@@ -321,7 +321,7 @@ fn segment_returned_by_a_dropped_message_serves_the_sender_after_an_unpolled_one
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = two_longer_segments(ReadMode::ZeroCopy);
+        let (tx, mut rx) = two_longer_segments(ReadMode::ZeroCopy);
         assert!(tx.try_send([1; 200]).is_ok() && tx.try_send([2; 200]).is_ok());
         let (mut unpolled, mut second, mut last) =
             (Box::pin(tx.send([3; 80])), Box::pin(tx.send([4; 40])), Box::pin(tx.send([5; 140])));
@@ -345,7 +345,7 @@ fn passed_senders_that_are_not_polled_do_not_use_up_the_memory() {
     plain(|| {
         let runtime = current_runtime(false);
         let _context = runtime.enter();
-        let (tx, rx) = two_segments();
+        let (tx, mut rx) = two_segments();
         let counters = [wake_counter(), wake_counter(), wake_counter(), wake_counter()];
         let mut waiting = [3, 4, 5, 6].map(|number| Box::pin(tx.send([number; 20])));
         assert!(tx.try_send([1; 60]).is_ok() && tx.try_send([2; 60]).is_ok());
