@@ -50,7 +50,7 @@ fn send_some(tx: &Sender, sender: u8) -> usize {
 #[test]
 fn unpolled_and_cancelled_sends_keep_no_sender_asleep() {
     explore("unpolled_and_cancelled_sends_keep_no_sender_asleep", || {
-        let (tx, rx) = open(small(4).read_mode(any_mode()).on_demand(thread_rng().gen_bool(0.7)));
+        let (tx, mut rx) = open(small(4).read_mode(any_mode()).on_demand(thread_rng().gen_bool(0.7)));
         let monitor = tx.monitor();
         let senders: Vec<_> = (0..3)
             .map(|sender| {
