@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::{Core, Refusal};
 use crate::queue::pool::room_waiters::{Demand, Registered, RoomWaiter, RoomWaiters, Ticket};
+use crate::telemetry::stats::SwitchCause;
 
 impl Core {
     #[inline]
@@ -69,14 +70,20 @@ impl Core {
 
     /// Whether there is room for a message of one byte, beside what is kept for senders before `ticket`.
     ///
-    /// As a refused sender does, it frees what was read before it denies.
+    /// As a refused sender does, it seals a full segment, for which receivers may wait, and frees what was read before it
+    /// denies.
     pub(crate) fn has_room(&self, ticket: Option<Ticket>) -> bool {
         let demand = Demand::copied(1);
-        let state = self.queue.ring.slot(self.queue.ring.active()).load();
+        let sequence = self.queue.ring.active();
+        let state = self.queue.ring.slot(sequence).load();
         let has_memory = || self.queue.pool.has_memory(ticket, demand);
-        (state.is_open() && state.has_room(demand.len, self.queue.capacity()))
-            || has_memory()
-            || (self.retire_drained_segments() && has_memory())
+        if (state.is_open() && state.has_room(demand.len, self.queue.capacity())) || has_memory() {
+            return true;
+        }
+        if state.is_open() {
+            self.switch_slot(sequence, SwitchCause::Full);
+        }
+        self.retire_drained_segments() && has_memory()
     }
 
     /// Removes a sender from those that wait, and wakes the ones that can use what was kept for it.

@@ -106,6 +106,8 @@ impl Core {
         let mut reservation = self.reserve_external(len, ticket)?;
         if S::IN_PLACE {
             reservation.mark_in_place();
+            // Not after the closure, which may take long.
+            self.queue.wake_senders();
         }
         reservation.write_external(source.take_external());
         Ok(())
@@ -252,6 +254,8 @@ impl Core {
         }
         if first {
             self.strategy.begin_segment(sequence);
+            // The segment that this thread has opened has room for more.
+            self.queue.wake_senders();
         }
         if waiters.entry || waiters.slot {
             self.wake_receivers_or_arm_timer();

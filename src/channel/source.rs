@@ -148,8 +148,15 @@ impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
         reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
     ) -> Result<(), E> {
         let (sequence, entry) = reserve(self.max_len)?;
+        let (opened, write) = (entry.index() == 0, self.take());
         // A panic of the closure drops the reservation, which commits padding.
-        Reservation::new(core, sequence, entry, 0).write_in_place(self.take());
+        Reservation::new(core, sequence, entry, 0).write_in_place(|bytes| {
+            if opened {
+                // Not after the closure, which may take long.
+                core.queue.wake_senders();
+            }
+            write(bytes)
+        });
         Ok(())
     }
 

@@ -155,8 +155,9 @@ impl Queue {
 
     /// Has `open` open the ring slot at `sequence` with segment `number`, and returns what it has reserved there.
     ///
-    /// Wakes waiting senders, as the open segment has room for more. If another sender opened the slot first, this returns
-    /// nothing, and the segment returns to the pool.
+    /// The caller wakes waiting senders, as the open segment has room for more, but not between reserving and committing: a
+    /// waker may try to receive. If another sender opened the slot first, this returns nothing, and the segment returns to
+    /// the pool.
     pub(crate) fn open<T>(
         &self,
         sequence: u64,
@@ -166,9 +167,8 @@ impl Queue {
         self.segment(number).set_opened_at(self.clock.nanos());
         let reserved = open(self.ring.slot(sequence));
         self.pool.end_opening();
-        match reserved {
-            Some(_) => self.wake_senders(),
-            None => self.pool.give_back(number),
+        if reserved.is_none() {
+            self.pool.give_back(number);
         }
         reserved
     }

@@ -10,7 +10,7 @@ use futures::stream::FusedStream;
 use futures::{FutureExt, Sink, SinkExt, StreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::StreamReader;
-use turbostream::{Receiver, SendError, Sender, TimeWindow, TryRecvError, TrySendError};
+use turbostream::{MessageCount, Receiver, SendError, Sender, TimeWindow, TryRecvError, TrySendError};
 
 /// A channel that switches only on flush or close.
 fn switched_on_request() -> (Sender, Receiver) {
@@ -318,5 +318,26 @@ fn flushes_of_small_messages_leave_segments_to_fill() {
         assert_eq!(tx.monitor().stats().switches.requested, 15);
         let received = std::iter::from_fn(|| rx.recv().now_or_never().flatten());
         assert_eq!(received.count(), 15 + 5 * 64);
+    });
+}
+
+/// Receivers do not see the active segment before it is sealed, and all memory is in it.
+#[test]
+fn sink_that_waits_seals_a_segment_without_room() {
+    paused(async {
+        let one = 1024 + 64 * 8 + 128;
+        let builder = turbostream::builder().segment_bytes(1024).segment_messages(64).max_bytes(3 * one);
+        let builder = builder.max_message_bytes(2 * one - 1).on_demand(false);
+        let (mut tx, mut rx) = builder.strategy(MessageCount(1000)).build().expect("valid");
+        tx.try_send(vec![1; 2 * one - 1]).expect("room for an external payload");
+        // Exactly what the entry of that payload has left of the active segment.
+        let rest = 1024 - (size_of::<Bytes>() + align_of::<Bytes>() - 1);
+        tx.try_send(vec![2; rest]).expect("room");
+        let feeding = tokio::spawn(async move { tx.feed(bytes(0)).await });
+        settle().await;
+        assert!(!feeding.is_finished());
+        assert_eq!(rx.recv().await.expect("sealed").len(), 2 * one - 1);
+        assert_eq!(rx.recv().await.expect("sealed").len(), rest);
+        assert_eq!(feeding.await.expect("no panic"), Ok(()));
     });
 }

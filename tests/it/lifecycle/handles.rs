@@ -317,3 +317,19 @@ async fn futures_are_small() {
     assert!(size_of_val(&tx.send_with(1, |_| 1)) <= 6 * size_of::<usize>());
     assert!(size_of_val(&rx.recv()) <= 256);
 }
+
+/// The memory of a segment comes back although its bytes were used up by the last message, and no other has sealed it.
+#[test]
+fn is_full_counts_a_used_up_and_read_segment_as_room() {
+    paused(async {
+        let one = 64 + 2 * 8 + 128;
+        let builder = turbostream::builder().segment_bytes(64).segment_messages(2).max_bytes(2 * one);
+        let (tx, mut rx) = builder.max_message_bytes(64).build().expect("valid");
+        tx.try_send([1; 64]).expect("room");
+        let held = rx.try_recv_batch(1).expect("sent");
+        tx.try_send([2; 64]).expect("room");
+        drop(rx.try_recv_batch(1).expect("sent"));
+        assert!(!is_refused(&tx, &rx));
+        drop(held);
+    });
+}

@@ -1,10 +1,13 @@
 //! `try_recv` and `try_recv_batch` beside threads that are in the middle of a send.
 
-use std::sync::Barrier;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use crate::common::{current_runtime, plain};
+use crate::common::{current_runtime, plain, poll_once};
+use bytes::Bytes;
 use turbostream::{ReadMode, Receiver, Sender, TryRecvError};
 
 fn channel(mode: ReadMode) -> (Sender, Receiver) {
@@ -96,5 +99,56 @@ fn message_that_a_closure_still_writes_is_busy() {
             assert_eq!(other.try_recv().unwrap(), "accepted");
             assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
         }
+    });
+}
+
+/// A waker that tries to receive, as an executor does that runs a task at once when it is woken.
+struct Receiving(Mutex<Receiver>, Mutex<Vec<Result<Bytes, TryRecvError>>>);
+
+impl Wake for Receiving {
+    fn wake(self: Arc<Self>) {
+        let received = self.0.lock().expect("no panic").try_recv();
+        self.1.lock().expect("no panic").push(received);
+    }
+}
+
+/// Two segments of four messages: one is lent, and the other one is free, and kept for the first of two senders.
+///
+/// Calls `first` with a sender that waits, and returns what the waker of the second one has received when the first has sent.
+fn wake_by_opening<F: Future<Output = bool>>(
+    first: impl FnOnce(Sender) -> F,
+) -> Vec<Result<Bytes, TryRecvError>> {
+    let one = 64 + 4 * 8 + 128;
+    let builder = turbostream::builder().segment_bytes(64).segment_messages(4).max_bytes(2 * one);
+    let (tx, mut rx) = builder.max_message_bytes(one).build().expect("valid");
+    let receiving = Arc::new(Receiving(Mutex::new(rx.clone()), Mutex::default()));
+    let waker = Waker::from(Arc::clone(&receiving));
+    while tx.try_send("1").is_ok() {}
+    let _lent = rx.try_recv_batch(4).expect("sent");
+    let mut first = Box::pin(first(tx.clone()));
+    assert!(poll_once(&mut first).is_pending());
+    // Others use the segment that was free for it, so the next one is kept for it.
+    drop(rx.try_recv_batch(4).expect("sent"));
+    while tx.try_send("2").is_ok() {}
+    assert!(poll_once(&mut first).is_pending());
+    let mut second = pin!(tx.send("second"));
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(rx.try_recv_batch(4).expect("sent"));
+    assert_eq!(poll_once(&mut first), Poll::Ready(true));
+    let received = std::mem::take(&mut *receiving.1.lock().expect("no panic"));
+    received
+}
+
+/// The sender that opens a segment wakes others. It must not wait for itself if one of their wakers receives.
+#[test]
+fn waker_that_receives_does_not_wait_for_its_own_thread() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let copied = wake_by_opening(|tx| async move { tx.send("first").await.is_ok() });
+        assert_eq!(copied, [Ok(Bytes::from_static(b"first"))]);
+        // A closure writes the message meanwhile, however long that takes.
+        let in_place = wake_by_opening(|tx| async move { tx.send_with(8, |_| 8).await.is_ok() });
+        assert_eq!(in_place, [Err(TryRecvError::Busy)]);
     });
 }
