@@ -17,6 +17,7 @@ use crate::sender::Sender;
 ///   *parked*: it counts as queued, at most one for each handle, and is sent as soon as there is room, in the order of
 ///   waiting senders and before later sends of this handle. This happens without a poll, also if the handle is dropped.
 ///   [`Stats`](crate::Stats) counts the memory of parked items as external, and the sum may exceed `max_bytes` by it.
+///   For the moment in which an item is sent, it may be counted twice.
 /// - `poll_flush` waits until the parked item is sent, and seals what was sent so far, so that receivers see it; it does not
 ///   wait until it is read.
 /// - `poll_close` flushes and releases this handle.

@@ -2,6 +2,7 @@
 //!
 //! `start_send` can neither wait nor refuse. The item becomes a *parked item*: a waiter in the list of senders that wait for
 //! room, whose waker sends it. So the thread that makes room for the item sends it, whether the handle is polled or not.
+//! Each use of the handle tries to send it too.
 //! A parked item counts as queued, and as a sender: the channel does not close by the drop of the last handle before the
 //! item is in it.
 //!
@@ -68,14 +69,19 @@ impl ParkedItem {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    /// Tries to send the item; returns whether it was sent, or refused.
+    ///
+    /// The thread that was woken for it may be in the middle of another item, and the caller run by a waker there.
+    pub(super) fn try_finish(self: &Arc<Self>) -> bool {
+        self.send();
         matches!(self.lock().step, Step::Done(_))
     }
 
     /// Ready once the item was sent, or was refused because the channel is closed: then it is returned once.
-    pub(super) fn poll_done(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_done(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         // A waker's `clone` and `drop` are user code, and run under no lock.
         let owner = cx.waker().clone();
+        self.try_finish();
         let mut state = self.lock();
         if let Step::Done(item) = &mut state.step {
             return Poll::Ready(item.take());
@@ -103,7 +109,7 @@ impl ParkedItem {
             let polled =
                 self.core.poll_for_room(waiter, &mut cx, demand, |ticket| self.core.push(source, ticket));
             if let Poll::Ready(sent) = polled {
-                return self.finish(sent.is_err().then_some(attempt.source.0));
+                return self.finish(attempt.source.0, sent.is_ok());
             }
             let mut state = self.lock();
             if !matches!(state.step, Step::Trying { again: true }) {
@@ -113,7 +119,8 @@ impl ParkedItem {
         }
     }
 
-    fn finish(&self, refused: Option<Bytes>) {
+    fn finish(&self, item: Bytes, sent: bool) {
+        let (sent, refused) = if sent { (Some(item), None) } else { (None, Some(item)) };
         self.core.parked().remove(self.id);
         let mut state = self.lock();
         state.step = Step::Done(refused);
@@ -126,6 +133,8 @@ impl ParkedItem {
             self.core.wake_owner(owner);
         }
         self.core.remove_sender();
+        // Last: the drop of a payload that was copied is user code, which may panic.
+        self.core.drop_payload(sent);
     }
 }
 

@@ -1,11 +1,14 @@
 //! Items that a sink has taken while there was no room.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::common::{WakeCounter, current_runtime, paused, plain, poll_once, settle};
 use bytes::Bytes;
+use futures::executor::block_on;
 use futures::{Sink, SinkExt};
+use tokio::task::unconstrained;
 use turbostream::{MessageCount, ReadMode, Receiver, SendError, Sender, TryRecvError, TrySendError};
 
 /// Two segments of one message of 64 bytes.
@@ -267,5 +270,36 @@ fn many_parked_items_are_sent_in_order() {
             received += 1;
         }
         assert_eq!((received, tx.monitor().stats().waiting_senders), (all, 0));
+    });
+}
+
+/// An item is woken on a thread that sends another one, and a waker there waits for it.
+#[test]
+fn waker_of_one_item_may_wait_for_another() {
+    struct Flushing(Mutex<(Sender, Receiver)>);
+    impl Wake for Flushing {
+        fn wake(self: Arc<Self>) {
+            let (sink, rx) = &mut *self.0.lock().expect("no panic");
+            rx.try_recv().expect("full");
+            block_on(unconstrained(sink.flush())).expect("open");
+            sink.start_send_unpin(Bytes::from_static(b"4")).expect("parked");
+            for _ in 0..2 {
+                rx.try_recv().expect("full");
+            }
+            block_on(unconstrained(Sender::send(sink, "5"))).expect("open");
+            assert_eq!(received(rx), ["4", "5"]);
+        }
+    }
+    plain(|| {
+        let runtime = current_runtime(false);
+        let _context = runtime.enter();
+        let ((tx, mut rx), (other, other_rx)) = (full(), full());
+        let (mut sink, other) = (park(&tx, "3"), park(&other, "3"));
+        let flushing = Arc::new(Flushing(Mutex::new((other, other_rx))));
+        let waker = Waker::from(Arc::clone(&flushing));
+        assert!(Pin::new(&mut sink).poll_flush(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(received(&mut rx), ["1", "2", "3"]);
+        assert_eq!(flushing.0.lock().expect("no panic").1.monitor().stats().sent_messages, 5);
+        assert_eq!(tx.monitor().stats().panics, 0);
     });
 }

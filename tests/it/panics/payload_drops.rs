@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Context;
 
 use super::{PanicsOnDrop, drop_while_unwinding};
-use crate::common::paused;
+use crate::common::{WakeCounter, paused};
 use bytes::Bytes;
-use futures::SinkExt;
+use futures::{FutureExt, SinkExt};
 use turbostream::{Batch, Receiver, Sender, WhenFull};
 
 struct Payload(#[expect(dead_code, reason = "dropped")] PanicsOnDrop, Vec<u8>);
@@ -133,5 +134,30 @@ fn sink_with_panicking_parked_item_dropped_while_unwinding_does_not_abort() {
         assert!(drop_while_unwinding(sink));
         let stats = tx.monitor().stats();
         assert_eq!((drops.load(Relaxed), stats.panics, stats.drops.newest), (1, 1, 1));
+    });
+}
+
+/// Another thread sends the item: the panic must not keep it from counting as sent.
+#[test]
+fn parked_item_whose_drop_panics_is_sent_once_it_was_copied() {
+    paused(async {
+        let drops = Arc::<AtomicUsize>::default();
+        let (tx, mut rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
+        while tx.try_send(vec![7; EXTERNAL]).is_ok() {}
+        while tx.try_send([7; COPIED]).is_ok() {}
+        let [mut first, mut second] = [tx.clone(), tx.clone()];
+        let (wakes, waker) = WakeCounter::new();
+        for sink in [&mut first, &mut second] {
+            sink.start_send_unpin(payload(&drops, COPIED)).expect("parked");
+            assert!(sink.poll_flush_unpin(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let sent = tx.len();
+        let received = std::iter::from_fn(|| rx.try_recv().ok()).count();
+        let stats = tx.monitor().stats();
+        assert_eq!((received, stats.queued_messages, stats.received_messages), (sent, 0, sent as u64));
+        assert_eq!((drops.load(Relaxed), stats.panics, wakes.take()), (2, 2, 2));
+        assert!(first.flush().now_or_never().is_some_and(|flushed| flushed.is_ok()));
+        drop((first, second, tx));
+        assert!(rx.is_closed());
     });
 }
