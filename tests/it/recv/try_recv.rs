@@ -135,8 +135,7 @@ fn wake_by_opening<F: Future<Output = bool>>(
     assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     drop(rx.try_recv_batch(4).expect("sent"));
     assert_eq!(poll_once(&mut first), Poll::Ready(true));
-    let received = std::mem::take(&mut *receiving.1.lock().expect("no panic"));
-    received
+    std::mem::take(&mut *receiving.1.lock().expect("no panic"))
 }
 
 /// The sender that opens a segment wakes others. It must not wait for itself if one of their wakers receives.
