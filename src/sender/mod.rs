@@ -332,7 +332,7 @@ impl Sender {
     fn check_held(&self) -> Result<(), Refusal> {
         match &self.parked {
             _ if self.closed => Err(Refusal::Closed),
-            Some(parked) if !parked.try_finish() => Err(Refusal::Full),
+            Some(parked) if !parked.is_done() => Err(Refusal::Full),
             _ => Ok(()),
         }
     }

@@ -69,19 +69,15 @@ impl ParkedItem {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tries to send the item; returns whether it was sent, or refused.
-    ///
-    /// The thread that was woken for it may be in the middle of another item, and the caller run by a waker there.
-    pub(super) fn try_finish(self: &Arc<Self>) -> bool {
-        self.send();
+    /// Whether it was sent, or refused.
+    pub(super) fn is_done(&self) -> bool {
         matches!(self.lock().step, Step::Done(_))
     }
 
     /// Ready once the item was sent, or was refused because the channel is closed: then it is returned once.
-    pub(super) fn poll_done(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_done(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         // A waker's `clone` and `drop` are user code, and run under no lock.
         let owner = cx.waker().clone();
-        self.try_finish();
         let mut state = self.lock();
         if let Step::Done(item) = &mut state.step {
             return Poll::Ready(item.take());

@@ -104,7 +104,7 @@ impl Sender {
     }
 
     pub(crate) fn has_parked(&self) -> bool {
-        self.parked.as_ref().is_some_and(|parked| !parked.try_finish())
+        self.parked.as_ref().is_some_and(|parked| !parked.is_done())
     }
 
     /// Sends one message; while the channel is full, waits with the registration of this handle.
