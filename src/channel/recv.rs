@@ -192,7 +192,7 @@ impl Core {
     fn apply_effects(&self, effects: Effects) {
         if effects.retired {
             // Also if none was recycled: that the last one is lent lets senders pass one that cannot be served.
-            self.queue.wake_senders();
+            self.wake_senders();
             // ORDERING: SeqCst fence: pairs with the one in `consider_switch`: either this thread sees the switch deferred,
             // or that one sees the backlog without the retired segment. Relaxed after the fence.
             fence(Ordering::SeqCst);

@@ -89,7 +89,19 @@ impl Core {
     /// Removes a sender from those that wait, and wakes the ones that can use what was kept for it.
     pub(crate) fn stop_waiting(&self, waiter: &mut RoomWaiter) {
         if self.room_waiters().remove(waiter) {
-            self.queue.wake_senders();
+            self.wake_senders();
+        }
+    }
+
+    /// Wakes the senders that can use what is free. If others sleep, and receivers have nothing else to read, seals the
+    /// active segment: only receivers can make room, and they may wait for this segment to be full.
+    ///
+    /// To be called when a sender stops waiting, after the first message of a segment, and after a segment was retired. In
+    /// between, no waiting sender can come to depend on the active segment: its own attempt seals that.
+    pub(crate) fn wake_senders(&self) {
+        self.queue.wake_senders();
+        if !self.queue.on_demand() && self.queue.ring.backlog() == 0 && self.room_waiters().has_sleeper() {
+            self.switch_slot(self.queue.ring.active(), SwitchCause::Full);
         }
     }
 }

@@ -255,7 +255,7 @@ impl Core {
         if first {
             self.strategy.begin_segment(sequence);
             // The segment that this thread has opened has room for more.
-            self.queue.wake_senders();
+            self.wake_senders();
         }
         if waiters.entry || waiters.slot {
             self.wake_receivers_or_arm_timer();

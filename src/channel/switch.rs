@@ -7,6 +7,8 @@
 //! | sender | the active segment has no room for its message, or holds its maximum of messages with it | Full |
 //! | sender | its message reaches a limit, and the strategy wants a switch | Strategy |
 //! | sender | there is no memory for its external payload (not under `DropOldest`) | Full |
+//! | any user thread | it asks for room, as a sink that waits does, and the active segment has none | Full |
+//! | any user thread | a waiting sender sleeps, receivers may not cut, and nothing else is sealed | Full |
 //! | sender under `DropOldest` | only external payloads in the active segment can make room for its own | Full |
 //! | background task | time passes, and the strategy wants a switch | Strategy |
 //! | background task | the channel is idle, and all messages of the segment were taken | not counted as a switch |

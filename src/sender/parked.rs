@@ -123,7 +123,7 @@ impl ParkedItem {
         let owner = state.owner.take();
         drop(state);
         // Later sends of the handle may wait for this item, and drainers too.
-        self.core.queue.wake_senders();
+        self.core.wake_senders();
         self.core.wake_drainers();
         if let Some(owner) = owner {
             self.core.wake_owner(owner);

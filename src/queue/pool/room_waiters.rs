@@ -273,9 +273,8 @@ impl RoomWaiters {
     }
 
     /// Whether a sender waits that was not woken since its last attempt.
-    #[cold]
     pub(crate) fn has_sleeper(&self) -> bool {
-        self.lock().by_ticket.iter().any(|waiter| waiter.waker.is_some())
+        self.waiting() > 0 && self.lock().asleep > 0
     }
 
     /// Returns when the sender that has waited for longest began to wait.

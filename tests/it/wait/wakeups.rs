@@ -374,3 +374,45 @@ fn passed_senders_that_are_not_polled_do_not_use_up_the_memory() {
         assert!(poll_once(&mut waiting[1]).is_ready() && poll_once(&mut waiting[3]).is_ready());
     });
 }
+
+/// Four segments of four messages and 64 bytes; receivers see what is sealed, and nothing but a full segment is.
+fn sealed_when_full() -> (Sender, Receiver) {
+    let one = 64 + 4 * 8 + 128;
+    let builder =
+        builder().segment_bytes(64).segment_messages(4).max_bytes(4 * one).max_message_bytes(3 * one);
+    let builder = builder.strategy(MessageCount(usize::MAX)).on_demand(false);
+    builder.read_mode(ReadMode::ZeroCopy).build().expect("valid")
+}
+
+/// The message of the first sender takes the memory that the second one needs, and lies in the active segment.
+#[test]
+fn sender_that_sleeps_does_not_wait_for_the_active_segment() {
+    paused(async {
+        let (tx, mut rx) = sealed_when_full();
+        tx.try_send(vec![1; 600]).expect("room");
+        let (mut first, mut second) = (Box::pin(tx.send(vec![2; 600])), Box::pin(tx.send(vec![3; 600])));
+        assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
+        assert_eq!(rx.try_recv().expect("sealed")[0], 1);
+        assert_eq!(poll_once(&mut first), Poll::Ready(Ok(())));
+        assert_eq!(rx.try_recv().expect("sealed")[0], 2);
+        assert_eq!(poll_once(&mut second), Poll::Ready(Ok(())));
+    });
+}
+
+/// While a received message holds the memory that a sender needs, another one overtakes it.
+#[test]
+fn sender_that_was_overtaken_does_not_wait_for_the_active_segment() {
+    paused(async {
+        let (tx, mut rx) = sealed_when_full();
+        for _ in 0..4 {
+            tx.try_send("1").expect("room");
+        }
+        let held = rx.try_recv_batch(4).expect("full");
+        let mut waiting = Box::pin(tx.send(vec![3; 600]));
+        assert!(poll_once(&mut waiting).is_pending());
+        tx.try_send(vec![2; 100]).expect("room for a short one");
+        drop(held);
+        assert_eq!(rx.try_recv().expect("sealed")[0], 2);
+        assert_eq!(poll_once(&mut waiting), Poll::Ready(Ok(())));
+    });
+}
