@@ -1,9 +1,8 @@
 //! Draining: a sender waits until every message accepted so far is out of the channel.
 //!
-//! The drainer notes the position after the last reserved message as its target, and switches. If sinks have parked items
-//! before, it first waits until these are written, and notes its target again. It then waits until the head has passed the
-//! target. The head keeps the earliest target of all drainers; the thread that passes it wakes them all, and those that are
-//! not done set theirs again.
+//! If sinks have parked items, the drainer switches, and waits until these are written. It then notes the position after
+//! the last reserved message as its target, switches, and waits until the head has passed the target. The head keeps the
+//! earliest target of all drainers; the thread that passes it wakes them all, and those that are not done set theirs again.
 
 use tokio::task::coop;
 
@@ -14,14 +13,12 @@ use crate::telemetry::stats::SwitchCause;
 impl Core {
     /// Switches, and waits until the messages accepted before are out of the channel.
     pub(crate) async fn drained(&self) -> DrainOutcome {
-        let next_parked = self.parked().next();
-        let mut target = self.written_position();
-        self.switch_slot(target.sequence, SwitchCause::Requested);
-        if self.parked().has_before(next_parked) {
+        if let Some(next_parked) = self.parked().next() {
+            self.switch();
             self.drainers.wait_until(|_| (!self.parked().has_before(next_parked)).then_some(())).await;
-            target = self.written_position();
-            self.switch_slot(target.sequence, SwitchCause::Requested);
         }
+        let target = self.written_position();
+        self.switch_slot(target.sequence, SwitchCause::Requested);
         coop::consume_budget().await;
         self.drainers.wait_until(|registered| self.drain_outcome(target, registered)).await
     }

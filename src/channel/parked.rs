@@ -29,8 +29,9 @@ impl ParkedItems {
     }
 
     fn count(&self, items: &Numbered) {
-        // ORDERING: Relaxed: a thread that has parked an item, or was told of it, sees the count.
-        self.count.store(items.lengths.len(), Ordering::Relaxed);
+        // ORDERING: Release: pairs with the Acquire in `is_empty`: a drainer that sees no item sees the messages that were
+        // written instead. A thread that has parked an item, or was told of it, sees the count.
+        self.count.store(items.lengths.len(), Ordering::Release);
     }
 
     /// Adds an item; returns its number.
@@ -50,8 +51,8 @@ impl ParkedItems {
     }
 
     fn is_empty(&self) -> bool {
-        // ORDERING: Relaxed: see `count`.
-        self.count.load(Ordering::Relaxed) == 0
+        // ORDERING: Acquire: see `count`.
+        self.count.load(Ordering::Acquire) == 0
     }
 
     /// Returns how many items there are, and their bytes.
@@ -63,9 +64,9 @@ impl ParkedItems {
         Totals::of(items.lengths.len(), items.lengths.values().sum())
     }
 
-    /// Returns the number that the next item gets.
-    pub(super) fn next(&self) -> u64 {
-        self.lock().next
+    /// Returns the number that the next item gets, if there are items now.
+    pub(super) fn next(&self) -> Option<u64> {
+        if self.is_empty() { None } else { Some(self.lock().next) }
     }
 
     /// Whether an item with a lower number waits.
