@@ -56,7 +56,7 @@ impl Sender {
             closed: false,
             parked: None,
             is_held: false,
-            waiter: RoomWaiter::default(),
+            waiter: RoomWaiter::of_handle(),
         }
     }
 
@@ -356,7 +356,7 @@ impl Sender {
         demand: Demand,
         mut write: impl FnMut(Option<Ticket>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut waiting = StopWaitingOnDrop { core: &self.core, waiter: RoomWaiter::default() };
+        let mut waiting = StopWaitingOnDrop { core: &self.core, waiter: RoomWaiter::of_future() };
         poll_fn(|cx| self.core.poll_for_room(&mut waiting.waiter, cx, demand, &mut write)).await
     }
 

@@ -1,6 +1,5 @@
 //! The futures of [`Sender::send`] and [`Sender::send_with`], and sends for callers that poll.
 
-use std::mem;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -92,7 +91,7 @@ impl Sender {
         let mut source = PayloadSource(message);
         match self.push(&mut source, self.waiter.ticket()) {
             Err(Refusal::Full) if self.core.waits_when_full() => {
-                let waiter = mem::take(&mut self.waiter);
+                let waiter = self.waiter.hand_over();
                 (self.parked, self.is_held) = (Some(ParkedItem::park(&self.core, source, waiter)), true);
                 Ok(())
             }

@@ -12,7 +12,9 @@
 //! ```
 //!
 //! - A waiter whose demand is free is *woken*. The memory itself stays in the pool until the waiter is polled: a waiter that
-//!   is never polled keeps no more than its demand, and once it is dropped nothing of it is left.
+//!   is never polled keeps no more than its demand, and once it is dropped nothing of it is left. A registration that a
+//!   handle owns, such as a sink, may be left behind without a drop: once it was woken, nothing is kept for it, only its
+//!   place.
 //! - The first waiter whose demand is not free ends the layout: what is freed is kept together for it. There is one
 //!   exception. If nothing is queued, and received messages hold the memory that it lacks, it may have to wait for as long
 //!   as their owner likes: then those after it are served, until they have taken `max_bytes` in all, which is one lap of
@@ -75,6 +77,8 @@ struct Waiter {
     /// Taken by a wake.
     waker: Option<Waker>,
     demand: Demand,
+    /// Whether its demand is kept from its wake until it is polled.
+    keeps: bool,
     /// It was woken, and found its share taken.
     passed: bool,
     /// How many bytes later senders may still take while it cannot be served.
@@ -104,7 +108,10 @@ impl Waiters {
                 break;
             }
             let fits = layout.fits(waiter.demand);
-            layout.keep(waiter);
+            // Once woken, a waiter that was left behind takes nothing from those after it.
+            if waiter.keeps || !fits {
+                layout.keep(waiter);
+            }
             left -= usize::from(waiter.waker.is_some());
             if fits {
                 woken.extend(waiter.waker.take());
@@ -180,9 +187,17 @@ impl Layout {
         segment + external <= self.free
     }
 
+    /// Whether nothing is kept for the waiter: it was woken, and may have been left behind.
+    fn is_skipped(&self, waiter: &Waiter) -> bool {
+        !waiter.keeps && waiter.waker.is_none()
+    }
+
     /// Whether later senders are served although this waiter is not.
     fn is_overtaken(&self, waiter: &Waiter) -> bool {
-        self.needed(waiter) > self.free && self.is_drained && waiter.overtakable > 0
+        !self.is_skipped(waiter)
+            && self.needed(waiter) > self.free
+            && self.is_drained
+            && waiter.overtakable > 0
     }
 
     fn needed(&self, waiter: &Waiter) -> usize {
@@ -202,6 +217,9 @@ impl Layout {
 
     /// Keeps what a waiter needs; if that is more than is left, keeps all memory, unless the waiter is overtaken.
     fn keep(&mut self, waiter: &Waiter) {
+        if self.is_skipped(waiter) {
+            return;
+        }
         let (needed, is_alone) = (self.needed(waiter), self.is_alone(waiter));
         if needed > self.free {
             if !self.is_overtaken(waiter) {
@@ -229,12 +247,28 @@ impl Layout {
 }
 
 /// A sender's registration. Its owner [removes](RoomWaiters::remove) it before dropping it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RoomWaiter {
     ticket: Option<Ticket>,
+    keeps: bool,
 }
 
 impl RoomWaiter {
+    /// A waiter that is polled until it is served or dropped: its demand is kept from its wake until it is polled.
+    pub(crate) fn of_future() -> Self {
+        Self { ticket: None, keeps: true }
+    }
+
+    /// A waiter that its owner may leave behind, and poll later or never.
+    pub(crate) fn of_handle() -> Self {
+        Self { ticket: None, keeps: false }
+    }
+
+    /// Gives its place to a waiter that is polled until it is served.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        Self { ticket: self.ticket.take(), keeps: true }
+    }
+
     pub(crate) fn ticket(&self) -> Option<Ticket> {
         self.ticket
     }
@@ -312,8 +346,9 @@ impl RoomWaiters {
         let mut waiters = self.lock();
         let (registered, replaced) = match waiter.ticket.and_then(|ticket| waiters.find(ticket)) {
             Some(at) => {
+                let keeps = waiter.keeps;
                 let waiter = &mut waiters.by_ticket[at];
-                waiter.demand = demand;
+                (waiter.demand, waiter.keeps) = (demand, keeps);
                 let replaced = waiter.waker.replace(waker);
                 let registered = Registered { ticket: waiter.ticket, was_woken: replaced.is_none() };
                 waiters.asleep += usize::from(replaced.is_none());
@@ -328,6 +363,7 @@ impl RoomWaiters {
                     ticket,
                     waker,
                     demand,
+                    keeps: waiter.keeps,
                     passed: false,
                     overtakable,
                     since,
