@@ -4,18 +4,19 @@
 
 mod common;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::{LIMIT, check, effort, hash, impatient, message, multi_runtime, plain_within};
-use futures::StreamExt;
+use futures::{Sink, SinkExt, StreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::{JoinSet, yield_now};
-use turbostream::{ReadMode, Receiver, Sender, SwitchStrategy};
+use turbostream::{ReadMode, Receiver, RecvTimeoutError, Sender, SwitchStrategy, TryRecvError};
 
 const SENDERS: u32 = 4;
 const RECEIVERS: u32 = 4;
@@ -76,11 +77,11 @@ impl Storm {
 }
 
 /// Sends every message, and repeats each cancelled send: a send that did not complete has sent nothing.
-async fn send_all(storm: Arc<Storm>, tx: Sender, sender: u32, mut rng: StdRng) {
+async fn send_all(storm: Arc<Storm>, mut tx: Sender, sender: u32, mut rng: StdRng) {
     for number in 0..MESSAGES {
         let payload = message(sender, number, len_of(sender, number));
         loop {
-            let sent = match rng.random_range(0..4) {
+            let sent = match rng.random_range(0..5) {
                 0 => storm.run_or_cancel(&mut rng, tx.send(&payload)).await.map(|sent| sent.is_ok()),
                 1 => storm.run_or_cancel(&mut rng, tx.send(payload.clone())).await.map(|sent| sent.is_ok()),
                 2 => {
@@ -92,6 +93,12 @@ async fn send_all(storm: Arc<Storm>, tx: Sender, sender: u32, mut rng: StdRng) {
                         .run_or_cancel(&mut rng, tx.send_with(payload.len(), write))
                         .await
                         .map(|sent| sent.is_ok())
+                }
+                3 => {
+                    // What the sink takes is sent, also if it is parked and the handle is dropped.
+                    let ready = poll_fn(|cx| Pin::new(&mut tx).poll_ready(cx));
+                    let ready = storm.run_or_cancel(&mut rng, ready).await;
+                    ready.map(|ready| ready.is_ok() && tx.start_send_unpin(payload.clone().into()).is_ok())
                 }
                 _ => {
                     let limit = Duration::from_micros(rng.random_range(0..2000));
@@ -117,7 +124,7 @@ async fn receive(storm: Arc<Storm>, rx: Receiver, mut rng: StdRng) {
     let mut rx = rx;
     loop {
         let limit = rng.random_range(1..6);
-        let ended = match rng.random_range(0..5) {
+        let ended = match rng.random_range(0..7) {
             0 => storm.run_or_cancel(&mut rng, rx.recv()).await.map(|message| received.record(message)),
             1 => storm.run_or_cancel(&mut rng, rx.next()).await.map(|message| received.record(message)),
             2 => storm.run_or_cancel(&mut rng, rx.recv_batch(limit)).await.map(|batch| {
@@ -130,6 +137,19 @@ async fn receive(storm: Arc<Storm>, rx: Receiver, mut rng: StdRng) {
                 batch.into_iter().flatten().for_each(|message| assert!(!received.record(Some(message))));
                 ended
             }),
+            4 => match rx.try_recv() {
+                Ok(message) => Some(received.record(Some(message))),
+                Err(error) => (error == TryRecvError::Closed).then_some(true),
+            },
+            5 => {
+                let wait = Duration::from_micros(rng.random_range(0..50));
+                let batch = storm.run_or_cancel(&mut rng, rx.recv_batch_timeout(limit, wait)).await;
+                batch.map(|batch| {
+                    let ended = matches!(batch, Err(RecvTimeoutError::Closed));
+                    batch.into_iter().flatten().for_each(|message| assert!(!received.record(Some(message))));
+                    ended
+                })
+            }
             _ => {
                 let mut many = Vec::new();
                 let count = storm.run_or_cancel(&mut rng, rx.recv_many(&mut many, limit)).await;

@@ -13,7 +13,7 @@
 //!
 //! - A waiter whose demand is free is *woken*. The memory itself stays in the pool until the waiter is polled: a waiter that
 //!   is never polled keeps no more than its demand, and once it is dropped nothing of it is left. A registration that a
-//!   handle owns, such as a sink, may be left behind without a drop: once it was woken, nothing is kept for it, only its
+//!   handle owns, such as a sink, may be given up without a drop: once it was woken, nothing is kept for it, only its
 //!   place.
 //! - The first waiter whose demand is not free ends the layout: what is freed is kept together for it. There is one
 //!   exception. If nothing is queued, and received messages hold the memory that it lacks, it may have to wait for as long
@@ -108,7 +108,7 @@ impl Waiters {
                 break;
             }
             let fits = layout.fits(waiter.demand);
-            // Once woken, a waiter that was left behind takes nothing from those after it.
+            // Once woken, a waiter that was given up takes nothing from those after it.
             if waiter.keeps || !fits {
                 layout.keep(waiter);
             }
@@ -187,7 +187,7 @@ impl Layout {
         segment + external <= self.free
     }
 
-    /// Whether nothing is kept for the waiter: it was woken, and may have been left behind.
+    /// Whether nothing is kept for the waiter: it was woken, and may have been given up.
     fn is_skipped(&self, waiter: &Waiter) -> bool {
         !waiter.keeps && waiter.waker.is_none()
     }
@@ -259,7 +259,7 @@ impl RoomWaiter {
         Self { ticket: None, keeps: true }
     }
 
-    /// A waiter that its owner may leave behind, and poll later or never.
+    /// A waiter that its owner may give up, and poll later or never.
     pub(crate) fn of_handle() -> Self {
         Self { ticket: None, keeps: false }
     }

@@ -202,7 +202,7 @@ fn close_returns_the_parked_item_to_the_next_poll() {
     });
 }
 
-/// Nobody can get it back: the statistics say so.
+/// No handle can get it back: the statistics say so.
 #[test]
 fn item_of_a_dropped_handle_counts_as_dropped_if_the_channel_is_closed() {
     paused(async {
