@@ -20,7 +20,7 @@ use crate::error::TryRecvError;
 use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
 use crate::queue::{Queue, ReadMode};
-use crate::sync::{MutexGuard, Ordering, fence, yield_now};
+use crate::sync::{MutexGuard, Ordering, yield_now};
 use crate::telemetry::events::NotedSwitches;
 
 /// What a receiver that visited the head has found.
@@ -193,9 +193,9 @@ impl Core {
         if effects.retired {
             // Also if none was recycled: that the last one is lent lets senders pass one that cannot be served.
             self.wake_senders();
-            // ORDERING: SeqCst fence: pairs with the one in `consider_switch`: either this thread sees the switch deferred,
-            // or that one sees the backlog without the retired segment. Relaxed after the fence.
-            fence(Ordering::SeqCst);
+            // ORDERING: Relaxed, after the SeqCst fence in `Pool::wake_senders_with`, which pairs with the one in
+            // `consider_switch`: either this thread sees the switch deferred, or that one sees the backlog without the
+            // retired segment.
             if self.deferral.deferred.load(Ordering::Relaxed)
                 && self.deferral.deferred.swap(false, Ordering::Relaxed)
             {

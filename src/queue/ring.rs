@@ -91,8 +91,8 @@ impl SegmentRing {
     /// Retires the slot at `sequence`, which was read: it is Ready for the next lap.
     pub(crate) fn retire(&self, sequence: u64) {
         self.slot(sequence).retire(sequence.wrapping_add(self.len as u64));
-        // ORDERING: Relaxed: a hint. Where it matters, the SeqCst fences in `Core::apply_effects` (after this store)
-        // and `Core::consider_switch` (before its load) order it.
+        // ORDERING: Relaxed: a hint. Where it matters, the SeqCst fences in `Pool::wake_senders_with` (which
+        // `Core::apply_effects` calls after this store) and `Core::consider_switch` (before its load) order it.
         self.head.store(sequence.wrapping_add(1), Ordering::Relaxed);
     }
 
