@@ -173,3 +173,36 @@ fn commit_with_waiter_bit_acquires_prior_writes() {
         assert_eq!(range.lock().unwrap().remaining(), 0, "a message was not taken");
     });
 }
+
+/// Two holders read a message and release the segment. Its next owner writes over the message.
+#[test]
+fn exclusive_access_acquires_reads_of_all_holders() {
+    explore_within(3, "exclusive_access_acquires_reads_of_all_holders", || {
+        let segment = Arc::new(Segment::new());
+        let mut memory = segment.exclusive().unwrap();
+        memory.allocate(CAPACITY);
+        memory.activate();
+        let slot = AtomicSlotState::new(SlotState::ready(0));
+        segment.write(&slot.open(0, 0, 1).unwrap(), b"1");
+        segment.set_used(1);
+        segment.retain();
+        let holders = [(); 2].map(|()| {
+            let segment = Arc::clone(&segment);
+            thread::spawn(move || {
+                let mut range = ReadRange::new(Arc::clone(&segment));
+                range.extend(1);
+                assert_eq!(range.advance_committed(), 1);
+                let _ = range.get(0);
+                range.advance();
+                drop(range);
+                segment.release();
+            })
+        });
+        if let Some(mut memory) = segment.exclusive() {
+            memory.clear();
+            memory.activate();
+            segment.write(&AtomicSlotState::new(SlotState::ready(1)).open(1, 0, 1).unwrap(), b"2");
+        }
+        holders.into_iter().for_each(|holder| holder.join().unwrap());
+    });
+}
