@@ -70,11 +70,11 @@ pub enum WhenFull {
 
 /// What each policy decides. What a policy drops is in `channel/drop_policy.rs` and `queue/head/drop_oldest.rs`.
 impl WhenFull {
-    /// Whether the sender gets an error at once.
-    pub(crate) fn rejects(self) -> bool {
+    /// Whether senders wait for room.
+    pub(crate) fn waits(self) -> bool {
         match self {
-            Self::Reject => true,
-            Self::Wait | Self::DropNewest | Self::DropOldest => false,
+            Self::Wait => true,
+            Self::Reject | Self::DropNewest | Self::DropOldest => false,
         }
     }
 

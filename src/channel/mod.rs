@@ -172,11 +172,7 @@ impl Core {
     }
 
     pub(crate) fn waits_when_full(&self) -> bool {
-        !self.when_full.rejects() && !self.when_full.drops()
-    }
-
-    pub(crate) fn rejects_when_full(&self) -> bool {
-        self.when_full.rejects()
+        self.when_full.waits()
     }
 
     pub(crate) fn pool_idle(&self) -> Duration {

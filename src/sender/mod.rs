@@ -261,7 +261,7 @@ impl Sender {
         let mut source = PayloadSource(payload);
         poll_fn(|cx| self.budget.poll_consume(self.clock(), cx)).await;
         let result = match self.push(&mut source, None) {
-            Err(Refusal::Full) if !self.core.rejects_when_full() => {
+            Err(Refusal::Full) if self.core.waits_when_full() => {
                 let demand = self.core.demand(&source);
                 let sent = self.wait_for_room(demand, |ticket| self.push(&mut source, ticket));
                 let runtime = self.core.background().runtime();
@@ -344,7 +344,7 @@ impl Sender {
         mut write: impl FnMut(Option<Ticket>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         match write(None) {
-            Err(Refusal::Full) if !self.core.rejects_when_full() => self.wait_for_room(demand, write).await,
+            Err(Refusal::Full) if self.core.waits_when_full() => self.wait_for_room(demand, write).await,
             result => result,
         }
     }

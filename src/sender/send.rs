@@ -61,7 +61,7 @@ impl<S: Source> FastPath for SendOperation<'_, S> {
         }
         match self.sender.push(&mut self.source, None) {
             Ok(()) => SlowPath::Done(Ok(())),
-            Err(Refusal::Full) if !self.sender.core().rejects_when_full() => SlowPath::Wait(self),
+            Err(Refusal::Full) if self.sender.core().waits_when_full() => SlowPath::Wait(self),
             Err(refusal) => SlowPath::Done(Err(self.refused(refusal))),
         }
     }
@@ -116,7 +116,7 @@ impl Sender {
     ) -> Poll<Result<(), Refusal>> {
         if !self.waiter.is_registered() {
             match self.push(source, None) {
-                Err(Refusal::Full) if !self.core.rejects_when_full() => {}
+                Err(Refusal::Full) if self.core.waits_when_full() => {}
                 result => return Poll::Ready(result),
             }
         }

@@ -155,12 +155,11 @@ impl Pool {
         let mut freed = false;
         let take = || {
             // Both must fit before pooled segments are freed for one of them.
-            let fits = || self.footprint() + external <= self.free_bytes();
-            if !fits() {
+            if self.footprint() + external > self.free_bytes() {
                 return None;
             }
             self.begin_opening();
-            let charged = external == 0 || (fits() && self.charge_or_evict(external, &mut freed));
+            let charged = external == 0 || self.charge_or_evict(external, &mut freed);
             let segment = if charged { self.acquire() } else { None };
             if segment.is_none() {
                 self.end_opening();
