@@ -11,6 +11,7 @@ use crate::channel::config::{Config, WhenFull};
 use crate::channel::strategy::{SwitchStrategy, Weighted};
 use crate::error::BuildError;
 use crate::queue::ReadMode;
+use crate::queue::head::ahead::MAX_CLAIM;
 use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS, MIN_BYTES};
 use crate::receiver::Receiver;
@@ -68,6 +69,7 @@ pub struct Builder {
     when_full: WhenFull,
     lend_ttl: Duration,
     pool_idle: Duration,
+    prefetch: usize,
     runtime: Option<Handle>,
     recorder: Option<StdArc<dyn Recorder>>,
     report_interval: Duration,
@@ -112,6 +114,7 @@ impl Builder {
             when_full: WhenFull::default(),
             lend_ttl: Duration::from_secs(5),
             pool_idle: Duration::from_secs(1),
+            prefetch: 1,
             runtime: None,
             recorder: None,
             report_interval: DEFAULT_REPORT_INTERVAL,
@@ -211,6 +214,19 @@ impl Builder {
         self
     }
 
+    /// Sets how many messages each of several receivers may take ahead: 1 to 256. The default is 1.
+    ///
+    /// Receivers that are clones of each other compete for messages. With the default they take them one by one, in order. A
+    /// receiver that takes several at once finds the other ones less often in its way, but what it has taken waits for it,
+    /// while another receiver may be idle. What a receiver has taken ahead counts as queued, and is given back in order when
+    /// that receiver is dropped.
+    ///
+    /// A single receiver takes messages ahead at any setting, as there is no other one to notice.
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.prefetch = messages;
+        self
+    }
+
     /// Sets the runtime for the channel's background task and for its reports to the [`recorder`](Self::recorder).
     ///
     /// The runtime must have a time driver (Tokio's `enable_time`). The default is the runtime in which
@@ -267,6 +283,7 @@ impl Builder {
         let max_message_bytes =
             self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
         in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - segment_footprint)?;
+        in_range("prefetch", self.prefetch, 1, MAX_CLAIM)?;
         let interval = usize::try_from(self.report_interval.as_millis()).unwrap_or(usize::MAX);
         in_range("report_interval", interval, 1, usize::MAX)?;
         Ok(Config {
@@ -280,6 +297,7 @@ impl Builder {
             when_full: self.when_full,
             lend_ttl: self.lend_ttl,
             pool_idle: self.pool_idle,
+            prefetch: self.prefetch,
             runtime,
             recorder: self.recorder.map(|recorder| (recorder, self.report_interval)),
             first_sequence: 0,

@@ -133,6 +133,7 @@ pub use queue::ReadMode;
 pub use queue::limit::Limit;
 pub use receiver::Receiver;
 pub use receiver::batch::{Batch, BatchIter};
+pub use receiver::message_ref::MessageRef;
 pub use sender::Sender;
 pub use sender::send_many::{Remaining, SendManyError};
 pub use sender::weak::WeakSender;

@@ -195,7 +195,7 @@ impl Shared {
         }
         self.set_unregistering(true);
         let resume = ResumeOnDrop(self);
-        let receiver = self.returned.wait_until(|_| self.lock().take()).await;
+        let mut receiver = self.returned.wait_until(|_| self.lock().take()).await;
         mem::forget(resume);
         receiver.deregister_own_waiter();
         receiver
@@ -240,7 +240,7 @@ struct DriverGuard(Arc<Shared>);
 
 impl Drop for DriverGuard {
     fn drop(&mut self) {
-        if let Some(receiver) = self.0.try_take() {
+        if let Some(mut receiver) = self.0.try_take() {
             receiver.deregister_own_waiter();
         }
     }

@@ -80,7 +80,7 @@ impl Reader {
     }
 
     /// Returns the receiver, and drops the [`buffer`](Self::buffer).
-    pub fn into_inner(self) -> Receiver {
+    pub fn into_inner(mut self) -> Receiver {
         self.receiver.deregister_own_waiter();
         self.receiver
     }

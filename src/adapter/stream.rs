@@ -152,7 +152,7 @@ impl IntoBatches {
     }
 
     /// Returns the receiver, which continues where the stream stopped.
-    pub fn into_inner(self) -> Receiver {
+    pub fn into_inner(mut self) -> Receiver {
         self.receiver.deregister_own_waiter();
         self.receiver
     }

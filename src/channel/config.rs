@@ -107,6 +107,7 @@ pub(crate) struct Config {
     pub(crate) when_full: WhenFull,
     pub(crate) lend_ttl: Duration,
     pub(crate) pool_idle: Duration,
+    pub(crate) prefetch: usize,
     pub(crate) runtime: Option<Handle>,
     /// The recorder, and the interval of its reports.
     pub(crate) recorder: Option<(Arc<dyn Recorder>, Duration)>,

@@ -58,6 +58,8 @@ pub(crate) struct Core {
     max_message_bytes: usize,
     when_full: WhenFull,
     pool_idle: Duration,
+    /// How many messages each of several receivers may claim at once.
+    prefetch: usize,
 
     strategy: ActiveStrategy,
     reading: CachePadded<Reading>,
@@ -117,6 +119,7 @@ impl Core {
             max_message_bytes: config.max_message_bytes,
             when_full: config.when_full,
             pool_idle: config.pool_idle,
+            prefetch: config.prefetch,
             strategy: ActiveStrategy::new(config.strategy, config.capacity, config.first_sequence),
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),

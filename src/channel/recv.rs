@@ -4,6 +4,8 @@
 //! but it neither sleeps nor runs user code. What wakes threads or runs user code is recorded in [`Effects`] and applied
 //! after the unlock.
 //!
+//! - [`claim`](Core::claim) has a handle claim the next messages, which it then hands out without the lock; see
+//!   [`ahead`](crate::queue::head::ahead).
 //! - [`take_fast`](Core::take_fast) takes the next message if it is an external payload, or a slice of the chunk that the
 //!   head has copied or lent before.
 //! - [`poll_with_head`](Core::poll_with_head) does everything else: it cuts, moves on to the next segment, and sets
@@ -17,11 +19,13 @@ use bytes::Bytes;
 
 use super::Core;
 use crate::error::TryRecvError;
+use crate::queue::head::ahead::{Ahead, MAX_CLAIM};
 use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
 use crate::queue::{Queue, ReadMode};
 use crate::sync::{MutexGuard, Ordering, yield_now};
 use crate::telemetry::events::NotedSwitches;
+use crate::wait::spin::spin_backoff_until;
 
 /// What a receiver that visited the head has found.
 enum Visit<T> {
@@ -38,19 +42,98 @@ enum Visit<T> {
 impl Core {
     #[inline(always)]
     pub(super) fn lock_head(&self) -> MutexGuard<'_, Head> {
-        self.reading.head.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.reading.head.try_lock() {
+            Ok(head) => head,
+            Err(_) => self.lock_busy_head(),
+        }
+    }
+
+    /// Spins for the lock of the head, which is mostly held for some tens of instructions, and then sleeps for it.
+    #[cold]
+    fn lock_busy_head(&self) -> MutexGuard<'_, Head> {
+        let mut locked = None;
+        spin_backoff_until(1, || {
+            locked = self.reading.head.try_lock().ok();
+            locked.is_some()
+        });
+        locked.unwrap_or_else(|| self.reading.head.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has `ahead`, which is empty, claim the next messages; returns whether it has claimed any.
+    #[inline(never)]
+    pub(crate) fn claim(&self, ahead: &mut Ahead) -> bool {
+        if ahead.is_barred() {
+            return false;
+        }
+        // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
+        if self.reading.caught_up.load(Ordering::Relaxed) {
+            return false;
+        }
+        let is_lone = self.receivers() == 1;
+        let Some(limit) = self.claim_limit(is_lone) else { return false };
+        ahead.begin_claim(limit, is_lone);
+        let claimed = self.lock_head().claim(limit, ahead);
+        ahead.end_claim();
+        claimed
+    }
+
+    /// Returns how many messages a handle may claim, if it may claim any.
+    #[inline]
+    fn claim_limit(&self, is_lone: bool) -> Option<usize> {
+        if self.when_full.drops_oldest() {
+            // It would drop newer messages than those that were claimed.
+            None
+        } else if is_lone {
+            // Only `clone` of this handle makes another one, and gives back before.
+            Some(MAX_CLAIM)
+        } else {
+            // A handle that is not polled keeps a segment from being reused: together at most half of all.
+            (self.receivers() * 2 <= self.queue.max_segments()).then_some(self.prefetch)
+        }
+    }
+
+    /// Wakes drainers if they have waited for the message that a handle has taken out of its claim.
+    #[cold]
+    pub(crate) fn end_drain(&self) {
+        self.with_head(|_, _| ());
+    }
+
+    /// Gives back what `ahead` has claimed and not handed out, for a handle that is cloned.
+    pub(crate) fn give_back(&self, ahead: &mut Ahead) {
+        if !ahead.is_empty() {
+            self.with_head(|head, _| head.take_back(ahead));
+        }
+        ahead.release();
+    }
+
+    /// Gives back what `ahead` has claimed and not handed out, for a handle that is dropped.
+    pub(crate) fn end_claims(&self, ahead: &mut Ahead) {
+        if ahead.has_claimed() {
+            let was_empty = ahead.is_empty();
+            self.with_head(|head, _| {
+                head.take_back(ahead);
+                head.remove_claims(ahead);
+            });
+            if !was_empty {
+                // They may have found nothing else.
+                self.receivers_waiting().wake();
+            }
+        }
+        ahead.release();
     }
 
     /// Takes the next message if nothing more is to be done; otherwise the caller uses
     /// [`poll_with_head`](Self::poll_with_head).
     #[inline(always)]
-    pub(crate) fn take_fast(&self, mode: ReadMode) -> Option<Bytes> {
+    pub(crate) fn take_fast(&self, mode: ReadMode, ahead: &mut Ahead) -> Option<Bytes> {
         // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
         if self.reading.caught_up.load(Ordering::Relaxed) {
             return None;
         }
         let mut head = self.lock_head();
-        let message = head.take_fast(mode)?;
+        let message = head.take_fast(mode);
+        ahead.set_barred(message.is_some());
+        let message = message?;
         let released = head.take_released(&self.queue);
         drop(head);
         if released > 0 {
@@ -67,9 +150,10 @@ impl Core {
     pub(crate) fn poll_with_head<T>(
         &self,
         registered: bool,
+        ahead: &mut Ahead,
         take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
-        match self.visit_head(registered, take) {
+        match self.visit_head(registered, ahead, take) {
             Visit::Taken(taken) => Poll::Ready(Some(taken)),
             Visit::Closed => Poll::Ready(None),
             Visit::Empty | Visit::Stalled { .. } => Poll::Pending,
@@ -80,10 +164,11 @@ impl Core {
     /// not for a closure that writes one in place.
     pub(crate) fn try_with_head<T>(
         &self,
+        ahead: &mut Ahead,
         mut take: impl FnMut(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Result<T, TryRecvError> {
         loop {
-            match self.visit_head(false, &mut take) {
+            match self.visit_head(false, ahead, &mut take) {
                 Visit::Taken(taken) => return Ok(taken),
                 Visit::Closed => return Err(TryRecvError::Closed),
                 Visit::Empty => return Err(TryRecvError::Empty),
@@ -97,10 +182,16 @@ impl Core {
     fn visit_head<T>(
         &self,
         registered: bool,
+        ahead: &mut Ahead,
         take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Visit<T> {
         let mut effects = Effects::new(NotedSwitches::new(&self.events));
+        let gives_back = !ahead.is_empty();
+        if !gives_back {
+            ahead.release();
+        }
         let mut head = self.lock_head();
+        head.take_back(ahead);
         let visit = loop {
             match head.poll_readable(&self.queue, &mut effects) {
                 Readiness::Readable => break Visit::Taken(take(&self.queue, &mut head, &mut effects)),
@@ -130,6 +221,12 @@ impl Core {
             effects.memory_idle = self.queue.pool.signal.set_memory();
         }
         drop(head);
+        if gives_back {
+            ahead.release();
+        }
+        if registered && !matches!(visit, Visit::Taken(_)) {
+            ahead.drop_arena();
+        }
         self.apply_effects(effects);
         if registered && matches!(visit, Visit::Stalled { .. }) {
             self.arm_watchdog();
@@ -214,6 +311,7 @@ impl Core {
         if effects.drained {
             self.drainers.wake();
         }
+        drop(effects.spent);
         if !effects.discarded.is_empty() {
             self.drop_payloads(effects.discarded);
         }

@@ -168,7 +168,14 @@ impl Core {
     fn count_queue(&self, stats: &mut Stats, mut is_settled: impl FnMut(usize, SlotState) -> bool) -> Totals {
         let head = self.lock_head();
         let active = self.queue.ring.active();
-        let mut taken = head.taken();
+        let (mut taken, claimed) = (head.taken(), head.claimed());
+        if claimed.messages <= taken.messages && claimed.bytes <= taken.bytes {
+            // Claimed from the segment at the head, but for claims of several receivers in earlier segments.
+            taken = taken - claimed;
+        } else {
+            stats.queued_messages += claimed.messages;
+            stats.queued_bytes += claimed.bytes;
+        }
         let mut unsettled = Totals::default();
         let mut sequence = head.sequence();
         loop {

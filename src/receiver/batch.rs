@@ -6,8 +6,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use crate::queue::ReadMode;
-use crate::queue::head::TakenRange;
-use crate::queue::head::chunk::ChunkCache;
+use crate::queue::head::chunk::{ChunkCache, TakenRange};
 use crate::queue::head::copy_arena::{CopyArena, SMALL_BELOW};
 use crate::queue::pool::SegmentRef;
 use crate::queue::segment::{Content, ReadRange};

@@ -7,11 +7,13 @@ use bytes::Bytes;
 
 use super::Receiver;
 use super::batch::Batch;
+use super::recv::ahead_of;
 use crate::error::{RecvTimeoutError, TryRecvError};
-use crate::queue::Queue;
 use crate::queue::head::many::Many;
 use crate::queue::head::{Effects, Head};
 use crate::queue::limit::Limit;
+use crate::queue::{Queue, ReadMode};
+use crate::sync::Arc;
 use crate::wait::blocking;
 
 impl Receiver {
@@ -43,7 +45,12 @@ impl Receiver {
             return 0;
         }
         let mut many = Many::new(messages, limit);
-        self.recv_with(|queue, head, effects| self.take_part(&mut many, queue, head, effects)).await;
+        let mode = self.read_mode();
+        self.recv_with(
+            |queue, head, effects| head.take_part(queue, mode, &mut many, effects),
+            |taken| *taken,
+        )
+        .await;
         self.take_further_parts(many)
     }
 
@@ -107,7 +114,12 @@ impl Receiver {
             return Poll::Ready(0);
         }
         let mut many = Many::new(messages, limit);
-        let first = self.poll_own(cx, |queue, head, effects| self.take_part(&mut many, queue, head, effects));
+        let mode = self.read_mode();
+        let first = self.poll_own(
+            cx,
+            |queue, head, effects| head.take_part(queue, mode, &mut many, effects),
+            |taken| *taken,
+        );
         first.map(|_| self.take_further_parts(many))
     }
 
@@ -133,7 +145,8 @@ impl Receiver {
     /// # Ok(()) }
     /// ```
     pub async fn recv_batch(&mut self, limit: impl Into<Limit>) -> Option<Batch> {
-        self.recv_with(self.take_batch(limit.into())).await
+        let mode = self.read_mode();
+        self.recv_with(take_batch(mode, limit.into()), Batch::len).await
     }
 
     /// Receives messages of one segment, within `limit`, if there are any now.
@@ -156,7 +169,10 @@ impl Receiver {
     /// # }
     /// ```
     pub fn try_recv_batch(&mut self, limit: impl Into<Limit>) -> Result<Batch, TryRecvError> {
-        self.core.try_with_head(self.take_batch(limit.into()))
+        let take = take_batch(self.read_mode(), limit.into());
+        let batch = self.core.try_with_head(ahead_of(&mut self.ahead), take)?;
+        self.budget.count(batch.len());
+        Ok(batch)
     }
 
     /// Receives messages of one segment, within `limit`, waiting for the first one no longer than `wait`.
@@ -194,7 +210,8 @@ impl Receiver {
         limit: impl Into<Limit>,
         wait: Duration,
     ) -> Result<Batch, RecvTimeoutError> {
-        self.recv_within(wait, self.recv_with(self.take_batch(limit.into()))).await
+        let core = Arc::clone(&self.core);
+        Self::recv_within(&core, wait, self.recv_batch(limit)).await
     }
 
     /// Receives messages of one segment, within `limit`, blocking the current thread until there is one.
@@ -246,32 +263,25 @@ impl Receiver {
     /// # }
     /// ```
     pub fn poll_recv_batch(&mut self, cx: &mut Context<'_>, limit: impl Into<Limit>) -> Poll<Option<Batch>> {
-        self.poll_own(cx, self.take_batch(limit.into()))
-    }
-
-    /// Takes a part of many messages; returns whether it took any.
-    fn take_part(&self, many: &mut Many<'_>, queue: &Queue, head: &mut Head, effects: &mut Effects) -> bool {
-        let taken = head.take_part(queue, self.read_mode(), many, effects);
-        self.budget.count(taken);
-        taken > 0
+        let mode = self.read_mode();
+        self.poll_own(cx, take_batch(mode, limit.into()), Batch::len)
     }
 
     /// Takes messages that are there, and unlocks the head between the parts; returns the number of all.
-    fn take_further_parts(&self, mut many: Many<'_>) -> usize {
+    fn take_further_parts(&mut self, mut many: Many<'_>) -> usize {
+        let mode = self.read_mode();
+        let (core, ahead) = (&self.core, ahead_of(&mut self.ahead));
+        let counted = many.taken();
         let mut take = |queue: &Queue, head: &mut Head, effects: &mut Effects| {
-            self.take_part(&mut many, queue, head, effects)
+            head.take_part(queue, mode, &mut many, effects)
         };
-        while let Poll::Ready(Some(true)) = self.core.poll_with_head(false, &mut take) {}
+        while let Poll::Ready(Some(1..)) = core.poll_with_head(false, ahead, &mut take) {}
+        self.budget.count(many.taken() - counted);
         many.taken()
     }
+}
 
-    /// Returns what takes a batch within `limit`, for a receiver that holds the head.
-    fn take_batch(&self, limit: Limit) -> impl FnMut(&Queue, &mut Head, &mut Effects) -> Batch {
-        let mode = self.read_mode();
-        move |queue, head, effects| {
-            let batch = Batch::new(head.take_range(queue, limit, effects), mode);
-            self.budget.count(batch.len());
-            batch
-        }
-    }
+/// Returns what takes a batch within `limit`, for a receiver that holds the head.
+fn take_batch(mode: ReadMode, limit: Limit) -> impl FnMut(&Queue, &mut Head, &mut Effects) -> Batch {
+    move |queue, head, effects| Batch::new(head.take_range(queue, limit, effects), mode)
 }

@@ -8,16 +8,34 @@ use std::ops::Deref;
 use bytes::{Buf, Bytes};
 
 use super::copy_arena::{CopyArena, SMALL_BELOW};
-use crate::queue::ReadMode;
+use crate::queue::pool::SegmentRef;
 use crate::queue::segment::{Content, ReadRange, Segment};
+use crate::queue::{Queue, ReadMode};
+
+/// Safe mode always lends a message that is longer than this.
+const LENT_ABOVE: usize = 32 << 10;
+
+/// Whether Safe mode lends a message of this length; see [`ReadMode::Safe`].
+pub(super) fn is_lent_when_safe(queue: &Queue, range: &ReadRange<SegmentRef>, len: usize) -> bool {
+    len > LENT_ABOVE || (len >= SMALL_BELOW && queue.may_lend(range.segment()))
+}
+
+/// Messages that a receiver took as they lie in the segment.
+pub(crate) struct TakenRange {
+    pub(crate) range: ReadRange<SegmentRef>,
+    pub(crate) first_sequence: u64,
+    pub(crate) payload_bytes: usize,
+}
 
 /// The chunks that hold the next messages of a segment.
 #[derive(Default)]
 pub(crate) struct ChunkCache {
     /// Bytes of the segment itself.
     lent: Option<Chunk>,
-    /// Small messages, copied to a page.
+    /// Small messages, copied to a page; or one larger message, copied.
     copied: Option<Chunk>,
+    /// The end of the last message that Safe mode decided to lend.
+    lent_until: usize,
 }
 
 impl ChunkCache {
@@ -28,10 +46,47 @@ impl ChunkCache {
             return Some(Bytes::new());
         }
         let chunk = match mode {
-            ReadMode::ZeroCopy => &self.lent,
-            ReadMode::Safe => &self.copied,
+            ReadMode::Safe if offset >= self.lent_until => &self.copied,
+            ReadMode::Safe | ReadMode::ZeroCopy => &self.lent,
         };
         chunk.as_ref()?.message(offset, len)
+    }
+
+    /// Has [`message`](Self::message) return the next message of `range`, at this offset, as a slice of the segment, also in
+    /// Safe mode.
+    pub(crate) fn prepare_lent<K>(&mut self, range: &ReadRange<K>, offset: usize, len: usize)
+    where
+        K: Deref<Target = Segment> + Clone + Send + 'static,
+    {
+        self.lent_until = offset + len;
+        if !self.lent.as_ref().is_some_and(|lent| lent.holds(offset, len)) {
+            let (bytes, start) = range.lend(0, usize::MAX);
+            self.lent = Some(Chunk { bytes: Bytes::from_owner(bytes), start });
+        }
+    }
+
+    /// Has [`message`](Self::message) return a copy of the next message of `range`, at this offset, in Safe mode.
+    ///
+    /// A small message shares its page with the messages that follow it.
+    pub(crate) fn prepare_copied<K>(
+        &mut self,
+        range: &ReadRange<K>,
+        offset: usize,
+        len: usize,
+        arena: &mut CopyArena,
+    ) where
+        K: Deref<Target = Segment>,
+    {
+        if self.copied.as_ref().is_some_and(|copied| copied.holds(offset, len)) {
+            return;
+        }
+        self.copied = Some(if len < SMALL_BELOW {
+            let (bytes, start) = range.contiguous_small(SMALL_BELOW, arena.make_room(len));
+            Chunk { bytes: arena.copy(bytes), start }
+        } else {
+            let Content::Inline(bytes) = range.get(0) else { unreachable!("it has an offset") };
+            Chunk { bytes: Bytes::copy_from_slice(bytes), start: offset }
+        });
     }
 
     /// Returns the next message of `range`, which lies at this offset, as a slice of the segment.
@@ -42,15 +97,11 @@ impl ChunkCache {
         if len == 0 {
             return Bytes::new();
         }
-        slice(&mut self.lent, offset, len, || {
-            let (bytes, start) = range.lend(0, usize::MAX);
-            Chunk { bytes: Bytes::from_owner(bytes), start }
-        })
+        self.prepare_lent(range, offset, len);
+        take(&mut self.lent, offset, len)
     }
 
     /// Returns a copy of the next message of `range`, which lies at this offset.
-    ///
-    /// A small message shares its page with the messages that follow it.
     pub(crate) fn copy<K>(
         &mut self,
         range: &ReadRange<K>,
@@ -64,14 +115,8 @@ impl ChunkCache {
         if len == 0 {
             return Bytes::new();
         }
-        if len >= SMALL_BELOW {
-            let Content::Inline(bytes) = range.get(0) else { unreachable!("it has an offset") };
-            return Bytes::copy_from_slice(bytes);
-        }
-        slice(&mut self.copied, offset, len, || {
-            let (bytes, start) = range.contiguous_small(SMALL_BELOW, arena.make_room(len));
-            Chunk { bytes: arena.copy(bytes), start }
-        })
+        self.prepare_copied(range, offset, len, arena);
+        take(&mut self.copied, offset, len)
     }
 }
 
@@ -89,6 +134,10 @@ impl Chunk {
         (from + len <= self.bytes.len()).then(|| self.bytes.slice(from..from + len))
     }
 
+    fn holds(&self, offset: usize, len: usize) -> bool {
+        self.start <= offset && offset + len <= self.start + self.bytes.len()
+    }
+
     /// Whether the message that ends at this offset is the last one in the chunk.
     fn ends_at(&self, offset: usize) -> bool {
         offset == self.start + self.bytes.len()
@@ -101,16 +150,12 @@ impl Chunk {
     }
 }
 
-/// Returns a message as a slice of `chunk`. Makes a new chunk if this one does not hold the message.
-///
-/// The last message takes the chunk.
-fn slice(chunk: &mut Option<Chunk>, offset: usize, len: usize, make: impl FnOnce() -> Chunk) -> Bytes {
-    let holds = |chunk: &Chunk| chunk.start <= offset && offset + len <= chunk.start + chunk.bytes.len();
-    if !chunk.as_ref().is_some_and(holds) {
-        *chunk = Some(make());
-    }
+/// Returns a message as a slice of `chunk`, which holds it. The last message takes the chunk.
+fn take(chunk: &mut Option<Chunk>, offset: usize, len: usize) -> Bytes {
     match chunk.take_if(|chunk| chunk.ends_at(offset + len)) {
         Some(last) => last.into_last(offset),
-        None => chunk.as_ref().and_then(|chunk| chunk.message(offset, len)).expect("made for this message"),
+        None => {
+            chunk.as_ref().and_then(|chunk| chunk.message(offset, len)).expect("prepared for this message")
+        }
     }
 }

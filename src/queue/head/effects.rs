@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::ahead::SpentRange;
 use crate::telemetry::events::NotedSwitches;
 
 /// Work noted under the lock of the head, and applied after it is unlocked.
@@ -19,6 +20,8 @@ pub(crate) struct Effects {
     pub(crate) sealed: bool,
     /// The head has reached the drain target.
     pub(crate) drained: bool,
+    /// Ranges to drop: that may pool segments.
+    pub(crate) spent: Vec<SpentRange>,
     /// Payloads to drop.
     pub(crate) discarded: Vec<Bytes>,
     /// Switches to emit as events.

@@ -20,6 +20,7 @@
 //! No message is ever held by a receiver that waits, so a future or a clone can be dropped at any time, and clones
 //! receive in order.
 
+pub(crate) mod ahead;
 pub(crate) mod chunk;
 pub(crate) mod copy_arena;
 mod drop_oldest;
@@ -33,11 +34,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::ahead::{Ahead, Left, ReturnedQueue};
+use self::chunk::TakenRange;
 use self::copy_arena::CopyArena;
 pub(crate) use self::effects::Effects;
 pub(crate) use self::position::{DrainOutcome, Position};
 use self::segment_cursor::SegmentCursor;
-pub(crate) use self::segment_cursor::TakenRange;
 use super::limit::Limit;
 use super::pool::SegmentRef;
 use super::segment::slot_state::{Phase, SlotState};
@@ -76,10 +78,17 @@ pub(crate) struct Head {
     /// The sequence of that segment's first message.
     first_message: u64,
     current: Option<SegmentCursor>,
+    /// The pages of Safe mode, while no receiver has them.
     arena: CopyArena,
+    /// What the handles have claimed and not handed out.
+    claims: Vec<Arc<Left>>,
+    /// Messages that were claimed and given back, in front of the position of the head.
+    returned: ReturnedQueue,
     /// Messages received from retired segments.
     received: Totals,
     dropped: Totals,
+    /// Messages that were dropped after they had been claimed.
+    dropped_returned: Totals,
     /// How many of the dropped messages made room for newer ones.
     dropped_oldest: u64,
     /// How long the first message of each segment was queued.
@@ -99,8 +108,11 @@ impl Head {
             first_message: first_sequence,
             current: None,
             arena: CopyArena::default(),
+            claims: Vec::new(),
+            returned: ReturnedQueue::default(),
             received: Totals::default(),
             dropped: Totals::default(),
+            dropped_returned: Totals::default(),
             dropped_oldest: 0,
             queue_time: Histogram::new(QUEUE_BOUNDS),
             drain_target: None,
@@ -111,6 +123,9 @@ impl Head {
 
     /// Finds the next message. Cuts the active segment if that is necessary and allowed.
     pub(crate) fn poll_readable(&mut self, queue: &Queue, effects: &mut Effects) -> Readiness {
+        if !self.returned.is_empty() {
+            return Readiness::Readable;
+        }
         self.find_readable(queue, effects, queue.on_demand())
     }
 
@@ -183,7 +198,7 @@ impl Head {
     /// Whether all messages known to be sealed or cut were taken.
     #[inline]
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.current.as_ref().is_none_or(|current| current.remaining() == 0)
+        self.returned.is_empty() && self.current.as_ref().is_none_or(|current| current.remaining() == 0)
     }
 
     /// Whether the segment at the head holds only messages that were taken.
@@ -252,16 +267,66 @@ impl Head {
         }
     }
 
+    /// Has `ahead` claim up to `limit` messages; returns false if that is not possible now.
+    ///
+    /// After the head was unlocked, [`Ahead::end_claim`] follows.
+    #[inline]
+    pub(crate) fn claim(&mut self, limit: usize, ahead: &mut Ahead) -> bool {
+        if !self.returned.is_empty() {
+            return false;
+        }
+        // While a drainer waits, no more is claimed than is handed out at once: what is claimed has to be handed out first.
+        let limit = if self.drain_target.is_some() { 1 } else { limit };
+        let first = (Position { sequence: self.sequence, messages: 0 }, self.first_message);
+        if !self.current.as_mut().is_some_and(|current| current.claim(limit, first, ahead)) {
+            return false;
+        }
+        ahead.take_arena(&mut self.arena);
+        if let Some(left) = ahead.take_unregistered() {
+            self.claims.push(left);
+        }
+        true
+    }
+
+    /// Takes back what `ahead` has claimed and not handed out.
+    pub(crate) fn take_back(&mut self, ahead: &mut Ahead) {
+        let returned = match &mut self.current {
+            _ if ahead.is_empty() => None,
+            Some(current) => current.take_back(ahead),
+            None => ahead.give_back(None),
+        };
+        if let Some(returned) = returned {
+            self.returned.add(returned);
+        }
+        ahead.return_arena(&mut self.arena);
+    }
+
+    /// Forgets a handle that is dropped, and that has given back its claim.
+    pub(crate) fn remove_claims(&mut self, ahead: &Ahead) {
+        self.claims.retain(|left| !ahead.publishes(left));
+    }
+
+    /// Returns what was claimed and not handed out.
+    pub(crate) fn claimed(&self) -> Totals {
+        self.claims.iter().map(|left| left.load()).fold(self.returned.totals(), |sum, left| sum + left)
+    }
+
     /// Takes the next message if it is external or a chunk holds it, and another one is known to be committed after it.
     ///
     /// In ZeroCopy mode the chunk is lent; in Safe mode it holds copied messages, each below 1 KiB.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, mode: ReadMode) -> Option<Bytes> {
+        if !self.returned.is_empty() {
+            return None;
+        }
         self.current.as_mut()?.take_fast(mode, &mut self.released)
     }
 
     /// Takes the next message, which [`poll_readable`](Self::poll_readable) has found readable.
     pub(crate) fn take(&mut self, queue: &Queue, mode: ReadMode, effects: &mut Effects) -> Bytes {
+        if let Some(message) = self.returned.take(queue, mode, &mut self.arena, &mut effects.spent) {
+            return message;
+        }
         let current = self.current.as_mut().expect("a readable message has a segment");
         let (message, released) = current.take(queue, mode, &mut self.arena);
         self.released += released;
@@ -271,11 +336,15 @@ impl Head {
 
     /// Returns the length of the next message, which is readable.
     fn next_len(&self) -> usize {
-        self.current.as_ref().map_or(0, SegmentCursor::next_len)
+        let next_len = || self.current.as_ref().map_or(0, SegmentCursor::next_len);
+        self.returned.next_len().unwrap_or_else(next_len)
     }
 
     /// Takes messages within `limit` as they lie in the segment. The first must be readable, and is always taken.
     pub(crate) fn take_range(&mut self, queue: &Queue, limit: Limit, effects: &mut Effects) -> TakenRange {
+        if let Some(taken) = self.returned.take_range(limit, &mut effects.spent) {
+            return taken;
+        }
         let current = self.current.as_mut().expect("a readable message has a segment");
         let (taken, released) = current.take_range(limit, self.first_message);
         self.released += released;
@@ -298,6 +367,12 @@ impl Head {
     }
 
     fn discard_one(&mut self, queue: &Queue, effects: &mut Effects) {
+        if let Some((position, len)) = self.returned.discard_one(&mut effects.spent) {
+            self.discarded_from.get_or_insert(position);
+            self.dropped += Totals::of(1, len);
+            self.dropped_returned += Totals::of(1, len);
+            return;
+        }
         let position = self.position();
         self.discarded_from.get_or_insert(position);
         let current = self.current.as_mut().expect("a readable message has a segment");
@@ -337,7 +412,8 @@ impl Head {
 
     /// Returns the messages that receivers got so far.
     pub(crate) fn received(&self) -> Totals {
-        self.received + self.current.as_ref().map_or_else(Totals::default, SegmentCursor::received)
+        let current = self.current.as_ref().map_or_else(Totals::default, SegmentCursor::received);
+        self.received + current - self.claimed() - self.dropped_returned
     }
 
     pub(crate) fn dropped(&self) -> Totals {

@@ -13,7 +13,7 @@ use super::{Effects, Head};
 use crate::queue::Queue;
 
 /// A position in the order of messages: after `messages` of the segment at `sequence`, and all earlier segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) sequence: u64,
     pub(crate) messages: usize,
@@ -57,10 +57,17 @@ impl Head {
         }
         let discarded = |from: Position| !from.reaches(target);
         match self.discarded_from {
-            _ if !self.position().reaches(target) => None,
+            _ if !self.has_handed_out(target) => None,
             Some(from) if discarded(from) => Some(DrainOutcome::Discarded),
             _ => Some(DrainOutcome::Taken),
         }
+    }
+
+    /// Whether the head has reached `target`, and nothing that was claimed before it is left.
+    ///
+    /// What was claimed after it counts too; while there is a target, receivers claim no more than they hand out at once.
+    fn has_handed_out(&self, target: Position) -> bool {
+        self.position().reaches(target) && self.claimed().messages == 0
     }
 
     /// Sets the target of [`take_drained`](Self::take_drained). If there is one already, the earlier one is kept.
@@ -86,7 +93,7 @@ impl Head {
             // It is possible that only padding is left before it, and that no receiver locks the head again.
             self.poll_without_cut(queue, effects);
         }
-        let reached = self.position().reaches(target);
+        let reached = self.has_handed_out(target);
         if reached {
             self.drain_target = None;
             self.apply_drain_target();

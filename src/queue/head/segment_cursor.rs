@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::chunk::ChunkCache;
-use super::copy_arena::{CopyArena, SMALL_BELOW};
-use super::{Effects, Readiness};
+use super::ahead::{Ahead, Returned};
+use super::chunk::{ChunkCache, TakenRange, is_lent_when_safe};
+use super::copy_arena::CopyArena;
+use super::{Effects, Position, Readiness};
 use crate::queue::limit::Limit;
 use crate::queue::pool::SegmentRef;
 use crate::queue::segment::{Content, ReadRange};
@@ -12,24 +13,18 @@ use crate::queue::{Queue, ReadMode};
 use crate::telemetry::stats::Totals;
 use crate::wait::spin::spin_until;
 
-/// Safe mode always lends a message that is longer than this.
-const LENT_ABOVE: usize = 32 << 10;
 /// The fast path leaves the last readable message: after that one, a segment may have to be cut or retired.
 const MIN_FOR_FAST: usize = 2;
-
-/// Messages that a receiver took as they lie in the segment.
-pub(crate) struct TakenRange {
-    pub(crate) range: ReadRange<SegmentRef>,
-    pub(crate) first_sequence: u64,
-    pub(crate) payload_bytes: usize,
-}
 
 /// The segment at the head, up to where it is known to be sealed or cut.
 pub(super) struct SegmentCursor {
     range: ReadRange<SegmentRef>,
     chunks: ChunkCache,
-    /// Payload bytes taken so far.
+    /// Payload bytes taken so far, without those of the `uncounted` messages.
     taken_bytes: u64,
+    /// How many of the messages before the position were claimed one by one: their entries are not read under the lock of
+    /// the head until their bytes are needed.
+    uncounted: usize,
     /// How many abandoned messages were skipped so far.
     skipped: u64,
     /// Messages that were taken and dropped.
@@ -45,6 +40,7 @@ impl SegmentCursor {
             range: ReadRange::new(segment),
             chunks: ChunkCache::default(),
             taken_bytes: 0,
+            uncounted: 0,
             skipped: 0,
             dropped: Totals::default(),
             min_for_fast: MIN_FOR_FAST,
@@ -103,6 +99,7 @@ impl SegmentCursor {
             if !matches!(self.range.get(0), Content::Abandoned) {
                 return Some(Readiness::Readable);
             }
+            self.count_taken();
             self.range.advance();
             self.skipped += 1;
         }
@@ -120,6 +117,7 @@ impl SegmentCursor {
         if self.range.readable() < self.min_for_fast {
             return None;
         }
+        self.count_taken();
         let Some((offset, len)) = self.range.inline_next() else {
             let payload = self.range.take_external()?;
             self.taken_bytes += payload.len() as u64;
@@ -132,8 +130,53 @@ impl SegmentCursor {
         Some(message)
     }
 
+    /// Moves up to `limit` inline messages to `ahead`; returns false if that is not possible now.
+    ///
+    /// The last readable message stays, and the fast path must be enabled.
+    #[inline]
+    pub(super) fn claim(&mut self, limit: usize, first: (Position, u64), ahead: &mut Ahead) -> bool {
+        let readable = self.range.readable();
+        if readable < self.min_for_fast {
+            return false;
+        }
+        let messages = self.range.inline_messages(limit.min(readable - 1));
+        if messages == 0 {
+            return false;
+        }
+        let mut bytes = 0;
+        if messages == 1 {
+            self.uncounted += 1;
+        } else {
+            self.count_taken();
+            bytes = self.range.payload(messages).bytes;
+            self.taken_bytes += bytes as u64;
+        }
+        ahead.fill(&mut self.range, messages, bytes, first);
+        true
+    }
+
+    /// Counts the bytes of what was claimed, before other messages are taken.
+    #[inline]
+    fn count_taken(&mut self) {
+        if self.uncounted > 0 {
+            self.taken_bytes += self.range.bytes_before(self.uncounted) as u64;
+            self.uncounted = 0;
+        }
+    }
+
+    /// Moves what is left in `ahead` back if it directly precedes the next message; otherwise returns it.
+    pub(super) fn take_back(&mut self, ahead: &mut Ahead) -> Option<Returned> {
+        let bytes = ahead.left_bytes();
+        let returned = ahead.give_back(Some(&mut self.range));
+        if returned.is_none() {
+            self.taken_bytes -= bytes;
+        }
+        returned
+    }
+
     /// Takes the next message, which is readable. Also returns how many of its bytes are external.
     pub(super) fn take(&mut self, queue: &Queue, mode: ReadMode, arena: &mut CopyArena) -> (Bytes, usize) {
+        self.count_taken();
         let (message, released) = match self.range.take_external() {
             Some(payload) => {
                 let len = payload.len();
@@ -141,7 +184,7 @@ impl SegmentCursor {
             }
             None => {
                 let (offset, len) = self.range.inline_next().expect("neither padding nor external");
-                let message = if mode == ReadMode::ZeroCopy || self.is_lent_when_safe(queue, len) {
+                let message = if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, &self.range, len) {
                     self.chunks.lend(&self.range, offset, len)
                 } else {
                     self.chunks.copy(&self.range, offset, len, arena)
@@ -154,18 +197,14 @@ impl SegmentCursor {
         (message, released)
     }
 
-    /// Whether Safe mode lends a message of this length; see [`ReadMode::Safe`].
-    fn is_lent_when_safe(&self, queue: &Queue, len: usize) -> bool {
-        len > LENT_ABOVE || (len >= SMALL_BELOW && queue.may_lend(self.range.segment()))
-    }
-
     /// Takes messages within `limit` as they lie in the segment. The first must be readable, and is always taken.
     ///
     /// Also returns how many of their bytes are external.
     pub(super) fn take_range(&mut self, limit: Limit, first_in_segment: u64) -> (TakenRange, usize) {
+        self.count_taken();
         let range = self.range.split(self.range.whole_messages(limit));
         let first_sequence = first_in_segment.wrapping_add(range.position() as u64);
-        let payload = range.payload();
+        let payload = range.payload(range.remaining());
         self.taken_bytes += payload.bytes as u64;
         (TakenRange { range, first_sequence, payload_bytes: payload.bytes }, payload.external_bytes)
     }
@@ -177,6 +216,7 @@ impl SegmentCursor {
 
     /// Takes the next message, which is readable, to drop it; returns its length.
     pub(super) fn discard_one(&mut self, effects: &mut Effects) -> usize {
+        self.count_taken();
         let len = match self.range.take_external() {
             Some(payload) => {
                 let len = payload.len();
@@ -215,6 +255,7 @@ impl SegmentCursor {
 
     /// Takes the remaining messages, which are committed, to drop them.
     pub(super) fn discard_remaining(&mut self, effects: &mut Effects) -> Totals {
+        self.count_taken();
         if !self.range.segment().is_contiguous() {
             let mut dropped = Totals::default();
             while self.readiness() == Some(Readiness::Readable) {
@@ -223,7 +264,8 @@ impl SegmentCursor {
             return dropped;
         }
         let remaining = self.range.split(self.range.remaining());
-        let dropped = Totals::of(remaining.remaining(), remaining.payload().bytes);
+        let messages = remaining.remaining();
+        let dropped = Totals::of(messages, remaining.payload(messages).bytes);
         self.taken_bytes += dropped.bytes;
         self.dropped += dropped;
         dropped
@@ -252,7 +294,8 @@ impl SegmentCursor {
 
     /// Returns the messages taken from the segment, received or dropped.
     pub(super) fn taken(&self) -> Totals {
-        Totals { messages: self.range.position() as u64 - self.skipped, bytes: self.taken_bytes }
+        let bytes = self.taken_bytes + self.range.bytes_before(self.uncounted) as u64;
+        Totals { messages: self.range.position() as u64 - self.skipped, bytes }
     }
 
     /// Returns the messages that receivers got from the segment.

@@ -63,7 +63,8 @@ pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     block: NonNull<Block>,
     next: usize,
     end: usize,
-    /// All messages before this one are known to be committed.
+    /// All messages before this one are known to be committed. In a range that was [moved](Self::move_to), this may be after
+    /// `end`: messages of other ranges, which are lent together with its own.
     committed: usize,
 }
 
@@ -111,7 +112,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     /// Returns how many messages are known to be readable without waiting.
     #[inline]
     pub(crate) fn readable(&self) -> usize {
-        self.committed - self.next
+        self.committed.min(self.end) - self.next
     }
 
     #[inline]
@@ -178,6 +179,19 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         (entry.kind() == INLINE).then(|| (entry.offset(), entry.len()))
     }
 
+    /// Returns the bytes of the next message, which must be readable and inline, and advances past it.
+    #[inline(always)]
+    pub(crate) fn take_inline_ref(&mut self) -> &[u8] {
+        assert!(self.readable() > 0, "reading a message that was not committed");
+        let (index, entry) = (self.next, self.entry(self.next));
+        assert_eq!(entry.kind(), INLINE, "lending a message that lies elsewhere");
+        self.next += 1;
+        let block = self.block();
+        let from = block.at(entry.offset(), entry.len());
+        // SAFETY: as in `get`: the message is committed, and `segment` outlives the slice, which borrows this range.
+        block.log.reading(index, || unsafe { std::slice::from_raw_parts(from, entry.len()) })
+    }
+
     /// Returns the bytes of the next adjacent inline messages that are shorter than `below`, and their offset.
     ///
     /// They take at most `max_bytes`. The slice is empty if the next message is not such a message.
@@ -185,7 +199,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         let block = self.block();
         let start = self.entry(self.next).offset();
         let mut end = start;
-        for index in self.next..self.committed {
+        for index in self.next..self.next + self.readable() {
             let entry = self.entry(index);
             let entry_end = entry.offset() + entry.len();
             let is_next = entry.kind() == INLINE && entry.offset() == end;
@@ -257,6 +271,50 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         taken
     }
 
+    /// Returns how many of the next messages are inline, and before the first one that is not; at most `limit`, which must be
+    /// readable.
+    pub(crate) fn inline_messages(&self, limit: usize) -> usize {
+        assert!(limit <= self.readable());
+        if self.segment.is_contiguous() {
+            return limit;
+        }
+        (self.next..self.next + limit).take_while(|&index| self.entry(index).kind() == INLINE).count()
+    }
+
+    /// [`split`](Self::split) for a range that also lends the committed messages after its own.
+    pub(crate) fn split_lent(&mut self, messages: usize) -> Self
+    where
+        K: Clone,
+    {
+        let mut taken = self.split(messages);
+        taken.committed = self.committed;
+        taken
+    }
+
+    /// Whether `other` is a range of the same segment. While both exist, the segment is not reused.
+    pub(crate) fn is_of_segment_of(&self, other: &Self) -> bool {
+        self.block == other.block
+    }
+
+    /// Moves the next `messages`, which must be readable, into `into`: a range of the same segment, without messages.
+    pub(crate) fn move_to(&mut self, messages: usize, into: &mut Self) {
+        assert!(messages <= self.readable() && into.remaining() == 0 && self.is_of_segment_of(into));
+        (into.next, into.end, into.committed) = (self.next, self.next + messages, self.committed);
+        self.next += messages;
+    }
+
+    /// Moves the remaining messages of `from`, a range of the same segment, back into this one if they directly precede it.
+    ///
+    /// Returns whether they do.
+    pub(crate) fn move_back(&mut self, from: &mut Self) -> bool {
+        let precede = self.is_of_segment_of(from) && from.end == self.next;
+        if precede {
+            self.next = from.next;
+            from.next = from.end;
+        }
+        precede
+    }
+
     /// Returns how many of the next messages are readable before the next padding, within `limit`: at least one.
     ///
     /// The next message must be readable.
@@ -274,15 +332,28 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         (0..messages).take_while(is_within).count().max(1)
     }
 
-    /// Returns the payload bytes of the readable messages.
-    pub(crate) fn payload(&self) -> PayloadSize {
+    /// Returns the payload bytes of the `messages` before the next one. They must have been inline.
+    pub(crate) fn bytes_before(&self, messages: usize) -> usize {
+        if messages == 0 {
+            return 0;
+        }
+        let first = self.next - messages;
+        if self.segment.is_contiguous() {
+            let (first, last) = (self.entry(first), self.entry(self.next - 1));
+            return last.offset() + last.len() - first.offset();
+        }
+        (first..self.next).map(|index| self.entry(index).len()).sum()
+    }
+
+    /// Returns the payload bytes of the next `messages`, which must be readable.
+    pub(crate) fn payload(&self, messages: usize) -> PayloadSize {
         let mut payload = PayloadSize::default();
-        if self.readable() > 0 && self.segment.is_contiguous() {
-            let (first, last) = (self.entry(self.next), self.entry(self.committed - 1));
+        if messages > 0 && self.segment.is_contiguous() {
+            let (first, last) = (self.entry(self.next), self.entry(self.next + messages - 1));
             payload.bytes = last.offset() + last.len() - first.offset();
             return payload;
         }
-        for at in 0..self.readable() {
+        for at in 0..messages {
             match self.get(at) {
                 Content::Inline(bytes) => payload.bytes += bytes.len(),
                 Content::External(bytes) => {
