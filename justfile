@@ -169,9 +169,10 @@ many-threads effort="1":
 bench *args:
     CARGO_TARGET_DIR=target/criterion-benches cargo bench --manifest-path {{criterion}} -- {{args}}
 
-# Instructions per message, counted by valgrind and compared with a bound. A minute first, then seconds.
-instructions:
-    benches/instructions.sh
+# Instructions and locked instructions per operation, counted by valgrind and compared with bounds. `just instructions --where
+# recv` lists the locked ones. Needs Python 3 and objdump. A minute first, then seconds.
+instructions *args:
+    benches/instructions.py {{args}}
 
 # Comparison with other channels. 15 minutes, plus 2 for the first build.
 peers *args:
