@@ -181,3 +181,7 @@ peers *args:
 # A short comparison. 2 minutes.
 peers-quick:
     cargo run --release --manifest-path {{peers}} -- --quick
+
+# The same on one core, with the targets for one core. Needs taskset. 5 minutes.
+peers-one-core *args:
+    taskset --cpu-list 0 cargo run --release --manifest-path {{peers}} -- --quick {{args}}

@@ -53,9 +53,10 @@ impl Contender for Batched {
     const NAME: &'static str = "batch-channel-batch";
     const CRATE: &'static str = "batch-channel";
     const API: &'static str = "send_iter of 64, recv_vec(64); Bytes";
+    // Instead of `Sender::autobatch`, whose closure would have to contain the whole send loop.
+    const RUN: usize = Self::LIMIT;
 
-    /// Replaces `Sender::autobatch`, whose closure would have to contain the whole send loop.
-    type Tx = (Sender<Bytes>, Vec<Bytes>);
+    type Tx = Sender<Bytes>;
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
     fn supports(workload: &Workload) -> bool {
@@ -64,22 +65,19 @@ impl Contender for Batched {
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
         let (tx, rx) = open(capacity);
-        ((tx, Vec::with_capacity(Self::LIMIT)), (rx, Vec::with_capacity(Self::LIMIT)))
+        (tx, (rx, Vec::with_capacity(Self::LIMIT)))
     }
 
-    fn clone_tx((tx, _): &Self::Tx) -> Self::Tx {
-        (tx.clone(), Vec::with_capacity(Self::LIMIT))
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
     }
 
     async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.1.push(message);
-        if tx.1.len() == Self::LIMIT {
-            Self::flush(tx).await;
-        }
+        tx.send(message).await.expect(RECEIVED);
     }
 
-    async fn flush((tx, messages): &mut Self::Tx) {
-        tx.send_iter(messages.drain(..)).await.expect(RECEIVED);
+    async fn send_run<'a>(tx: &mut Self::Tx, run: impl ExactSizeIterator<Item = &'a [u8]> + Send) {
+        tx.send_iter(run.map(Bytes::copy_from_slice)).await.expect(RECEIVED);
     }
 
     async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

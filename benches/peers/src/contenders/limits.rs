@@ -22,7 +22,11 @@ pub const RTRB: Entry = Entry {
     unit: Unit::Bytes,
     supports: |workload| {
         let copied = [Payload::Copy128, Payload::Copy1K].contains(&workload.payload());
-        workload.is_stream() && copied && workload.senders() == 1 && workload.receivers() == 1
+        workload.has_workers()
+            && workload.is_stream()
+            && copied
+            && workload.senders() == 1
+            && workload.receivers() == 1
     },
     capacities: |_| vec![RING_BYTES, 64 << 10, 1 << 20],
     run: |workload, job| match workload.payload() {
@@ -30,6 +34,7 @@ pub const RTRB: Entry = Entry {
         _ => through_rtrb::<128>(job),
     },
     limit: true,
+    lends: true,
 };
 
 pub const MEMCPY: Entry = Entry {
@@ -44,6 +49,7 @@ pub const MEMCPY: Entry = Entry {
         _ => through_memory::<128>(job),
     },
     limit: true,
+    lends: true,
 };
 
 fn through_rtrb<const LEN: usize>(job: Job) -> Result<Outcome, String> {

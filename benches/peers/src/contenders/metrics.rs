@@ -1,9 +1,8 @@
-use super::{Contender, RECEIVED, Unit, visit_one};
+use super::turbostream::{Configuration, DEFAULT, ZeroCopy};
 use crate::workloads::{METRICS, Workload};
-use bytes::Bytes;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use turbostream::{PrometheusRecorder, ReadMode, Receiver, Sender};
+use turbostream::{Builder, PrometheusRecorder};
 
 /// A fiftieth of the default, so that a short run contains reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -13,15 +12,10 @@ static RECORDER: LazyLock<Arc<PrometheusRecorder>> = LazyLock::new(Arc::default)
 /// ZeroCopy with metrics.
 pub struct Recorded;
 
-impl Contender for Recorded {
+impl Configuration for Recorded {
     const NAME: &'static str = METRICS;
-    const CRATE: &'static str = "turbostream";
     const API: &'static str =
         "send(&[u8]), recv, ReadMode::ZeroCopy, a PrometheusRecorder called every 100 ms; Bytes";
-    const UNIT: Unit = Unit::Bytes;
-
-    type Tx = Sender;
-    type Rx = Receiver;
 
     /// Compared only with ZeroCopy without metrics.
     fn supports(workload: &Workload) -> bool {
@@ -29,32 +23,11 @@ impl Contender for Recorded {
     }
 
     fn capacities(_: &Workload) -> Vec<usize> {
-        vec![super::turbostream::DEFAULT]
+        vec![DEFAULT]
     }
 
-    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
-        let builder = turbostream::builder().max_bytes(capacity).read_mode(ReadMode::ZeroCopy).name("peers");
-        let builder = builder.recorder(Arc::clone(&RECORDER)).report_interval(REPORT_INTERVAL);
-        builder.build().expect("the capacity is valid")
-    }
-
-    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
-        tx.clone()
-    }
-
-    fn clone_rx(rx: &Self::Rx) -> Self::Rx {
-        rx.clone()
-    }
-
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
-    }
-
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        tx.send(payload).await.expect(RECEIVED);
-    }
-
-    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
-        visit_one(rx.recv().await, visit)
+    fn configure(builder: Builder) -> Builder {
+        let builder = ZeroCopy::configure(builder).name("peers");
+        builder.recorder(Arc::clone(&RECORDER)).report_interval(REPORT_INTERVAL)
     }
 }

@@ -26,6 +26,10 @@ pub trait Contender: 'static {
     const API: &'static str;
     /// The unit of its capacity.
     const UNIT: Unit = Unit::Messages;
+    /// Whether its receiver only borrows a message, until the next one, instead of owning it.
+    const LENDS: bool = false;
+    /// The number of messages that it sends at once.
+    const RUN: usize = 1;
     type Tx: Send + 'static;
     type Rx: Send + 'static;
 
@@ -57,9 +61,14 @@ pub trait Contender: 'static {
         Self::send_bytes(tx, Bytes::copy_from_slice(payload))
     }
 
-    /// Sends the messages that the sender has buffered for a batch.
-    fn flush(_tx: &mut Self::Tx) -> impl Future<Output = ()> + Send {
-        async {}
+    /// Sends up to [`RUN`](Self::RUN) messages at once; waits while the channel is full. Required only for runs of several.
+    ///
+    /// The iterator composes each message when it is asked for it, in a buffer of its own.
+    fn send_run<'a>(
+        _tx: &mut Self::Tx,
+        _run: impl ExactSizeIterator<Item = &'a [u8]> + Send,
+    ) -> impl Future<Output = ()> + Send {
+        async { unreachable!("{} sends one by one", Self::NAME) }
     }
 
     /// Waits for a message, or a batch of at least one, calls `visit` for each and drops it.
@@ -107,6 +116,7 @@ pub struct Entry {
     pub run: fn(&Workload, Job) -> Result<Outcome, String>,
     /// A lower bound instead of an async channel.
     pub limit: bool,
+    pub lends: bool,
 }
 
 impl Entry {
@@ -120,6 +130,7 @@ impl Entry {
             capacities: C::capacities,
             run: workloads::run::<C>,
             limit: false,
+            lends: C::LENDS,
         }
     }
 
@@ -133,12 +144,17 @@ impl Entry {
             capacities: |_| vec![L::CAPACITY],
             run: |_, job| workloads::log_events::<L>(job),
             limit: false,
+            lends: false,
         }
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.krate == "turbostream"
     }
 
     /// Whether turbostream is measured against it.
     pub fn is_peer(&self) -> bool {
-        !self.limit && self.krate != "turbostream"
+        !self.limit && !self.is_ours()
     }
 
     pub fn competes_in(&self, workload: &Workload) -> bool {
@@ -147,13 +163,13 @@ impl Entry {
 }
 
 pub static ALL: &[Entry] = &[
-    Entry::of::<turbostream::ZeroCopy>(),
-    Entry::of::<turbostream::Safe>(),
+    Entry::of::<turbostream::OneByOne<turbostream::ZeroCopy>>(),
+    Entry::of::<turbostream::OneByOne<turbostream::Safe>>(),
     Entry::of::<turbostream::Batched>(),
     Entry::of::<turbostream::Many>(),
     Entry::of_log::<turbostream::TracingWriter>(),
     Entry::of_log::<tracing_appender::NonBlocking>(),
-    Entry::of::<metrics::Recorded>(),
+    Entry::of::<turbostream::OneByOne<metrics::Recorded>>(),
     Entry::of::<tokio::One>(),
     Entry::of::<tokio::Unbounded>(),
     Entry::of::<tokio::Many>(),

@@ -15,6 +15,7 @@ impl Contender for Recycled {
     const NAME: &'static str = "thingbuf";
     const CRATE: &'static str = "thingbuf";
     const API: &'static str = "mpsc send_ref, recv_ref; recycled Vec, borrowed in place";
+    const LENDS: bool = true;
 
     type Tx = Sender<Vec<u8>, WithCapacity>;
     type Rx = Receiver<Vec<u8>, WithCapacity>;

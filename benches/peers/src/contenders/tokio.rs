@@ -117,16 +117,13 @@ impl Contender for Many {
 /// Reserves several permits at once.
 pub struct ReservedMany;
 
-impl ReservedMany {
-    const PERMITS: usize = 64;
-}
-
 impl Contender for ReservedMany {
     const NAME: &'static str = "tokio-reserve-many";
     const CRATE: &'static str = "tokio";
     const API: &'static str = "mpsc reserve_many(64), recv_many(256); Bytes";
+    const RUN: usize = 64;
 
-    type Tx = (Sender<Bytes>, Vec<Bytes>);
+    type Tx = Sender<Bytes>;
     type Rx = (Receiver<Bytes>, Vec<Bytes>);
 
     fn supports(workload: &Workload) -> bool {
@@ -134,24 +131,20 @@ impl Contender for ReservedMany {
     }
 
     fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
-        let (tx, rx) = Many::open(capacity);
-        ((tx, Vec::with_capacity(Self::PERMITS)), rx)
+        Many::open(capacity)
     }
 
-    fn clone_tx((tx, _): &Self::Tx) -> Self::Tx {
-        (tx.clone(), Vec::with_capacity(Self::PERMITS))
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
     }
 
     async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.1.push(message);
-        if tx.1.len() == Self::PERMITS {
-            Self::flush(tx).await;
-        }
+        Many::send_bytes(tx, message).await;
     }
 
-    async fn flush((tx, messages): &mut Self::Tx) {
-        let permits = tx.reserve_many(messages.len()).await.expect(RECEIVED);
-        permits.zip(messages.drain(..)).for_each(|(permit, message)| permit.send(message));
+    async fn send_run<'a>(tx: &mut Self::Tx, run: impl ExactSizeIterator<Item = &'a [u8]> + Send) {
+        let permits = tx.reserve_many(run.len()).await.expect(RECEIVED);
+        permits.zip(run).for_each(|(permit, message)| permit.send(Bytes::copy_from_slice(message)));
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

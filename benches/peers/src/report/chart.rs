@@ -117,7 +117,7 @@ pub fn growth(rows: &[Row], path: &Path) -> Result<bool, String> {
 
 /// The number of senders of a workload that differs from the others only in that number.
 fn senders_of_step(workload: &'static Workload) -> Option<(u32, &'static str)> {
-    let all = workload.only.is_empty();
+    let all = workload.only.is_empty() && workload.has_workers();
     match workload.shape {
         Shape::Stream { senders, receivers: 1, payload: Payload::Copy128, reads: Reads::OneByOne } if all => {
             Some((senders as u32, workload.name))

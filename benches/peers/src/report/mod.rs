@@ -58,8 +58,12 @@ impl Row {
             (Unit::Bytes, bytes) => format!("capacity {} KiB", bytes >> 10),
             (Unit::Unbounded, _) => "unbounded".to_string(),
         };
-        let limit = if self.contender.limit { "LIMIT: " } else { "" };
-        format!("{limit}{}; {capacity}", self.contender.api)
+        let kind = match (self.contender.limit, self.contender.lends) {
+            (true, _) => "LIMIT: ",
+            (false, true) => "LENDS: ",
+            (false, false) => "",
+        };
+        format!("{kind}{}; {capacity}", self.contender.api)
     }
 }
 
@@ -70,6 +74,7 @@ struct JsonRow<'a> {
     allocator: Allocator,
     contender: &'a str,
     api: String,
+    lends: bool,
     ns_per_message: Option<f64>,
     p50_ns: Option<f64>,
     p99_ns: Option<f64>,
@@ -96,6 +101,7 @@ pub fn json(rows: &[Row]) -> Result<String, String> {
                 allocator: row.allocator,
                 contender: row.contender.name,
                 api: row.api(),
+                lends: row.contender.lends,
                 ns_per_message: row.median(Statistic::NsPerMessage),
                 p50_ns: row.median(Statistic::P50Ns),
                 p99_ns: row.median(Statistic::P99Ns),
@@ -120,7 +126,7 @@ pub fn targets(rows: &[Row]) -> String {
             let reached = if verdict.reached { "reached" } else { "MISSED " };
             let allocator = verdict.allocator.name();
             text += &format!(
-                "{reached}  {:<14}  {allocator:<8}  {}: {}\n",
+                "{reached}  {:<24}  {allocator:<8}  {}: {}\n",
                 workload.name, verdict.target, verdict.measured
             );
         }
@@ -133,9 +139,14 @@ pub fn machine() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = cpuinfo.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split_once(": ")).map(|(_, name)| name.trim());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cores();
     let unit = if cores == 1 { "core" } else { "cores" };
     format!("{}, {cores} {unit}", name.unwrap_or(std::env::consts::ARCH))
+}
+
+/// The number of cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 /// The workloads of the rows, in their order.

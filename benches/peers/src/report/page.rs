@@ -37,6 +37,7 @@ fn head() -> String {
          ```\n\n\
          Measured on {}, {}. The method and the workloads are described in\n\
          [benches/peers](../benches/peers/README.md). Ratio: the row's median divided by turbostream's, the row with 1.00.\n\
+         Rows marked LENDS only lend a message to the receiver until the next one; the others hand it out owned.\n\
          Rows marked LIMIT are lower bounds instead of channels between tasks.\n",
         arguments.join(" "),
         machine(),

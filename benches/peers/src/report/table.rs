@@ -1,28 +1,31 @@
 //! One table per workload.
 
 use super::{Row, version};
-use crate::alloc::Allocator;
 use crate::workloads::Workload;
 
 /// The columns before the statistics: allocator, contender, version.
 const NAMES: usize = 3;
 
-/// The rows of a workload: by allocator, the best contender first, then limits, then failures.
+/// The rows of a workload by allocator: contenders that hand out owned messages, those that lend, limits. In each group the best
+/// comes first and failures last.
 pub fn ranked<'a>(rows: &'a [Row], workload: &Workload) -> Vec<&'a Row> {
     let mut table: Vec<_> = rows.iter().filter(|row| row.workload.name == workload.name).collect();
     let rank = |row: &Row| row.median(workload.rank()).unwrap_or(f64::INFINITY);
     table.sort_by(|one, other| {
-        let groups = (one.allocator, one.contender.limit).cmp(&(other.allocator, other.contender.limit));
-        groups.then(rank(one).total_cmp(&rank(other)))
+        let group = |row: &Row| (row.allocator, row.contender.limit, row.contender.lends);
+        group(one).cmp(&group(other)).then(rank(one).total_cmp(&rank(other)))
     });
     table
 }
 
 /// The cells of one table, headings first.
 pub fn cells(table: &[&Row], workload: &Workload) -> Vec<Vec<String>> {
-    let reference = |allocator: Allocator| {
-        let ours = table.iter().find(|row| row.allocator == allocator && row.contender.name == workload.ours);
-        ours.and_then(|row| row.median(workload.rank()))
+    // Ours that lends for a row that lends, if there is one.
+    let reference = |row: &Row| {
+        let mut ours =
+            table.iter().filter(|other| other.allocator == row.allocator && other.contender.is_ours());
+        let lends = ours.clone().find(|other| row.contender.lends && other.contender.lends);
+        lends.or_else(|| ours.find(|other| other.contender.name == workload.ours))?.median(workload.rank())
     };
     let (rank, others) = (workload.rank(), &workload.statistics[1..]);
     let mut head = vec!["allocator", "contender", "version", rank.head(), "min", "max", "ratio"];
@@ -36,7 +39,7 @@ pub fn cells(table: &[&Row], workload: &Workload) -> Vec<Vec<String>> {
         let mut line = vec![row.allocator.name().to_string(), row.contender.name.to_string()];
         line.push(or_dash(version.map(String::from)));
         line.extend((0..3).map(|at| or_dash(spread.map(|spread| rank.show(spread[at])))));
-        let ratio = spread.zip(reference(row.allocator)).map(|(own, reference)| own[0] / reference);
+        let ratio = spread.zip(reference(row)).map(|(own, reference)| own[0] / reference);
         line.push(or_dash(ratio.map(|ratio| format!("{ratio:.2}"))));
         line.extend(
             others.iter().map(|&statistic| or_dash(row.median(statistic).map(|value| statistic.show(value)))),

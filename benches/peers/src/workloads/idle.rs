@@ -1,4 +1,4 @@
-//! Many channels that each transfer 100 messages and then stay idle.
+//! Many channels that each transfer a few messages and then stay idle.
 //!
 //! Measures the memory per channel when it is new, used and at rest, and the CPU time of all channels in both idle periods.
 //! Handles do not count.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 type Message = Copied<128>;
 
-const MESSAGES: u64 = 100;
+const MESSAGES: u64 = 10;
 /// The number of channels measured after use: the first must not reach rest before the last is used.
 const SAMPLE: usize = 1000;
 const REST: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 //! warm-up. The clock starts when they are written.
 
 use super::statistic::quantiles;
-use super::{Job, Outcome, Statistic, runtime};
+use super::{Job, Outcome, Statistic, Threads, runtime};
 use crate::contenders::Unit;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
@@ -34,7 +34,7 @@ pub trait EventLog: 'static {
 
 /// Runs one writer once, on a new runtime with two workers.
 pub fn run<L: EventLog>(job: Job) -> Result<Outcome, String> {
-    runtime()?.block_on(measure::<L>(job))
+    runtime(Threads::Workers)?.block_on(measure::<L>(job))
 }
 
 async fn measure<L: EventLog>(job: Job) -> Result<Outcome, String> {

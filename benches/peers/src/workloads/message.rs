@@ -6,6 +6,7 @@ use super::log::Log;
 use crate::contenders::Contender;
 use bytes::Bytes;
 use std::future::Future;
+use std::time::Duration;
 
 /// The sender's number in the upper 16 bits, the message's index among that sender's in the lower 48.
 #[derive(Clone, Copy)]
@@ -42,28 +43,38 @@ impl Stamp {
 pub trait Source: Send + 'static {
     /// The number of distinct messages; then they repeat.
     const DISTINCT: u64 = u64::MAX;
+    /// The time that a receiver works on each message.
+    const WORK: Duration = Duration::ZERO;
 
     fn new(sender: usize) -> Self;
 
     fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output = ()> + Send;
 
+    /// Sends `len` messages at once. Required only for workloads with batches.
+    fn send_run<C: Contender>(
+        &mut self,
+        _tx: &mut C::Tx,
+        _first: u64,
+        _len: usize,
+    ) -> impl Future<Output = ()> + Send {
+        async { unreachable!("these messages are sent one by one") }
+    }
+
     /// The stamp of a message; `None` if the message is not whole.
     fn stamp(message: &[u8]) -> Option<Stamp>;
 }
 
-/// `LEN` bytes, copied from one buffer that changes with every message.
+/// `LEN` bytes, copied from one buffer that changes with every message; in a run, each from a buffer of its own.
 pub struct Copied<const LEN: usize> {
     sender: usize,
     buffer: [u8; LEN],
+    run: Vec<[u8; LEN]>,
 }
 
 impl<const LEN: usize> Copied<LEN> {
     #[inline]
     pub fn stamped(&mut self, index: u64) -> &[u8] {
-        let stamp = Stamp::new(self.sender, index);
-        self.buffer[..8].copy_from_slice(&stamp.to_bytes());
-        self.buffer[LEN - 8..].copy_from_slice(&stamp.seal());
-        &self.buffer
+        stamp_into(&mut self.buffer, Stamp::new(self.sender, index))
     }
 
     /// The message with a time after the stamp.
@@ -80,7 +91,7 @@ impl<const LEN: usize> Copied<LEN> {
 
 impl<const LEN: usize> Source for Copied<LEN> {
     fn new(sender: usize) -> Self {
-        Self { sender, buffer: [0x5a; LEN] }
+        Self { sender, buffer: [0x5a; LEN], run: Vec::new() }
     }
 
     #[inline]
@@ -89,10 +100,48 @@ impl<const LEN: usize> Source for Copied<LEN> {
     }
 
     #[inline]
+    async fn send_run<C: Contender>(&mut self, tx: &mut C::Tx, first: u64, len: usize) {
+        let Self { sender, buffer, run } = self;
+        run.resize(C::RUN, *buffer);
+        let messages = run[..len].iter_mut().enumerate();
+        let messages =
+            messages.map(|(at, buffer)| stamp_into(buffer, Stamp::new(*sender, first + at as u64)));
+        C::send_run(tx, messages).await;
+    }
+
+    #[inline]
     fn stamp(message: &[u8]) -> Option<Stamp> {
         let message: &[u8; LEN] = message.try_into().ok()?;
         let stamp = Stamp::from_bytes(message.first_chunk()?);
         (message.last_chunk() == Some(&stamp.seal())).then_some(stamp)
+    }
+}
+
+#[inline]
+fn stamp_into<const LEN: usize>(buffer: &mut [u8; LEN], stamp: Stamp) -> &[u8] {
+    buffer[..8].copy_from_slice(&stamp.to_bytes());
+    buffer[LEN - 8..].copy_from_slice(&stamp.seal());
+    buffer
+}
+
+/// 128 bytes, copied from one buffer. The receiver works on each for 5 µs.
+pub struct Worked(Copied<128>);
+
+impl Source for Worked {
+    const WORK: Duration = Duration::from_micros(5);
+
+    fn new(sender: usize) -> Self {
+        Self(Copied::new(sender))
+    }
+
+    #[inline]
+    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
+        self.0.send::<C>(tx, index).await;
+    }
+
+    #[inline]
+    fn stamp(message: &[u8]) -> Option<Stamp> {
+        Copied::<128>::stamp(message)
     }
 }
 
@@ -129,24 +178,30 @@ impl Source for Passed {
     }
 }
 
-/// Lines of a log. Each is composed in one buffer: the stamp, then the line.
+/// Lines of a log. Each is composed in one buffer: the stamp, then the line; in a run, each in a buffer of its own.
 pub struct Lines {
     sender: usize,
     buffer: Vec<u8>,
+    run: Vec<Vec<u8>>,
 }
 
 impl Source for Lines {
     fn new(sender: usize) -> Self {
-        Self { sender, buffer: Vec::new() }
+        Self { sender, buffer: Vec::new(), run: Vec::new() }
     }
 
     #[inline]
     async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
-        let stamp = Stamp::new(self.sender, index);
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&stamp.to_bytes());
-        self.buffer.extend_from_slice(Log::get().line(stamp));
-        C::send(tx, &self.buffer).await;
+        C::send(tx, compose(&mut self.buffer, Stamp::new(self.sender, index))).await;
+    }
+
+    #[inline]
+    async fn send_run<C: Contender>(&mut self, tx: &mut C::Tx, first: u64, len: usize) {
+        let Self { sender, run, .. } = self;
+        run.resize(C::RUN, Vec::new());
+        let messages = run[..len].iter_mut().enumerate();
+        let messages = messages.map(|(at, buffer)| compose(buffer, Stamp::new(*sender, first + at as u64)));
+        C::send_run(tx, messages).await;
     }
 
     #[inline]
@@ -156,4 +211,12 @@ impl Source for Lines {
         let sent = Log::get().line(stamp);
         (line.len() == sent.len() && line.last_chunk::<8>() == sent.last_chunk::<8>()).then_some(stamp)
     }
+}
+
+#[inline]
+fn compose(buffer: &mut Vec<u8>, stamp: Stamp) -> &[u8] {
+    buffer.clear();
+    buffer.extend_from_slice(&stamp.to_bytes());
+    buffer.extend_from_slice(Log::get().line(stamp));
+    buffer
 }

@@ -17,17 +17,18 @@ pub use check::Check;
 pub use log_events::{EventLog, Output, run as log_events};
 pub use message::{Copied, Source};
 pub use statistic::{Outcome, Statistic};
-pub use table::{ALL, METRICS, SAFE, TRACING, ZERO_COPY, find};
+pub use table::{ALL, METRICS, SAFE, TOKIO, TOKIO_MANY, TRACING, ZERO_COPY, find};
 
 use crate::contenders::Contender;
 use crate::targets::Target;
-use message::{Lines, Passed};
+use message::{Lines, Passed, Worked};
 use tokio::runtime::Runtime;
 
 pub struct Workload {
     pub name: &'static str,
     pub about: &'static str,
     pub shape: Shape,
+    pub threads: Threads,
     /// Messages of a quick and of a full run; round trips for a ping-pong, channels for workloads that count channels.
     pub messages: [u64; 2],
     /// The measured statistics; the first determines the ranking.
@@ -63,9 +64,20 @@ pub enum Shape {
     LogEvents,
 }
 
+/// The threads of the runtime.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Two workers.
+    Workers,
+    /// The current thread.
+    Current,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
     Copy128,
+    /// Copied, and the receiver works on each.
+    Work128,
     Copy1K,
     Pass64K,
     Lines,
@@ -94,6 +106,10 @@ impl Workload {
     pub fn is_read(&self, how: Reads) -> bool {
         let reads = if let Shape::Stream { reads, .. } = self.shape { reads } else { Reads::OneByOne };
         reads == how
+    }
+
+    pub fn has_workers(&self) -> bool {
+        self.threads == Threads::Workers
     }
 
     pub fn is_stream(&self) -> bool {
@@ -137,13 +153,14 @@ impl Job {
     }
 }
 
-/// Runs one contender once, on a new runtime with two workers.
+/// Runs one contender once, on a new runtime.
 pub fn run<C: Contender>(workload: &Workload, job: Job) -> Result<Outcome, String> {
-    runtime()?.block_on(async {
+    runtime(workload.threads)?.block_on(async {
         match workload.shape {
             Shape::Stream { payload: Payload::Copy128, .. } => {
                 stream::run::<C, Copied<128>>(workload, job).await
             }
+            Shape::Stream { payload: Payload::Work128, .. } => stream::run::<C, Worked>(workload, job).await,
             Shape::Stream { payload: Payload::Copy1K, .. } => {
                 stream::run::<C, Copied<1024>>(workload, job).await
             }
@@ -158,7 +175,10 @@ pub fn run<C: Contender>(workload: &Workload, job: Job) -> Result<Outcome, Strin
     })
 }
 
-fn runtime() -> Result<Runtime, String> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+fn runtime(threads: Threads) -> Result<Runtime, String> {
+    let mut builder = match threads {
+        Threads::Workers => tokio::runtime::Builder::new_multi_thread(),
+        Threads::Current => tokio::runtime::Builder::new_current_thread(),
+    };
     builder.worker_threads(2).enable_all().build().map_err(|error| format!("no runtime: {error}"))
 }

@@ -7,7 +7,7 @@ use super::{Check, Job, Outcome, Source, Statistic, Workload};
 use crate::contenders::Contender;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -43,15 +43,23 @@ pub async fn run<C: Contender, S: Source>(workload: &Workload, job: Job) -> Resu
 }
 
 async fn write<C: Contender, S: Source>(mut tx: C::Tx, mut source: S, each: u64, start: Arc<Start>) {
-    for index in 0..each {
-        if index == start.warmup_each {
-            C::flush(&mut tx).await;
+    let mut index = 0;
+    for end in [start.warmup_each, each] {
+        while index < end {
+            // One call of each, so that it is inlined for every contender.
+            if C::RUN == 1 {
+                source.send::<C>(&mut tx, index).await;
+                index += 1;
+            } else {
+                let len = (end - index).min(C::RUN as u64);
+                source.send_run::<C>(&mut tx, index, len as usize).await;
+                index += len;
+            }
+        }
+        if end < each {
             start.gate.acquire().await.expect("never closed").forget();
         }
-        // The only call, so that it is inlined for every contender.
-        source.send::<C>(&mut tx, index).await;
     }
-    C::flush(&mut tx).await;
 }
 
 async fn read<C: Contender, S: Source>(
@@ -63,6 +71,9 @@ async fn read<C: Contender, S: Source>(
         if check.verify(message) < start.warmup_each {
             start.count_one();
         }
+        if !S::WORK.is_zero() {
+            work(S::WORK);
+        }
         check.is_ok()
     };
     loop {
@@ -71,6 +82,14 @@ async fn read<C: Contender, S: Source>(
         if !(open && ok) {
             return (Instant::now(), check);
         }
+    }
+}
+
+/// Keeps the core busy.
+fn work(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
     }
 }
 
