@@ -34,7 +34,8 @@ pub fn drive(plan: &PlanArgs) -> Result<(), String> {
     if let Some(path) = &plan.json {
         write(path, &report::json(&rows)?)?;
     }
-    let whole = plan.is_whole().then(|| Path::new(CRATE).join("../../docs"));
+    let whole = plan.is_whole() && report::cores() > 1;
+    let whole = whole.then(|| Path::new(CRATE).join("../../docs"));
     if let Some(directory) = plan.docs.clone().or(whole) {
         report::docs(&rows, &directory)?;
         println!("\n{} is written", directory.join("benchmarks.md").display());

@@ -69,9 +69,9 @@ impl Target {
         match self.bound {
             Bound::BestPeer(times) => {
                 let kind = if lends(ours) { "that lends" } else { "that hands out owned messages" };
-                format!("{ours} at least {times} times faster than the best peer {kind}")
+                format!("{ours} {} the best peer {kind}", faster(times))
             }
-            Bound::BestOfAll(times) => format!("{ours} at least {times} times faster than the best peer"),
+            Bound::BestOfAll(times) => format!("{ours} {} the best peer", faster(times)),
             Bound::AtMost(other, times) => {
                 format!("{statistic} of {ours} at most {times} times that of {other}")
             }
@@ -113,6 +113,10 @@ impl Target {
             Bound::Limit(limit) => (self.statistic.show(ours), ours <= limit),
         })
     }
+}
+
+fn faster(times: f64) -> String {
+    if times == 1.0 { "not slower than".to_string() } else { format!("at least {times} times faster than") }
 }
 
 fn lends(contender: &str) -> bool {

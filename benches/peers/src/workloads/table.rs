@@ -138,7 +138,7 @@ pub static ALL: &[Workload] = &[
         statistics: &[Statistic::NsPerMessage, Statistic::P50Ns, Statistic::P99Ns, Statistic::P999Ns],
         ours: TRACING,
         only: &[TRACING, "tracing-appender"],
-        targets: &[Target::best_peer(TRACING, 1.0)],
+        targets: &[Target::best_of_all(TRACING, 1.0)],
         ..one_by_one(
             4,
             1,
