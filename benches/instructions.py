@@ -41,6 +41,7 @@ BOUNDS = [
     ("recv_recorded", "message", ROUNDS * MESSAGES, 215, 4.05),
     ("recv_safe", "message", ROUNDS * MESSAGES, 282, 4.1),
     ("recv_shared", "message", ROUNDS * MESSAGES, 215, 4.05),
+    ("recv_ref", "message", ROUNDS * MESSAGES, 120, 0.05),
     ("recv_batch", "message", ROUNDS * MESSAGES, 54, 0.05),
     ("lockstep", "message", ROUNDS * MESSAGES, 3320, 19.05),
     ("hop", "message", ROUNDS * MESSAGES, 3840, 25.2),

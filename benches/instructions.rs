@@ -81,6 +81,15 @@ mod counted {
     }
 
     #[inline(never)]
+    pub(super) fn recv_ref(rx: &mut Receiver) {
+        poll_ready(async {
+            for _ in 0..MESSAGES {
+                black_box(&*rx.recv_ref().await.expect("open"));
+            }
+        });
+    }
+
+    #[inline(never)]
     pub(super) fn recv_batch(rx: &mut Receiver) {
         poll_ready(async {
             let mut messages = 0;
@@ -125,7 +134,7 @@ fn main() {
 /// The suffix of workloads with a recorder.
 const RECORDED: &str = "_recorded";
 
-const WORKLOADS: [&str; 13] = [
+const WORKLOADS: [&str; 14] = [
     "send",
     "send_recorded",
     "send_many",
@@ -135,6 +144,7 @@ const WORKLOADS: [&str; 13] = [
     "recv_recorded",
     "recv_safe",
     "recv_shared",
+    "recv_ref",
     "recv_batch",
     "lockstep",
     "hop",
@@ -173,6 +183,7 @@ fn transfer(workload: &str) {
         }
         match workload {
             "recv" | "recv_safe" | "recv_shared" => counted::recv(&mut rx),
+            "recv_ref" => counted::recv_ref(&mut rx),
             "recv_batch" => counted::recv_batch(&mut rx),
             _ => drain(&mut rx),
         }

@@ -38,6 +38,7 @@ use self::stats::Counters;
 use self::strategy::active::ActiveStrategy;
 use crate::queue::Queue;
 use crate::queue::head::Head;
+use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::Phase;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
 use crate::telemetry::catch_panic::CatchPanic;
@@ -60,6 +61,9 @@ pub(crate) struct Core {
     pool_idle: Duration,
     /// How many messages each of several receivers may claim at once.
     prefetch: usize,
+    /// The most receivers that may claim messages: half the number of segments. One that is not polled keeps a segment from
+    /// being reused.
+    max_claimers: usize,
 
     strategy: ActiveStrategy,
     reading: CachePadded<Reading>,
@@ -120,6 +124,7 @@ impl Core {
             when_full: config.when_full,
             pool_idle: config.pool_idle,
             prefetch: config.prefetch,
+            max_claimers: config.max_bytes / footprint(config.capacity) / 2,
             strategy: ActiveStrategy::new(config.strategy, config.capacity, config.first_sequence),
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),

@@ -69,27 +69,18 @@ impl Core {
         if self.reading.caught_up.load(Ordering::Relaxed) {
             return false;
         }
-        let is_lone = self.receivers() == 1;
-        let Some(limit) = self.claim_limit(is_lone) else { return false };
+        let receivers = self.receivers();
+        // `DropOldest` would drop newer messages than those that were claimed.
+        if receivers > self.max_claimers || self.when_full.drops_oldest() {
+            return false;
+        }
+        // Only `clone` of a lone handle makes another one, and gives back before.
+        let is_lone = receivers == 1;
+        let limit = if is_lone { MAX_CLAIM } else { self.prefetch };
         ahead.begin_claim(limit, is_lone);
         let claimed = self.lock_head().claim(limit, ahead);
         ahead.end_claim();
         claimed
-    }
-
-    /// Returns how many messages a handle may claim, if it may claim any.
-    #[inline]
-    fn claim_limit(&self, is_lone: bool) -> Option<usize> {
-        if self.when_full.drops_oldest() {
-            // It would drop newer messages than those that were claimed.
-            None
-        } else if is_lone {
-            // Only `clone` of this handle makes another one, and gives back before.
-            Some(MAX_CLAIM)
-        } else {
-            // A handle that is not polled keeps a segment from being reused: together at most half of all.
-            (self.receivers() * 2 <= self.queue.max_segments()).then_some(self.prefetch)
-        }
     }
 
     /// Wakes drainers if they have waited for the message that a handle has taken out of its claim.

@@ -301,11 +301,6 @@ impl Queue {
         self.switching.latency.load()
     }
 
-    /// Returns how many segments of full size the memory allows.
-    pub(crate) fn max_segments(&self) -> usize {
-        self.pool.max_bytes() / self.pool.footprint()
-    }
-
     /// Whether sealed segments take three quarters of the memory.
     ///
     /// Sealing another one before it is full would then serve no receiver sooner, and would let a few messages take the

@@ -110,6 +110,9 @@ impl<'a> FastPath for RecvRefOperation<'a> {
         if receiver.budget.poll_consume(receiver.core.queue.clock(), cx).is_pending() {
             return SlowPath::Yield(self);
         }
+        if receiver.has_ahead() {
+            return SlowPath::Done(Some(MessageRef::in_place(self.into_receiver().take_ahead_ref())));
+        }
         if receiver.expects_message() {
             if let Poll::Ready(received) = receiver.poll_one(ReadMode::ZeroCopy) {
                 return SlowPath::Done(received.map(MessageRef::owned));
@@ -161,11 +164,7 @@ impl Receiver {
     #[inline(always)]
     pub(super) fn take_ahead_ref(&mut self) -> &[u8] {
         let (core, ahead) = (&self.core, ahead_of(&mut self.ahead));
-        ahead.note_taken_ref();
-        if ahead.may_end_drain() {
-            core.end_drain();
-        }
-        ahead.take_ref()
+        ahead.take_ref(|| core.end_drain())
     }
 
     /// Takes the next message if there is one; see [`Core::poll_with_head`].

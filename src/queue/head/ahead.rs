@@ -47,7 +47,7 @@ pub(crate) const MAX_CLAIM: usize = if cfg!(any(turbostream_loom, turbostream_sh
 impl Left {
     /// Returns what is left, for a thread that has locked the head.
     pub(super) fn load(&self) -> Totals {
-        // ORDERING: Acquire: pairs with the Release in `Ahead::set_left`; a message that counts as received was taken before.
+        // ORDERING: Acquire: pairs with the Release in `publish`; a message that counts as received was taken before.
         let left = self.0.load(Ordering::Acquire);
         Totals { messages: left / LEFT_MESSAGE, bytes: left % LEFT_MESSAGE }
     }
@@ -93,7 +93,7 @@ impl Ahead {
             // The one place where a message of the fast path is made: two would meet in memory.
             if let Some(message) = self.chunks.message(mode, offset, len) {
                 range.advance();
-                self.note_taken(len);
+                note_taken(&mut self.left, self.published.as_deref(), len);
                 return Some(message);
             }
             self.prepare(queue, mode, offset, len);
@@ -102,24 +102,16 @@ impl Ahead {
 
     /// Takes the next message, of which there is one, as a slice of the segment.
     ///
-    /// The caller has called [`note_taken_ref`](Self::note_taken_ref).
+    /// Calls `end_drain` if a drainer may wait for it.
     #[inline(always)]
-    pub(crate) fn take_ref(&mut self) -> &[u8] {
-        self.range.as_mut().expect("the caller has checked for a message").take_inline_ref()
-    }
-
-    /// Counts the next message as handed out, before it is taken by [`take_ref`](Self::take_ref).
-    #[inline(always)]
-    pub(crate) fn note_taken_ref(&mut self) {
-        let len = self.range.as_ref().and_then(ReadRange::inline_next).map_or(0, |(_, len)| len);
-        self.note_taken(len);
-    }
-
-    #[inline(always)]
-    fn note_taken(&mut self, len: usize) {
-        if self.left > 0 {
-            self.set_left(self.left - (LEFT_MESSAGE + len as u64));
+    pub(crate) fn take_ref(&mut self, end_drain: impl FnOnce()) -> &[u8] {
+        let Self { range, left, published, .. } = self;
+        let bytes = range.as_mut().expect("the caller has checked for a message").take_inline_ref();
+        note_taken(left, published.as_deref(), bytes.len());
+        if self.may_be_passed && *left == 0 {
+            end_drain();
         }
+        bytes
     }
 
     /// Makes a chunk that holds the next message.
@@ -131,14 +123,6 @@ impl Ahead {
             self.chunks.prepare_lent(range, offset, len);
         } else {
             self.chunks.prepare_copied(range, offset, len, &mut self.arena);
-        }
-    }
-
-    fn set_left(&mut self, left: u64) {
-        self.left = left;
-        if let Some(published) = &self.published {
-            // ORDERING: Release: pairs with the Acquire in `Left::load`; what the handle did before precedes the new count.
-            published.0.store(left, Ordering::Release);
         }
     }
 
@@ -167,6 +151,7 @@ impl Ahead {
     }
 
     /// Moves `messages` of `from`, the range of the head, to this one. They are inline, and `bytes` long.
+    #[inline(always)]
     pub(super) fn fill(
         &mut self,
         from: &mut ReadRange<SegmentRef>,
@@ -174,20 +159,21 @@ impl Ahead {
         bytes: usize,
         first: (Position, u64),
     ) {
-        self.first = first;
         if messages > 1 {
-            self.set_left(messages as u64 * LEFT_MESSAGE + bytes as u64);
+            self.left = messages as u64 * LEFT_MESSAGE + bytes as u64;
+            publish(self.left, self.published.as_deref());
         }
         match &mut self.range {
             Some(range) if from.is_of_segment_of(range) => from.move_to(messages, range),
-            _ => self.move_on(from, messages),
+            _ => self.move_on(from, messages, first),
         }
     }
 
     /// [`fill`](Self::fill) from another segment than before.
     #[cold]
     #[inline(never)]
-    fn move_on(&mut self, from: &mut ReadRange<SegmentRef>, messages: usize) {
+    fn move_on(&mut self, from: &mut ReadRange<SegmentRef>, messages: usize, first: (Position, u64)) {
+        self.first = first;
         let range = self.range.replace(from.split_lent(messages));
         self.replaced = range.map(|range| (range, mem::take(&mut self.chunks)));
     }
@@ -232,10 +218,7 @@ impl Ahead {
             return None;
         }
         self.left = 0;
-        if let Some(published) = &self.published {
-            // ORDERING: Relaxed: the head is locked, and what this range holds counts there from now on.
-            published.0.store(0, Ordering::Relaxed);
-        }
+        publish(self.left, self.published.as_deref());
         if head.is_some_and(|head| head.move_back(range)) {
             return None;
         }
@@ -256,14 +239,14 @@ impl Ahead {
 
     /// Takes the pages of Safe mode from the head, if this handle has none.
     pub(super) fn take_arena(&mut self, head: &mut CopyArena) {
-        if self.arena.is_empty() {
+        if !head.is_empty() && self.arena.is_empty() {
             mem::swap(&mut self.arena, head);
         }
     }
 
     /// Returns the pages of Safe mode to the head, if it has none.
     pub(super) fn return_arena(&mut self, head: &mut CopyArena) {
-        if head.is_empty() {
+        if !self.arena.is_empty() && head.is_empty() {
             mem::swap(&mut self.arena, head);
         }
     }
@@ -273,6 +256,23 @@ impl Ahead {
         if !self.arena.is_empty() {
             self.arena = CopyArena::default();
         }
+    }
+}
+
+/// Counts a message of `len` bytes as handed out.
+#[inline(always)]
+fn note_taken(left: &mut u64, published: Option<&Left>, len: usize) {
+    if *left > 0 {
+        *left -= LEFT_MESSAGE + len as u64;
+        publish(*left, published);
+    }
+}
+
+#[inline(always)]
+fn publish(left: u64, published: Option<&Left>) {
+    if let Some(published) = published {
+        // ORDERING: Release: pairs with the Acquire in `Left::load`; what the handle did before precedes the new count.
+        published.0.store(left, Ordering::Release);
     }
 }
 

@@ -273,11 +273,14 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
 
     /// Returns how many of the next messages are inline, and before the first one that is not; at most `limit`, which must be
     /// readable.
+    #[inline]
     pub(crate) fn inline_messages(&self, limit: usize) -> usize {
         assert!(limit <= self.readable());
-        if self.segment.is_contiguous() {
-            return limit;
-        }
+        if self.segment.is_contiguous() { limit } else { self.count_inline(limit) }
+    }
+
+    #[cold]
+    fn count_inline(&self, limit: usize) -> usize {
         (self.next..self.next + limit).take_while(|&index| self.entry(index).kind() == INLINE).count()
     }
 
@@ -292,11 +295,13 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     }
 
     /// Whether `other` is a range of the same segment. While both exist, the segment is not reused.
+    #[inline]
     pub(crate) fn is_of_segment_of(&self, other: &Self) -> bool {
         self.block == other.block
     }
 
     /// Moves the next `messages`, which must be readable, into `into`: a range of the same segment, without messages.
+    #[inline]
     pub(crate) fn move_to(&mut self, messages: usize, into: &mut Self) {
         assert!(messages <= self.readable() && into.remaining() == 0 && self.is_of_segment_of(into));
         (into.next, into.end, into.committed) = (self.next, self.next + messages, self.committed);

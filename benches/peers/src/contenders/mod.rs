@@ -165,6 +165,8 @@ impl Entry {
 pub static ALL: &[Entry] = &[
     Entry::of::<turbostream::OneByOne<turbostream::ZeroCopy>>(),
     Entry::of::<turbostream::OneByOne<turbostream::Safe>>(),
+    Entry::of::<turbostream::OneByOne<turbostream::Prefetch>>(),
+    Entry::of::<turbostream::Lent>(),
     Entry::of::<turbostream::Batched>(),
     Entry::of::<turbostream::Many>(),
     Entry::of_log::<turbostream::TracingWriter>(),

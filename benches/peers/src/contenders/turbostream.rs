@@ -97,6 +97,67 @@ impl Configuration for Safe {
     }
 }
 
+/// Each of several receivers takes up to 16 messages at once.
+pub struct Prefetch;
+
+impl Configuration for Prefetch {
+    const NAME: &'static str = "turbostream-prefetch";
+    const API: &'static str = "send(&[u8]), recv, ReadMode::ZeroCopy, prefetch(16); Bytes";
+
+    fn supports(workload: &Workload) -> bool {
+        workload.receivers() > 1
+    }
+
+    fn configure(builder: Builder) -> Builder {
+        ZeroCopy::configure(builder).prefetch(16)
+    }
+}
+
+/// Lends each message until the next one.
+pub struct Lent;
+
+impl Contender for Lent {
+    const NAME: &'static str = "turbostream-lent";
+    const CRATE: &'static str = "turbostream";
+    const API: &'static str = "send(&[u8]) or send(Bytes), recv_ref; MessageRef";
+    const UNIT: Unit = Unit::Bytes;
+    const LENDS: bool = true;
+
+    type Tx = Sender;
+    type Rx = Receiver;
+
+    fn supports(workload: &Workload) -> bool {
+        workload.is_read(Reads::OneByOne) && workload.receivers() == 1
+    }
+
+    fn capacities(workload: &Workload) -> Vec<usize> {
+        capacities(workload)
+    }
+
+    fn open(capacity: usize) -> (Self::Tx, Self::Rx) {
+        OneByOne::<ZeroCopy>::open(capacity)
+    }
+
+    fn clone_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
+        tx.send(message).await.expect(RECEIVED);
+    }
+
+    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
+        tx.send(payload).await.expect(RECEIVED);
+    }
+
+    async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
+        rx.recv_ref().await.is_some_and(|message| {
+            visit(&message);
+            true
+        })
+    }
+}
+
 /// Receives batches and borrows their messages.
 pub struct Batched;
 
