@@ -27,6 +27,14 @@ pub(crate) fn spin_backoff_until(mut pause: usize, mut done: impl FnMut() -> boo
     false
 }
 
+/// Spins after a failed exchange on a word that many threads change.
+///
+/// A thread that repeats its exchange at once takes the cache line away from the threads that succeed.
+#[cold]
+pub(crate) fn back_off() {
+    (0..spin_limit() / 2).for_each(|_| spin_loop());
+}
+
 /// The number of waits without a spin after the first spin that was not worth it. It doubles each time.
 const SKIPPED_AT_FIRST: u32 = 4;
 const SKIPPED_AT_MOST: u32 = 1024;

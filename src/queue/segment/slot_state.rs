@@ -34,6 +34,7 @@
 //! [`AtomicSlotState::set_waiter`].
 
 use crate::sync::{AtomicU64, Ordering};
+use crate::wait::spin::back_off;
 
 const BYTES_BITS: u32 = 28;
 const MESSAGES_BITS: u32 = 20;
@@ -345,10 +346,12 @@ impl AtomicSlotState {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             );
-            match exchanged {
-                Ok(_) => return Ok(EntrySlot { before: seen, len }),
-                Err(now) => seen = SlotState(now),
+            if exchanged.is_ok() {
+                return Ok(EntrySlot { before: seen, len });
             }
+            back_off();
+            // ORDERING: Relaxed: a guess, as above.
+            seen = SlotState(self.0.load(Ordering::Relaxed));
         }
     }
 
@@ -373,10 +376,14 @@ impl AtomicSlotState {
             let next = seen.reserved_range(fitting.len(), len);
             // ORDERING: Acquire: pairs with the Release in `open`; makes the segment's memory and its cleared index
             // visible. The other partners, and why no Release is needed: as in `reserve`.
-            match self.0.compare_exchange_weak(seen.0, next.0, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(EntryRange { whole: EntrySlot { before: seen, len }, ends: fitting }),
-                Err(now) => seen = SlotState(now),
+            let exchanged =
+                self.0.compare_exchange_weak(seen.0, next.0, Ordering::Acquire, Ordering::Relaxed);
+            if exchanged.is_ok() {
+                return Ok(EntryRange { whole: EntrySlot { before: seen, len }, ends: fitting });
             }
+            back_off();
+            // ORDERING: Relaxed: a guess, as above.
+            seen = SlotState(self.0.load(Ordering::Relaxed));
         }
     }
 
