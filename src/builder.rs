@@ -335,6 +335,7 @@ impl Builder {
 pub(crate) fn open(config: Config) -> (Sender, Receiver) {
     let (mode, runtime) = (config.read_mode, config.runtime.clone());
     let core = Arc::new(Core::new(config));
+    core.set_itself(downgrade(&core));
     if let Some(runtime) = runtime {
         spawn_tasks(&core, runtime);
     }

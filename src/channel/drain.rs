@@ -46,8 +46,8 @@ impl Core {
 
     /// Passes padding at the head, after a reservation was abandoned.
     ///
-    /// Drainers may wait for that entry, and senders for the memory of its segment. A receiver that sleeps at the entry or
-    /// at its ring slot was woken by `after_commit`.
+    /// Drainers may wait for that entry, and senders for the memory of its segment. A receiver that sleeps at the entry, or
+    /// at its ring slot, is woken as after any commit.
     pub(super) fn pass_padding(&self) {
         // This wakes drainers too, if the head passes their target.
         self.retire_drained_segments();

@@ -6,6 +6,7 @@
 //!   [`room`] waits, or [`drop_policy`] drops messages, when there is none.
 //! - [`recv`] receives messages, and applies what was recorded under the lock of the head; [`drain`] waits until they are
 //!   out of the channel.
+//! - [`stall`] ends waits for messages that are not committed.
 //! - [`switch`] seals the active segment, and [`strategy`] decides when.
 //! - [`stats`] counts, and [`background`] holds the background task.
 
@@ -20,6 +21,7 @@ mod reserve;
 mod room;
 mod send;
 pub(crate) mod source;
+mod stall;
 mod stats;
 pub(crate) mod strategy;
 mod switch;
@@ -40,7 +42,7 @@ use crate::queue::Queue;
 use crate::queue::head::Head;
 use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::Phase;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, OnceLock, Ordering, Weak};
 use crate::telemetry::catch_panic::CatchPanic;
 use crate::telemetry::events::{Events, NotedSwitches, is_emitting};
 use crate::telemetry::reporter::Reporter;
@@ -88,6 +90,8 @@ pub(crate) struct Core {
     tasks: TaskCount,
     pub(crate) events: Events,
     background: BackgroundTask,
+    /// The stall watcher reaches the channel by it.
+    itself: OnceLock<Weak<Core>>,
     reporter: Reporter,
 }
 
@@ -145,6 +149,7 @@ impl Core {
             in_place: AtomicBool::new(false),
             reporter: Reporter::new(config.recorder),
             background: BackgroundTask::new(signal, config.runtime),
+            itself: OnceLock::new(),
             tasks: TaskCount::new(),
             events: Events::new(config.name.as_deref(), config.is_silent),
             name: config.name,
@@ -213,8 +218,8 @@ impl Core {
     }
 
     pub(crate) fn remove_receiver(&self) {
-        // ORDERING: AcqRel, as in `Arc::drop`: pairs with itself. A sender that finds the waiter bit which `discard` below
-        // sets on its entry also sees this count, through the exchange on the entry.
+        // ORDERING: AcqRel, as in `Arc::drop`: pairs with itself. A sender whose closure has written a message, and that
+        // finds its entry awaited by `discard` below, also sees this count.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
             self.discard();
@@ -259,7 +264,8 @@ impl Core {
     }
 
     pub(crate) fn receivers(&self) -> usize {
-        // ORDERING: Relaxed: a statistic; or ordered by the waiter bit of the entry, see `remove_receiver`.
+        // ORDERING: Relaxed: a statistic; or ordered by `Segment::awaited`, see `remove_receiver`; or by the lock
+        // with which the stall watcher was requested.
         self.receivers.load(Ordering::Relaxed)
     }
 
@@ -296,15 +302,6 @@ impl Core {
         self.background.notify();
         switches.emit(&self.events);
         self.report_some();
-    }
-
-    /// Drops every message that was accepted, when no receiver is left to take it.
-    #[cold]
-    pub(super) fn discard(&self) {
-        self.with_head(|head, effects| {
-            head.discard(&self.queue, effects);
-            head.drop_arena();
-        });
     }
 }
 

@@ -137,7 +137,8 @@ impl Core {
     ///
     /// `Ready(None)` means that the channel is closed and drained. If this returns `Pending` and the caller is
     /// `registered`, the thread that makes the next message readable will wake receivers. That is the sender of the
-    /// message, or without `on_demand` the thread that seals its segment.
+    /// message, or without `on_demand` the thread that seals its segment; or the stall watcher, for a message that is
+    /// reserved already.
     pub(crate) fn poll_with_head<T>(
         &self,
         registered: bool,
@@ -187,7 +188,7 @@ impl Core {
             match head.poll_readable(&self.queue, &mut effects) {
                 Readiness::Readable => break Visit::Taken(take(&self.queue, &mut head, &mut effects)),
                 Readiness::Closed => break Visit::Closed,
-                Readiness::Stalled if !registered || head.set_commit_waiter() => {
+                Readiness::Stalled if !registered || head.set_awaited() => {
                     break Visit::Stalled { in_place: head.is_in_place() };
                 }
                 Readiness::Empty
@@ -220,7 +221,7 @@ impl Core {
         }
         self.apply_effects(effects);
         if registered && matches!(visit, Visit::Stalled { .. }) {
-            self.arm_watchdog();
+            self.watch_for_receivers();
         }
         visit
     }

@@ -31,8 +31,6 @@ pub(crate) enum Refusal {
 pub(super) struct Commit {
     pub(super) sequence: u64,
     pub(super) entry: EntrySlot,
-    /// WAITER was set in the entry: a receiver sleeps for it, or the last one has left.
-    pub(super) has_waiter: bool,
     pub(super) is_external: bool,
 }
 
@@ -209,7 +207,7 @@ impl<'a> Reservation<'a> {
         if unused > 0 {
             self.core.queue.pool.refund_external(unused);
         }
-        self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: true });
+        self.after_commit(entry, has_waiter, true);
     }
 
     /// Has `write` write the message in place, and commits it. If `write` panics, the drop commits padding.
@@ -218,8 +216,17 @@ impl<'a> Reservation<'a> {
         let entry = self.entry.as_ref().expect("a reservation is used once");
         let has_waiter = self.core.queue.segment(entry.segment()).write_in_place(entry, write);
         if let Some(entry) = self.entry.take() {
-            self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
+            self.after_commit(entry, has_waiter, false);
         }
+    }
+
+    /// Does what is needed after a commit; `has_waiter` says whether a receiver sleeps for the closure.
+    #[inline(always)]
+    fn after_commit(&self, entry: EntrySlot, has_waiter: bool, is_external: bool) {
+        if has_waiter {
+            self.core.wake_after_closure();
+        }
+        self.core.after_commit(Commit { sequence: self.sequence, entry, is_external });
     }
 }
 
@@ -230,7 +237,7 @@ impl Drop for Reservation<'_> {
             if self.external > 0 {
                 self.core.queue.pool.refund_external(self.external);
             }
-            self.core.after_commit(Commit { sequence: self.sequence, entry, has_waiter, is_external: false });
+            self.after_commit(entry, has_waiter, false);
             self.core.pass_padding();
         }
     }

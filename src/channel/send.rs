@@ -4,26 +4,27 @@
 //!
 //! ```text
 //! active() ─▶ reserve ───────────▶ copy ───────────▶ commit ─────────▶ after_commit
-//! load        compare-exchange     into the bytes    exchange on the   four tests,
+//! load        compare-exchange     into the bytes    store to the      three tests,
 //!             on the slot's word   that it reserved  entry             all false
 //! ```
 //!
 //! 1. It loads the sequence of the active segment, and reserves an entry and a byte range by one compare-exchange on the
 //!    word of that ring slot. The order of these exchanges is the order of messages.
 //! 2. It copies the payload into the reserved bytes.
-//! 3. It commits by one exchange on the message's entry. The exchange returns whether a receiver waits for this entry.
+//! 3. It commits by one store to the message's entry.
 //! 4. It compares what the segment holds now with the limits of the strategy.
 //!
 //! A message takes more than that in these cases:
 //!
 //! - **After a commit** ([`after_commit_cold`](Core::after_commit_cold)):
-//!   - The WAITER bit was set in the entry or in the ring slot, by a receiver that went to sleep or by a cut. If a receiver
-//!     waits, it is woken. After a cut, what the strategy counts begins with this message.
+//!   - The WAITER bit was set in the ring slot, by a receiver that went to sleep or by a cut. If a receiver waits, it is
+//!     woken. After a cut, what the strategy counts begins with this message.
 //!   - The message is the first of its segment, and sets the limits of the strategy.
 //!   - A limit is reached. If the segment holds its maximum of messages, it is sealed; otherwise the strategy decides about
 //!     a switch.
 //! - **No room in the active segment** ([`Core::try_write`]): the sender seals it, opens the next one with a segment from
 //!   the pool, and reserves there; see [`reserve`](super::reserve).
+//! - **A closure wrote the message**: a receiver may sleep for it, and is woken; see [`stall`](super::stall).
 //! - **No memory for another segment**: the message is refused as full. The sender then waits for room, returns an error,
 //!   or drops messages; see [`drop_policy`](super::drop_policy).
 //! - **An external payload**: its bytes stay where they are and count against `max_bytes`, and its entry holds a reference.
@@ -47,15 +48,6 @@ use crate::sync::{Ordering, fence};
 /// The checkers see senders with more messages than that.
 pub(crate) const MAX_RANGE_MESSAGES: usize =
     if cfg!(any(turbostream_loom, turbostream_shuttle)) { 2 } else { 32 };
-
-/// Which waiter bits a sender cleared.
-#[derive(Clone, Copy)]
-struct WaiterBits {
-    /// In the ring slot, when it reserved.
-    slot: bool,
-    /// In the entry, when it committed.
-    entry: bool,
-}
 
 impl Core {
     /// Writes a message if the active segment has room for it; otherwise returns false.
@@ -132,21 +124,16 @@ impl Core {
     /// Copies a payload into its entry and commits it.
     #[inline(always)]
     pub(super) fn write_copy(&self, sequence: u64, entry: EntrySlot, bytes: &[u8]) {
-        let has_waiter = self.queue.segment(entry.segment()).write(&entry, bytes);
-        self.after_commit(Commit { sequence, entry, has_waiter, is_external: false });
+        self.queue.segment(entry.segment()).write(&entry, bytes);
+        self.after_commit(Commit { sequence, entry, is_external: false });
     }
 
     /// Does what is needed after a commit, which is nothing for most messages.
     #[inline(always)]
     pub(super) fn after_commit(&self, commit: Commit) {
-        let Commit { sequence, entry, has_waiter, is_external } = commit;
-        if has_waiter
-            | entry.has_waiter()
-            | (entry.index() == 0)
-            | self.strategy_due(sequence, &entry, is_external)
-        {
-            let waiters = WaiterBits { slot: entry.has_waiter(), entry: has_waiter };
-            self.after_commit_cold(sequence, entry, waiters, is_external);
+        let Commit { sequence, entry, is_external } = commit;
+        if entry.has_waiter() | (entry.index() == 0) | self.strategy_due(sequence, &entry, is_external) {
+            self.after_commit_cold(sequence, entry, is_external);
         }
     }
 
@@ -201,10 +188,9 @@ impl Core {
 
     /// Copies the first payloads into a range of entries and commits them.
     fn write_range<P: Payload>(&self, sequence: u64, range: EntryRange<'_>, payloads: &VecDeque<P>) {
-        let (start, slot, filled) = (range.start(), range.has_waiter(), range.filled());
-        let segment = self.queue.segment(range.segment());
-        let entry = segment.write_range(range, payloads.iter().map(Sealed::as_slice));
-        self.notify_readers(sequence, start, WaiterBits { slot, entry });
+        let (start, has_waiter, filled) = (range.start(), range.has_waiter(), range.filled());
+        self.queue.segment(range.segment()).write_range(range, payloads.iter().map(Sealed::as_slice));
+        self.notify_readers(sequence, start, has_waiter);
         if self.strategy.is_due(FillLevel::with(sequence, filled), false) {
             self.consider_switch(sequence);
         }
@@ -232,23 +218,20 @@ impl Core {
     }
 
     #[cold]
-    fn after_commit_cold(&self, sequence: u64, entry: EntrySlot, waiters: WaiterBits, is_external: bool) {
-        self.notify_readers(sequence, (entry.index(), entry.offset()), waiters);
+    fn after_commit_cold(&self, sequence: u64, entry: EntrySlot, is_external: bool) {
+        self.notify_readers(sequence, (entry.index(), entry.offset()), entry.has_waiter());
         if self.strategy_due(sequence, &entry, is_external) {
             self.consider_switch(sequence);
         }
     }
 
-    /// Wakes receivers for committed messages if one waits for their ring slot or for their commit.
+    /// Wakes receivers for committed messages if their reservation cleared the waiter bit of the ring slot.
     ///
     /// The first of the messages is at `start`, an index and an offset. If it is the first of its segment or the first
-    /// after a cut, what the strategy counts begins with it. If there are no receivers left, the messages are discarded.
-    fn notify_readers(&self, sequence: u64, start: (usize, usize), waiters: WaiterBits) {
+    /// after a cut, what the strategy counts begins with it.
+    fn notify_readers(&self, sequence: u64, start: (usize, usize), has_waiter: bool) {
         let first = start.0 == 0;
-        if waiters.entry && self.receivers() == 0 {
-            self.discard();
-        }
-        if first || waiters.slot {
+        if first || has_waiter {
             self.queue.note_cut(sequence, start);
             self.silence_if_emitting();
         }
@@ -257,7 +240,7 @@ impl Core {
             // The segment that this thread has opened has room for more.
             self.wake_senders();
         }
-        if waiters.entry || waiters.slot {
+        if has_waiter {
             self.wake_receivers_or_arm_timer();
         } else if first && self.is_timed() {
             self.background.watch_unread();

@@ -6,3 +6,5 @@ mod inside;
 mod loom;
 #[cfg(turbostream_shuttle)]
 mod shuttle;
+#[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
+mod stalls;

@@ -13,7 +13,7 @@
 //! | [`Readiness`] | state at the head | a receiver that waits |
 //! |---|---|---|
 //! | Readable | the next message is committed | does not wait |
-//! | Stalled | the next message is reserved and not committed | sets WAITER in the entry and sleeps |
+//! | Stalled | the next message is reserved and not committed | stores the index of the entry in `Segment::awaited`, requests the stall watcher, and sleeps |
 //! | Empty | the ring slot is Ready, or Open without messages to cut | sets WAITER in the ring slot if receivers may cut, and sleeps |
 //! | Closed | the ring slot is Closed | reports the end of the channel |
 //!
@@ -354,14 +354,26 @@ impl Head {
 
     /// Drops all readable messages, after the last receiver has left.
     ///
-    /// Stops at a message that is not committed, and sets WAITER in its entry: the sender that commits it continues.
-    pub(crate) fn discard(&mut self, queue: &Queue, effects: &mut Effects) {
+    /// Stops at a message that is not committed, and returns true. The sender continues if a closure writes it, and
+    /// otherwise the stall watcher.
+    pub(crate) fn discard(&mut self, queue: &Queue, effects: &mut Effects) -> bool {
         loop {
             match self.poll_readable(queue, effects) {
                 Readiness::Readable => self.discard_one(queue, effects),
-                Readiness::Stalled if self.set_commit_waiter() => return,
+                Readiness::Stalled if self.set_awaited() => return true,
                 Readiness::Stalled => {}
-                Readiness::Empty | Readiness::Closed => return,
+                Readiness::Empty | Readiness::Closed => return false,
+            }
+        }
+    }
+
+    /// Whether the next message is not committed, for the stall watcher. Then it records that a thread waits for it.
+    pub(crate) fn is_stalled(&mut self, queue: &Queue, effects: &mut Effects) -> bool {
+        loop {
+            match self.poll_without_cut(queue, effects) {
+                Readiness::Stalled if self.set_awaited() => return true,
+                Readiness::Stalled => {}
+                Readiness::Readable | Readiness::Empty | Readiness::Closed => return false,
             }
         }
     }
@@ -393,9 +405,9 @@ impl Head {
         self.current.as_ref().is_some_and(SegmentCursor::is_in_place)
     }
 
-    /// Asks the sender of the stalled message for a wake; returns false if it has committed meanwhile.
-    pub(crate) fn set_commit_waiter(&self) -> bool {
-        self.current.as_ref().is_some_and(SegmentCursor::set_commit_waiter)
+    /// Records that a thread waits for the stalled message; returns false if it was committed meanwhile.
+    pub(crate) fn set_awaited(&self) -> bool {
+        self.current.as_ref().is_some_and(SegmentCursor::set_awaited)
     }
 
     /// Asks the sender of the next message for a wake; returns false if that message is already reserved.

@@ -281,9 +281,9 @@ impl SegmentCursor {
         self.remaining() == 0 && self.range.segment().is_shared()
     }
 
-    /// Asks the sender of the stalled message for a wake; returns false if it has committed meanwhile.
-    pub(super) fn set_commit_waiter(&self) -> bool {
-        self.range.set_commit_waiter()
+    /// Records that a thread waits for the stalled message; returns false if it was committed meanwhile.
+    pub(super) fn set_awaited(&self) -> bool {
+        self.range.set_awaited()
     }
 
     /// Returns the segment, whose messages must all have been taken, and how many there were.

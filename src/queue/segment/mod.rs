@@ -4,29 +4,33 @@
 //!
 //! 1. A sender reserves an [`EntrySlot`] in the ring slot's word. From then on it alone accesses the entry's bytes.
 //! 2. It writes the payload bytes there, or a `Bytes`: an external payload.
-//! 3. It commits: one exchange on the entry publishes the message.
+//! 3. It commits: one store to the entry publishes the message.
 //! 4. A receiver that has the message in its [`ReadRange`] reads it once it has seen the entry committed.
 //!
 //! ```text
-//!  63..60   59       58       57..56   55..28   27..0
-//! ┌────────┬────────┬────────┬────────┬────────┬────────┐
-//! │   0    │IN_PLACE│ WAITER │  kind  │  len   │ offset │
-//! └────────┴────────┴────────┴────────┴────────┴────────┘
+//!  63..59            58       57..56   55..28   27..0
+//! ┌─────────────────┬────────┬────────┬────────┬────────┐
+//! │        0        │IN_PLACE│  kind  │  len   │ offset │
+//! └─────────────────┴────────┴────────┴────────┴────────┘
 //!
 //!          commit (the sender)
 //!   EMPTY ──────────────────────────▶ INLINE, EXTERNAL or ABANDONED
-//!    │ ▲                                 ▲
-//!    └─┘ set_commit_waiter (the receiver): WAITER; commit returns it: the sender wakes a receiver
-//!        a closure begins (the sender): IN_PLACE
+//!    │ ▲
+//!    └─┘ a closure begins (the sender): IN_PLACE
 //! ```
+//!
+//! Only the sender writes its entry, by plain stores.
 //!
 //! | kind | entry | sender | receiver |
 //! |---|---|---|---|
-//! | EMPTY | unused, or reserved and not committed | writes and commits | checks it repeatedly for a moment, then sets WAITER and sleeps. If it must not sleep, it waits for a copy, and not for a closure: IN_PLACE |
-//! | EMPTY with WAITER | reserved and not committed | writes, commits and wakes receivers | sleeps |
+//! | EMPTY | unused, or reserved and not committed | writes and commits | checks it repeatedly for a moment, then stores its index in `awaited`, requests the stall watcher, and sleeps. If it must not sleep, it waits for a copy |
+//! | EMPTY, IN_PLACE | a closure writes the message | loads `awaited`, commits, and wakes receivers if that named its entry | as before. If it must not sleep, it does not wait |
 //! | INLINE | the message's bytes lie in the segment | done | reads or lends them |
 //! | EXTERNAL | a `Bytes` lies in the segment | done | moves it out |
 //! | ABANDONED | padding | done | skips it |
+//!
+//! The sender of a closure misses a receiver that stores `awaited` between the sender's load and its commit. The stall watcher
+//! ends the wait of that receiver, as of each that waits for a copy.
 //!
 //! A thread that exchanges the reference count 0 for `EXCLUSIVE` owns the memory of the segment. It allocates, clears or
 //! frees the memory through [`Exclusive`].
@@ -59,10 +63,8 @@ const INLINE: u64 = 1 << KIND_SHIFT;
 const EXTERNAL: u64 = 2 << KIND_SHIFT;
 const ABANDONED: u64 = 3 << KIND_SHIFT;
 const KIND_MASK: u64 = 3 << KIND_SHIFT;
-/// A receiver sleeps until the commit, or the last one has left.
-const WAITER: u64 = 4 << KIND_SHIFT;
 /// A closure of the user writes the message: it may take any time.
-const IN_PLACE: u64 = 8 << KIND_SHIFT;
+const IN_PLACE: u64 = 4 << KIND_SHIFT;
 
 /// The alignment of a segment's payload bytes: a cache line.
 const PAYLOAD_ALIGN: usize = 64;
@@ -180,6 +182,9 @@ pub(crate) struct Segment {
     has_gaps: AtomicBool,
     /// The number of abandoned messages. Counted by senders before their commit, read by receivers and for statistics.
     abandoned: AtomicU32,
+    /// The index after the entry that a thread waited for last. Stored under the lock of the head, read by senders whose
+    /// closure has written a message.
+    awaited: AtomicU32,
     /// How many of the first entries are known to be committed. Accessed under the lock of the head.
     known_committed: AtomicU32,
     /// How many entries were used. Written by the receiver that retires the segment, read by the next owner.
@@ -210,6 +215,7 @@ impl Segment {
             references: AtomicUsize::new(0),
             payload_delta: AtomicU64::new(0),
             has_gaps: AtomicBool::new(false),
+            awaited: AtomicU32::new(0),
             known_committed: AtomicU32::new(0),
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
@@ -261,24 +267,23 @@ impl Segment {
         })
     }
 
-    /// Copies `payload` into the reserved entry and commits it. Returns whether a receiver sleeps until this commit.
+    /// Copies `payload` into the reserved entry and commits it.
     #[inline(always)]
-    pub(crate) fn write(&self, entry: &EntrySlot, payload: &[u8]) -> bool {
+    pub(crate) fn write(&self, entry: &EntrySlot, payload: &[u8]) {
         let block = self.block();
         let word = block.copy_in(entry, payload);
-        Self::commit(&block.index[entry.index()], word)
+        Self::commit(&block.index[entry.index()], word);
     }
 
     /// Copies the first of `payloads` into the reserved entries and commits them all.
     ///
-    /// The first entry is committed last. A receiver that sees it committed sees the others too, so a receiver can
-    /// sleep only at the first. Returns whether one does.
+    /// The first entry is committed last. A receiver that sees it committed sees the others too.
     #[inline]
     pub(crate) fn write_range<'a>(
         &self,
         range: EntryRange<'_>,
         payloads: impl ExactSizeIterator<Item = &'a [u8]>,
-    ) -> bool {
+    ) {
         assert!(range.messages() <= payloads.len());
         let block = self.block();
         let mut filled = range.into_entries().zip(payloads).map(|(entry, payload)| {
@@ -288,17 +293,16 @@ impl Segment {
         let (first, first_word) = filled.next().expect("a range has messages");
         for (at, word) in filled {
             // ORDERING: Relaxed: the commit of the first entry follows and its Release publishes this entry too.
-            // Receivers read entries in order, so they acquire that commit first. No receiver sets WAITER here before
-            // that, so a store is enough.
+            // Receivers read entries in order, so they acquire that commit first.
             at.store(word.0, Ordering::Relaxed);
         }
-        Self::commit(first, first_word)
+        Self::commit(first, first_word);
     }
 
     /// Calls `write` with the reserved bytes, and commits as many of them as it returns.
     ///
-    /// Returns whether a receiver sleeps until this commit. Panics without a commit if `write` panics, or returns more
-    /// than there are.
+    /// Returns whether a receiver sleeps for this message, as far as this thread has seen. Panics without a commit if `write`
+    /// panics, or returns more than there are.
     #[inline(always)]
     pub(crate) fn write_in_place(&self, entry: &EntrySlot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
@@ -319,19 +323,20 @@ impl Segment {
             self.payload_delta.fetch_sub((entry.len() - len) as u64, Ordering::Relaxed);
             self.set_has_gaps();
         }
-        Self::commit(&block.index[entry.index()], Entry::new(INLINE, entry.offset(), len))
+        let is_awaited = self.is_awaited(entry);
+        Self::commit(&block.index[entry.index()], Entry::new(INLINE, entry.offset(), len));
+        is_awaited
     }
 
     /// Marks a reserved entry whose message a closure of the user writes.
     pub(crate) fn mark_in_place(&self, entry: &EntrySlot) {
-        // ORDERING: Relaxed: a receiver only decides by it whether to wait. A read-modify-write, so that the commit acquires
-        // what the receiver that has set WAITER did before.
-        self.block().index[entry.index()].fetch_or(IN_PLACE, Ordering::Relaxed);
+        // ORDERING: Relaxed: a receiver only decides by it how to wait.
+        self.block().index[entry.index()].store(IN_PLACE, Ordering::Relaxed);
     }
 
     /// Moves the external `payload` into the reserved entry and commits it.
     ///
-    /// Returns whether a receiver sleeps until this commit.
+    /// Returns whether a receiver sleeps for the closure that made the payload, as far as this thread has seen.
     #[inline(always)]
     pub(crate) fn write_external(&self, entry: &EntrySlot, payload: Bytes) -> bool {
         assert_eq!(entry.len(), EXTERNAL_BYTES);
@@ -350,10 +355,13 @@ impl Segment {
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
             }
         });
-        Self::commit(&block.index[entry.index()], Entry::new(EXTERNAL, offset, size_of::<Bytes>()))
+        let is_awaited = self.is_awaited(entry);
+        Self::commit(&block.index[entry.index()], Entry::new(EXTERNAL, offset, size_of::<Bytes>()));
+        is_awaited
     }
 
-    /// Commits a reserved entry as padding, which receivers skip. Returns whether a receiver sleeps until this commit.
+    /// Commits a reserved entry as padding, which receivers skip. Returns whether a receiver sleeps for its closure, as far
+    /// as this thread has seen.
     pub(crate) fn abandon(&self, entry: &EntrySlot) -> bool {
         let block = self.block();
         let start = block.at(entry.offset(), entry.len());
@@ -364,7 +372,9 @@ impl Segment {
             // SAFETY: the reserved bytes belong to the one owner of `entry` until the commit.
             unsafe { start.write_bytes(0, entry.len()) }
         });
-        Self::commit(&block.index[entry.index()], Entry::new(ABANDONED, entry.offset(), entry.len()))
+        let is_awaited = self.is_awaited(entry);
+        Self::commit(&block.index[entry.index()], Entry::new(ABANDONED, entry.offset(), entry.len()));
+        is_awaited
     }
 
     /// Sets `has_gaps`. Checks it first: one write is enough, and receivers read the same cache line.
@@ -376,14 +386,20 @@ impl Segment {
         }
     }
 
-    #[inline]
-    fn commit(at: &AtomicU64, word: Entry) -> bool {
+    /// Borrows the entry alone: once that is committed, the block around it may be freed before this returns.
+    #[inline(always)]
+    fn commit(at: &AtomicU64, word: Entry) {
         // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `count_committed`; makes the payload bytes
-        // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible. Acquire: pairs with the Release in
-        // `ReadRange::set_commit_waiter`; a sender that finds WAITER sees the receiver's registration, or that the
-        // last receiver has left. One exchange commits and returns WAITER, so no wake is lost between the two. It
-        // borrows the entry alone: once that is committed, the block around it may be freed before this returns.
-        at.swap(word.0, Ordering::AcqRel) & WAITER != 0
+        // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible.
+        at.store(word.0, Ordering::Release);
+    }
+
+    /// Whether a thread waits for an entry, for a sender that is about to commit it: after that, the segment may be reused.
+    #[inline(always)]
+    fn is_awaited(&self, entry: &EntrySlot) -> bool {
+        // ORDERING: Acquire: pairs with the Release in `ReadRange::set_awaited`; a sender that finds its entry awaited sees
+        // the receiver's registration, or that the last receiver has left.
+        self.awaited.load(Ordering::Acquire) as usize == entry.index() + 1
     }
 
     /// Returns payload bytes minus reserved bytes, modulo 2⁶⁴; exact once all senders have committed.
@@ -502,6 +518,7 @@ impl Exclusive<'_> {
         // publishes them: the Release in `AtomicSlotState::open` or in `IdBitset::put`.
         self.segment.payload_delta.store(0, Ordering::Relaxed);
         self.segment.has_gaps.store(false, Ordering::Relaxed);
+        self.segment.awaited.store(0, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
         self.segment.known_committed.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::thread;
 
 use bytes::Bytes;
 
-use super::{Block, EXTERNAL, Entry, INLINE, Segment, WAITER};
+use super::{Block, EXTERNAL, Entry, INLINE, Segment};
 use crate::queue::limit::Limit;
 use crate::sync::unwind::catch;
 use crate::sync::{LentAccess, Ordering};
@@ -50,8 +50,8 @@ pub(crate) struct PayloadSize {
 ///  0               next         committed                           end
 /// ```
 ///
-/// All messages before `end` are sealed or cut, so their entries are reserved. Each can become WAITER, becomes
-/// committed, and does not change after that.
+/// All messages before `end` are sealed or cut, so their entries are reserved. Each becomes committed, and does not change
+/// after that.
 /// Exactly one range contains each message: the thread that adopts the segment makes the first range and
 /// [extends](Self::extend) it, and [`split`](Self::split) divides it.
 ///
@@ -132,15 +132,15 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         self.readable()
     }
 
-    /// Asks the sender of the next uncommitted message for a wake; returns false if it has committed meanwhile.
-    pub(crate) fn set_commit_waiter(&self) -> bool {
-        let entry = &self.block().index[self.committed];
-        // ORDERING: Release: pairs with the Acquire in `Segment::commit`; makes this receiver's registration, or that
-        // the last receiver has left, visible to the sender. WAITER is exchanged even if it is already set, so the
-        // sender sees what the last thread to set it did before. Relaxed on failure, and for the first load: a guess;
-        // if the message is committed, the caller loads the entry again.
-        let with_waiter = |seen| (!Entry(seen).is_committed()).then_some(seen | WAITER);
-        entry.fetch_update(Ordering::Release, Ordering::Relaxed, with_waiter).is_ok()
+    /// Records that a thread waits for the next uncommitted message; returns false if it was committed meanwhile.
+    ///
+    /// The caller has locked the head, and requests the stall watcher: the sender of a copy does not check what is recorded
+    /// here, and the sender of a closure may be about to commit.
+    pub(crate) fn set_awaited(&self) -> bool {
+        // ORDERING: Release: pairs with the Acquire in `Segment::is_awaited`; makes this receiver's registration, or that the
+        // last receiver has left, visible to the sender.
+        self.segment.awaited.store(self.committed as u32 + 1, Ordering::Release);
+        !self.entry(self.committed).is_committed()
     }
 
     /// Whether a closure writes the next uncommitted message.
@@ -428,7 +428,7 @@ impl<K: Deref<Target = Segment>> Drop for ReadRange<K> {
 // SAFETY: `block` points to memory that `segment` keeps alive, and that threads share under the protocol of the
 // module `segment`; see `Segment`.
 unsafe impl<K: Deref<Target = Segment> + Send> Send for ReadRange<K> {}
-// SAFETY: as for Send; a shared `ReadRange` only reads, and sets WAITER by an atomic exchange.
+// SAFETY: as for Send; a shared `ReadRange` only reads, and names the awaited entry by an atomic store.
 unsafe impl<K: Deref<Target = Segment> + Sync> Sync for ReadRange<K> {}
 
 /// Committed bytes of a segment as one slice: the owner that a lent `Bytes` refers to.

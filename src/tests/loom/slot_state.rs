@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::queue::ring::SegmentRing;
-use crate::queue::segment::slot_state::EntrySlot;
 use crate::queue::segment::slot_state::{AtomicSlotState, Capacity, Phase, SlotState};
 use crate::queue::segment::{ReadRange, Segment};
 use crate::sync::{AtomicBool, Ordering};
@@ -130,47 +129,37 @@ fn cut_of_sealed_segment_acquires_prior_writes() {
     });
 }
 
-/// Takes all committed messages, then sets the waiter bit of the next entry.
-fn take_committed(range: &Mutex<ReadRange<Arc<Segment>>>) {
-    let mut range = range.lock().unwrap();
-    while range.remaining() > 0 {
-        if range.advance_committed() > 0 {
-            range.advance();
-        } else if range.set_commit_waiter() {
-            return;
-        }
-    }
-}
-
+/// A receiver records that it waits while a closure writes. The sender that sees that sees what preceded it.
 #[test]
-fn commit_with_waiter_bit_acquires_prior_writes() {
-    explore_within(3, "commit_with_waiter_bit_acquires_prior_writes", || {
+fn commit_of_awaited_entry_acquires_prior_writes() {
+    explore_within(3, "commit_of_awaited_entry_acquires_prior_writes", || {
         let segment = Arc::new(Segment::new());
         let mut memory = segment.exclusive().unwrap();
         memory.allocate(CAPACITY);
         memory.activate();
         let slot = AtomicSlotState::new(SlotState::ready(0));
-        let [first, second] = [slot.open(0, 0, 1).unwrap(), slot.reserve(1, CAPACITY).unwrap()];
+        let entry = slot.open(0, 0, 1).unwrap();
         let mut range = ReadRange::new(Arc::clone(&segment));
-        range.extend(2);
-        let (range, left) = (Arc::new(Mutex::new(range)), Arc::new(AtomicBool::new(false)));
-        // Like a sender that finds that the last receiver has left: takes what is committed and waits for the rest.
-        let write = |entry: EntrySlot| {
-            let (segment, range, left) = (Arc::clone(&segment), Arc::clone(&range), Arc::clone(&left));
+        range.extend(1);
+        let left = Arc::new(AtomicBool::new(false));
+        let sender = thread::spawn({
+            let left = Arc::clone(&left);
             move || {
-                if segment.write(&entry, b"1") {
-                    assert!(left.load(Ordering::Relaxed), "the entry had a waiter");
-                    take_committed(&range);
+                let write = |bytes: &mut [u8]| {
+                    bytes[0] = b'1';
+                    1
+                };
+                if segment.write_in_place(&entry, write) {
+                    assert!(left.load(Ordering::Relaxed), "the entry is awaited");
                 }
             }
-        };
-        let one = thread::spawn(write(first));
-        let two = thread::spawn(write(second));
+        });
         left.store(true, Ordering::Relaxed);
-        take_committed(&range);
-        one.join().unwrap();
-        two.join().unwrap();
-        assert_eq!(range.lock().unwrap().remaining(), 0, "a message was not taken");
+        let is_stalled = range.set_awaited();
+        assert!(is_stalled || range.advance_committed() == 1, "neither stalled nor committed");
+        sender.join().unwrap();
+        assert_eq!(range.advance_committed(), 1);
+        range.advance();
     });
 }
 

@@ -100,6 +100,61 @@ fn commit_wakes_waiting_receiver() {
     });
 }
 
+/// The closure's sender commits while a receiver sleeps for it, and another message follows.
+#[test]
+fn receiver_waits_for_closure() {
+    explore_within(1, "receiver_waits_for_closure", || {
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let sender = thread::spawn(move || {
+            let write = |bytes: &mut [u8]| {
+                bytes[0] = b'1';
+                1
+            };
+            block_on(tx1.send_with(1, write)).map_err(drop).unwrap();
+        });
+        send(&tx, "2");
+        let mut messages = vec![block_on(rx.recv()).unwrap(), block_on(rx.recv()).unwrap()];
+        sender.join().unwrap();
+        messages.sort();
+        assert_eq!(messages, ["1", "2"]);
+    });
+}
+
+/// A drainer sleeps while a receiver waits for a message that is not committed.
+#[test]
+fn drained_waits_for_commit() {
+    explore_within(1, "drained_waits_for_commit", || {
+        let (tx, mut rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let sender = thread::spawn(move || send(&tx1, "1"));
+        let receiver = thread::spawn(move || assert_eq!(block_on(rx.recv()).unwrap(), "1"));
+        block_on(tx.drained()).unwrap();
+        sender.join().unwrap();
+        block_on(tx.drained()).unwrap();
+        assert_eq!(tx.monitor().stats().received_messages, 1);
+        receiver.join().unwrap();
+    });
+}
+
+/// The last receiver leaves while a message is not committed, and a drainer waits for it.
+#[test]
+fn drainer_fails_after_commit_without_receiver() {
+    explore("drainer_fails_after_commit_without_receiver", || {
+        let (tx, rx) = open(small(2).read_mode(ReadMode::ZeroCopy));
+        let tx1 = tx.clone();
+        let sender = thread::spawn(move || tx1.try_send("1").is_ok());
+        let receiver = thread::spawn(move || drop(rx));
+        // It fails if the message precedes it, and the channel may be empty otherwise.
+        let _ = block_on(tx.drained());
+        let accepted = sender.join().unwrap();
+        receiver.join().unwrap();
+        let stats = tx.monitor().stats();
+        assert_eq!((stats.dropped_messages, stats.queued_messages), (u64::from(accepted), 0));
+        assert_eq!(stats.memory_bytes(), 0, "{stats:?}");
+    });
+}
+
 #[test]
 fn first_message_after_cut_wakes_waiting_receiver() {
     explore("first_message_after_cut_wakes_waiting_receiver", || {
