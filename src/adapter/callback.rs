@@ -173,8 +173,8 @@ impl Shared {
 
     fn set_unregistering(&self, unregistering: bool) {
         // ORDERING: Relaxed: `true` is a hint that keeps the driver from taking the receiver again and again; the lock
-        // of `receiver` orders the handover. `false` is followed by `wake`, whose SeqCst fence pairs with the one
-        // after the driver's registration in `resumed`; either the driver reads `false` or it is woken.
+        // of `receiver` orders the handover. `false` is followed by `wake`, which takes the lock of the list in which the
+        // driver registers: either the driver reads `false` or it is woken.
         self.unregistering.store(unregistering, Ordering::Relaxed);
     }
 

@@ -1,7 +1,8 @@
 //! A list of waiters for one kind of event. A wake wakes all that are asleep.
 //!
 //! A waiter passes in its attempt. The list makes the attempt again after it has registered the waiter, so no caller can
-//! lose a wake between the two. A thread that changes something calls [`WaitList::wake`] after the change.
+//! lose a wake between the two. A thread that changes something calls [`WaitList::wake`] after the change. Both take the
+//! lock of the list: either the wake finds the waiter, or the attempt sees the change.
 //!
 //! A wake takes every waker out of the list. It hands over nothing: each woken waiter makes its attempt, and registers
 //! again if that fails. So a waiter that was woken and is not polled any more keeps no other waiter asleep, and neither
@@ -13,13 +14,13 @@ use std::mem;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::telemetry::catch_panic::CatchPanic;
 
 /// Tasks that wait for one kind of event.
 pub(crate) struct WaitList {
     asleep: Mutex<Asleep>,
-    /// The number of waiters asleep. Written under the lock, read by threads that wake.
+    /// The number of waiters asleep. Written under the lock.
     waiting: AtomicUsize,
     wakers: CatchPanic,
 }
@@ -33,8 +34,10 @@ struct Asleep {
 }
 
 impl Asleep {
-    fn new_ticket(&mut self) -> u64 {
+    /// Adds a waiter; returns its ticket.
+    fn add(&mut self, waker: Waker) -> u64 {
         self.last_ticket += 1;
+        self.wakers.push_back((self.last_ticket, waker));
         self.last_ticket
     }
 
@@ -87,7 +90,7 @@ impl WaitList {
     /// Returns how many waiters are asleep.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        // ORDERING: Relaxed: a statistic; or ordered by a fence, or by a lock that both sides take.
+        // ORDERING: Relaxed: a statistic; or a waiter's own thread asks, which sees its own registration.
         self.waiting.load(Ordering::Relaxed)
     }
 
@@ -96,8 +99,7 @@ impl WaitList {
     }
 
     fn count(&self, asleep: &Asleep) {
-        // ORDERING: Relaxed: a registration is followed by the fence in `register`. A waker that counts one waiter too
-        // many finds the list empty.
+        // ORDERING: Relaxed: see `waiting`.
         self.waiting.store(asleep.wakers.len(), Ordering::Relaxed);
     }
 
@@ -163,21 +165,26 @@ impl WaitList {
     /// Registers the waiter, or replaces its waker if it is asleep. A waiter that was woken and found nothing keeps its place.
     fn register(&self, waiter: &mut PollWaiter, waker: &Waker) {
         // A waker's `clone` and `drop` are user code, and run under no lock.
-        let mut waker = waker.clone();
+        let waker = waker.clone();
         let mut asleep = self.lock();
-        let ticket = *waiter.ticket.get_or_insert_with(|| asleep.new_ticket());
-        match asleep.find(ticket) {
-            Ok(at) => mem::swap(&mut asleep.wakers[at].1, &mut waker),
-            Err(at) => {
-                asleep.wakers.insert(at, (ticket, mem::replace(&mut waker, Waker::noop().clone())));
-                self.count(&asleep);
+        let replaced = match waiter.ticket {
+            None => {
+                waiter.ticket = Some(asleep.add(waker));
+                None
             }
-        }
+            Some(ticket) => match asleep.find(ticket) {
+                Ok(at) => Some(mem::replace(&mut asleep.wakers[at].1, waker)),
+                Err(at) => {
+                    asleep.wakers.insert(at, (ticket, waker));
+                    None
+                }
+            },
+        };
+        self.count(&asleep);
         drop(asleep);
-        self.wakers.call(|| drop(waker));
-        // ORDERING: SeqCst fence: pairs with the fence in `wake`. Either the waking thread sees this waiter, or the
-        // attempt that follows sees the change.
-        fence(Ordering::SeqCst);
+        if replaced.is_some() {
+            self.wakers.call(|| drop(replaced));
+        }
     }
 
     /// Gives up a registration; returns whether there was one, asleep or woken.
@@ -195,25 +202,27 @@ impl WaitList {
     }
 
     /// Wakes all waiters; returns how many there were. Catches panics of wakers.
+    ///
+    /// It takes the lock even if there is no waiter: one that registers later then sees the change.
     pub(crate) fn wake(&self) -> usize {
-        // ORDERING: SeqCst fence: pairs with the fence in `register`. A waiter that is not seen here sees the change.
-        fence(Ordering::SeqCst);
-        if self.waiting() == 0 { 0 } else { self.wake_asleep() }
+        let mut asleep = self.lock();
+        let Some((_, first)) = asleep.wakers.pop_front() else { return 0 };
+        // Most lists have one waiter: its wake keeps the memory of the list.
+        let others = (!asleep.wakers.is_empty()).then(|| mem::take(&mut asleep.wakers));
+        self.count(&asleep);
+        drop(asleep);
+        self.call_waker(first);
+        others.map_or(1, |others| 1 + self.wake_each(others))
     }
 
     #[cold]
-    fn wake_asleep(&self) -> usize {
-        let mut asleep = self.lock();
-        // Most lists have one waiter: its wake keeps the memory of the list.
-        let first = asleep.wakers.pop_front();
-        let others = if asleep.wakers.is_empty() { VecDeque::new() } else { mem::take(&mut asleep.wakers) };
-        self.count(&asleep);
-        drop(asleep);
-        let mut woken = 0;
-        for (_, waker) in first.into_iter().chain(others) {
-            self.wakers.call(|| waker.wake());
-            woken += 1;
-        }
+    fn wake_each(&self, wakers: VecDeque<(u64, Waker)>) -> usize {
+        let woken = wakers.len();
+        wakers.into_iter().for_each(|(_, waker)| self.call_waker(waker));
         woken
+    }
+
+    fn call_waker(&self, waker: Waker) {
+        self.wakers.call(|| waker.wake());
     }
 }

@@ -459,10 +459,9 @@ impl AtomicSlotState {
     /// The slot must be Ready for `sequence`, or Open. If this returns true, the sender of the next message notifies
     /// receivers; otherwise the caller must not sleep.
     ///
-    /// If a cut has set WAITER before, two SeqCst fences replace the exchange. The caller has registered and passed the
-    /// fence in `WaitList::register` before the load here. The sender clears WAITER by its reservation, and passes the
-    /// fence in `WaitList::wake` before it reads how many receivers wait. So either this load sees the reservation, or
-    /// that sender sees the registration.
+    /// If a cut has set WAITER before, the lock of the wait list replaces the exchange. The caller has registered under it
+    /// before the load here. The sender clears WAITER by its reservation, and takes that lock to wake. So either this load
+    /// sees the reservation, or that sender finds the registration.
     pub(crate) fn set_waiter(&self, sequence: u64, taken: usize) -> bool {
         let nothing_new =
             |seen: SlotState| seen.is_ready_for(sequence) || (seen.is_open() && seen.messages() == taken);
