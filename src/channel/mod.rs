@@ -269,6 +269,12 @@ impl Core {
         self.receivers.load(Ordering::Relaxed)
     }
 
+    /// Whether there is one receiver, for a caller that borrows it exclusively: no other is made meanwhile.
+    fn is_lone(&self) -> bool {
+        // ORDERING: Acquire: pairs with the Release in `remove_receiver`; what the others did with the head is visible.
+        self.receivers.load(Ordering::Acquire) == 1
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         // ORDERING: Acquire: pairs with the Release in `close`; makes the closed ring slot visible.
         self.closed.load(Ordering::Acquire)

@@ -145,11 +145,29 @@ impl Core {
         ahead: &mut Ahead,
         take: impl FnOnce(&Queue, &mut Head, &mut Effects) -> T,
     ) -> Poll<Option<T>> {
+        if registered && self.is_next_awaited() {
+            return Poll::Pending;
+        }
         match self.visit_head(registered, ahead, take) {
             Visit::Taken(taken) => Poll::Ready(Some(taken)),
             Visit::Closed => Poll::Ready(None),
             Visit::Empty | Visit::Stalled { .. } => Poll::Pending,
         }
+    }
+
+    /// Whether a visit of the head would find nothing, and the sender of the next message will wake receivers, for the only
+    /// receiver after its registration.
+    ///
+    /// Only receivers set WAITER, and the next reservation clears it. So the slot is still the one at the head, and holds
+    /// no message after the last cut. Other threads never leave more to read of that cut than this receiver has.
+    fn is_next_awaited(&self) -> bool {
+        let state = self.queue.ring.slot(self.queue.ring.head()).load();
+        // ORDERING: Relaxed: written by the last visit of this receiver, or a later one; or by that of a receiver that was
+        // dropped since, see `is_lone`.
+        state.is_open()
+            && state.is_fully_consumed()
+            && self.is_lone()
+            && self.reading.caught_up.load(Ordering::Relaxed)
     }
 
     /// Calls `take` with the head if a message is readable now. Waits for the moment that the copy of a message takes, but

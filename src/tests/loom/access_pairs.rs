@@ -234,3 +234,20 @@ fn timed_strategy_set_during_switch_signals_unread() {
         drop(rx);
     });
 }
+
+/// The other receiver has cut, and left a message of the cut, before it was dropped.
+#[test]
+fn last_receiver_takes_what_another_left_of_its_cut() {
+    explore("last_receiver_takes_what_another_left_of_its_cut", || {
+        let (tx, mut rx) = open(small(2).segment_messages(4).max_bytes(1000).read_mode(ReadMode::ZeroCopy));
+        let mut other = rx.clone();
+        assert!(rx.try_recv().is_err());
+        send(&tx, "1");
+        send(&tx, "2");
+        let leaving = thread::spawn(move || other.try_recv().unwrap());
+        let taken = block_on(rx.recv()).unwrap();
+        let mut messages = [taken, leaving.join().unwrap()];
+        messages.sort();
+        assert_eq!(messages, ["1", "2"]);
+    });
+}
