@@ -10,9 +10,9 @@
 //! ```
 //!
 //! 1. A sender [takes](Pool::take_segment) a segment in its turn: a pooled one, or a vacant one that gets memory if
-//!    `max_bytes` allows it. The segment then has one reference, the channel's.
-//! 2. The thread that holds the head's lock adopts that reference as a [`SegmentRef`]. Each lent chunk and each batch
-//!    clones it.
+//!    `max_bytes` allows it. The segment then has the references of the channel.
+//! 2. The thread that holds the head's lock adopts them as a [`SegmentRef`]. Each lent chunk and each batch gets one of
+//!    them.
 //! 3. The thread that releases the last reference recycles the segment into the pool, and wakes the
 //!    [senders that wait for room](room_waiters).
 //! 4. The background task trims the pool: it frees the memory of segments that were not needed.
@@ -23,12 +23,11 @@
 mod id_bitset;
 pub(crate) mod room_waiters;
 
-use std::ops::Deref;
-
 use self::id_bitset::IdBitset;
 use self::room_waiters::{Demand, Layout, OpenRoom, RoomWaiters, Ticket};
-use super::segment::Segment;
+use super::segment::reference::{CHANNEL_REFERENCES, SegmentPool};
 use super::segment::slot_state::Capacity;
+use super::segment::{self, Segment};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, fence, spin_loop,
 };
@@ -69,7 +68,6 @@ struct Usage {
 
 /// The segments of one channel. Lives as long as the channel or any memory that it lent.
 ///
-/// The alignment keeps it off the cache lines of the `Arc`'s reference count, which changes with every lent chunk.
 #[repr(align(128))]
 pub(crate) struct Pool {
     capacity: Capacity,
@@ -146,7 +144,7 @@ impl Pool {
         &self.segments().all[number]
     }
 
-    /// Takes a cleared segment with the channel's reference for a message, in turn; returns nothing if there is no memory.
+    /// Takes a cleared segment with the channel's references for a message, in turn; returns nothing if there is no memory.
     ///
     /// Also charges the bytes of the message if it is external. The caller opens a ring slot with the segment, or gives it
     /// back, and then calls [`end_opening`](Self::end_opening).
@@ -229,7 +227,7 @@ impl Pool {
         }
     }
 
-    /// Returns a cleared segment with the channel's reference, or nothing if `max_bytes` allows none.
+    /// Returns a cleared segment with the channel's references, or nothing if `max_bytes` allows none.
     fn acquire(&self) -> Option<usize> {
         let circulating = CIRCULATING_BYTES.min(self.max_bytes / 2);
         let fresh = if self.used_bytes() + self.footprint() <= circulating { self.allocate() } else { None };
@@ -277,7 +275,7 @@ impl Pool {
 
     /// Recycles an acquired segment that was not opened.
     pub(crate) fn give_back(&self, number: usize) {
-        if self.segment(number).release() {
+        if self.segment(number).release(CHANNEL_REFERENCES) {
             self.recycle(number);
         }
     }
@@ -461,20 +459,23 @@ pub(crate) fn footprint(capacity: Capacity) -> usize {
     capacity.bytes + capacity.messages * ENTRY_BYTES + HEADER_BYTES
 }
 
-/// A reference to a segment. When the last one drops, on any thread, the segment is recycled.
-pub(crate) struct SegmentRef {
-    pool: Arc<Pool>,
-    number: usize,
-    /// `recycle_without_wake` has released the reference: the drop must not.
-    released: bool,
+/// References to a segment of a pool.
+pub(crate) type SegmentRef = segment::reference::SegmentRef<Pool>;
+
+impl SegmentPool for Pool {
+    #[inline]
+    fn segment(&self, number: usize) -> &Segment {
+        self.segment(number)
+    }
+
+    fn recycle(&self, number: usize) {
+        // ORDERING: Relaxed: statistic only, see `retire`.
+        self.lent_count.fetch_sub(1, Ordering::Relaxed);
+        self.recycle(number);
+    }
 }
 
 impl SegmentRef {
-    /// Takes over the channel's own reference to segment `number`.
-    pub(crate) fn adopt(pool: Arc<Pool>, number: usize) -> Self {
-        Self { pool, number, released: false }
-    }
-
     /// Marks the segment as retired; its first `messages` entries were used.
     ///
     /// It counts as lent from now on, until its last reference is released.
@@ -482,43 +483,16 @@ impl SegmentRef {
         self.set_used(messages);
         // ORDERING: Relaxed: statistic only. It goes up before this reference is released, and down after the last one
         // is, so it never goes below 0.
-        self.pool.lent_count.fetch_add(1, Ordering::Relaxed);
+        self.pool().lent_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Releases the reference without waking senders; returns whether it was the last, and senders should be woken.
-    pub(crate) fn recycle_without_wake(mut self) -> bool {
-        self.released = true;
-        let last = self.release();
-        if last {
-            // ORDERING: Relaxed: statistic only, see `retire`.
-            self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
-            self.pool.recycle_without_wake(self.number);
-        }
-        last
-    }
-}
-
-impl Deref for SegmentRef {
-    type Target = Segment;
-    #[inline]
-    fn deref(&self) -> &Segment {
-        self.pool.segment(self.number)
-    }
-}
-
-impl Clone for SegmentRef {
-    fn clone(&self) -> Self {
-        self.retain();
-        Self::adopt(Arc::clone(&self.pool), self.number)
-    }
-}
-
-impl Drop for SegmentRef {
-    fn drop(&mut self) {
-        if !self.released && self.release() {
-            // ORDERING: Relaxed: statistic only, see `retire`.
-            self.pool.lent_count.fetch_sub(1, Ordering::Relaxed);
-            self.pool.recycle(self.number);
-        }
+    /// Releases the references without waking senders; returns whether they were the last, and senders should be woken.
+    pub(crate) fn recycle_without_wake(self) -> bool {
+        let number = self.number();
+        let Some(pool) = self.release() else { return false };
+        // ORDERING: Relaxed: statistic only, see `retire`.
+        pool.lent_count.fetch_sub(1, Ordering::Relaxed);
+        pool.recycle_without_wake(number);
+        true
     }
 }

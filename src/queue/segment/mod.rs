@@ -36,6 +36,7 @@
 //! frees the memory through [`Exclusive`].
 
 mod read_range;
+pub(crate) mod reference;
 pub(crate) mod slot_state;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -47,6 +48,7 @@ use bytes::Bytes;
 
 pub(crate) use self::read_range::{Content, ReadRange};
 
+use self::reference::CHANNEL_REFERENCES;
 use self::slot_state::{Capacity, EntryRange, EntrySlot, MAX_BYTES, MAX_MESSAGES, MIN_BYTES};
 use crate::sync::{
     AccessLog, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, UnsafeCell, zeroed_words,
@@ -173,7 +175,7 @@ impl Drop for Block {
 pub(crate) struct Segment {
     /// Written only through [`Exclusive`]; read by holders of an entry slot, a read range or a reference.
     block: UnsafeCell<Option<Block>>,
-    /// One for the channel while the segment is active or sealed, and one per lent chunk and per batch.
+    /// Those of the channel while the segment is active or sealed, and one per lent chunk and per batch.
     references: AtomicUsize,
     /// Payload bytes minus reserved bytes. Written by senders of external, shortened and abandoned messages, read for
     /// statistics.
@@ -240,19 +242,19 @@ impl Segment {
         debug_assert!(before > 0 && before < EXCLUSIVE / 2);
     }
 
-    /// Whether there are references beside the caller's, for the thread that has locked the head.
-    pub(crate) fn is_shared(&self) -> bool {
+    /// Whether there are more references than the `held` ones of the caller, which has locked the head.
+    fn has_more_references_than(&self, held: usize) -> bool {
         // ORDERING: Relaxed: meanwhile other references can only be released; new ones are made under the head's lock,
         // or by a holder of one. If a released one is still counted, the newest message is dropped and not the oldest.
-        self.references.load(Ordering::Relaxed) > 1
+        self.references.load(Ordering::Relaxed) > held
     }
 
-    /// Releases a reference; returns whether it was the last.
-    pub(crate) fn release(&self) -> bool {
+    /// Releases `held` references; returns whether they were the last.
+    pub(crate) fn release(&self, held: usize) -> bool {
         // ORDERING: Release: pairs with the Acquire in `exclusive`; what this holder read happens before the next
         // owner's writes. Until the count is 0, all later changes are read-modify-writes, which continue the release
         // sequence: the owner acquires from every holder.
-        self.references.fetch_sub(1, Ordering::Release) == 1
+        self.references.fetch_sub(held, Ordering::Release) == held
     }
 
     #[inline]
@@ -525,9 +527,9 @@ impl Exclusive<'_> {
         self.segment.used.swap(0, Ordering::Relaxed) as usize
     }
 
-    /// Ends the exclusive access with the channel's one reference: the segment can be opened.
+    /// Ends the exclusive access with the channel's references: the segment can be opened.
     pub(crate) fn activate(mut self) {
-        self.references = 1;
+        self.references = CHANNEL_REFERENCES;
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct PayloadSize {
 /// [extends](Self::extend) it, and [`split`](Self::split) divides it.
 ///
 /// `K` is a counted reference to the segment: while it is held, the segment is not reused. In a channel it is a
-/// [`SegmentRef`](crate::queue::pool::SegmentRef).
+/// [`SegmentRef`](super::reference::SegmentRef).
 pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     segment: K,
     /// The segment's memory, which is neither moved nor freed while `segment` is held.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::queue::ring::SegmentRing;
+use crate::queue::segment::reference::CHANNEL_REFERENCES;
 use crate::queue::segment::slot_state::{AtomicSlotState, Capacity, Phase, SlotState};
 use crate::queue::segment::{ReadRange, Segment};
 use crate::sync::{AtomicBool, Ordering};
@@ -174,8 +175,7 @@ fn exclusive_access_acquires_reads_of_all_holders() {
         let slot = AtomicSlotState::new(SlotState::ready(0));
         segment.write(&slot.open(0, 0, 1).unwrap(), b"1");
         segment.set_used(1);
-        segment.retain();
-        let holders = [(); 2].map(|()| {
+        let holders = [1, CHANNEL_REFERENCES - 1].map(|held| {
             let segment = Arc::clone(&segment);
             thread::spawn(move || {
                 let mut range = ReadRange::new(Arc::clone(&segment));
@@ -184,7 +184,7 @@ fn exclusive_access_acquires_reads_of_all_holders() {
                 let _ = range.get(0);
                 range.advance();
                 drop(range);
-                segment.release();
+                segment.release(held);
             })
         });
         if let Some(mut memory) = segment.exclusive() {
