@@ -240,10 +240,14 @@ impl Core {
             // The segment that this thread has opened has room for more.
             self.wake_senders();
         }
-        if has_waiter {
-            self.wake_receivers_or_arm_timer();
-        } else if first && self.is_timed() {
-            self.background.watch_unread();
+        if has_waiter && self.receivers_waiting().wake() > 0 {
+            return;
+        }
+        if first || has_waiter {
+            self.queue.note_first_written();
+            if self.is_timed() {
+                self.background.watch_unread();
+            }
         }
     }
 }

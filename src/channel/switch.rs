@@ -63,13 +63,6 @@ impl Core {
         sealed.switched.map(|switched| (switched, self.queue.switch_timer(decided_at)))
     }
 
-    /// Wakes receivers for new messages; if none waits, arms the strategy timer.
-    pub(super) fn wake_receivers_or_arm_timer(&self) {
-        if self.receivers_waiting().wake() == 0 && self.is_timed() {
-            self.background.watch_unread();
-        }
-    }
-
     /// Seals the active segment, as the user asked for it.
     pub(crate) fn switch(&self) {
         self.switch_slot(self.queue.ring.active(), SwitchCause::Requested);

@@ -74,7 +74,9 @@ pub(crate) struct Queue {
 struct Switching {
     /// When the last switch was made that was not on demand, in nanoseconds of the clock.
     switched_at: AtomicU64,
-    /// When the first message after the last cut, or of a segment, was written; 0 from a cut until then.
+    /// When the first message after the last cut, or of a segment, was written; 0 from a cut until that is recorded. If
+    /// that message wakes a receiver, which cuts again, its time is not recorded: the age of messages begins when a
+    /// strategy is asked.
     first_written_at: AtomicU64,
     last_cut: LastCut,
     /// The number of switches for each [`SwitchCause`].
@@ -218,13 +220,15 @@ impl Queue {
     pub(crate) fn cut(&self, sequence: u64) -> SlotState {
         let slot = self.ring.slot(sequence);
         if let Some(number) = slot.load().segment() {
-            self.switching.last_cut.prepare(self.segment(number).payload_delta());
+            let segment = self.segment(number);
+            self.switching.last_cut.prepare(segment.payload_delta());
+            segment.set_sealed_at(0);
             // ORDERING: Relaxed, as in `prepare`: a thread that sees a message after the cut sees no older time.
             self.switching.first_written_at.store(0, Ordering::Relaxed);
         }
         let state = slot.cut();
         if state.is_open() {
-            self.note_switch(SwitchCause::OnDemand, state);
+            self.note_on_demand();
         }
         state
     }
@@ -235,21 +239,31 @@ impl Queue {
         &self.switching.spin
     }
 
+    /// Counts a cut, for the thread that holds the head's lock.
+    fn note_on_demand(&self) {
+        let count = &self.switching.counts[SwitchCause::OnDemand as usize];
+        // ORDERING: Relaxed, both: statistic only. The lock of the head orders all that write it.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Records a seal.
     fn note_switch(&self, cause: SwitchCause, state: SlotState) {
         let now = self.clock.nanos();
         if let Some(number) = state.segment() {
             self.segment(number).set_sealed_at(now);
         }
         // ORDERING: Relaxed, both: a statistic, and a time that strategies read without synchronization.
-        if cause != SwitchCause::OnDemand {
-            self.switching.switched_at.store(now, Ordering::Relaxed);
-        }
+        self.switching.switched_at.store(now, Ordering::Relaxed);
         self.switching.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records index and offset of the first message after a cut, or of a segment.
     pub(crate) fn note_cut(&self, sequence: u64, start: (usize, usize)) {
         self.switching.last_cut.put(sequence, start);
+    }
+
+    /// Records that the first message after a cut, or of a segment, was written now.
+    pub(crate) fn note_first_written(&self) {
         // ORDERING: Relaxed: a time that strategies read without synchronization.
         self.switching.first_written_at.store(self.clock.nanos(), Ordering::Relaxed);
     }
@@ -266,12 +280,13 @@ impl Queue {
 
     /// Returns the time since the first message after the last cut of an open segment was written.
     ///
-    /// It is zero while the sender of that message is about to record it, and too short for a moment if a sender records
-    /// an earlier message late.
+    /// If that time was not recorded, it begins now. It is too short for a moment if a sender records an earlier message
+    /// late.
     pub(crate) fn since_first_written(&self, number: usize) -> Duration {
         // ORDERING: Relaxed: a time that strategies read without synchronization.
         let first = self.switching.first_written_at.load(Ordering::Relaxed);
         if first == 0 {
+            self.note_first_written();
             return Duration::ZERO;
         }
         // The time may be that of the segment before.
@@ -310,10 +325,14 @@ impl Queue {
         self.ring.backlog() * 4 >= segments * 3
     }
 
-    /// Whether Safe mode may lend from this segment; see [`ReadMode::Safe`].
+    /// Whether Safe mode may lend from this segment; see [`ReadMode::Safe`]. After a cut, which takes no time, its validity
+    /// begins at the first call.
     pub(crate) fn may_lend(&self, segment: &Segment) -> bool {
         let lent = self.pool.lent_segments() * self.pool.footprint();
-        lent < self.pool.max_bytes() / 2
-            && u128::from(self.clock.nanos_since(segment.sealed_at())) < self.lend_ttl.as_nanos()
+        if lent >= self.pool.max_bytes() / 2 {
+            return false;
+        }
+        let now = self.clock.nanos();
+        u128::from(now.saturating_sub(segment.sealed_at_or(now))) < self.lend_ttl.as_nanos()
     }
 }

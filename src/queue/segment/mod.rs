@@ -193,7 +193,7 @@ pub(crate) struct Segment {
     used: AtomicU32,
     /// When it was opened, in nanoseconds of the channel's clock. Written before the sender opens it.
     opened_at: AtomicU64,
-    /// When it was sealed or last cut, in nanoseconds of the channel's clock; 0 until that is known.
+    /// When it was sealed, in nanoseconds of the channel's clock, or when a receiver first asked after a cut; 0 until then.
     sealed_at: AtomicU64,
 }
 
@@ -465,9 +465,16 @@ impl Segment {
         self.sealed_at.store(nanos, Ordering::Relaxed);
     }
 
-    pub(crate) fn sealed_at(&self) -> u64 {
+    /// Returns when it was sealed; if that is not known, that is `now`.
+    pub(crate) fn sealed_at_or(&self, now: u64) -> u64 {
         // ORDERING: Relaxed: only bounds how long messages are lent; see `set_sealed_at`.
-        self.sealed_at.load(Ordering::Relaxed)
+        match self.sealed_at.load(Ordering::Relaxed) {
+            0 => {
+                self.set_sealed_at(now);
+                now
+            }
+            known => known,
+        }
     }
 }
 
