@@ -162,12 +162,10 @@ impl Core {
     /// no message after the last cut. Other threads never leave more to read of that cut than this receiver has.
     fn is_next_awaited(&self) -> bool {
         let state = self.queue.ring.slot(self.queue.ring.head()).load();
+        let nothing_new = state.is_open() && state.is_fully_consumed();
         // ORDERING: Relaxed: written by the last visit of this receiver, or a later one; or by that of a receiver that was
         // dropped since, see `is_lone`.
-        state.is_open()
-            && state.is_fully_consumed()
-            && self.is_lone()
-            && self.reading.caught_up.load(Ordering::Relaxed)
+        nothing_new && self.is_lone() && self.reading.caught_up.load(Ordering::Relaxed)
     }
 
     /// Calls `take` with the head if a message is readable now. Waits for the moment that the copy of a message takes, but

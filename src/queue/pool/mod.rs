@@ -489,7 +489,7 @@ impl SegmentRef {
     /// Releases the references without waking senders; returns whether they were the last, and senders should be woken.
     pub(crate) fn recycle_without_wake(self) -> bool {
         let number = self.number();
-        let Some(pool) = self.release() else { return false };
+        let Some(pool) = self.into_last() else { return false };
         // ORDERING: Relaxed: statistic only, see `retire`.
         pool.lent_count.fetch_sub(1, Ordering::Relaxed);
         pool.recycle_without_wake(number);

@@ -19,6 +19,7 @@ pub(crate) const CHANNEL_REFERENCES: usize = MAX_MESSAGES + 1;
 
 /// Where segments come from, and where they go when their last reference drops.
 pub(crate) trait SegmentPool {
+    /// Returns a segment, which stays where it is for as long as the pool exists.
     fn segment(&self, number: usize) -> &Segment;
 
     /// Takes back a segment whose last reference was released.
@@ -28,6 +29,8 @@ pub(crate) trait SegmentPool {
 /// References to a segment. When the last one drops, on any thread, the segment returns to its pool.
 pub(crate) struct SegmentRef<P: SegmentPool> {
     pool: NonNull<P>,
+    /// The segment with this number.
+    segment: NonNull<Segment>,
     number: usize,
     /// How many references this value has. More than one only where the head's lock orders all accesses.
     held: AtomicUsize,
@@ -36,8 +39,9 @@ pub(crate) struct SegmentRef<P: SegmentPool> {
 impl<P: SegmentPool> SegmentRef<P> {
     /// Takes over the channel's references to segment `number` of `pool`.
     pub(crate) fn adopt(pool: Arc<P>, number: usize) -> Self {
+        let segment = NonNull::from(pool.segment(number));
         let pool = NonNull::new(Arc::into_raw(pool).cast_mut()).expect("an `Arc` has an address");
-        Self { pool, number, held: AtomicUsize::new(CHANNEL_REFERENCES) }
+        Self { pool, segment, number, held: AtomicUsize::new(CHANNEL_REFERENCES) }
     }
 
     pub(crate) fn pool(&self) -> &P {
@@ -57,13 +61,13 @@ impl<P: SegmentPool> SegmentRef<P> {
     }
 
     /// Releases the references. If they were the last, returns the pool, and the caller takes the segment back.
-    pub(crate) fn release(self) -> Option<Arc<P>> {
+    pub(crate) fn into_last(self) -> Option<Arc<P>> {
         ManuallyDrop::new(self).release_held()
     }
 
     /// Releases the references; `self` is not used any more.
     fn release_held(&self) -> Option<Arc<P>> {
-        if !self.pool().segment(self.number).release(self.held()) {
+        if !self.release(self.held()) {
             return None;
         }
         // ORDERING: Acquire fence: pairs with the Release in `Segment::release`; what other holders read of the pool happens
@@ -83,7 +87,8 @@ impl<P: SegmentPool> Deref for SegmentRef<P> {
     type Target = Segment;
     #[inline]
     fn deref(&self) -> &Segment {
-        self.pool().segment(self.number)
+        // SAFETY: the pool keeps the segment where it is, and exists for as long as this value; see `pool`.
+        unsafe { self.segment.as_ref() }
     }
 }
 
@@ -96,7 +101,7 @@ impl<P: SegmentPool> Clone for SegmentRef<P> {
         } else {
             self.retain();
         }
-        Self { pool: self.pool, number: self.number, held: AtomicUsize::new(1) }
+        Self { pool: self.pool, segment: self.segment, number: self.number, held: AtomicUsize::new(1) }
     }
 }
 

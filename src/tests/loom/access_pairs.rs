@@ -238,7 +238,7 @@ fn timed_strategy_set_during_switch_signals_unread() {
 /// The other receiver has cut, and left a message of the cut, before it was dropped.
 #[test]
 fn last_receiver_takes_what_another_left_of_its_cut() {
-    explore("last_receiver_takes_what_another_left_of_its_cut", || {
+    explore_within(3, "last_receiver_takes_what_another_left_of_its_cut", || {
         let (tx, mut rx) = open(small(2).segment_messages(4).max_bytes(1000).read_mode(ReadMode::ZeroCopy));
         let mut other = rx.clone();
         assert!(rx.try_recv().is_err());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{advance, ms, paused, settle};
+use crate::common::{advance, ms, paused, poll_once, settle};
 use bytes::Bytes;
 use futures::SinkExt;
 use tokio::runtime::Handle;
@@ -200,6 +200,26 @@ fn linger_counts_from_the_first_message_after_a_cut() {
             assert_eq!(tx.monitor().stats().switches.strategy, before + 1);
             assert_eq!(drain(&mut rx), 1);
         }
+    });
+}
+
+/// The time of a message that wakes a receiver is not recorded, as that receiver cuts. The message has the age that it has
+/// reached since a strategy was first asked, and not that of the messages before the cut.
+#[test]
+fn message_that_wakes_a_receiver_ages_once_a_strategy_is_asked() {
+    paused(async {
+        let (tx, mut rx) = turbostream::builder().strategy(MessageCount(usize::MAX)).build().expect("valid");
+        send(&tx, 1, 10);
+        assert_eq!(drain(&mut rx), 1);
+        let mut woken_and_never_polled = Box::pin(rx.recv());
+        assert!(poll_once(&mut woken_and_never_polled).is_pending());
+        advance(ms(1000)).await;
+        send(&tx, 1, 10);
+        tx.set_strategy(Linger(ms(100)));
+        assert_eq!(tx.monitor().stats().switches.strategy, 0, "the message is new");
+        advance(ms(105)).await;
+        assert_eq!(tx.monitor().stats().switches.strategy, 1);
+        drop(woken_and_never_polled);
     });
 }
 
