@@ -100,8 +100,8 @@ struct Reading {
     head: Mutex<Head>,
     /// A hint: all that was sealed or cut was taken when the head was last unlocked.
     caught_up: AtomicBool,
-    /// Receivers that wait for a message.
-    waiting: WaitList,
+    /// Receivers that wait for a message. A sender locks the list after each cut.
+    waiting: CachePadded<WaitList>,
 }
 
 /// Whether a switch that the strategy wants is deferred; see [`switch`].
@@ -133,7 +133,7 @@ impl Core {
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),
                 caught_up: AtomicBool::new(false),
-                waiting: WaitList::new(),
+                waiting: CachePadded(WaitList::new()),
             }),
             deferral: CachePadded(Deferral { skipped: AtomicU64::new(0), deferred: AtomicBool::new(false) }),
             dropped_newest: CachePadded::default(),

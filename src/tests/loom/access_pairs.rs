@@ -245,6 +245,7 @@ fn last_receiver_takes_what_another_left_of_its_cut() {
         send(&tx, "1");
         send(&tx, "2");
         let leaving = thread::spawn(move || other.try_recv().unwrap());
+        yield_to_others();
         let taken = block_on(rx.recv()).unwrap();
         let mut messages = [taken, leaving.join().unwrap()];
         messages.sort();
