@@ -63,16 +63,17 @@ pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     block: NonNull<Block>,
     next: usize,
     end: usize,
-    /// All messages before this one are known to be committed. In a range that was [moved](Self::move_to), this may be after
-    /// `end`: messages of other ranges, which are lent together with its own.
+    /// All messages before this one are known to be committed.
     committed: usize,
+    /// So are all before this one, which belong to other ranges, and are lent together with those of this range.
+    lent_until: usize,
 }
 
 impl<K: Deref<Target = Segment>> ReadRange<K> {
     /// Makes the first range of a segment that was just adopted, without messages.
     pub(crate) fn new(segment: K) -> Self {
         let block = NonNull::from(segment.block());
-        Self { segment, block, next: 0, end: 0, committed: 0 }
+        Self { segment, block, next: 0, end: 0, committed: 0, lent_until: 0 }
     }
 
     /// Adds the messages up to `end`, which were sealed or cut since.
@@ -112,7 +113,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     /// Returns how many messages are known to be readable without waiting.
     #[inline]
     pub(crate) fn readable(&self) -> usize {
-        self.committed.min(self.end) - self.next
+        self.committed - self.next
     }
 
     #[inline]
@@ -265,8 +266,14 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     {
         assert!(messages <= self.readable());
         let end = self.next + messages;
-        let taken =
-            Self { segment: self.segment.clone(), block: self.block, next: self.next, end, committed: end };
+        let taken = Self {
+            segment: self.segment.clone(),
+            block: self.block,
+            next: self.next,
+            end,
+            committed: end,
+            lent_until: end,
+        };
         self.next = end;
         taken
     }
@@ -290,7 +297,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         K: Clone,
     {
         let mut taken = self.split(messages);
-        taken.committed = self.committed;
+        taken.lent_until = self.committed;
         taken
     }
 
@@ -304,8 +311,9 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     #[inline]
     pub(crate) fn move_to(&mut self, messages: usize, into: &mut Self) {
         assert!(messages <= self.readable() && into.remaining() == 0 && self.is_of_segment_of(into));
-        (into.next, into.end, into.committed) = (self.next, self.next + messages, self.committed);
-        self.next += messages;
+        let end = self.next + messages;
+        (into.next, into.end, into.committed, into.lent_until) = (self.next, end, end, self.committed);
+        self.next = end;
     }
 
     /// Moves the remaining messages of `from`, a range of the same segment, back into this one if they directly precede it.
@@ -391,7 +399,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     {
         assert!(at < self.readable() && messages > 0, "lending a message that was not committed");
         let first = self.next + at;
-        let mut end = self.committed.min(first.saturating_add(messages));
+        let mut end = self.committed.max(self.lent_until).min(first.saturating_add(messages));
         assert_eq!(self.entry(first).kind(), INLINE, "lending a message that lies elsewhere");
         if !self.segment.is_contiguous() {
             let external = (first..end).find(|&index| self.entry(index).kind() == EXTERNAL);

@@ -33,7 +33,7 @@ assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
 assert_all!(ERRORS, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     BuildError, RecvTimeoutError, TryRecvError, SendError<Bytes>, SendTimeoutError<Bytes>, TrySendError<Bytes>,
     SendManyError<Bytes, iter::Empty<Bytes>>, Remaining<Bytes, iter::Empty<Bytes>>);
-assert_all!(BORROWED, (Send, Sync, Unpin, RefUnwindSafe): Batches<'static>);
+assert_all!(BORROWED, (Send, Sync, Unpin, RefUnwindSafe): Batches<'static>, MessageRef<'static>);
 assert_all!(WITH_USER_CODE, (Send, Sync, Unpin): Builder);
 #[cfg(feature = "tracing-writer")]
 assert_all!(TRACING_WRITER, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe): TracingWriter);
