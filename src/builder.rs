@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::queue::ReadMode;
 use crate::queue::head::ahead::MAX_CLAIM;
 use crate::queue::pool::footprint;
+use crate::queue::segment::MAX_MESSAGE_BYTES;
 use crate::queue::segment::slot_state::{Capacity, MAX_BYTES, MAX_MESSAGES, MAX_SEGMENTS, MIN_BYTES};
 use crate::receiver::Receiver;
 use crate::sender::Sender;
@@ -157,8 +158,8 @@ impl Builder {
 
     /// Sets the maximum length of a message, in bytes.
     ///
-    /// It can be at most [`max_bytes`](Self::max_bytes) without the memory of one segment. The default is the smaller
-    /// of 8 MiB and half of `max_bytes`.
+    /// It can be at most [`max_bytes`](Self::max_bytes) without the memory of one segment, and less than 8 GiB. The default is
+    /// the smaller of 8 MiB and half of `max_bytes`.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = Some(bytes);
         self
@@ -282,7 +283,9 @@ impl Builder {
         in_range("max_bytes", self.max_bytes, min, max)?;
         let max_message_bytes =
             self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES.min(self.max_bytes / 2));
-        in_range("max_message_bytes", max_message_bytes, 1, self.max_bytes - segment_footprint)?;
+        let longest = usize::try_from(MAX_MESSAGE_BYTES).unwrap_or(usize::MAX);
+        let longest = longest.min(self.max_bytes - segment_footprint);
+        in_range("max_message_bytes", max_message_bytes, 1, longest)?;
         in_range("prefetch", self.prefetch, 1, MAX_CLAIM)?;
         let interval = usize::try_from(self.report_interval.as_millis()).unwrap_or(usize::MAX);
         in_range("report_interval", interval, 1, usize::MAX)?;

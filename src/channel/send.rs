@@ -108,7 +108,7 @@ impl Core {
     /// [`write_fast`](Self::write_fast) for an external payload.
     fn write_external_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
-        if self.room_waiters().waiting() > 0 || !self.queue.pool.charge_external(len) {
+        if self.room_waiters().waiting() > 0 || !self.queue.pool.charge(len) {
             return false;
         }
         let sequence = self.queue.ring.active();

@@ -91,13 +91,13 @@ impl Core {
     /// Returns the messages and bytes that were sent and neither received nor dropped.
     pub(crate) fn queued(&self) -> (u64, u64) {
         let mut stats = Stats::default();
-        self.count_queue(&mut stats, |_, _| true);
+        self.count_queue(&mut stats, None);
         (stats.queued_messages, stats.queued_bytes)
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.counts();
-        self.count_queue(&mut stats, |_, _| true);
+        self.count_queue(&mut stats, None);
         stats
     }
 
@@ -110,8 +110,7 @@ impl Core {
     fn settled_stats(&self) -> (Stats, bool) {
         let mut stats = self.counts();
         let mut limit = CHECKED_ENTRIES;
-        let is_settled = |number, state| self.is_settled(number, state, &mut limit);
-        let unsettled = self.count_queue(&mut stats, is_settled);
+        let unsettled = self.count_queue(&mut stats, Some(&mut limit));
         stats.sent_messages -= unsettled.messages;
         stats.sent_bytes -= unsettled.bytes;
         (stats, limit > 0)
@@ -165,7 +164,9 @@ impl Core {
 
     /// Adds up what is queued from the head to the active segment, and what sinks have parked; returns the part that is
     /// parked or in segments that are not settled.
-    fn count_queue(&self, stats: &mut Stats, mut is_settled: impl FnMut(usize, SlotState) -> bool) -> Totals {
+    ///
+    /// Checks at most `limit` entries, and takes them off `limit`. Without a limit, all segments are settled.
+    fn count_queue(&self, stats: &mut Stats, mut limit: Option<&mut usize>) -> Totals {
         let head = self.lock_head();
         let active = self.queue.ring.active();
         let (mut taken, claimed) = (head.taken(), head.claimed());
@@ -181,8 +182,11 @@ impl Core {
         loop {
             let state = self.queue.ring.slot(sequence).load();
             if let (Phase::Open | Phase::Sealed, Some(number)) = (state.phase(), state.segment()) {
-                let is_settled = is_settled(number, state);
-                let queued = self.queued_in(number, state, taken);
+                let mut no_limit = usize::MAX;
+                let is_settled =
+                    limit.as_deref_mut().is_none_or(|limit| self.is_settled(number, state, limit));
+                let limit = limit.as_deref_mut().unwrap_or(&mut no_limit);
+                let queued = self.queued_in(number, state, taken, limit);
                 stats.queued_messages += queued.messages;
                 stats.queued_bytes += queued.bytes;
                 if !is_settled {
@@ -231,11 +235,21 @@ impl Core {
         stats.sent_bytes = stats.queued_bytes + received.bytes + stats.dropped_bytes;
     }
 
-    /// Returns what is queued in an open or sealed segment of which `taken` was taken already.
-    pub(crate) fn queued_in(&self, number: usize, state: SlotState, taken: Totals) -> Totals {
+    /// Returns what is queued in an open or sealed segment of which `taken` was taken already. Takes the entries that it checks
+    /// off `limit`.
+    ///
+    /// The caller has locked the head, so that the segment is not retired meanwhile.
+    pub(crate) fn queued_in(
+        &self,
+        number: usize,
+        state: SlotState,
+        taken: Totals,
+        limit: &mut usize,
+    ) -> Totals {
         let segment = self.queue.segment(number);
         // The delta may count messages that were reserved after `state` was loaded, so the sum may fall below zero.
-        let payload_bytes = (state.bytes() as u64).saturating_add_signed(segment.payload_delta() as i64);
+        let delta = segment.payload_delta(state.messages(), limit) as i64;
+        let payload_bytes = (state.bytes() as u64).saturating_add_signed(delta);
         let abandoned = segment.abandoned() as u64;
         Totals {
             messages: (state.messages() as u64).saturating_sub(abandoned + taken.messages),
@@ -247,9 +261,12 @@ impl Core {
     ///
     /// The caller has locked the head, so that the segment is not retired meanwhile.
     fn is_settled(&self, number: usize, state: SlotState, limit: &mut usize) -> bool {
+        let segment = self.queue.segment(number);
         // ORDERING: Relaxed: ordered by the fence in `note_in_place` and the load of the slot's word.
-        !self.in_place.load(Ordering::Relaxed)
-            || self.queue.segment(number).count_committed(state.messages(), limit) == state.messages()
+        let may_shrink = self.in_place.load(Ordering::Relaxed);
+        // The bytes of external payloads are counted by their entries.
+        !(may_shrink || segment.has_gaps())
+            || segment.count_committed(state.messages(), limit) == state.messages()
     }
 
     /// Divides the memory that is not counted yet into lent and pooled, so that the sum is one that the channel had.

@@ -31,7 +31,7 @@ use super::Core;
 use super::strategy::limits::CutOffset;
 use super::strategy::{ActiveSegment, SwitchStrategy};
 use crate::queue::SwitchTimer;
-use crate::queue::segment::slot_state::Phase;
+use crate::queue::segment::slot_state::{Phase, SlotState};
 use crate::sync::{Ordering, fence};
 use crate::telemetry::events::Switched;
 use crate::telemetry::stats::SwitchCause;
@@ -132,14 +132,9 @@ impl Core {
 
     /// Returns what the strategy sees, and where in the segment it begins.
     fn active_segment_and_offset(&self, sequence: u64) -> Option<(ActiveSegment, CutOffset)> {
-        let state = self.queue.ring.slot(sequence).load();
-        if !state.is_open() || state.is_fully_consumed() {
-            return None;
-        }
+        let (number, state, delta) = self.unread_in(sequence)?;
         let cut = self.queue.last_cut(sequence);
-        let number = state.segment()?;
-        let payload_delta =
-            self.queue.segment(number).payload_delta().wrapping_sub(cut.payload_delta) as isize;
+        let payload_delta = delta.wrapping_sub(cut.payload_delta) as isize;
         let active = ActiveSegment {
             messages: state.messages().saturating_sub(cut.messages),
             // The sum may be too low for a moment, while a sender has reserved and not committed.
@@ -148,6 +143,27 @@ impl Core {
             ..self.empty_segment()
         };
         Some((active, CutOffset { messages: cut.messages, bytes: cut.bytes as isize - payload_delta }))
+    }
+
+    /// Returns the segment at `sequence`, its state, and its payload delta, if it is open and has unread messages.
+    ///
+    /// Locks the head if entries have to be read: then the segment is not retired meanwhile.
+    fn unread_in(&self, sequence: u64) -> Option<(usize, SlotState, u64)> {
+        let load = || {
+            let state = self.queue.ring.slot(sequence).load();
+            let has_unread = state.is_open() && !state.is_fully_consumed();
+            has_unread.then(|| state.segment().map(|number| (number, state))).flatten()
+        };
+        let (number, state) = load()?;
+        let segment = self.queue.segment(number);
+        if !segment.has_gaps() {
+            return Some((number, state, 0_u64.wrapping_sub(segment.unused_bytes())));
+        }
+        let _head = self.lock_head();
+        let (number, state) = load()?;
+        let mut no_limit = usize::MAX;
+        let delta = self.queue.segment(number).payload_delta(state.messages(), &mut no_limit);
+        Some((number, state, delta))
     }
 
     /// Returns what the strategy would see now of a segment without messages.

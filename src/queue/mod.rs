@@ -219,9 +219,10 @@ impl Queue {
     /// more. Returns Open, or Sealed if another thread sealed it meanwhile.
     pub(crate) fn cut(&self, sequence: u64) -> SlotState {
         let slot = self.ring.slot(sequence);
-        if let Some(number) = slot.load().segment() {
-            let segment = self.segment(number);
-            self.switching.last_cut.prepare(segment.payload_delta());
+        let state = slot.load();
+        if let Some(number) = state.segment() {
+            let (segment, mut no_limit) = (self.segment(number), usize::MAX);
+            self.switching.last_cut.prepare(segment.payload_delta(state.messages(), &mut no_limit));
             segment.set_sealed_at(0);
             // ORDERING: Relaxed, as in `prepare`: a thread that sees a message after the cut sees no older time.
             self.switching.first_written_at.store(0, Ordering::Relaxed);

@@ -28,9 +28,64 @@ async fn message_sent_while_counting_takes_no_statistic_below_zero() {
     let state = core.queue.ring.slot(core.queue.ring.active()).load();
     // Sent between the load of the word and of the payload delta.
     tx.send_with(100, |_| 10).await.map_err(drop).unwrap();
-    let queued = core.queued_in(state.segment().unwrap(), state, Totals::default());
+    let queued = core.queued_in(state.segment().unwrap(), state, Totals::default(), &mut 100);
     assert_eq!((queued.messages, queued.bytes), (1, 0));
     assert_eq!(core.queued(), (2, 11));
+}
+
+/// The bytes of external payloads are summed from their entries, also in segments that are used again.
+#[tokio::test]
+async fn external_bytes_are_exact_in_reused_segments() {
+    let builder = crate::builder().segment_messages(4).segment_bytes(1000).max_bytes(20_000);
+    let (tx, mut rx) = builder.build().unwrap();
+    for round in 0..20 {
+        let external = bytes::Bytes::from(vec![7; 1001 + round]);
+        let queued = |bytes: usize| assert_eq!(tx.core().queued().1, bytes as u64);
+        tx.try_send("12345").unwrap();
+        tx.try_send(external.clone()).unwrap();
+        queued(5 + external.len());
+        tx.try_send(external.clone()).unwrap();
+        queued(5 + 2 * external.len());
+        assert_eq!(rx.recv().await.unwrap(), "12345");
+        queued(2 * external.len());
+        assert_eq!(rx.recv().await.unwrap(), external);
+        queued(external.len());
+        assert_eq!(rx.recv().await.unwrap(), external);
+        queued(0);
+        assert_eq!(
+            tx.core().stats().sent_bytes as usize,
+            (0..=round).map(|more| 5 + 2 * (1001 + more)).sum()
+        );
+    }
+}
+
+/// An earlier message that is not committed keeps no external payload from being counted.
+#[tokio::test]
+async fn external_bytes_count_after_an_uncommitted_message() {
+    let (tx, _rx) = crate::builder().segment_bytes(1000).max_bytes(100_000).build().unwrap();
+    tx.send_with(10, |_| {
+        tx.try_send(bytes::Bytes::from(vec![7; 2000])).unwrap();
+        assert_eq!(tx.core().queued(), (2, 2010));
+        10
+    })
+    .await
+    .map_err(drop)
+    .unwrap();
+    assert_eq!(tx.core().queued(), (2, 2010));
+}
+
+/// What is in use and not in segments is external, also after the memory of segments was freed.
+#[tokio::test]
+async fn external_bytes_are_exact_after_a_trim() {
+    let (tx, mut rx) = crate::builder().segment_bytes(1000).max_bytes(100_000).build().unwrap();
+    for _ in 0..5 {
+        tx.try_send(&[7; 900]).unwrap();
+    }
+    while rx.try_recv().is_ok() {}
+    tx.core().release_idle_memory();
+    assert_eq!(tx.core().queue.pool.used_bytes(), 0);
+    tx.try_send(bytes::Bytes::from(vec![7; 2000])).unwrap();
+    assert_eq!(tx.core().stats().external_bytes, 2000);
 }
 
 /// A report checks each entry once.

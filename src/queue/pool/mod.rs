@@ -17,7 +17,7 @@
 //!    [senders that wait for room](room_waiters).
 //! 4. The background task trims the pool: it frees the memory of segments that were not needed.
 //!
-//! Vacant and pooled segments are bits of an [`IdBitset`] each. `used_bytes` bounds the memory: it counts the footprint
+//! Vacant and pooled segments are bits of an [`IdBitset`] each. `used` bounds the memory: it counts the footprint
 //! of every segment with memory, and the length of every external payload in the channel.
 
 mod id_bitset;
@@ -58,14 +58,6 @@ struct Segments {
     vacant: IdBitset,
 }
 
-/// The memory in use. A sender adds each external payload; receivers subtract many payloads at once.
-#[derive(Default)]
-struct Usage {
-    /// Bytes of segments with memory and of external payloads in the channel. Never more than `max_bytes`.
-    used_bytes: AtomicUsize,
-    external_bytes: AtomicUsize,
-}
-
 /// The segments of one channel. Lives as long as the channel or any memory that it lent.
 ///
 #[repr(align(128))]
@@ -74,7 +66,11 @@ pub(crate) struct Pool {
     max_bytes: usize,
     /// Made at the first use.
     segments: OnceLock<Segments>,
-    usage: CachePadded<Usage>,
+    /// Bytes of segments with memory and of external payloads in the channel. Never more than `max_bytes`. A sender adds each
+    /// external payload; receivers subtract many at once.
+    used: CachePadded<AtomicUsize>,
+    /// Bytes of segments with memory.
+    segment_bytes: AtomicUsize,
     pooled_count: AtomicUsize,
     /// The fewest pooled segments since the background task last asked: so many were not needed.
     idle_count: AtomicUsize,
@@ -98,7 +94,8 @@ impl Pool {
             capacity,
             max_bytes,
             segments: OnceLock::new(),
-            usage: CachePadded::default(),
+            used: CachePadded::default(),
+            segment_bytes: AtomicUsize::new(0),
             pooled_count: AtomicUsize::new(0),
             idle_count: AtomicUsize::new(0),
             lent_count: AtomicUsize::new(0),
@@ -248,6 +245,8 @@ impl Pool {
         if !self.charge(self.footprint()) {
             return None;
         }
+        // ORDERING: Relaxed: a statistic and a hint. It is below what is charged, so external bytes are not missed.
+        self.segment_bytes.fetch_add(self.footprint(), Ordering::Relaxed);
         let number = loop {
             // The charged bytes guarantee a vacant number. A search misses it only while other threads take and put.
             match self.segments().vacant.take() {
@@ -280,28 +279,18 @@ impl Pool {
         }
     }
 
-    /// Adds `bytes` to `used_bytes`, if `max_bytes` allows it.
-    fn charge(&self, bytes: usize) -> bool {
+    /// Adds `bytes` of a segment or of an external payload to those in use, if `max_bytes` allows it.
+    pub(crate) fn charge(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.max_bytes);
         // ORDERING: Acquire: pairs with the Release in `free_one`; makes the vacant number visible that was put back
         // before these bytes. All changes in between are read-modify-writes, which continue the release sequence.
-        self.usage.used_bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
-    }
-
-    /// Charges an external payload to `used_bytes`, if `max_bytes` allows it.
-    pub(crate) fn charge_external(&self, bytes: usize) -> bool {
-        let charged = self.charge(bytes);
-        if charged {
-            // ORDERING: Relaxed: statistic only.
-            self.usage.external_bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        charged
+        self.used.fetch_update(Ordering::Acquire, Ordering::Relaxed, add).is_ok()
     }
 
     /// Charges an external payload, and frees pooled segments for it if that makes enough room.
     fn charge_or_evict(&self, bytes: usize, freed: &mut bool) -> bool {
         loop {
-            if self.charge_external(bytes) {
+            if self.charge(bytes) {
                 return true;
             }
             if bytes > self.free_bytes() || !self.free_one() {
@@ -319,10 +308,9 @@ impl Pool {
 
     /// Refunds the bytes of external payloads, without a wake.
     pub(crate) fn refund_external_without_wake(&self, bytes: usize) {
-        // ORDERING: Relaxed, both: the fence in `wake_senders`, which follows, orders them against a waiting sender.
+        // ORDERING: Relaxed: the fence in `wake_senders`, which follows, orders it against a waiting sender.
         // Nothing else is published: the bytes are only a sum, and read-modify-writes do not miss each other.
-        self.usage.external_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.usage.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Returns about how much memory is free, pooled segments included: these are freed or reused at once.
@@ -387,9 +375,11 @@ impl Pool {
         self.after_take();
         self.segment(number).exclusive().expect("a pooled segment has no user").free();
         segments.vacant.put(number);
+        // ORDERING: Relaxed: see `allocate`.
+        self.segment_bytes.fetch_sub(self.footprint(), Ordering::Relaxed);
         // ORDERING: Release: pairs with the Acquire in `charge`; makes the vacant number visible to the sender that
         // gets these bytes.
-        self.usage.used_bytes.fetch_sub(self.footprint(), Ordering::Release);
+        self.used.fetch_sub(self.footprint(), Ordering::Release);
         true
     }
 
@@ -430,7 +420,7 @@ impl Pool {
     /// Returns the bytes of segments with memory and of external payloads.
     pub(crate) fn used_bytes(&self) -> usize {
         // ORDERING: Relaxed: a statistic or a hint; `charge` decides.
-        self.usage.used_bytes.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pooled_segments(&self) -> usize {
@@ -448,9 +438,11 @@ impl Pool {
         self.allocated.load(Ordering::Relaxed)
     }
 
+    /// Returns the bytes of external payloads: what is in use and not in segments.
     pub(crate) fn external_bytes(&self) -> usize {
         // ORDERING: Relaxed: a statistic, and a hint for `Head::drop_oldest`.
-        self.usage.external_bytes.load(Ordering::Relaxed)
+        let segments = self.segment_bytes.load(Ordering::Relaxed);
+        self.used_bytes().saturating_sub(segments)
     }
 }
 

@@ -8,10 +8,10 @@
 //! 4. A receiver that has the message in its [`ReadRange`] reads it once it has seen the entry committed.
 //!
 //! ```text
-//!  63..59            58       57..56   55..28   27..0
-//! ┌─────────────────┬────────┬────────┬────────┬────────┐
-//! │        0        │IN_PLACE│  kind  │  len   │ offset │
-//! └─────────────────┴────────┴────────┴────────┴────────┘
+//!     63     62..61   60..28   27..0
+//! ┌────────┬────────┬────────┬────────┐
+//! │IN_PLACE│  kind  │  len   │ offset │   len: the bytes of the message, also if they lie elsewhere
+//! └────────┴────────┴────────┴────────┘
 //!
 //!          commit (the sender)
 //!   EMPTY ──────────────────────────▶ INLINE, EXTERNAL or ABANDONED
@@ -58,8 +58,12 @@ use crate::sync::{
 pub(crate) const EXTERNAL_BYTES: usize = size_of::<Bytes>() + align_of::<Bytes>() - 1;
 
 const OFFSET_BITS: u32 = 28;
-const FIELD_MASK: u64 = (1 << OFFSET_BITS) - 1;
-const KIND_SHIFT: u32 = 2 * OFFSET_BITS;
+const LEN_BITS: u32 = 33;
+const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
+const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
+const KIND_SHIFT: u32 = OFFSET_BITS + LEN_BITS;
+/// The most bytes that a message can have.
+pub(crate) const MAX_MESSAGE_BYTES: u64 = LEN_MASK;
 const EMPTY: u64 = 0;
 const INLINE: u64 = 1 << KIND_SHIFT;
 const EXTERNAL: u64 = 2 << KIND_SHIFT;
@@ -79,7 +83,7 @@ const _: () = {
     // A `Bytes` has no padding bytes, so that a lent slice around it is initialized: it is four words.
     assert!(size_of::<Bytes>() == 4 * size_of::<usize>());
     // Every offset and length fits its field of an entry, and their sum is no overflow.
-    assert!(MAX_BYTES as u64 <= FIELD_MASK && MAX_BYTES <= usize::MAX / 2);
+    assert!(MAX_BYTES as u64 <= OFFSET_MASK && MAX_BYTES <= usize::MAX / 2);
     // Both counts of entries fit 32 bits.
     assert!(MAX_MESSAGES <= u32::MAX as usize);
 };
@@ -109,11 +113,21 @@ impl Entry {
     }
     #[inline]
     fn offset(self) -> usize {
-        (self.0 & FIELD_MASK) as usize
+        (self.0 & OFFSET_MASK) as usize
     }
     #[inline]
     fn len(self) -> usize {
-        ((self.0 >> OFFSET_BITS) & FIELD_MASK) as usize
+        ((self.0 >> OFFSET_BITS) & LEN_MASK) as usize
+    }
+    /// Returns how many bytes lie in the segment.
+    #[inline]
+    fn stored_len(self) -> usize {
+        if self.kind() == EXTERNAL { size_of::<Bytes>() } else { self.len() }
+    }
+    /// Returns by how much an external payload is longer than its reservation, modulo 2⁶⁴; 0 for other messages.
+    #[inline]
+    fn excess(self) -> u64 {
+        if self.kind() == EXTERNAL { (self.len() as u64).wrapping_sub(EXTERNAL_BYTES as u64) } else { 0 }
     }
 }
 
@@ -177,9 +191,9 @@ pub(crate) struct Segment {
     block: UnsafeCell<Option<Block>>,
     /// Those of the channel while the segment is active or sealed, and one per lent chunk and per batch.
     references: AtomicUsize,
-    /// Payload bytes minus reserved bytes. Written by senders of external, shortened and abandoned messages, read for
+    /// Reserved bytes that shortened and abandoned messages do not have. Counted by senders before their commit, read for
     /// statistics.
-    payload_delta: AtomicU64,
+    unused_bytes: AtomicU64,
     /// Whether the segment has external or shortened messages. Set by senders before their commit, read by receivers.
     has_gaps: AtomicBool,
     /// The number of abandoned messages. Counted by senders before their commit, read by receivers and for statistics.
@@ -189,6 +203,8 @@ pub(crate) struct Segment {
     awaited: AtomicU32,
     /// How many of the first entries are known to be committed. Accessed under the lock of the head.
     known_committed: AtomicU32,
+    /// By how much the external payloads among these are longer than their reservations, modulo 2⁶⁴.
+    known_excess: AtomicU64,
     /// How many entries were used. Written by the receiver that retires the segment, read by the next owner.
     used: AtomicU32,
     /// When it was opened, in nanoseconds of the channel's clock. Written before the sender opens it.
@@ -215,10 +231,11 @@ impl Segment {
         Self {
             block: UnsafeCell::new(None),
             references: AtomicUsize::new(0),
-            payload_delta: AtomicU64::new(0),
+            unused_bytes: AtomicU64::new(0),
             has_gaps: AtomicBool::new(false),
             awaited: AtomicU32::new(0),
             known_committed: AtomicU32::new(0),
+            known_excess: AtomicU64::new(0),
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             opened_at: AtomicU64::new(0),
@@ -322,7 +339,7 @@ impl Segment {
         });
         if len < entry.len() {
             // ORDERING: Relaxed: the Release in `commit` publishes it with the message.
-            self.payload_delta.fetch_sub((entry.len() - len) as u64, Ordering::Relaxed);
+            self.unused_bytes.fetch_add((entry.len() - len) as u64, Ordering::Relaxed);
             self.set_has_gaps();
         }
         let is_awaited = self.is_awaited(entry);
@@ -345,9 +362,7 @@ impl Segment {
         let block = self.block();
         let start = block.at(entry.offset(), entry.len());
         let offset = entry.offset() + start.align_offset(align_of::<Bytes>());
-        let extra = (payload.len() as u64).wrapping_sub(entry.len() as u64);
-        // ORDERING: Relaxed: the Release in `commit` publishes it with the message.
-        self.payload_delta.fetch_add(extra, Ordering::Relaxed);
+        let len = payload.len();
         self.set_has_gaps();
         block.log.writing(entry.index(), || {
             // SAFETY: the reserved bytes belong to the one owner of `entry` until the commit, and have room for a
@@ -358,7 +373,7 @@ impl Segment {
             }
         });
         let is_awaited = self.is_awaited(entry);
-        Self::commit(&block.index[entry.index()], Entry::new(EXTERNAL, offset, size_of::<Bytes>()));
+        Self::commit(&block.index[entry.index()], Entry::new(EXTERNAL, offset, len));
         is_awaited
     }
 
@@ -368,7 +383,7 @@ impl Segment {
         let block = self.block();
         let start = block.at(entry.offset(), entry.len());
         // ORDERING: Relaxed, both: the Release in `commit` publishes them with the message.
-        self.payload_delta.fetch_sub(entry.len() as u64, Ordering::Relaxed);
+        self.unused_bytes.fetch_add(entry.len() as u64, Ordering::Relaxed);
         self.abandoned.fetch_add(1, Ordering::Relaxed);
         block.log.writing(entry.index(), || {
             // SAFETY: the reserved bytes belong to the one owner of `entry` until the commit.
@@ -392,7 +407,7 @@ impl Segment {
     #[inline(always)]
     fn commit(at: &AtomicU64, word: Entry) {
         // ORDERING: Release: pairs with the Acquire in `ReadRange::entry` and `count_committed`; makes the payload bytes
-        // or the `Bytes`, `payload_delta`, `has_gaps` and `abandoned` visible.
+        // or the `Bytes`, `unused_bytes`, `has_gaps` and `abandoned` visible.
         at.store(word.0, Ordering::Release);
     }
 
@@ -404,10 +419,36 @@ impl Segment {
         self.awaited.load(Ordering::Acquire) as usize == entry.index() + 1
     }
 
-    /// Returns payload bytes minus reserved bytes, modulo 2⁶⁴; exact once all senders have committed.
-    pub(crate) fn payload_delta(&self) -> u64 {
-        // ORDERING: Relaxed: statistic only.
-        self.payload_delta.load(Ordering::Relaxed)
+    /// Whether the segment has external or shortened messages; a sender sees its own.
+    pub(crate) fn has_gaps(&self) -> bool {
+        // ORDERING: Relaxed: the caller has seen the message committed, or has committed it; otherwise a statistic.
+        self.has_gaps.load(Ordering::Relaxed)
+    }
+
+    /// Returns payload bytes minus reserved bytes of the first `messages`, modulo 2⁶⁴; exact once all of them are committed.
+    ///
+    /// The caller has locked the head, so the segment is not retired meanwhile. Checks at most `limit` entries, and takes them
+    /// off `limit`; entries that were checked are not checked again, unless one before them is not committed.
+    pub(crate) fn payload_delta(&self, messages: usize, limit: &mut usize) -> u64 {
+        let mut excess = 0;
+        if self.has_gaps() {
+            let known = self.count_committed(messages, limit);
+            // ORDERING: Acquire: as in `count_committed`.
+            let entry = |at: &AtomicU64| Entry(at.load(Ordering::Acquire));
+            let after = &self.block().index[known..messages];
+            let after = &after[..after.len().min(*limit)];
+            *limit -= after.len();
+            // ORDERING: Relaxed: the lock of the head orders all callers.
+            excess = self.known_excess.load(Ordering::Relaxed);
+            excess = after.iter().map(entry).fold(excess, |sum, entry| sum.wrapping_add(entry.excess()));
+        }
+        excess.wrapping_sub(self.unused_bytes())
+    }
+
+    /// Returns how many reserved bytes shortened and abandoned messages do not have.
+    pub(crate) fn unused_bytes(&self) -> u64 {
+        // ORDERING: Relaxed: a statistic; exact for messages that the caller has seen committed.
+        self.unused_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns how many messages were abandoned.
@@ -421,14 +462,19 @@ impl Segment {
     /// The caller has locked the head, so the segment is not retired meanwhile. Each entry is counted once: the next call
     /// continues after it. Counts at most `limit` entries, and takes them off `limit`.
     pub(crate) fn count_committed(&self, messages: usize, limit: &mut usize) -> usize {
-        // ORDERING: Relaxed, here and for the store: the lock of the head orders all callers. It also makes visible what
+        // ORDERING: Relaxed, here and for the stores: the lock of the head orders all callers. It also makes visible what
         // the caller that counted an entry has acquired from its commit.
         let known = self.known_committed.load(Ordering::Relaxed) as usize;
-        // ORDERING: Acquire: pairs with the Release in `commit`; makes `payload_delta` and `abandoned` visible.
-        let is_committed = |at: &&AtomicU64| Entry(at.load(Ordering::Acquire)).is_committed();
-        let further =
-            self.block().index[known..messages].iter().take(*limit).take_while(is_committed).count();
+        // ORDERING: Acquire: pairs with the Release in `commit`; makes `unused_bytes` and `abandoned` visible.
+        let entry = |at: &AtomicU64| Entry(at.load(Ordering::Acquire));
+        let committed = self.block().index[known..messages].iter().take(*limit).map(entry);
+        let (mut further, mut excess) = (0, self.known_excess.load(Ordering::Relaxed));
+        for entry in committed.take_while(|entry| entry.is_committed()) {
+            further += 1;
+            excess = excess.wrapping_add(entry.excess());
+        }
         self.known_committed.store((known + further) as u32, Ordering::Relaxed);
+        self.known_excess.store(excess, Ordering::Relaxed);
         *limit -= further;
         known + further
     }
@@ -525,11 +571,12 @@ impl Exclusive<'_> {
     fn reset(&mut self) -> usize {
         // ORDERING: Relaxed, all: no other thread accesses the segment. The step that makes it available again
         // publishes them: the Release in `AtomicSlotState::open` or in `IdBitset::put`.
-        self.segment.payload_delta.store(0, Ordering::Relaxed);
+        self.segment.unused_bytes.store(0, Ordering::Relaxed);
         self.segment.has_gaps.store(false, Ordering::Relaxed);
         self.segment.awaited.store(0, Ordering::Relaxed);
         self.segment.abandoned.store(0, Ordering::Relaxed);
         self.segment.known_committed.store(0, Ordering::Relaxed);
+        self.segment.known_excess.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
         self.segment.used.swap(0, Ordering::Relaxed) as usize
     }

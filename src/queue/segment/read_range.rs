@@ -156,7 +156,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         let index = self.next + at;
         let entry = self.entry(index);
         let block = self.block();
-        let from = block.at(entry.offset(), entry.len());
+        let from = block.at(entry.offset(), entry.stored_len());
         block.log.reading(index, || match entry.kind() {
             INLINE => {
                 // SAFETY: the message is committed, so its sender does not access these bytes any more. No thread
@@ -230,7 +230,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
             return None;
         }
         let block = self.block();
-        let from = block.at(entry.offset(), entry.len()).cast::<Bytes>();
+        let from = block.at(entry.offset(), entry.stored_len()).cast::<Bytes>();
         // SAFETY: a committed EXTERNAL entry points to a `Bytes`, aligned by `write_external`. This range alone
         // contains the message, and advances past it below, so the `Bytes` is moved out once.
         let payload = block.log.reading(self.next, || unsafe { from.read() });
