@@ -274,9 +274,10 @@ impl Core {
     /// The head is locked, so what was counted as active or sealed still is. Other segments may change from lent to pooled
     /// and back meanwhile.
     fn count_memory(&self, stats: &mut Stats, released: usize) {
-        stats.external_bytes = self.queue.pool.external_bytes().saturating_sub(released);
+        let (used, external) = self.queue.pool.used_and_external_bytes();
+        stats.external_bytes = external.saturating_sub(released);
         let counted = stats.active_bytes + stats.sealed_bytes + stats.lent_bytes + stats.external_bytes;
-        let elsewhere = self.queue.pool.used_bytes().saturating_sub(counted + released);
+        let elsewhere = used.saturating_sub(counted + released);
         let lent_bytes = elsewhere.min(self.queue.pool.lent_segments() * self.queue.pool.footprint());
         stats.lent_bytes += lent_bytes;
         stats.pooled_bytes = elsewhere - lent_bytes;

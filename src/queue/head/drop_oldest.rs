@@ -26,7 +26,7 @@ impl Head {
             return false;
         }
         if !self.is_sealed(queue) {
-            if external.is_none() || queue.pool.external_bytes() == 0 {
+            if external.is_none() || queue.pool.used_and_external_bytes().1 == 0 {
                 return false;
             }
             effects.switches.add(queue.seal_under_lock(self.sequence, SwitchCause::Full));

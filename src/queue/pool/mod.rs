@@ -245,8 +245,8 @@ impl Pool {
         if !self.charge(self.footprint()) {
             return None;
         }
-        // ORDERING: Relaxed: a statistic and a hint. It is below what is charged, so external bytes are not missed.
-        self.segment_bytes.fetch_add(self.footprint(), Ordering::Relaxed);
+        // ORDERING: Release: pairs with the Acquire in `used_and_external_bytes`: these bytes are charged.
+        self.segment_bytes.fetch_add(self.footprint(), Ordering::Release);
         let number = loop {
             // The charged bytes guarantee a vacant number. A search misses it only while other threads take and put.
             match self.segments().vacant.take() {
@@ -375,7 +375,7 @@ impl Pool {
         self.after_take();
         self.segment(number).exclusive().expect("a pooled segment has no user").free();
         segments.vacant.put(number);
-        // ORDERING: Relaxed: see `allocate`.
+        // ORDERING: Relaxed: the Release that follows publishes it.
         self.segment_bytes.fetch_sub(self.footprint(), Ordering::Relaxed);
         // ORDERING: Release: pairs with the Acquire in `charge`; makes the vacant number visible to the sender that
         // gets these bytes.
@@ -438,11 +438,19 @@ impl Pool {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Returns the bytes of external payloads: what is in use and not in segments.
-    pub(crate) fn external_bytes(&self) -> usize {
-        // ORDERING: Relaxed: a statistic, and a hint for `Head::drop_oldest`.
-        let segments = self.segment_bytes.load(Ordering::Relaxed);
-        self.used_bytes().saturating_sub(segments)
+    /// Returns the bytes in use, and how many of them are not in segments, but external.
+    ///
+    /// The second may count a segment too many that gets its memory meanwhile, but not fewer.
+    pub(crate) fn used_and_external_bytes(&self) -> (usize, usize) {
+        loop {
+            // ORDERING: Acquire: pairs with the Release in `allocate`; the bytes of these segments are in use.
+            let segments = self.segment_bytes.load(Ordering::Acquire);
+            // ORDERING: Acquire: pairs with the Release in `free_one`; the second load of `segment_bytes` sees what was freed.
+            let used = self.used.load(Ordering::Acquire);
+            if self.segment_bytes.load(Ordering::Relaxed) == segments {
+                return (used, used.saturating_sub(segments));
+            }
+        }
     }
 }
 
