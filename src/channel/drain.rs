@@ -35,13 +35,17 @@ impl Core {
     ///
     /// In the second case, if the drainer is `registered`, the thread that takes the last of them wakes all drainers.
     fn drain_outcome(&self, target: Position, registered: bool) -> Option<DrainOutcome> {
-        self.with_head(|head, effects| {
+        let outcome = self.with_head(|head, effects| {
             let outcome = head.drain_outcome(&self.queue, target, effects);
             if outcome.is_none() && registered {
                 head.set_drain_target(target);
             }
             outcome
-        })
+        });
+        if outcome.is_none() && registered && self.receivers() == 0 {
+            self.watch_for_drainers();
+        }
+        outcome
     }
 
     /// Passes padding at the head, after a reservation was abandoned.

@@ -32,6 +32,18 @@ impl Core {
         self.arm_watchdog();
     }
 
+    /// Ends the wait of a drainer that has registered, after the last receiver has left.
+    #[cold]
+    pub(super) fn watch_for_drainers(&self) {
+        if !self.watch_stall() {
+            // As for receivers.
+            yield_now();
+            if self.check_stall() {
+                self.drainers.wake();
+            }
+        }
+    }
+
     /// Drops every message that was accepted, when no receiver is left to take it.
     ///
     /// The stall watcher continues at a message that is not committed, or the drop of the last handle.

@@ -148,7 +148,7 @@ fn closure_may_drop_the_last_receiver() {
     });
 }
 
-/// A paused clock stands still, and the only thread of the runtime sleeps.
+/// No timer of the runtime is needed, and its only thread sleeps.
 #[test]
 fn receiver_is_woken_under_a_paused_clock() {
     plain(|| {
@@ -156,7 +156,6 @@ fn receiver_is_woken_under_a_paused_clock() {
         runtime.block_on(async {
             let (tx, mut rx) = turbostream::channel();
             let (release, sender) = stall(&tx);
-            let before = tokio::time::Instant::now();
             let releasing = thread::spawn(move || {
                 await_sleeper(&tx);
                 release.send(()).expect("the sender waits");
@@ -164,7 +163,6 @@ fn receiver_is_woken_under_a_paused_clock() {
             });
             assert_eq!(rx.recv().await.as_deref(), Some(&[7][..]));
             let _tx = releasing.join().expect("no panic");
-            assert_eq!(before.elapsed(), std::time::Duration::ZERO);
             sender.join().expect("no panic in the sender");
         });
     });
