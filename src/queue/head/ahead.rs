@@ -30,7 +30,7 @@ use super::chunk::{ChunkCache, TakenRange, is_lent_when_safe};
 use super::copy_arena::CopyArena;
 use super::position::Position;
 use crate::queue::limit::Limit;
-use crate::queue::pool::SegmentRef;
+use crate::queue::pool::{ChannelRef, SegmentRef};
 use crate::queue::segment::ReadRange;
 use crate::queue::{Queue, ReadMode};
 use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
@@ -119,7 +119,7 @@ impl Ahead {
     #[inline(never)]
     fn prepare(&mut self, queue: &Queue, mode: ReadMode, offset: usize, len: usize) {
         let range = self.range.as_ref().expect("there is a next message");
-        if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, range, len) {
+        if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, range.segment(), len) {
             self.chunks.prepare_lent(range, offset, len);
         } else {
             self.chunks.prepare_copied(range, offset, len, &mut self.arena);
@@ -154,7 +154,7 @@ impl Ahead {
     #[inline(always)]
     pub(super) fn fill(
         &mut self,
-        from: &mut ReadRange<SegmentRef>,
+        from: &mut ReadRange<ChannelRef>,
         messages: usize,
         bytes: usize,
         first: (Position, u64),
@@ -172,7 +172,7 @@ impl Ahead {
     /// [`fill`](Self::fill) from another segment than before.
     #[cold]
     #[inline(never)]
-    fn move_on(&mut self, from: &mut ReadRange<SegmentRef>, messages: usize, first: (Position, u64)) {
+    fn move_on(&mut self, from: &mut ReadRange<ChannelRef>, messages: usize, first: (Position, u64)) {
         self.first = first;
         let range = self.range.replace(from.split_lent(messages));
         self.replaced = range.map(|range| (range, mem::take(&mut self.chunks)));
@@ -212,7 +212,7 @@ impl Ahead {
     }
 
     /// Moves what is left back to `head`, the range of the head, or out of the handle.
-    pub(super) fn give_back(&mut self, head: Option<&mut ReadRange<SegmentRef>>) -> Option<Returned> {
+    pub(super) fn give_back(&mut self, head: Option<&mut ReadRange<ChannelRef>>) -> Option<Returned> {
         let range = self.range.as_mut()?;
         if range.remaining() == 0 {
             return None;
@@ -324,7 +324,7 @@ impl ReturnedQueue {
     ) -> Option<Bytes> {
         let Returned { range, chunks, .. } = self.ranges.front_mut()?;
         let (offset, len) = range.inline_next().expect("only inline messages are claimed");
-        let message = if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, range, len) {
+        let message = if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, range.segment(), len) {
             chunks.lend(range, offset, len)
         } else {
             chunks.copy(range, offset, len, arena)

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 
 use super::copy_arena::{CopyArena, SMALL_BELOW};
 use crate::queue::pool::SegmentRef;
+use crate::queue::segment::reference::Share;
 use crate::queue::segment::{Content, ReadRange, Segment};
 use crate::queue::{Queue, ReadMode};
 
@@ -16,8 +17,8 @@ use crate::queue::{Queue, ReadMode};
 const LENT_ABOVE: usize = 32 << 10;
 
 /// Whether Safe mode lends a message of this length; see [`ReadMode::Safe`].
-pub(super) fn is_lent_when_safe(queue: &Queue, range: &ReadRange<SegmentRef>, len: usize) -> bool {
-    len > LENT_ABOVE || (len >= SMALL_BELOW && queue.may_lend(range.segment()))
+pub(super) fn is_lent_when_safe(queue: &Queue, segment: &Segment, len: usize) -> bool {
+    len > LENT_ABOVE || (len >= SMALL_BELOW && queue.may_lend(segment))
 }
 
 /// Messages that a receiver took as they lie in the segment.
@@ -56,7 +57,7 @@ impl ChunkCache {
     /// Safe mode.
     pub(crate) fn prepare_lent<K>(&mut self, range: &ReadRange<K>, offset: usize, len: usize)
     where
-        K: Deref<Target = Segment> + Clone + Send + 'static,
+        K: Share<Shared: Send + 'static>,
     {
         self.lent_until = offset + len;
         if !self.lent.as_ref().is_some_and(|lent| lent.holds(offset, len)) {
@@ -92,7 +93,7 @@ impl ChunkCache {
     /// Returns the next message of `range`, which lies at this offset, as a slice of the segment.
     pub(crate) fn lend<K>(&mut self, range: &ReadRange<K>, offset: usize, len: usize) -> Bytes
     where
-        K: Deref<Target = Segment> + Clone + Send + 'static,
+        K: Share<Shared: Send + 'static>,
     {
         if len == 0 {
             return Bytes::new();

@@ -41,7 +41,7 @@ pub(crate) use self::effects::Effects;
 pub(crate) use self::position::{DrainOutcome, Position};
 use self::segment_cursor::SegmentCursor;
 use super::limit::Limit;
-use super::pool::SegmentRef;
+use super::pool::ChannelRef;
 use super::segment::slot_state::{Phase, SlotState};
 use super::{Queue, ReadMode};
 use crate::sync::Arc;
@@ -212,7 +212,7 @@ impl Head {
     fn extend_to(&mut self, queue: &Queue, state: SlotState) {
         let current = self.current.get_or_insert_with(|| {
             let number = state.segment().expect("a slot with messages names its segment");
-            let segment = SegmentRef::adopt(Arc::clone(&queue.pool), number);
+            let segment = ChannelRef::adopt(Arc::clone(&queue.pool), number);
             self.queue_time.record(Duration::from_nanos(queue.clock().nanos_since(segment.opened_at())));
             SegmentCursor::new(segment)
         });

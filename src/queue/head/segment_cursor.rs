@@ -7,7 +7,7 @@ use super::chunk::{ChunkCache, TakenRange, is_lent_when_safe};
 use super::copy_arena::CopyArena;
 use super::{Effects, Position, Readiness};
 use crate::queue::limit::Limit;
-use crate::queue::pool::SegmentRef;
+use crate::queue::pool::ChannelRef;
 use crate::queue::segment::{Content, ReadRange};
 use crate::queue::{Queue, ReadMode};
 use crate::telemetry::stats::Totals;
@@ -18,7 +18,7 @@ const MIN_FOR_FAST: usize = 2;
 
 /// The segment at the head, up to where it is known to be sealed or cut.
 pub(super) struct SegmentCursor {
-    range: ReadRange<SegmentRef>,
+    range: ReadRange<ChannelRef>,
     chunks: ChunkCache,
     /// Payload bytes taken so far, without those of the `uncounted` messages.
     taken_bytes: u64,
@@ -35,7 +35,7 @@ pub(super) struct SegmentCursor {
 
 impl SegmentCursor {
     /// Makes a cursor at the start of `segment`, without messages.
-    pub(super) fn new(segment: SegmentRef) -> Self {
+    pub(super) fn new(segment: ChannelRef) -> Self {
         Self {
             range: ReadRange::new(segment),
             chunks: ChunkCache::default(),
@@ -184,11 +184,12 @@ impl SegmentCursor {
             }
             None => {
                 let (offset, len) = self.range.inline_next().expect("neither padding nor external");
-                let message = if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, &self.range, len) {
-                    self.chunks.lend(&self.range, offset, len)
-                } else {
-                    self.chunks.copy(&self.range, offset, len, arena)
-                };
+                let message =
+                    if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, self.range.segment(), len) {
+                        self.chunks.lend(&self.range, offset, len)
+                    } else {
+                        self.chunks.copy(&self.range, offset, len, arena)
+                    };
                 self.range.advance();
                 (message, 0)
             }
@@ -287,7 +288,7 @@ impl SegmentCursor {
     }
 
     /// Returns the segment, whose messages must all have been taken, and how many there were.
-    pub(super) fn into_segment(self) -> (SegmentRef, usize) {
+    pub(super) fn into_segment(self) -> (ChannelRef, usize) {
         let messages = self.range.end();
         (self.range.into_segment(), messages)
     }

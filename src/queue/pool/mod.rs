@@ -11,7 +11,7 @@
 //!
 //! 1. A sender [takes](Pool::take_segment) a segment in its turn: a pooled one, or a vacant one that gets memory if
 //!    `max_bytes` allows it. The segment then has the references of the channel.
-//! 2. The thread that holds the head's lock adopts them as a [`SegmentRef`]. Each lent chunk and each batch gets one of
+//! 2. The thread that holds the head's lock adopts them as a [`ChannelRef`]. Each lent chunk and each batch gets one of
 //!    them.
 //! 3. The thread that releases the last reference recycles the segment into the pool, and wakes the
 //!    [senders that wait for room](room_waiters).
@@ -459,7 +459,9 @@ pub(crate) fn footprint(capacity: Capacity) -> usize {
     capacity.bytes + capacity.messages * ENTRY_BYTES + HEADER_BYTES
 }
 
-/// References to a segment of a pool.
+/// The channel's references to a segment of a pool.
+pub(crate) type ChannelRef = segment::reference::ChannelRef<Pool>;
+/// A reference to a segment of a pool.
 pub(crate) type SegmentRef = segment::reference::SegmentRef<Pool>;
 
 impl SegmentPool for Pool {
@@ -475,7 +477,7 @@ impl SegmentPool for Pool {
     }
 }
 
-impl SegmentRef {
+impl ChannelRef {
     /// Marks the segment as retired; its first `messages` entries were used.
     ///
     /// It counts as lent from now on, until its last reference is released.

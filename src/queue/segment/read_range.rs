@@ -7,6 +7,7 @@ use std::thread;
 
 use bytes::Bytes;
 
+use super::reference::Share;
 use super::{Block, EXTERNAL, Entry, INLINE, Segment};
 use crate::queue::limit::Limit;
 use crate::sync::unwind::catch;
@@ -56,7 +57,7 @@ pub(crate) struct PayloadSize {
 /// [extends](Self::extend) it, and [`split`](Self::split) divides it.
 ///
 /// `K` is a counted reference to the segment: while it is held, the segment is not reused. In a channel it is a
-/// [`SegmentRef`](super::reference::SegmentRef).
+/// [`ChannelRef`](super::reference::ChannelRef) or a [`SegmentRef`](super::reference::SegmentRef).
 pub(crate) struct ReadRange<K: Deref<Target = Segment>> {
     segment: K,
     /// The segment's memory, which is neither moved nor freed while `segment` is held.
@@ -260,14 +261,14 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     }
 
     /// Moves the next `messages`, which must be readable, into a range of their own.
-    pub(crate) fn split(&mut self, messages: usize) -> Self
+    pub(crate) fn split(&mut self, messages: usize) -> ReadRange<K::Shared>
     where
-        K: Clone,
+        K: Share,
     {
         assert!(messages <= self.readable());
         let end = self.next + messages;
-        let taken = Self {
-            segment: self.segment.clone(),
+        let taken = ReadRange {
+            segment: self.segment.share(),
             block: self.block,
             next: self.next,
             end,
@@ -292,9 +293,9 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     }
 
     /// [`split`](Self::split) for a range that also lends the committed messages after its own.
-    pub(crate) fn split_lent(&mut self, messages: usize) -> Self
+    pub(crate) fn split_lent(&mut self, messages: usize) -> ReadRange<K::Shared>
     where
-        K: Clone,
+        K: Share,
     {
         let mut taken = self.split(messages);
         taken.lent_until = self.committed;
@@ -303,13 +304,13 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
 
     /// Whether `other` is a range of the same segment. While both exist, the segment is not reused.
     #[inline]
-    pub(crate) fn is_of_segment_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_of_segment_of<L: Deref<Target = Segment>>(&self, other: &ReadRange<L>) -> bool {
         self.block == other.block
     }
 
     /// Moves the next `messages`, which must be readable, into `into`: a range of the same segment, without messages.
     #[inline]
-    pub(crate) fn move_to(&mut self, messages: usize, into: &mut Self) {
+    pub(crate) fn move_to<L: Deref<Target = Segment>>(&mut self, messages: usize, into: &mut ReadRange<L>) {
         assert!(messages <= self.readable() && into.remaining() == 0 && self.is_of_segment_of(into));
         let end = self.next + messages;
         (into.next, into.end, into.committed, into.lent_until) = (self.next, end, end, self.committed);
@@ -319,7 +320,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     /// Moves the remaining messages of `from`, a range of the same segment, back into this one if they directly precede it.
     ///
     /// Returns whether they do.
-    pub(crate) fn move_back(&mut self, from: &mut Self) -> bool {
+    pub(crate) fn move_back<L: Deref<Target = Segment>>(&mut self, from: &mut ReadRange<L>) -> bool {
         let precede = self.is_of_segment_of(from) && from.end == self.next;
         if precede {
             self.next = from.next;
@@ -393,9 +394,9 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     ///
     /// The first message must be readable and inline. The slice has up to `messages` of them, and ends before an external
     /// payload.
-    pub(crate) fn lend(&self, at: usize, messages: usize) -> (LentBytes<K>, usize)
+    pub(crate) fn lend(&self, at: usize, messages: usize) -> (LentBytes<K::Shared>, usize)
     where
-        K: Clone,
+        K: Share,
     {
         assert!(at < self.readable() && messages > 0, "lending a message that was not committed");
         let first = self.next + at;
@@ -409,7 +410,7 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         let offset = first.offset();
         (
             LentBytes {
-                segment: self.segment.clone(),
+                segment: self.segment.share(),
                 offset,
                 len: last.offset() + last.len() - offset,
                 access: LentAccess::to(from..end),
