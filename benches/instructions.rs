@@ -185,6 +185,7 @@ fn transfer(workload: &str) {
             "recv" | "recv_safe" | "recv_shared" => counted::recv(&mut rx),
             "recv_ref" => counted::recv_ref(&mut rx),
             "recv_batch" => counted::recv_batch(&mut rx),
+            "life" => {}
             _ => drain(&mut rx),
         }
     }

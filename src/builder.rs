@@ -1,9 +1,10 @@
 //! Makes channels: [`channel`], [`builder`], and the check of every setting.
 
+use std::cell::Cell;
 use std::sync::Arc as StdArc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 
 use crate::channel::Core;
 use crate::channel::background;
@@ -133,6 +134,8 @@ impl Builder {
 
     /// Sets how many payload bytes one segment holds: 64 B to 64 MiB.
     ///
+    /// The first segments of a channel may be smaller: they double from 4 KiB up to this.
+    ///
     /// The default is 256 KiB, but at most an eighth and at least a 4096th of [`max_bytes`](Self::max_bytes).
     pub fn segment_bytes(mut self, bytes: usize) -> Self {
         self.segment_bytes = Some(bytes);
@@ -255,8 +258,8 @@ impl Builder {
 
     /// Creates the channel.
     ///
-    /// Memory for messages is allocated with the first message. The background task of the channel runs on
-    /// [`runtime`](Self::runtime), or on the current runtime, which must have a time driver.
+    /// Memory for messages is allocated with the first message. The background task of the channel is spawned when it is
+    /// first needed. It runs on [`runtime`](Self::runtime), or on the current runtime, which must have a time driver.
     ///
     /// # Errors
     ///
@@ -266,10 +269,10 @@ impl Builder {
     /// - [`BuildError::NoTime`] if the runtime has no time driver. The only way to detect this is a panic of Tokio,
     ///   which is caught: a panic hook sees it, and where panics abort, the process ends.
     pub fn build(self) -> Result<(Sender, Receiver), BuildError> {
-        let runtime =
-            self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(BuildError::NoRuntime)?;
-        let config = self.check(Some(runtime.clone()))?;
-        if !has_time_driver(&runtime) {
+        let mut builder = self;
+        let runtime = builder.runtime.take().or_else(|| Handle::try_current().ok());
+        let config = builder.check(Some(runtime.ok_or(BuildError::NoRuntime)?))?;
+        if !config.runtime.as_ref().is_some_and(has_time_driver) {
             return Err(BuildError::NoTime);
         }
         Ok(open(config))
@@ -334,36 +337,38 @@ impl Builder {
     }
 }
 
-/// Opens a channel and spawns its tasks.
+/// Opens a channel, and spawns the task that reports if there is a recorder. The background task is spawned when it is first
+/// needed.
 pub(crate) fn open(config: Config) -> (Sender, Receiver) {
-    let (mode, runtime) = (config.read_mode, config.runtime.clone());
-    let core = Arc::new(Core::new(config));
-    core.set_itself(downgrade(&core));
-    if let Some(runtime) = runtime {
-        spawn_tasks(&core, runtime);
+    let mode = config.read_mode;
+    let core = Core::new(config);
+    if let (Some(runtime), Some((interval, ended))) =
+        (core.background().runtime(), core.reporter().schedule())
+    {
+        let alive = core.tasks().enter();
+        runtime.spawn(background::report_periodically(downgrade(&core), interval, ended, alive));
     }
     (Sender::new(Arc::clone(&core)), Receiver::new(core, mode))
 }
 
-/// Spawns the reporting task if there is a recorder, and prepares the background task.
-///
-/// The background task is spawned when it is first needed.
-fn spawn_tasks(core: &Arc<Core>, runtime: Handle) {
-    if let Some((interval, ended)) = core.reporter().schedule() {
-        let alive = core.tasks().enter();
-        runtime.spawn(background::report_periodically(downgrade(core), interval, ended, alive));
-    }
-    let (weak, signal, tasks) =
-        (downgrade(core), Arc::clone(core.background().signal()), core.tasks().clone());
-    core.background().spawn_with(move || {
-        runtime.spawn(background::maintain(weak.clone(), Arc::clone(&signal), tasks.enter()));
-    });
+thread_local! {
+    /// The last runtime of which this thread has found that it has a time driver.
+    static TIMED_RUNTIME: Cell<Option<Id>> = const { Cell::new(None) };
 }
 
 /// Whether the runtime has a time driver. Tokio has no method for this, but panics if a driver is needed and missing.
+///
+/// A thread asks once for the channels that it makes for one runtime.
 fn has_time_driver(runtime: &Handle) -> bool {
+    if TIMED_RUNTIME.get() == Some(runtime.id()) {
+        return true;
+    }
     let _entered = runtime.enter();
-    catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
+    let has_time = catch(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
+    if has_time {
+        TIMED_RUNTIME.set(Some(runtime.id()));
+    }
+    has_time
 }
 
 fn in_range(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {

@@ -131,7 +131,7 @@ impl Core {
     fn would_fit(&self, demand: Demand) -> bool {
         let (in_segment, external) = demand.split();
         let state = self.queue.ring.slot(self.queue.ring.active()).load();
-        let is_active = state.is_open() && state.has_room(in_segment, self.queue.capacity());
+        let is_active = state.is_open() && state.has_room(in_segment, self.queue.capacities());
         let segment = if is_active { 0 } else { self.queue.pool.footprint() };
         segment + external <= self.queue.pool.free_bytes()
     }

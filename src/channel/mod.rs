@@ -42,13 +42,12 @@ use crate::queue::Queue;
 use crate::queue::head::Head;
 use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::Phase;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, OnceLock, Ordering, Weak};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering, Weak, new_cyclic};
 use crate::telemetry::catch_panic::CatchPanic;
 use crate::telemetry::events::{Events, NotedSwitches, is_emitting};
 use crate::telemetry::reporter::Reporter;
 use crate::telemetry::stats::SwitchCause;
 use crate::telemetry::task_count::TaskCount;
-use crate::wait::task_signal::TaskSignal;
 use crate::wait::wait_list::WaitList;
 
 /// The state that senders and receivers of a channel share.
@@ -87,11 +86,8 @@ pub(crate) struct Core {
     payloads: CatchPanic,
     /// Whether a message was ever written in place; see [`note_in_place`](Self::note_in_place).
     in_place: AtomicBool,
-    tasks: TaskCount,
     pub(crate) events: Events,
     background: BackgroundTask,
-    /// The stall watcher reaches the channel by it.
-    itself: OnceLock<Weak<Core>>,
     reporter: Reporter,
 }
 
@@ -113,8 +109,11 @@ struct Deferral {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> Self {
-        let signal = Arc::<TaskSignal>::default();
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        new_cyclic(|core| Self::with_weak(config, core.clone()))
+    }
+
+    fn with_weak(config: Config, core: Weak<Self>) -> Self {
         let core = Self {
             queue: Queue::new(
                 config.capacity,
@@ -122,7 +121,6 @@ impl Core {
                 config.first_sequence,
                 config.on_demand,
                 config.lend_ttl,
-                Arc::clone(&signal),
             ),
             max_message_bytes: config.max_message_bytes,
             when_full: config.when_full,
@@ -132,7 +130,7 @@ impl Core {
             strategy: ActiveStrategy::new(config.strategy, config.capacity, config.first_sequence),
             reading: CachePadded(Reading {
                 head: Mutex::new(Head::new(config.first_sequence)),
-                caught_up: AtomicBool::new(false),
+                caught_up: AtomicBool::new(true),
                 waiting: CachePadded(WaitList::new()),
             }),
             deferral: CachePadded(Deferral { skipped: AtomicU64::new(0), deferred: AtomicBool::new(false) }),
@@ -148,9 +146,7 @@ impl Core {
             payloads: CatchPanic::default(),
             in_place: AtomicBool::new(false),
             reporter: Reporter::new(config.recorder),
-            background: BackgroundTask::new(signal, config.runtime),
-            itself: OnceLock::new(),
-            tasks: TaskCount::new(),
+            background: BackgroundTask::new(config.runtime, core),
             events: Events::new(config.name.as_deref(), config.is_silent),
             name: config.name,
         };
@@ -177,7 +173,7 @@ impl Core {
     }
 
     pub(crate) fn tasks(&self) -> &TaskCount {
-        &self.tasks
+        self.background.tasks()
     }
 
     pub(crate) fn max_message_bytes(&self) -> usize {
@@ -222,7 +218,11 @@ impl Core {
         // finds its entry awaited by `discard` below, also sees this count.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
-            self.discard();
+            if self.is_read_to_end() {
+                self.lock_head().drop_arena();
+            } else {
+                self.discard();
+            }
             self.arm_watchdog();
         }
     }
@@ -250,7 +250,7 @@ impl Core {
     pub(crate) fn arm_watchdog(&self) {
         self.silence_if_emitting();
         if self.events.are_warnings_enabled() {
-            self.background.watch_warnings();
+            self.watch_warnings();
         }
     }
 
@@ -283,12 +283,17 @@ impl Core {
     /// Closes the channel: seals what was accepted, which can still be received, and accepts nothing more.
     ///
     /// It emits and reports last: a subscriber or a recorder that sends to the channel is refused.
+    ///
+    /// The thread that has closed the channel does what remains. A call after that has nothing to do.
     pub(crate) fn close(&self) {
+        if self.is_closed() {
+            return;
+        }
         let mut switches = NotedSwitches::new(&self.events);
         loop {
             let sequence = self.queue.ring.active();
             let slot = self.queue.ring.slot(sequence);
-            switches.add(self.seal(sequence, SwitchCause::Close).map(|(switched, _)| switched));
+            switches.add(self.queue.seal_without_wake(sequence, SwitchCause::Close));
             if slot.close(sequence) {
                 break;
             }
@@ -301,13 +306,25 @@ impl Core {
         // ORDERING: Release: pairs with the Acquire in `is_closed`.
         self.closed.store(true, Ordering::Release);
         self.retire_drained_segments();
+        // It passes a SeqCst fence, which the lists of waiters need once.
         self.queue.pool.close();
         self.receivers_waiting().wake();
-        self.room_waiters().wake_all();
+        self.room_waiters().wake_all_after_fence();
         self.closing.wake();
-        self.background.notify();
+        self.notify_background();
         switches.emit(&self.events);
         self.report_some();
+    }
+
+    /// Whether the channel is closed, and all that was accepted is out of it.
+    fn is_read_to_end(&self) -> bool {
+        let head = self.queue.ring.head();
+        // No message follows a closed slot, and the head has passed all before. A head that is seen late is before it.
+        let at_end =
+            head == self.queue.ring.active() && self.queue.ring.slot(head).load().phase() == Phase::Closed;
+        // ORDERING: Relaxed: false while claims were given back; the handles that did so were dropped before, see
+        // `remove_receiver`.
+        at_end && self.reading.caught_up.load(Ordering::Relaxed)
     }
 }
 
@@ -316,8 +333,10 @@ impl RefUnwindSafe for Core {}
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.background.notify();
-        self.discard();
+        self.notify_background();
+        if !self.is_read_to_end() {
+            self.discard();
+        }
         self.report_last();
     }
 }

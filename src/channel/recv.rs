@@ -224,7 +224,7 @@ impl Core {
         }
         self.before_unlock(&mut head, &mut effects);
         effects.released += head.take_released(&self.queue);
-        if head.has_drained_active(&self.queue) {
+        if head.has_drained_active(&self.queue) && !head.is_kept_when_idle(&self.queue) {
             // Under the lock: the background task locks the head too for its last check, after it has cleared the flag.
             effects.memory_idle = self.queue.pool.signal.set_memory();
         }
@@ -295,7 +295,8 @@ impl Core {
     /// Applies the effects of what was done under the lock of the head, after the unlock.
     #[inline]
     fn apply_effects(&self, effects: Effects) {
-        if effects.retired {
+        // No sender waits in a closed channel, and no switch is deferred.
+        if effects.retired && !self.is_closed() {
             // Also if none was recycled: that the last one is lent lets senders pass one that cannot be served.
             self.wake_senders();
             // ORDERING: Relaxed, after the SeqCst fence in `Pool::wake_senders_with`, which pairs with the one in
@@ -340,7 +341,7 @@ impl Core {
     /// Has the background task watch unread messages after a receiver stopped waiting, maybe after it was woken.
     pub(crate) fn stopped_waiting(&self) {
         if self.is_timed() && self.active_segment(self.queue.ring.active()).is_some() {
-            self.background.watch_unread();
+            self.watch_unread();
         }
     }
 }

@@ -63,14 +63,14 @@ impl Core {
                     Ok(Step::Again) => {}
                     Err(refusal) => break refusal,
                 }
-            } else if !state.has_room(EXTERNAL_BYTES, self.queue.capacity()) {
+            } else if !state.has_room(EXTERNAL_BYTES, self.queue.capacities()) {
                 timer = self.begin_switch(sequence, SwitchCause::Full).or(timer);
             } else {
                 charged = charged || self.take_external(state, len, ticket);
                 if !charged {
                     break Refusal::Full;
                 }
-                if let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) {
+                if let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacities()) {
                     return Ok(Reservation::new(self, sequence, entry, len));
                 }
             }
@@ -89,7 +89,7 @@ impl Core {
 
     /// Charges an external payload whose entry is in the active segment.
     fn take_external(&self, active: SlotState, len: usize, ticket: Option<Ticket>) -> bool {
-        let room = OpenRoom::Known(active.room(self.queue.capacity()));
+        let room = OpenRoom::Known(active.room(self.queue.capacities()));
         let take = || self.queue.pool.take_external(ticket, room, len);
         take() || (self.retire_drained_segments() && take())
     }
@@ -100,7 +100,7 @@ impl Core {
         self.reserve_with(
             Demand::copied(len),
             ticket,
-            |slot| slot.reserve(len, self.queue.capacity()),
+            |slot| slot.reserve(len, self.queue.capacities()),
             |slot, sequence, segment| slot.open(sequence, segment, len),
         )
     }
@@ -150,13 +150,16 @@ impl Core {
             Phase::Ready if state.is_ready_for(sequence) => {
                 let take = || self.queue.pool.take_segment(ticket, demand);
                 let reclaim = || if self.retire_drained_segments() { take() } else { None };
-                self.background.start();
                 let Some(segment) = take().or_else(reclaim) else {
                     // The last free segment may be that with which another sender opens the slot.
                     self.queue.pool.spin_while_opening();
                     let is_ready = self.queue.ring.slot(sequence).load().is_ready_for(sequence);
                     return if is_ready { Err(Refusal::Full) } else { Ok(Step::Again) };
                 };
+                if !self.queue.pool.is_kept_when_idle(segment) {
+                    // Before others can write to it.
+                    self.start_background();
+                }
                 let opened = self.queue.open(sequence, segment, |slot| open(slot, segment));
                 return Ok(opened.map_or(Step::Lost, Step::Opened));
             }

@@ -77,7 +77,7 @@ impl Core {
         let sequence = self.queue.ring.active();
         let state = self.queue.ring.slot(sequence).load();
         let has_memory = || self.queue.pool.has_memory(ticket, demand);
-        if (state.is_open() && state.has_room(demand.len, self.queue.capacity())) || has_memory() {
+        if (state.is_open() && state.has_room(demand.len, self.queue.capacities())) || has_memory() {
             return true;
         }
         if state.is_open() {

@@ -65,7 +65,7 @@ impl Core {
         }
         let reserve = |len| {
             let sequence = self.queue.ring.active();
-            let entry = self.queue.ring.slot(sequence).reserve(len, self.queue.capacity())?;
+            let entry = self.queue.ring.slot(sequence).reserve(len, self.queue.capacities())?;
             Ok::<_, NotReserved>((sequence, entry))
         };
         source.write(self, reserve).is_ok()
@@ -113,7 +113,7 @@ impl Core {
         }
         let sequence = self.queue.ring.active();
         let slot = self.queue.ring.slot(sequence);
-        let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacity()) else {
+        let Ok(entry) = slot.reserve(EXTERNAL_BYTES, self.queue.capacities()) else {
             self.queue.pool.refund_external(len);
             return false;
         };
@@ -168,12 +168,12 @@ impl Core {
             }
             return written.map(|()| 1);
         }
-        let (ends, capacity) = (&ends[..candidates], self.queue.capacity());
+        let (ends, capacities) = (&ends[..candidates], self.queue.capacities());
         let (sequence, range) = self.reserve_with(
             Demand::copied(ends[0]),
             ticket,
-            |slot| slot.reserve_range(ends, capacity),
-            |slot, sequence, segment| slot.open_range(sequence, segment, ends, capacity),
+            |slot| slot.reserve_range(ends, capacities),
+            |slot, sequence, segment| slot.open_range(sequence, segment, ends, capacities),
         )?;
         let messages = range.messages();
         self.write_range(sequence, range, payloads);
@@ -246,7 +246,7 @@ impl Core {
         if first || has_waiter {
             self.queue.note_first_written();
             if self.is_timed() {
-                self.background.watch_unread();
+                self.watch_unread();
             }
         }
     }

@@ -7,18 +7,13 @@
 //! commit: the watcher ends that wait too.
 
 use super::Core;
-use crate::sync::{Weak, yield_now};
+use crate::sync::yield_now;
 use crate::wait::stall_watcher::{Stalled, watch};
 
 /// Under the checkers there is no watcher: a sleep with a bound is modelled as one that ends early.
 const IS_MODEL: bool = cfg!(any(turbostream_loom, turbostream_shuttle));
 
 impl Core {
-    /// Sets the reference by which the stall watcher reaches the channel.
-    pub(crate) fn set_itself(&self, itself: Weak<Self>) {
-        let _ = self.itself.set(itself);
-    }
-
     /// Ends the wait of receivers that have registered, and have found the channel stalled.
     #[cold]
     pub(super) fn watch_for_receivers(&self) {
@@ -63,7 +58,7 @@ impl Core {
     }
 
     fn watch_stall(&self) -> bool {
-        self.itself.get().is_some_and(watch)
+        watch(self.background.core())
     }
 
     /// Wakes the receivers that sleep for a message that a closure has written, or discards it if none is left.

@@ -81,6 +81,7 @@ impl Core {
             head.release_drained_active(&self.queue, effects);
         });
         self.queue.pool.trim(0);
+        self.queue.pool.restart_growth();
     }
 
     /// Returns the sequence of the message at the head, if its sender has reserved it and has not committed it.
@@ -96,6 +97,7 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        self.make_overdue_switch();
         let mut stats = self.counts();
         self.count_queue(&mut stats, None);
         stats
@@ -108,6 +110,7 @@ impl Core {
     /// channel is idle, this is the same as [`stats`](Self::stats) once all entries were checked. Also returns whether
     /// they were.
     fn settled_stats(&self) -> (Stats, bool) {
+        self.make_overdue_switch();
         let mut stats = self.counts();
         let mut limit = CHECKED_ENTRIES;
         let unsettled = self.count_queue(&mut stats, Some(&mut limit));
@@ -140,7 +143,7 @@ impl Core {
             recorder_panics: self.reporter.panics(),
             panics: self.panics(),
             allocated_segments: self.queue.pool.allocated_segments(),
-            background_tasks: self.tasks.alive(),
+            background_tasks: self.tasks().alive(),
             ..Stats::default()
         }
     }
@@ -204,7 +207,7 @@ impl Core {
                         &mut stats.sealed_bytes
                     }
                 };
-                *held += self.queue.pool.footprint();
+                *held += self.queue.pool.footprint_of(number);
             }
             taken = Totals::default();
             if sequence == active {
@@ -278,7 +281,7 @@ impl Core {
         stats.external_bytes = external.saturating_sub(released);
         let counted = stats.active_bytes + stats.sealed_bytes + stats.lent_bytes + stats.external_bytes;
         let elsewhere = used.saturating_sub(counted + released);
-        let lent_bytes = elsewhere.min(self.queue.pool.lent_segments() * self.queue.pool.footprint());
+        let lent_bytes = elsewhere.min(self.queue.pool.lent_bytes());
         stats.lent_bytes += lent_bytes;
         stats.pooled_bytes = elsewhere - lent_bytes;
     }

@@ -85,7 +85,7 @@ impl Core {
     /// Returns false if it has messages since the last switch and was not sealed.
     pub(super) fn consider_switch(&self, sequence: u64) -> bool {
         let state = self.queue.ring.slot(sequence).load();
-        if state.is_open() && !state.has_room(0, self.queue.capacity()) {
+        if state.is_open() && !state.has_room(0, self.queue.capacities()) {
             self.switch_slot(sequence, SwitchCause::Full);
             return true;
         }
@@ -189,12 +189,19 @@ impl Core {
         self.active_segment(self.queue.ring.active()).and_then(|active| self.next_check(&active))
     }
 
+    /// Makes the switch that is due by now if there is no background task yet, which would have made it.
+    pub(super) fn make_overdue_switch(&self) {
+        if !self.background.is_started() && self.is_timed() {
+            self.consider_switch(self.queue.ring.active());
+        }
+    }
+
     /// Makes a deferred switch once the backlog is shorter, or has the background task watch what is unread.
     #[cold]
     pub(super) fn resume_switching(&self) {
         self.consider_switch(self.queue.ring.active());
         if self.is_timed() && self.active_segment(self.queue.ring.active()).is_some() {
-            self.background.watch_unread();
+            self.watch_unread();
         }
     }
 
@@ -214,10 +221,10 @@ impl Core {
         let sequence = self.publish_strategy();
         self.consider_switch(sequence);
         if self.is_timed() && self.active_segment(sequence).is_some() {
-            self.background.watch_unread();
+            self.watch_unread();
         }
         // The background task may sleep for as long as the old strategy asked for.
-        self.background.notify();
+        self.notify_background();
     }
 
     /// Makes the new strategy visible to every later reservation; returns the sequence of the active ring slot.

@@ -33,14 +33,13 @@ use self::pool::Pool;
 use self::pool::room_waiters::OpenRoom;
 use self::ring::SegmentRing;
 use self::segment::Segment;
-use self::segment::slot_state::{AtomicSlotState, Capacity, SlotState};
+use self::segment::slot_state::{AtomicSlotState, Capacities, Capacity, SlotState};
 use crate::sync::{Arc, AtomicU64, CachePadded, Ordering};
 use crate::telemetry::events::Switched;
 use crate::telemetry::histogram::{Histogram, SWITCH_BOUNDS, SharedHistogram};
 use crate::telemetry::stats::SwitchCause;
 use crate::wait::clock::Clock;
 use crate::wait::spin::AdaptiveSpin;
-use crate::wait::task_signal::TaskSignal;
 
 /// How receivers get the bytes of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub enum ReadMode {
 pub(crate) struct Queue {
     pub(crate) ring: SegmentRing,
     pub(crate) pool: Arc<Pool>,
-    capacity: Capacity,
+    capacities: Capacities,
     on_demand: bool,
     lend_ttl: Duration,
     clock: Clock,
@@ -113,13 +112,15 @@ impl Queue {
         first_sequence: u64,
         on_demand: bool,
         lend_ttl: Duration,
-        signal: Arc<TaskSignal>,
     ) -> Self {
-        let segments = max_bytes / pool::footprint(capacity);
+        // Without cuts, a full segment is what a receiver waits for: then none is small.
+        let capacities =
+            if on_demand { pool::growing(capacity, max_bytes) } else { Capacities::equal(capacity) };
+        let pool = Arc::new(Pool::new(capacities, max_bytes));
         Self {
-            ring: SegmentRing::new(segments, first_sequence),
-            pool: Arc::new(Pool::new(capacity, max_bytes, signal)),
-            capacity,
+            ring: SegmentRing::new(pool.segments_at_most(), first_sequence),
+            pool,
+            capacities,
             on_demand,
             lend_ttl,
             clock: Clock::start(),
@@ -135,8 +136,14 @@ impl Queue {
     }
 
     #[inline(always)]
+    pub(crate) fn capacities(&self) -> &Capacities {
+        &self.capacities
+    }
+
+    /// Returns the full capacity of a segment, as it was configured.
+    #[inline(always)]
     pub(crate) fn capacity(&self) -> Capacity {
-        self.capacity
+        self.capacities.full()
     }
 
     /// Whether a receiver may cut the active segment.
@@ -168,7 +175,7 @@ impl Queue {
     ) -> Option<T> {
         self.segment(number).set_opened_at(self.clock.nanos());
         let reserved = open(self.ring.slot(sequence));
-        self.pool.end_opening();
+        self.pool.after_opening(number);
         if reserved.is_none() {
             self.pool.give_back(number);
         }
@@ -177,7 +184,7 @@ impl Queue {
 
     /// Returns the room in the active segment.
     pub(crate) fn open_room(&self) -> OpenRoom {
-        OpenRoom::Known(self.ring.slot(self.ring.active()).load().room(self.capacity))
+        OpenRoom::Known(self.ring.slot(self.ring.active()).load().room(&self.capacities))
     }
 
     /// Wakes the waiting senders whose demand is free.
@@ -205,8 +212,8 @@ impl Queue {
         Some(SealOutcome { switched: Some(Switched { cause, sequence, messages }) })
     }
 
-    /// [`seal`](Self::seal) for a thread that has locked the head, and wakes receivers after it has unlocked it.
-    pub(crate) fn seal_under_lock(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
+    /// [`seal`](Self::seal) for a thread that wakes receivers later, such as one that has locked the head.
+    pub(crate) fn seal_without_wake(&self, sequence: u64, cause: SwitchCause) -> Option<Switched> {
         let decided_at = self.clock.nanos();
         let switched = self.seal(sequence, cause)?.switched?;
         drop(self.switch_timer(decided_at));
@@ -320,7 +327,7 @@ impl Queue {
     /// Whether sealed segments take three quarters of the memory.
     ///
     /// Sealing another one before it is full would then serve no receiver sooner, and would let a few messages take the
-    /// memory of many.
+    /// memory of many. Small segments count as full ones: there are few of them.
     pub(crate) fn is_backlogged(&self) -> bool {
         let segments = (self.pool.max_bytes() / self.pool.footprint()) as u64;
         self.ring.backlog() * 4 >= segments * 3
@@ -329,8 +336,7 @@ impl Queue {
     /// Whether Safe mode may lend from this segment; see [`ReadMode::Safe`]. After a cut, which takes no time, its validity
     /// begins at the first call.
     pub(crate) fn may_lend(&self, segment: &Segment) -> bool {
-        let lent = self.pool.lent_segments() * self.pool.footprint();
-        if lent >= self.pool.max_bytes() / 2 {
+        if self.pool.lent_bytes() >= self.pool.max_bytes() / 2 {
             return false;
         }
         let now = self.clock.nanos();

@@ -81,6 +81,10 @@ impl SegmentRing {
 
     /// Advances `active` from `sequence`, whose slot is sealed. Has no effect if another thread has done so.
     pub(crate) fn advance(&self, sequence: u64) {
+        // ORDERING: Relaxed: as a failed exchange.
+        if self.active.load(Ordering::Relaxed) != sequence {
+            return;
+        }
         let next = sequence.wrapping_add(1);
         // ORDERING: Release: pairs with the Acquire in `active`; makes visible what this thread acquired with the
         // sealed state. Later exchanges are read-modify-writes and continue the release sequence. Relaxed on failure:

@@ -24,6 +24,10 @@ impl<T> Clone for Weak<T> {
     }
 }
 
+pub(crate) fn new_cyclic<T>(make: impl FnOnce(&Weak<T>) -> T) -> Arc<T> {
+    Arc::new(make(&Weak(PhantomData)))
+}
+
 pub(crate) fn downgrade<T>(_: &Arc<T>) -> Weak<T> {
     Weak(PhantomData)
 }

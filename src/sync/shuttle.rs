@@ -8,6 +8,10 @@ pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 pub(crate) use shuttle::thread::yield_now;
 pub(crate) use std::sync::OnceLock;
 
+pub(crate) fn new_cyclic<T>(make: impl FnOnce(&Weak<T>) -> T) -> Arc<T> {
+    Arc::new_cyclic(make)
+}
+
 pub(crate) fn downgrade<T>(arc: &Arc<T>) -> Weak<T> {
     Arc::downgrade(arc)
 }

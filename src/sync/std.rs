@@ -6,6 +6,10 @@ pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 pub(crate) use std::thread::yield_now;
 
+pub(crate) fn new_cyclic<T>(make: impl FnOnce(&Weak<T>) -> T) -> Arc<T> {
+    Arc::new_cyclic(make)
+}
+
 pub(crate) fn downgrade<T>(arc: &Arc<T>) -> Weak<T> {
     Arc::downgrade(arc)
 }

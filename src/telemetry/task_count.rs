@@ -1,28 +1,25 @@
 //! The statistic of background tasks.
 
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicUsize, OnceLock, Ordering};
 
 /// The number of tasks that are alive.
 ///
-/// The count is shared with the tasks, since a task may outlive the channel.
-#[derive(Clone)]
-pub(crate) struct TaskCount(Arc<AtomicUsize>);
+/// The count is shared with the tasks, since a task may outlive the channel. It is made for the first one.
+#[derive(Default)]
+pub(crate) struct TaskCount(OnceLock<Arc<AtomicUsize>>);
 
 impl TaskCount {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicUsize::new(0)))
-    }
-
     /// Counts one task until the returned guard is dropped. The guard is to be moved into the task.
     pub(crate) fn enter(&self) -> TaskGuard {
         // ORDERING: Relaxed: statistic only.
-        self.0.fetch_add(1, Ordering::Relaxed);
-        TaskGuard(Arc::clone(&self.0))
+        let count = self.0.get_or_init(|| Arc::new(AtomicUsize::new(0)));
+        count.fetch_add(1, Ordering::Relaxed);
+        TaskGuard(Arc::clone(count))
     }
 
     pub(crate) fn alive(&self) -> usize {
         // ORDERING: Relaxed: statistic only.
-        self.0.load(Ordering::Relaxed)
+        self.0.get().map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 

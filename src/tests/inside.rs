@@ -11,7 +11,7 @@ async fn recv_many_skips_padding() {
         tx.try_send("1").unwrap();
         tx.try_send("2").unwrap();
         let queue = &tx.core().queue;
-        let entry = queue.ring.slot(queue.ring.active()).reserve(1, queue.capacity()).unwrap();
+        let entry = queue.ring.slot(queue.ring.active()).reserve(1, queue.capacities()).unwrap();
         queue.segment(entry.segment()).abandon(&entry);
         tx.try_send("3").unwrap();
         let mut messages = Vec::new();
@@ -91,7 +91,8 @@ async fn external_bytes_are_exact_after_a_trim() {
 /// A report checks each entry once.
 #[tokio::test]
 async fn committed_entries_are_counted_once() {
-    let (tx, _rx) = crate::channel();
+    // All messages in one segment.
+    let (tx, _rx) = crate::builder().on_demand(false).build().unwrap();
     let core = tx.core();
     let count = |limit: usize| {
         let state = core.queue.ring.slot(core.queue.ring.active()).load();
@@ -113,4 +114,24 @@ async fn committed_entries_are_counted_once() {
     .map_err(drop)
     .unwrap();
     assert_eq!(count(1000), (102, 2));
+}
+
+/// Waiting senders share the segments that were laid out for them, which are of the full size.
+#[tokio::test]
+async fn sender_gets_full_segment_while_others_wait() {
+    use crate::queue::pool::room_waiters::{Demand, RoomWaiter};
+    let (tx, _rx) = crate::channel();
+    let (pool, demand) = (&tx.core().queue.pool, Demand::copied(1));
+    let take = |ticket| {
+        let number = pool.take_segment(ticket, demand).unwrap();
+        pool.after_opening(number);
+        pool.footprint_of(number)
+    };
+    assert!(take(None) < pool.footprint());
+    let mut waiter = RoomWaiter::of_future();
+    let waker = std::task::Waker::noop();
+    let ticket = pool.room_waiters.register(&mut waiter, demand, pool.max_bytes(), waker, || 1).ticket;
+    assert_eq!((take(None), take(Some(ticket))), (pool.footprint(), pool.footprint()));
+    pool.room_waiters.remove(&mut waiter);
+    assert!(take(None) < pool.footprint());
 }

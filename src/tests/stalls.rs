@@ -34,7 +34,7 @@ fn without_runtime() -> (Sender, Receiver) {
 fn reserve(tx: &Sender) -> EntrySlot {
     tx.try_send("first").expect("room");
     let queue = &tx.core().queue;
-    queue.ring.slot(queue.ring.active()).reserve(1, queue.capacity()).expect("room")
+    queue.ring.slot(queue.ring.active()).reserve(1, queue.capacities()).expect("room")
 }
 
 fn commit(tx: &Sender, entry: &EntrySlot) {

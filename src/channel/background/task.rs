@@ -7,19 +7,20 @@ use tokio::time::{Instant, timeout};
 
 use super::watchdog::Watchdog;
 use crate::channel::Core;
+use crate::queue::pool::Pool;
 use crate::sync::{Arc, Notify, Weak};
 use crate::telemetry::task_count::TaskGuard;
 use crate::wait::task_signal::{TaskSignal, watch};
 
 /// Runs the background task of a channel until the channel is dropped.
-pub(crate) async fn maintain(core: Weak<Core>, signal: Arc<TaskSignal>, _alive: TaskGuard) {
+pub(crate) async fn maintain(core: Weak<Core>, pool: Arc<Pool>, _alive: TaskGuard) {
     let mut maintenance = Maintenance::default();
     while let Some(core) = core.upgrade() {
-        let next = maintenance.run(&core, &signal);
+        let next = maintenance.run(&core, &pool.signal);
         drop(core);
         match next {
-            Some(delay) => _ = timeout(delay, signal.notified()).await,
-            None => signal.notified().await,
+            Some(delay) => _ = timeout(delay, pool.signal.notified()).await,
+            None => pool.signal.notified().await,
         }
     }
 }

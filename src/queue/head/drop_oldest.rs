@@ -29,7 +29,7 @@ impl Head {
             if external.is_none() || queue.pool.used_and_external_bytes().1 == 0 {
                 return false;
             }
-            effects.switches.add(queue.seal_under_lock(self.sequence, SwitchCause::Full));
+            effects.switches.add(queue.seal_without_wake(self.sequence, SwitchCause::Full));
             effects.sealed = true;
             if !self.is_sealed(queue) {
                 return false;
@@ -57,10 +57,11 @@ impl Head {
     fn could_fit_external(&mut self, queue: &Queue, len: usize) -> bool {
         let is_lent = self.current.as_mut().is_some_and(SegmentCursor::is_lent);
         let active = queue.ring.slot(self.sequence).load();
-        let takes_entry = active.is_open() && active.has_room(EXTERNAL_BYTES, queue.capacity());
-        let lent = queue.pool.lent_segments() + usize::from(is_lent);
-        let segments = lent + usize::from(!(is_lent && takes_entry));
-        segments * queue.pool.footprint() + len <= queue.pool.max_bytes()
+        let takes_entry = active.is_open() && active.has_room(EXTERNAL_BYTES, queue.capacities());
+        let (pool, number) = (&queue.pool, active.segment());
+        let head = if is_lent { number.map_or(0, |number| pool.footprint_of(number)) } else { 0 };
+        let entry = if is_lent && takes_entry { 0 } else { pool.footprint() };
+        pool.lent_bytes() + head + entry + len <= pool.max_bytes()
     }
 
     /// Whether the segment at the head is sealed. Then all of its messages become known.

@@ -208,6 +208,11 @@ impl Head {
         self.current.is_some() && self.is_caught_up() && nothing_new()
     }
 
+    /// Whether an idle channel may keep the segment at the head.
+    pub(crate) fn is_kept_when_idle(&self, queue: &Queue) -> bool {
+        self.current.as_ref().is_some_and(|current| queue.pool.is_kept_when_idle(current.number()))
+    }
+
     /// Extends the messages to read, in the segment at the head, to those in `state`: a sealed state or a cut.
     fn extend_to(&mut self, queue: &Queue, state: SlotState) {
         let current = self.current.get_or_insert_with(|| {
@@ -233,8 +238,7 @@ impl Head {
         self.received += current.received();
         let (segment, messages) = current.into_segment();
         self.first_message = self.first_message.wrapping_add(messages as u64);
-        segment.retire(messages);
-        effects.recycled |= segment.recycle_without_wake();
+        effects.recycled |= segment.retire(messages);
     }
 
     /// Skips padding, and retires the current segment if its last message was taken.

@@ -47,6 +47,11 @@ impl SegmentCursor {
         }
     }
 
+    /// Returns the number of the segment.
+    pub(super) fn number(&self) -> usize {
+        self.range.segment().number()
+    }
+
     /// Adds the messages up to `end`, which were sealed or cut since.
     pub(super) fn extend(&mut self, end: usize) {
         self.range.extend(end);

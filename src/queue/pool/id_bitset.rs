@@ -4,6 +4,8 @@
 //! atomic operation and depends on no other: a thread that stops between two operations blocks no other thread, and
 //! there is no link that could be stale (no ABA).
 
+use std::ops::Range;
+
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// See the module.
@@ -14,13 +16,14 @@ pub(super) struct IdBitset {
 }
 
 impl IdBitset {
-    pub(super) fn new(count: usize, full: bool) -> Self {
-        let bits = |word: usize| match count - word * 64 {
-            _ if !full => 0,
+    /// Creates a set of these numbers, for all numbers up to their end.
+    pub(super) fn new(numbers: Range<usize>) -> Self {
+        let below = |end: usize, word: usize| match end.saturating_sub(word * 64) {
             64.. => u64::MAX,
             remaining => (1 << remaining) - 1,
         };
-        let words = (0..count.div_ceil(64)).map(|word| AtomicU64::new(bits(word))).collect();
+        let bits = |word| below(numbers.end, word) & !below(numbers.start, word);
+        let words = (0..numbers.end.div_ceil(64)).map(|word| AtomicU64::new(bits(word))).collect();
         Self { words, next: AtomicUsize::new(0) }
     }
 
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn numbers_are_taken_in_rotation_and_each_once() {
         for count in [1, 2, 63, 64, 65, 200] {
-            let set = IdBitset::new(count, true);
+            let set = IdBitset::new(0..count);
             assert_eq!(
                 (0..count).map(|_| set.take()).collect::<Option<Vec<_>>>(),
                 Some((0..count).collect())
@@ -87,6 +90,8 @@ mod tests {
             let remaining: Vec<_> = std::iter::from_fn(|| set.take()).collect();
             assert_eq!((remaining.len(), remaining.last()), (count, Some(&first)));
         }
-        assert_eq!(IdBitset::new(70, false).take(), None);
+        assert_eq!(IdBitset::new(70..70).take(), None);
+        let set = IdBitset::new(66..70);
+        assert_eq!((0..5).map_while(|_| set.take()).collect::<Vec<_>>(), [66, 67, 68, 69]);
     }
 }

@@ -20,17 +20,17 @@
 //! Vacant and pooled segments are bits of an [`IdBitset`] each. `used` bounds the memory: it counts the footprint
 //! of every segment with memory, and the length of every external payload in the channel.
 
+mod growth;
 mod id_bitset;
 pub(crate) mod room_waiters;
 
+use self::growth::Growth;
 use self::id_bitset::IdBitset;
 use self::room_waiters::{Demand, Layout, OpenRoom, RoomWaiters, Ticket};
 use super::segment::reference::{CHANNEL_REFERENCES, SegmentPool};
-use super::segment::slot_state::Capacity;
+use super::segment::slot_state::{Capacities, Capacity, MAX_SEGMENTS};
 use super::segment::{self, Segment};
-use crate::sync::{
-    Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, fence, spin_loop,
-};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, fence, spin_loop};
 use crate::wait::task_signal::TaskSignal;
 
 /// What a segment takes beside its payload and index: its header, its ring slot, and the allocator's overhead.
@@ -45,12 +45,21 @@ pub(crate) const ENTRY_BYTES: usize = 8;
 /// still holds costs a sender on another core many times what a line from the shared cache costs.
 const CIRCULATING_BYTES: usize = 4 << 20;
 
+/// A segment is small only while this many of the full size fit beside it.
+///
+/// A small segment that is queued or lent can cost a channel up to one of the full size: where memory is short, all have
+/// the full size.
+const FULL_BESIDE_SMALL: usize = 4;
+/// The most small segments: more than the largest segment needs.
+const MAX_STEPS: usize = 32;
+
 /// The most iterations of a spin for another sender that opens a ring slot: some tens of instructions for that sender, but it
 /// may be preempted.
 const OPENING_SPINS: usize = 1000;
 
-/// All segments, and which of them are free.
-struct Segments {
+/// The segments of the full size, and which of them are free.
+struct FullSegments {
+    /// The number of the first one follows those of the small segments.
     all: Box<[Segment]>,
     /// Free, with memory.
     pooled: IdBitset,
@@ -62,10 +71,13 @@ struct Segments {
 ///
 #[repr(align(128))]
 pub(crate) struct Pool {
-    capacity: Capacity,
+    capacities: Capacities,
     max_bytes: usize,
+    /// Which small segment is next, and which of them are vacant.
+    growth: Growth,
+    small: Box<[Segment]>,
     /// Made at the first use.
-    segments: OnceLock<Segments>,
+    full: OnceLock<FullSegments>,
     /// Bytes of segments with memory and of external payloads in the channel. Never more than `max_bytes`. A sender adds each
     /// external payload; receivers subtract many at once.
     used: CachePadded<AtomicUsize>,
@@ -74,8 +86,8 @@ pub(crate) struct Pool {
     pooled_count: AtomicUsize,
     /// The fewest pooled segments since the background task last asked: so many were not needed.
     idle_count: AtomicUsize,
-    /// Retired segments that lent chunks or batches still refer to.
-    lent_count: AtomicUsize,
+    /// Bytes of retired segments that lent chunks or batches still refer to.
+    lent_bytes: AtomicUsize,
     /// How often memory was allocated for a segment; a statistic.
     allocated: AtomicU64,
     /// Senders that are about to open a ring slot with a segment they have taken.
@@ -85,31 +97,52 @@ pub(crate) struct Pool {
     /// Senders that wait for room.
     pub(crate) room_waiters: RoomWaiters,
     /// Signalled if there is memory to trim.
-    pub(crate) signal: Arc<TaskSignal>,
+    pub(crate) signal: TaskSignal,
 }
 
 impl Pool {
-    pub(crate) fn new(capacity: Capacity, max_bytes: usize, signal: Arc<TaskSignal>) -> Self {
+    pub(crate) fn new(capacities: Capacities, max_bytes: usize) -> Self {
         Self {
-            capacity,
+            capacities,
             max_bytes,
-            segments: OnceLock::new(),
+            growth: Growth::new(capacities.small()),
+            small: (0..capacities.small()).map(|_| Segment::new()).collect(),
+            full: OnceLock::new(),
             used: CachePadded::default(),
             segment_bytes: AtomicUsize::new(0),
             pooled_count: AtomicUsize::new(0),
             idle_count: AtomicUsize::new(0),
-            lent_count: AtomicUsize::new(0),
+            lent_bytes: AtomicUsize::new(0),
             allocated: AtomicU64::new(0),
             opening: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             room_waiters: RoomWaiters::new(),
-            signal,
+            signal: TaskSignal::default(),
         }
     }
 
-    /// Returns what one segment counts against `max_bytes`.
+    /// Returns what one segment of the full size counts against `max_bytes`.
     pub(crate) fn footprint(&self) -> usize {
-        footprint(self.capacity)
+        footprint(self.capacities.full())
+    }
+
+    /// Returns what segment `number` counts against `max_bytes`.
+    pub(crate) fn footprint_of(&self, number: usize) -> usize {
+        footprint(self.capacities.of(number))
+    }
+
+    /// Returns how many segments there can be at once.
+    pub(crate) fn segments_at_most(&self) -> usize {
+        self.capacities.small() + self.max_bytes / self.footprint()
+    }
+
+    /// Whether an idle channel may keep the memory of this segment: it is the smallest.
+    pub(crate) fn is_kept_when_idle(&self, number: usize) -> bool {
+        number == 0 && self.is_small(number)
+    }
+
+    fn is_small(&self, number: usize) -> bool {
+        number < self.capacities.small()
     }
 
     pub(crate) fn max_bytes(&self) -> usize {
@@ -117,51 +150,59 @@ impl Pool {
     }
 
     #[inline]
-    fn segments(&self) -> &Segments {
-        match self.segments.get() {
-            Some(segments) => segments,
-            None => self.make_segments(),
+    fn full(&self) -> &FullSegments {
+        match self.full.get() {
+            Some(full) => full,
+            None => self.make_full(),
         }
     }
 
     #[cold]
-    fn make_segments(&self) -> &Segments {
-        self.segments.get_or_init(|| {
-            let count = self.max_bytes / self.footprint();
-            Segments {
-                all: (0..count).map(|_| Segment::new()).collect(),
-                pooled: IdBitset::new(count, false),
-                vacant: IdBitset::new(count, true),
+    fn make_full(&self) -> &FullSegments {
+        self.full.get_or_init(|| {
+            let (small, count) = (self.capacities.small(), self.segments_at_most());
+            FullSegments {
+                all: (small..count).map(|_| Segment::new()).collect(),
+                pooled: IdBitset::new(count..count),
+                vacant: IdBitset::new(small..count),
             }
         })
     }
 
     #[inline]
     pub(crate) fn segment(&self, number: usize) -> &Segment {
-        &self.segments().all[number]
+        match number.checked_sub(self.small.len()) {
+            None => &self.small[number],
+            Some(at) => &self.full().all[at],
+        }
     }
 
     /// Takes a cleared segment with the channel's references for a message, in turn; returns nothing if there is no memory.
     ///
-    /// Also charges the bytes of the message if it is external. The caller opens a ring slot with the segment, or gives it
-    /// back, and then calls [`end_opening`](Self::end_opening).
+    /// Also charges the bytes of the message if it is external. The caller opens a ring slot with the segment, or fails to,
+    /// and then calls [`after_opening`](Self::after_opening).
     pub(crate) fn take_segment(&self, ticket: Option<Ticket>, demand: Demand) -> Option<usize> {
-        let (_, external) = demand.split();
+        let (in_segment, external) = demand.split();
         let mut freed = false;
         let take = || {
             // Both must fit before pooled segments are freed for one of them.
             if self.footprint() + external > self.free_bytes() {
                 return None;
             }
+            let small = || self.acquire_small(ticket, in_segment);
+            let unmarked = if external == 0 { small() } else { None };
+            if unmarked.is_some() {
+                return unmarked;
+            }
             self.begin_opening();
             let charged = external == 0 || self.charge_or_evict(external, &mut freed);
-            let segment = if charged { self.acquire() } else { None };
-            if segment.is_none() {
+            let segment = if charged { small().or_else(|| self.acquire()) } else { None };
+            if segment.is_none_or(|number| self.is_small(number)) {
                 self.end_opening();
-                if charged && external > 0 {
-                    self.refund_external_without_wake(external);
-                    freed = true;
-                }
+            }
+            if segment.is_none() && charged && external > 0 {
+                self.refund_external_without_wake(external);
+                freed = true;
             }
             segment
         };
@@ -180,6 +221,10 @@ impl Pool {
         self.room_waiters.take_in_turn(self, ticket, OpenRoom::NONE, 0, fit, has_memory).is_some()
     }
 
+    /// Marks this thread as about to open a ring slot with a segment of the full size.
+    ///
+    /// With a small one it needs no mark: that leaves memory for several others, so a thread that finds none finds these
+    /// taken, by threads that are marked until they have seen the slot open.
     fn begin_opening(&self) {
         // ORDERING: Relaxed with a SeqCst fence: pairs with the fence in `spin_while_opening`. A thread that finds no memory,
         // because this one takes the last segment after the fence, sees that this one is about to open a ring slot.
@@ -187,8 +232,14 @@ impl Pool {
         fence(Ordering::SeqCst);
     }
 
-    /// Ends what [`take_segment`](Self::take_segment) has begun: the ring slot is open.
-    pub(crate) fn end_opening(&self) {
+    /// Ends what [`take_segment`](Self::take_segment) has begun with segment `number`: the ring slot is open.
+    pub(crate) fn after_opening(&self, number: usize) {
+        if !self.is_small(number) {
+            self.end_opening();
+        }
+    }
+
+    fn end_opening(&self) {
         // ORDERING: Release: pairs with the Acquire in `spin_while_opening`; makes the open ring slot visible.
         self.opening.fetch_sub(1, Ordering::Release);
     }
@@ -224,7 +275,15 @@ impl Pool {
         }
     }
 
-    /// Returns a cleared segment with the channel's references, or nothing if `max_bytes` allows none.
+    /// Returns the next small segment that holds a message of `bytes`, if one is due.
+    ///
+    /// None while senders wait: they share the segments that were laid out for them, which are of the full size.
+    fn acquire_small(&self, ticket: Option<Ticket>, bytes: usize) -> Option<usize> {
+        let is_due = self.growth.is_due() && ticket.is_none() && self.room_waiters.waiting() == 0;
+        if is_due { self.allocate_small(bytes) } else { None }
+    }
+
+    /// Returns a cleared segment of the full size with the channel's references, or nothing if `max_bytes` allows none.
     fn acquire(&self) -> Option<usize> {
         let circulating = CIRCULATING_BYTES.min(self.max_bytes / 2);
         let fresh = if self.used_bytes() + self.footprint() <= circulating { self.allocate() } else { None };
@@ -232,7 +291,7 @@ impl Pool {
     }
 
     fn reuse(&self) -> Option<usize> {
-        let number = self.segments().pooled.take()?;
+        let number = self.full().pooled.take()?;
         self.after_take();
         let mut segment = self.segment(number).exclusive().expect("a pooled segment has no user");
         // Cleared now and not when it was recycled: by now the receiver's cache no longer holds its index.
@@ -242,24 +301,53 @@ impl Pool {
     }
 
     fn allocate(&self) -> Option<usize> {
-        if !self.charge(self.footprint()) {
+        if !self.charge_segment(self.footprint()) {
             return None;
         }
-        // ORDERING: Release: pairs with the Acquire in `used_and_external_bytes`: these bytes are charged.
-        self.segment_bytes.fetch_add(self.footprint(), Ordering::Release);
         let number = loop {
             // The charged bytes guarantee a vacant number. A search misses it only while other threads take and put.
-            match self.segments().vacant.take() {
+            match self.full().vacant.take() {
                 Some(number) => break number,
                 None => spin_loop(),
             }
         };
+        Some(self.activate_vacant(number))
+    }
+
+    /// Allocates the next small segment that holds a message of `bytes`, if memory for several of the full size is left
+    /// beside it.
+    #[cold]
+    fn allocate_small(&self, bytes: usize) -> Option<usize> {
+        let holds = |number: usize| {
+            let beside = self.used_bytes() + FULL_BESIDE_SMALL * self.footprint();
+            self.capacities.of(number).bytes >= bytes && beside + self.footprint_of(number) <= self.max_bytes
+        };
+        let number = self.growth.take(holds)?;
+        if !self.charge_segment(self.footprint_of(number)) {
+            self.growth.put(number);
+            return None;
+        }
+        Some(self.activate_vacant(number))
+    }
+
+    /// Charges the memory of a segment, if `max_bytes` allows it.
+    fn charge_segment(&self, footprint: usize) -> bool {
+        let charged = self.charge(footprint);
+        if charged {
+            // ORDERING: Release: pairs with the Acquire in `used_and_external_bytes`: these bytes are charged.
+            self.segment_bytes.fetch_add(footprint, Ordering::Release);
+        }
+        charged
+    }
+
+    /// Gives memory to a vacant segment, whose bytes were charged.
+    fn activate_vacant(&self, number: usize) -> usize {
         let mut segment = self.segment(number).exclusive().expect("a vacant segment has no user");
-        segment.allocate(self.capacity);
+        segment.allocate(self.capacities.of(number));
         segment.activate();
         // ORDERING: Relaxed: statistic only.
         self.allocated.fetch_add(1, Ordering::Relaxed);
-        Some(number)
+        number
     }
 
     /// Updates the counts after a number was taken from `pooled`.
@@ -319,10 +407,13 @@ impl Pool {
         self.max_bytes - self.used_bytes().saturating_sub(pooled)
     }
 
-    /// Pools a segment whose last reference was released, and wakes senders.
+    /// Pools or frees a segment whose last reference was released, and wakes senders.
     fn recycle(&self, number: usize) {
-        self.recycle_without_wake(number);
-        self.wake_senders_after_fence(|| OpenRoom::Unknown);
+        if self.recycle_without_wake(number) {
+            self.wake_senders_after_fence(|| OpenRoom::Unknown);
+        } else {
+            self.wake_senders();
+        }
     }
 
     /// Wakes the waiting senders whose demand is free.
@@ -346,14 +437,19 @@ impl Pool {
         }
     }
 
-    /// Pools a segment whose last reference was released; the caller wakes senders.
+    /// Pools a segment whose last reference was released, or frees a small one: the next segment is larger. The caller wakes
+    /// senders.
     ///
-    /// Passes a SeqCst fence after the change.
-    fn recycle_without_wake(&self, number: usize) {
+    /// Returns whether it has passed a SeqCst fence after the change.
+    fn recycle_without_wake(&self, number: usize) -> bool {
+        if self.is_small(number) {
+            self.free(number);
+            return false;
+        }
         // ORDERING: Relaxed: a count. It goes up before the Release in `put`, and down after the Acquire in `take`,
         // so it never goes below 0.
         self.pooled_count.fetch_add(1, Ordering::Relaxed);
-        self.segments().pooled.put(number);
+        self.full().pooled.put(number);
         // ORDERING: SeqCst fence: pairs with three others. With the one in `close`: either this thread sees the pool
         // closed and frees the segment, or `close` sees the segment and frees it. With the one in `RoomWaiters::register`,
         // for the wake that follows: either the waker sees the waiting sender, or that sender's attempt sees the
@@ -366,21 +462,36 @@ impl Pool {
         } else {
             self.signal.signal_memory();
         }
+        true
     }
 
     /// Frees the memory of one pooled segment; returns whether there was one.
     fn free_one(&self) -> bool {
-        let segments = self.segments();
-        let Some(number) = segments.pooled.take() else { return false };
+        let Some(number) = self.full().pooled.take() else { return false };
         self.after_take();
-        self.segment(number).exclusive().expect("a pooled segment has no user").free();
-        segments.vacant.put(number);
+        self.free(number);
+        true
+    }
+
+    /// Frees the memory of a segment that has no user: its last reference was released, and no set contains it.
+    fn free(&self, number: usize) {
+        self.segment(number).exclusive().expect("a free segment has no user").free();
+        if self.is_small(number) {
+            self.growth.put(number);
+        } else {
+            self.full().vacant.put(number);
+        }
+        let footprint = self.footprint_of(number);
         // ORDERING: Relaxed: the Release that follows publishes it.
-        self.segment_bytes.fetch_sub(self.footprint(), Ordering::Relaxed);
+        self.segment_bytes.fetch_sub(footprint, Ordering::Relaxed);
         // ORDERING: Release: pairs with the Acquire in `charge`; makes the vacant number visible to the sender that
         // gets these bytes.
-        self.used.fetch_sub(self.footprint(), Ordering::Release);
-        true
+        self.used.fetch_sub(footprint, Ordering::Release);
+    }
+
+    /// Lets the next segments be small again: the channel is idle.
+    pub(crate) fn restart_growth(&self) {
+        self.growth.restart();
     }
 
     /// Frees pooled segments until at most `keep` are pooled, and wakes senders.
@@ -406,13 +517,13 @@ impl Pool {
         self.idle_count.swap(self.pooled_segments(), Ordering::Relaxed)
     }
 
-    /// Closes the pool: frees all pooled segments now, and others once they are recycled.
+    /// Closes the pool: frees all pooled segments now, and others once they are recycled. Passes a SeqCst fence.
     pub(crate) fn close(&self) {
         // ORDERING: Relaxed store with a SeqCst fence: pairs with the fence in `recycle_without_wake`. Either that
         // thread sees the pool closed and frees its segment, or `trim` here sees the segment and frees it.
         self.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.segments.get().is_some() {
+        if self.full.get().is_some() {
             self.trim(0);
         }
     }
@@ -428,9 +539,9 @@ impl Pool {
         self.pooled_count.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn lent_segments(&self) -> usize {
+    pub(crate) fn lent_bytes(&self) -> usize {
         // ORDERING: Relaxed: a statistic, and a hint for `Queue::may_lend`.
-        self.lent_count.load(Ordering::Relaxed)
+        self.lent_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn allocated_segments(&self) -> u64 {
@@ -443,7 +554,7 @@ impl Pool {
     /// The second may count a segment too many that gets its memory meanwhile, but not fewer.
     pub(crate) fn used_and_external_bytes(&self) -> (usize, usize) {
         loop {
-            // ORDERING: Acquire: pairs with the Release in `allocate`; the bytes of these segments are in use.
+            // ORDERING: Acquire: pairs with the Release in `charge_segment`; the bytes of these segments are in use.
             let segments = self.segment_bytes.load(Ordering::Acquire);
             // ORDERING: Acquire: pairs with the Release in `free_one`; the second load of `segment_bytes` sees what was freed.
             let used = self.used.load(Ordering::Acquire);
@@ -452,6 +563,15 @@ impl Pool {
             }
         }
     }
+}
+
+/// Returns the capacities of segments that grow up to `full`.
+///
+/// There are no small ones where none would leave memory for [`FULL_BESIDE_SMALL`] of the full size.
+pub(crate) fn growing(full: Capacity, max_bytes: usize) -> Capacities {
+    let segments = max_bytes / footprint(full);
+    let steps = if segments > FULL_BESIDE_SMALL { MAX_SEGMENTS.saturating_sub(segments) } else { 0 };
+    Capacities::growing(full, steps.min(MAX_STEPS))
 }
 
 /// Returns what one segment of this capacity counts against `max_bytes`.
@@ -472,28 +592,31 @@ impl SegmentPool for Pool {
 
     fn recycle(&self, number: usize) {
         // ORDERING: Relaxed: statistic only, see `retire`.
-        self.lent_count.fetch_sub(1, Ordering::Relaxed);
+        self.lent_bytes.fetch_sub(self.footprint_of(number), Ordering::Relaxed);
         self.recycle(number);
     }
 }
 
 impl ChannelRef {
-    /// Marks the segment as retired; its first `messages` entries were used.
+    /// Retires the segment, whose first `messages` entries were used, and releases these references, without waking senders.
     ///
-    /// It counts as lent from now on, until its last reference is released.
-    pub(crate) fn retire(&self, messages: usize) {
+    /// Returns whether they were the last, and senders should be woken. Otherwise the segment counts as lent until the last
+    /// one is released. The caller has locked the head.
+    pub(crate) fn retire(self, messages: usize) -> bool {
         self.set_used(messages);
-        // ORDERING: Relaxed: statistic only. It goes up before this reference is released, and down after the last one
-        // is, so it never goes below 0.
-        self.pool().lent_count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Releases the references without waking senders; returns whether they were the last, and senders should be woken.
-    pub(crate) fn recycle_without_wake(self) -> bool {
         let number = self.number();
+        // Without other references none is made: these are the last.
+        let lent = if self.is_shared() { self.pool().footprint_of(number) } else { 0 };
+        if lent > 0 {
+            // ORDERING: Relaxed: statistic only. It goes up before these references are released, and down after the last
+            // one is, so it never goes below 0.
+            self.pool().lent_bytes.fetch_add(lent, Ordering::Relaxed);
+        }
         let Some(pool) = self.into_last() else { return false };
-        // ORDERING: Relaxed: statistic only, see `retire`.
-        pool.lent_count.fetch_sub(1, Ordering::Relaxed);
+        if lent > 0 {
+            // ORDERING: Relaxed: statistic only, as above.
+            pool.lent_bytes.fetch_sub(lent, Ordering::Relaxed);
+        }
         pool.recycle_without_wake(number);
         true
     }

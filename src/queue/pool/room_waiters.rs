@@ -155,9 +155,9 @@ impl Layout {
             OpenRoom::Known(room) => (room, false),
             OpenRoom::Unknown => (Capacity { messages: 0, bytes: 0 }, true),
         };
-        let (capacity, footprint) = (pool.capacity, pool.footprint());
+        let (capacity, footprint) = (pool.capacities.full(), pool.footprint());
         let free = pool.free_bytes();
-        let is_drained = free + pool.lent_segments() * footprint >= pool.max_bytes;
+        let is_drained = free + pool.lent_bytes() >= pool.max_bytes;
         Self {
             capacity,
             footprint,
@@ -416,10 +416,9 @@ impl RoomWaiters {
         self.wake_each(woken);
     }
 
-    /// Wakes all waiters, as the channel is closed.
-    pub(crate) fn wake_all(&self) {
-        // ORDERING: SeqCst fence: pairs with the fence in `register`. A waiter that is not seen here sees the change.
-        fence(Ordering::SeqCst);
+    /// Wakes all waiters, as the channel is closed. The caller has passed a SeqCst fence after that, which pairs with the
+    /// fence in `register`: a waiter that is not seen here sees the channel closed.
+    pub(crate) fn wake_all_after_fence(&self) {
         if self.waiting() == 0 {
             return;
         }

@@ -578,7 +578,9 @@ impl Exclusive<'_> {
         self.segment.known_committed.store(0, Ordering::Relaxed);
         self.segment.known_excess.store(0, Ordering::Relaxed);
         self.segment.sealed_at.store(0, Ordering::Relaxed);
-        self.segment.used.swap(0, Ordering::Relaxed) as usize
+        let used = self.segment.used.load(Ordering::Relaxed) as usize;
+        self.segment.used.store(0, Ordering::Relaxed);
+        used
     }
 
     /// Ends the exclusive access with the channel's references: the segment can be opened.

@@ -144,17 +144,19 @@ impl SlotState {
         (self.0 & BYTES_MASK) as usize
     }
 
-    /// Whether another message of `len` bytes fits.
+    /// Whether another message of `len` bytes fits; meaningless for Ready.
     #[inline]
-    pub(crate) fn has_room(self, len: usize, capacity: Capacity) -> bool {
+    pub(crate) fn has_room(self, len: usize, capacities: &Capacities) -> bool {
+        let capacity = capacities.of(self.segment_number());
         self.messages() < capacity.messages && len <= capacity.bytes - self.bytes()
     }
 
     /// Returns how much more an open segment holds; nothing in another phase.
-    pub(crate) fn room(self, capacity: Capacity) -> Capacity {
+    pub(crate) fn room(self, capacities: &Capacities) -> Capacity {
         if !self.is_open() {
             return Capacity { messages: 0, bytes: 0 };
         }
+        let capacity = capacities.of(self.segment_number());
         Capacity { messages: capacity.messages - self.messages(), bytes: capacity.bytes - self.bytes() }
     }
 
@@ -203,6 +205,60 @@ impl SlotState {
 pub(crate) struct Capacity {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
+}
+
+/// The capacity of a channel's first segment, if its segments grow. The checkers see a channel grow from one message.
+const FIRST: Capacity = match cfg!(any(turbostream_loom, turbostream_shuttle)) {
+    true => Capacity { messages: 1, bytes: MIN_BYTES },
+    false => Capacity { messages: 64, bytes: 4 << 10 },
+};
+
+/// The capacity of each segment of a channel, by its number.
+///
+/// The first numbers belong to small segments, each twice as large as the one before; all others have the full capacity.
+/// The capacity of a number never changes. So a sender that has seen a number in the word of a ring slot knows the
+/// capacity without a load, however long ago it saw the word: if the word is still the same, or the same again one lap
+/// later, so is the capacity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacities {
+    full: Capacity,
+    small: usize,
+}
+
+impl Capacities {
+    /// All segments have the full capacity.
+    pub(crate) fn equal(full: Capacity) -> Self {
+        Self { full, small: 0 }
+    }
+
+    /// Segments grow from [`FIRST`] to the full capacity, by at most `steps` small segments.
+    pub(crate) fn growing(full: Capacity, steps: usize) -> Self {
+        let unbounded = Self { full, small: steps };
+        let small = (0..steps).find(|&number| unbounded.of(number) == full).unwrap_or(steps);
+        Self { full, small }
+    }
+
+    /// Returns how many of the first numbers belong to small segments.
+    #[inline(always)]
+    pub(crate) fn small(&self) -> usize {
+        self.small
+    }
+
+    pub(crate) fn full(&self) -> Capacity {
+        self.full
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(&self, number: usize) -> Capacity {
+        if number >= self.small { self.full } else { self.of_small(number) }
+    }
+
+    fn of_small(&self, number: usize) -> Capacity {
+        Capacity {
+            messages: self.full.messages.min(FIRST.messages << number),
+            bytes: self.full.bytes.min(FIRST.bytes << number),
+        }
+    }
 }
 
 /// Why nothing was reserved.
@@ -325,14 +381,14 @@ impl AtomicSlotState {
 
     /// Reserves the next entry for a message of `len` bytes.
     #[inline(always)]
-    pub(crate) fn reserve(&self, len: usize, capacity: Capacity) -> Result<EntrySlot, NotReserved> {
+    pub(crate) fn reserve(&self, len: usize, capacities: &Capacities) -> Result<EntrySlot, NotReserved> {
         // ORDERING: Relaxed: a guess; the compare-exchange below decides.
         let mut seen = SlotState(self.0.load(Ordering::Relaxed));
         loop {
             if !seen.is_open() {
                 return Err(NotReserved::NotOpen(self.load()));
             }
-            if !seen.has_room(len, capacity) {
+            if !seen.has_room(len, capacities) {
                 return Err(NotReserved::NoRoom);
             }
             // ORDERING: Acquire: pairs with the Release in `open`; makes the segment's memory and its cleared index
@@ -361,7 +417,7 @@ impl AtomicSlotState {
     pub(crate) fn reserve_range<'a>(
         &self,
         ends: &'a [usize],
-        capacity: Capacity,
+        capacities: &Capacities,
     ) -> Result<EntryRange<'a>, NotReserved> {
         // ORDERING: Relaxed: a guess; the compare-exchange below decides.
         let mut seen = SlotState(self.0.load(Ordering::Relaxed));
@@ -370,6 +426,7 @@ impl AtomicSlotState {
                 return Err(NotReserved::NotOpen(self.load()));
             }
             let (index, offset) = (seen.messages(), seen.bytes());
+            let capacity = capacities.of(seen.segment_number());
             let ends = &ends[..ends.len().min(capacity.messages - index)];
             let fitting = &ends[..ends.partition_point(|end| *end <= capacity.bytes - offset)];
             let Some(&len) = fitting.last() else { return Err(NotReserved::NoRoom) };
@@ -407,8 +464,9 @@ impl AtomicSlotState {
         sequence: u64,
         segment: usize,
         ends: &'a [usize],
-        capacity: Capacity,
+        capacities: &Capacities,
     ) -> Option<EntryRange<'a>> {
+        let capacity = capacities.of(segment);
         let ends = &ends[..ends.len().min(capacity.messages)];
         let fitting = &ends[..ends.partition_point(|end| *end <= capacity.bytes)];
         let len = *fitting.last()?;
@@ -502,22 +560,25 @@ impl AtomicSlotState {
 mod tests {
     use super::*;
 
-    const CAPACITY: Capacity = Capacity { messages: 3, bytes: 10 };
+    fn capacities(messages: usize, bytes: usize) -> Capacities {
+        Capacities::equal(Capacity { messages, bytes })
+    }
 
     #[test]
     fn reservations_count_exactly_up_to_the_capacity() {
+        let capacities = capacities(3, 10);
         let slot = AtomicSlotState::new(SlotState::ready(u64::MAX));
         assert!(slot.open(0, 7, 4).is_none(), "ready for another sequence");
         assert!(slot.set_waiter(u64::MAX, 0));
         let first = slot.open(u64::MAX, 7, 4).unwrap();
         assert_eq!((first.segment(), first.index(), first.offset(), first.has_waiter()), (7, 0, 0, true));
-        assert_eq!(slot.reserve(7, CAPACITY).unwrap_err(), NotReserved::NoRoom);
-        let second = slot.reserve(6, CAPACITY).unwrap();
+        assert_eq!(slot.reserve(7, &capacities).unwrap_err(), NotReserved::NoRoom);
+        let second = slot.reserve(6, &capacities).unwrap();
         assert_eq!((second.index(), second.offset(), second.has_waiter()), (1, 4, false));
         assert!(!slot.set_waiter(u64::MAX, 1) && slot.set_waiter(u64::MAX, 2));
         assert_eq!((slot.cut().messages(), slot.cut().has_waiter()), (2, true));
-        assert!(slot.reserve(0, CAPACITY).unwrap().has_waiter(), "the first after the cut");
-        assert_eq!(slot.reserve(0, CAPACITY).unwrap_err(), NotReserved::NoRoom);
+        assert!(slot.reserve(0, &capacities).unwrap().has_waiter(), "the first after the cut");
+        assert_eq!(slot.reserve(0, &capacities).unwrap_err(), NotReserved::NoRoom);
         assert!(slot.seal(|seen| seen.messages() > 3).is_none());
         let sealed = slot.seal(|_| true).unwrap();
         assert_eq!(
@@ -534,11 +595,11 @@ mod tests {
 
     #[test]
     fn range_reserves_what_fits_in_one_step() {
-        let capacity = Capacity { messages: 5, bytes: 10 };
+        let capacities = capacities(5, 10);
         let slot = AtomicSlotState::new(SlotState::ready(0));
-        assert!(matches!(slot.reserve_range(&[1], capacity), Err(NotReserved::NotOpen(_))));
+        assert!(matches!(slot.reserve_range(&[1], &capacities), Err(NotReserved::NotOpen(_))));
         assert!(slot.set_waiter(0, 0));
-        let range = slot.open_range(0, 7, &[2, 2, 5], capacity).unwrap();
+        let range = slot.open_range(0, 7, &[2, 2, 5], &capacities).unwrap();
         assert!(range.has_waiter() && range.start() == (0, 0) && !slot.load().has_waiter());
         assert_eq!((range.messages(), range.filled()), (3, (3, 5)));
         let entries: Vec<_> = range
@@ -546,25 +607,43 @@ mod tests {
             .map(|entry| (entry.segment(), entry.index(), entry.offset(), entry.len()))
             .collect();
         assert_eq!(entries, [(7, 0, 0, 2), (7, 1, 2, 0), (7, 2, 2, 3)]);
-        assert_eq!(slot.reserve_range(&[6, 6], capacity).unwrap_err(), NotReserved::NoRoom, "bytes");
-        let range = slot.reserve_range(&[4, 6], capacity).unwrap();
+        assert_eq!(slot.reserve_range(&[6, 6], &capacities).unwrap_err(), NotReserved::NoRoom, "bytes");
+        let range = slot.reserve_range(&[4, 6], &capacities).unwrap();
         assert!(!range.has_waiter() && range.start().0 > 0);
         assert_eq!((range.messages(), range.filled()), (1, (4, 9)));
-        let range = slot.reserve_range(&[0, 0, 0], capacity).unwrap();
+        let range = slot.reserve_range(&[0, 0, 0], &capacities).unwrap();
         assert_eq!((range.messages(), range.filled()), (1, (5, 9)));
-        assert_eq!(slot.reserve_range(&[0], capacity).unwrap_err(), NotReserved::NoRoom, "messages");
+        assert_eq!(slot.reserve_range(&[0], &capacities).unwrap_err(), NotReserved::NoRoom, "messages");
     }
 
     #[test]
     fn largest_values_fit_the_word() {
         let slot = AtomicSlotState::new(SlotState::ready(0));
-        let capacity = Capacity { messages: MAX_MESSAGES, bytes: MAX_BYTES };
+        let capacities = capacities(MAX_MESSAGES, MAX_BYTES);
         slot.open(0, MAX_SEGMENTS - 1, MAX_BYTES).unwrap();
         for _ in 1..MAX_MESSAGES {
-            slot.reserve(0, capacity).unwrap();
+            slot.reserve(0, &capacities).unwrap();
         }
         let sealed = slot.seal(|_| true).unwrap();
         assert_eq!((sealed.messages(), sealed.bytes()), (MAX_MESSAGES, MAX_BYTES));
         assert_eq!(sealed.segment(), Some(MAX_SEGMENTS - 1));
+    }
+
+    #[test]
+    fn capacities_double_up_to_the_full_one() {
+        let all = |full, steps| {
+            let growing = Capacities::growing(full, steps);
+            (0..=growing.small()).map(|number| growing.of(number)).collect::<Vec<_>>()
+        };
+        let full = Capacity { messages: 500, bytes: 10_000 };
+        let doubled = |number: usize| Capacity { messages: 64_usize << number, bytes: 4096_usize << number };
+        let third = Capacity { messages: 256, bytes: 10_000 };
+        assert_eq!(all(full, 100), [doubled(0), doubled(1), third, full]);
+        assert_eq!(all(full, 1), [doubled(0), full]);
+        for full in [doubled(0), Capacity { messages: 2, bytes: 64 }] {
+            assert_eq!(all(full, 100), [full], "nothing is smaller");
+        }
+        assert_eq!(all(Capacity { messages: 2, bytes: 5000 }, 100).len(), 2);
+        assert_eq!(all(Capacity { messages: MAX_MESSAGES, bytes: MAX_BYTES }, 100).len(), 15);
     }
 }

@@ -227,10 +227,7 @@ fn timed_strategy_set_during_switch_signals_unread() {
         tx.core().switch();
         send(&tx, "2");
         setter.join().unwrap();
-        assert!(
-            tx.core().background().signal().was_unread_signalled(),
-            "the background task was not signalled"
-        );
+        assert!(tx.core().queue.pool.signal.was_unread_signalled(), "the background task was not signalled");
         drop(rx);
     });
 }

@@ -203,3 +203,42 @@ fn refused_external_payload_returns_its_bytes() {
         assert_eq!(drain(&mut rx).len(), 1 + accepted);
     });
 }
+
+/// A small segment of one message, and then full ones of two.
+#[test]
+fn growth_during_concurrent_opens_keeps_fifo_order() {
+    explore("growth_during_concurrent_opens_keeps_fifo_order", || {
+        let (tx, mut rx) = open(small(6).read_mode(ReadMode::ZeroCopy));
+        let sender = thread::spawn({
+            let tx = tx.clone();
+            move || {
+                send(&tx, "a1");
+                send(&tx, "a2");
+            }
+        });
+        send(&tx, "b1");
+        sender.join().unwrap();
+        assert!(tx.core().queue.pool.used_bytes() <= tx.max_bytes());
+        assert_fifo(&drain(&mut rx), &[&["a1", "a2"], &["b1"]]);
+        drop(rx);
+        assert_eq!(tx.monitor().stats().memory_bytes(), 0);
+    });
+}
+
+#[test]
+fn small_segment_is_used_again_by_another_thread() {
+    explore("small_segment_is_used_again_by_another_thread", || {
+        let (tx, mut rx) = open(small(6).read_mode(ReadMode::ZeroCopy));
+        send(&tx, "1");
+        let batch = block_on(rx.recv_batch(1)).unwrap();
+        tx.core().release_idle_memory();
+        let elsewhere = thread::spawn(move || {
+            assert_eq!(batch.get(0).unwrap(), b"1");
+            drop(batch);
+        });
+        send(&tx, "2");
+        elsewhere.join().unwrap();
+        assert_fifo(&drain(&mut rx), &[&["2"]]);
+        drop((tx, rx));
+    });
+}

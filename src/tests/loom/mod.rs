@@ -50,7 +50,8 @@ fn open_with_own_strategy(builder: Builder) -> (Sender, Receiver) {
     let (tx, rx) = crate::builder::open(config);
     // The first use creates these in a `OnceLock`, which loom does not model.
     tx.core().queue.ring.slot(0);
-    tx.core().queue.pool.segment(0);
+    let pool = &tx.core().queue.pool;
+    pool.segment(pool.segments_at_most() - 1);
     (tx, rx)
 }
 

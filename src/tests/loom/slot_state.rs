@@ -3,7 +3,7 @@
 use super::*;
 use crate::queue::ring::SegmentRing;
 use crate::queue::segment::reference::CHANNEL_REFERENCES;
-use crate::queue::segment::slot_state::{AtomicSlotState, Capacity, Phase, SlotState};
+use crate::queue::segment::slot_state::{AtomicSlotState, Capacities, Capacity, Phase, SlotState};
 use crate::queue::segment::{ReadRange, Segment};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -193,5 +193,33 @@ fn exclusive_access_acquires_reads_of_all_holders() {
             segment.write(&AtomicSlotState::new(SlotState::ready(1)).open(1, 0, 1).unwrap(), b"2");
         }
         holders.into_iter().for_each(|holder| holder.join().unwrap());
+    });
+}
+
+/// The word that a sender saw returns one lap later with another segment in it, or with the same one: a reservation never
+/// exceeds the segment that it is in.
+#[test]
+fn reservation_one_lap_later_fits_its_segment() {
+    explore_within(3, "reservation_one_lap_later_fits_its_segment", || {
+        let capacities = Capacities::growing(Capacity { messages: 2, bytes: 64 }, 1);
+        assert_eq!((capacities.of(0).messages, capacities.of(1).messages), (1, 2));
+        let slot = Arc::new(AtomicSlotState::new(SlotState::ready(0)));
+        slot.open(0, 1, 0).unwrap();
+        let lapping = thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || {
+                for (sequence, segment) in [(4, 0), (8, 1)] {
+                    slot.seal(|_| true).unwrap();
+                    slot.retire(sequence);
+                    slot.open(sequence, segment, 0).unwrap();
+                }
+            }
+        });
+        if let Ok(entry) = slot.reserve(0, &capacities) {
+            assert!(entry.index() < capacities.of(entry.segment()).messages, "{entry:?}");
+        }
+        lapping.join().unwrap();
+        let state = slot.load();
+        assert!(state.messages() <= capacities.of(1).messages, "{state:?}");
     });
 }

@@ -67,7 +67,8 @@ fn open(builder: Builder) -> (Sender, Receiver) {
     let (tx, rx) = crate::builder::open(config);
     // The first use creates these in a `OnceLock`, which shuttle does not model.
     tx.core().queue.ring.slot(0);
-    tx.core().queue.pool.segment(0);
+    let pool = &tx.core().queue.pool;
+    pool.segment(pool.segments_at_most() - 1);
     (tx, rx)
 }
 

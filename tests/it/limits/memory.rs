@@ -248,7 +248,8 @@ fn idle_memory_is_freed_after_pool_idle_and_not_before() {
             advance(ms(115)).await;
             assert!(tx.monitor().stats().pooled_bytes <= 2 * SEGMENT);
             tokio::time::sleep(ms(1000)).await;
-            assert_eq!(held(&tx.monitor().stats()), SEGMENT, "only the lent segment");
+            let lent = held(&tx.monitor().stats());
+            assert!((1..=SEGMENT).contains(&lent), "only the lent segment, a small one: {lent}");
             drop(kept);
             tokio::time::sleep(ms(1000)).await;
             assert_eq!(held(&tx.monitor().stats()), 0, "the lent segment too");

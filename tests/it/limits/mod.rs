@@ -2,5 +2,6 @@
 
 mod config;
 mod drop_policy;
+mod growth;
 mod memory;
 mod segment_retirement;
