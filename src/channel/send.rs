@@ -36,7 +36,7 @@ use super::Core;
 use super::payload::Payload;
 use super::payload::sealed::Sealed;
 use super::reserve::{Commit, Refusal, Reservation};
-use super::source::{PayloadSource, Source, is_external};
+use super::source::{PayloadSource, Reserve, Source, is_external};
 use super::strategy::limits::FillLevel;
 use crate::queue::pool::room_waiters::{Demand, Ticket};
 use crate::queue::segment::EXTERNAL_BYTES;
@@ -48,6 +48,32 @@ use crate::sync::{Ordering, fence};
 /// The checkers see senders with more messages than that.
 pub(crate) const MAX_RANGE_MESSAGES: usize =
     if cfg!(any(turbostream_loom, turbostream_shuttle)) { 2 } else { 32 };
+
+/// Reserves in the active segment, if that has room.
+struct InActiveSegment;
+
+impl Reserve for InActiveSegment {
+    type Refusal = NotReserved;
+
+    #[inline(always)]
+    fn reserve(self, core: &Core, len: usize) -> Result<(u64, EntrySlot), NotReserved> {
+        let sequence = core.queue.ring.active();
+        let entry = core.queue.ring.slot(sequence).reserve(len, core.queue.capacities())?;
+        Ok((sequence, entry))
+    }
+}
+
+/// Reserves in the next segment if it has to, in the turn of this sender.
+struct InTurn(Option<Ticket>);
+
+impl Reserve for InTurn {
+    type Refusal = Refusal;
+
+    #[inline(always)]
+    fn reserve(self, core: &Core, len: usize) -> Result<(u64, EntrySlot), Refusal> {
+        core.reserve(len, self.0)
+    }
+}
 
 impl Core {
     /// Writes a message if the active segment has room for it; otherwise returns false.
@@ -63,12 +89,7 @@ impl Core {
         if S::IN_PLACE {
             self.note_in_place();
         }
-        let reserve = |len| {
-            let sequence = self.queue.ring.active();
-            let entry = self.queue.ring.slot(sequence).reserve(len, self.queue.capacities())?;
-            Ok::<_, NotReserved>((sequence, entry))
-        };
-        source.write(self, reserve).is_ok()
+        source.write(self, InActiveSegment).is_ok()
     }
 
     /// Writes a message, in the next segment if it has to; returns why if it cannot.
@@ -85,7 +106,7 @@ impl Core {
         if source.is_external(self.queue.capacity()) {
             return self.write_external(source, len, ticket);
         }
-        source.write(self, |len| self.reserve(len, ticket))
+        source.write(self, InTurn(ticket))
     }
 
     #[cold]

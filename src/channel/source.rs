@@ -29,12 +29,8 @@ pub(crate) trait Source {
     /// Whether [`take_external`](Self::take_external) neither copies nor runs user code.
     fn moves(&self) -> bool;
 
-    /// Reserves an entry by calling `reserve` with the number of bytes, writes the message into it, and commits it.
-    fn write<E>(
-        &mut self,
-        core: &Core,
-        reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
-    ) -> Result<(), E>;
+    /// Reserves an entry by `reserve`, writes the message into it, and commits it.
+    fn write<R: Reserve>(&mut self, core: &Core, reserve: R) -> Result<(), R::Refusal>;
 
     /// Takes the message as an external payload.
     fn take_external(&mut self) -> Bytes;
@@ -43,6 +39,14 @@ pub(crate) trait Source {
     fn discard(&mut self);
 
     fn into_returned(self) -> Self::Returned;
+}
+
+/// A way to reserve an entry for a message. A trait and not a closure, as closures of this size are not inlined.
+pub(crate) trait Reserve {
+    type Refusal;
+
+    /// Reserves an entry for `len` bytes; also returns the sequence of its segment.
+    fn reserve(self, core: &Core, len: usize) -> Result<(u64, EntrySlot), Self::Refusal>;
 }
 
 /// A payload: copied into the segment, or moved if it is external and owned.
@@ -69,13 +73,9 @@ impl<P: Payload> Source for PayloadSource<P> {
     }
 
     #[inline(always)]
-    fn write<E>(
-        &mut self,
-        core: &Core,
-        reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
-    ) -> Result<(), E> {
+    fn write<R: Reserve>(&mut self, core: &Core, reserve: R) -> Result<(), R::Refusal> {
         let bytes = self.0.as_slice();
-        let (sequence, entry) = reserve(bytes.len())?;
+        let (sequence, entry) = reserve.reserve(core, bytes.len())?;
         core.write_copy(sequence, entry, bytes);
         Ok(())
     }
@@ -142,12 +142,8 @@ impl<F: FnOnce(&mut [u8]) -> usize> Source for ClosureSource<F> {
     }
 
     #[inline(always)]
-    fn write<E>(
-        &mut self,
-        core: &Core,
-        reserve: impl FnOnce(usize) -> Result<(u64, EntrySlot), E>,
-    ) -> Result<(), E> {
-        let (sequence, entry) = reserve(self.max_len)?;
+    fn write<R: Reserve>(&mut self, core: &Core, reserve: R) -> Result<(), R::Refusal> {
+        let (sequence, entry) = reserve.reserve(core, self.max_len)?;
         let (opened, write) = (entry.index() == 0, self.take());
         // A panic of the closure drops the reservation, which commits padding.
         Reservation::new(core, sequence, entry, 0).write_in_place(|bytes| {

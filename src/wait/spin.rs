@@ -31,6 +31,7 @@ pub(crate) fn spin_backoff_until(mut pause: usize, mut done: impl FnMut() -> boo
 ///
 /// A thread that repeats its exchange at once takes the cache line away from the threads that succeed.
 #[cold]
+#[inline(never)]
 pub(crate) fn back_off() {
     (0..spin_limit() / 2).for_each(|_| spin_loop());
 }

@@ -253,6 +253,8 @@ impl Capacities {
         if number >= self.small { self.full } else { self.of_small(number) }
     }
 
+    #[cold]
+    #[inline(never)]
     fn of_small(&self, number: usize) -> Capacity {
         Capacity {
             messages: self.full.messages.min(FIRST.messages << number),
