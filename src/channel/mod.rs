@@ -42,7 +42,8 @@ use crate::queue::Queue;
 use crate::queue::head::Head;
 use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::Phase;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Mutex, Ordering, Weak, new_cyclic};
+use crate::sync::short_lock::ShortLock;
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering, Weak, new_cyclic};
 use crate::telemetry::catch_panic::CatchPanic;
 use crate::telemetry::events::{Events, NotedSwitches, is_emitting};
 use crate::telemetry::reporter::Reporter;
@@ -93,7 +94,7 @@ pub(crate) struct Core {
 
 /// Written by receivers.
 struct Reading {
-    head: Mutex<Head>,
+    head: ShortLock<Head>,
     /// A hint: all that was sealed or cut was taken when the head was last unlocked.
     caught_up: AtomicBool,
     /// Receivers that wait for a message. A sender locks the list after each cut.
@@ -129,7 +130,7 @@ impl Core {
             max_claimers: config.max_bytes / footprint(config.capacity) / 2,
             strategy: ActiveStrategy::new(config.strategy, config.capacity, config.first_sequence),
             reading: CachePadded(Reading {
-                head: Mutex::new(Head::new(config.first_sequence)),
+                head: ShortLock::new(Head::new(config.first_sequence)),
                 caught_up: AtomicBool::new(true),
                 waiting: CachePadded(WaitList::new()),
             }),

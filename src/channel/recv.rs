@@ -12,7 +12,6 @@
 //!   the waiter bit if nothing is readable.
 //! - [`with_head`](Core::with_head) serves threads that receive nothing, such as senders that need memory.
 
-use std::sync::PoisonError;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -23,9 +22,9 @@ use crate::queue::head::ahead::{Ahead, MAX_CLAIM};
 use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
 use crate::queue::{Queue, ReadMode};
-use crate::sync::{MutexGuard, Ordering, yield_now};
+use crate::sync::short_lock::ShortGuard;
+use crate::sync::{Ordering, yield_now};
 use crate::telemetry::events::NotedSwitches;
-use crate::wait::spin::spin_backoff_until;
 
 /// What a receiver that visited the head has found.
 enum Visit<T> {
@@ -41,22 +40,8 @@ enum Visit<T> {
 
 impl Core {
     #[inline(always)]
-    pub(super) fn lock_head(&self) -> MutexGuard<'_, Head> {
-        match self.reading.head.try_lock() {
-            Ok(head) => head,
-            Err(_) => self.lock_busy_head(),
-        }
-    }
-
-    /// Spins for the lock of the head, which is mostly held for some tens of instructions, and then sleeps for it.
-    #[cold]
-    fn lock_busy_head(&self) -> MutexGuard<'_, Head> {
-        let mut locked = None;
-        spin_backoff_until(1, || {
-            locked = self.reading.head.try_lock().ok();
-            locked.is_some()
-        });
-        locked.unwrap_or_else(|| self.reading.head.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn lock_head(&self) -> ShortGuard<'_, Head> {
+        self.reading.head.lock()
     }
 
     /// Has `ahead`, which is empty, claim the next messages; returns whether it has claimed any.

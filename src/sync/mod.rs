@@ -16,6 +16,7 @@ mod imp;
 #[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
 #[path = "std.rs"]
 mod imp;
+pub(crate) mod short_lock;
 pub(crate) mod unwind;
 
 #[cfg(not(turbostream_loom))]
