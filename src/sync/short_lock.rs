@@ -5,23 +5,25 @@
 //! then sleeps for 20 µs, and then up to 640 µs at a time. The owner is preempted in the middle of its instructions if the wait comes
 //! to that.
 //!
-//! Under the checkers it is their mutex: to them, a waiter that polls is one that is woken early.
+//! In models of a channel it is the mutex of the checker: to that, a waiter that polls is one that is woken early. A model of
+//! its own checks the lock itself.
 
 #[cfg(any(turbostream_loom, turbostream_shuttle))]
 pub(crate) use self::model::{ShortGuard, ShortLock};
 #[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
 pub(crate) use self::real::{ShortGuard, ShortLock};
 
-#[cfg(not(any(turbostream_loom, turbostream_shuttle)))]
-mod real {
-    use std::cell::UnsafeCell;
+#[cfg_attr(
+    any(turbostream_loom, turbostream_shuttle),
+    allow(dead_code, reason = "only its own model uses it")
+)]
+pub(crate) mod real {
     use std::marker::PhantomData;
     use std::ops::{Deref, DerefMut};
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::Duration;
 
-    use crate::sync::{spin_limit, spin_loop};
+    use crate::sync::{AtomicBool, Ordering, UnsafeCell, spin_limit, spin_loop, yield_now};
 
     /// After this many pauses, which are spins at first and then yields, a thread sleeps.
     const YIELDS_UNTIL: u32 = 20;
@@ -30,7 +32,7 @@ mod real {
     const SLEEP_DOUBLINGS: u32 = 5;
 
     /// See the module.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct ShortLock<T> {
         is_locked: AtomicBool,
         value: UnsafeCell<T>,
@@ -67,7 +69,8 @@ mod real {
                 // Growing pauses: each check may take the cache line away from the owner.
                 match pauses {
                     _ if 1 << pauses <= 2 * spin_limit() => (0..1 << pauses).for_each(|_| spin_loop()),
-                    ..YIELDS_UNTIL => thread::yield_now(),
+                    ..YIELDS_UNTIL => yield_now(),
+                    _ if cfg!(any(turbostream_loom, turbostream_shuttle)) => yield_now(),
                     _ => thread::sleep(FIRST_SLEEP * (1 << (pauses - YIELDS_UNTIL))),
                 }
                 pauses = (pauses + 1).min(YIELDS_UNTIL + SLEEP_DOUBLINGS);
@@ -92,7 +95,7 @@ mod real {
         #[inline(always)]
         fn deref(&self) -> &T {
             // SAFETY: this guard has set `is_locked`, so no other one exists until it is dropped.
-            unsafe { &*self.lock.value.get() }
+            self.lock.value.with(|value| unsafe { &*value })
         }
     }
 
@@ -100,7 +103,7 @@ mod real {
         #[inline(always)]
         fn deref_mut(&mut self) -> &mut T {
             // SAFETY: as in `deref`; and this guard is borrowed exclusively.
-            unsafe { &mut *self.lock.value.get() }
+            self.lock.value.with_mut(|value| unsafe { &mut *value })
         }
     }
 
@@ -112,7 +115,7 @@ mod real {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(any(turbostream_loom, turbostream_shuttle))))]
     mod tests {
         use super::*;
 
@@ -170,7 +173,7 @@ mod model {
     pub(crate) type ShortGuard<'a, T> = MutexGuard<'a, T>;
 
     /// See the module.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct ShortLock<T>(Mutex<T>);
 
     impl<T> ShortLock<T> {

@@ -12,6 +12,7 @@ mod active_segment;
 mod coalescer;
 mod memory;
 mod registration;
+mod short_lock;
 mod slot_state;
 mod waiting;
 mod wake_flag;
