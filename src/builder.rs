@@ -222,8 +222,9 @@ impl Builder {
     ///
     /// Receivers that are clones of each other compete for messages. With the default they take them one by one, in order. A
     /// receiver that takes several at once finds the other ones less often in its way, but what it has taken waits for it,
-    /// while another receiver may be idle. What a receiver has taken ahead counts as queued, and is given back in order when
-    /// that receiver is dropped.
+    /// while another receiver may be idle, or wait for the end of the channel. What a receiver has taken ahead counts as
+    /// queued. It is given back in order when that receiver is cloned or dropped, or takes messages as a batch or by
+    /// [`recv_many`](crate::Receiver::recv_many); then another receiver may get it after later messages.
     ///
     /// A single receiver takes messages ahead at any setting, as there is no other one to notice.
     pub fn prefetch(mut self, messages: usize) -> Self {

@@ -63,8 +63,8 @@ pub(crate) struct Core {
     pool_idle: Duration,
     /// How many messages each of several receivers may claim at once.
     prefetch: usize,
-    /// The most receivers that may claim messages: half the number of segments. One that is not polled keeps a segment from
-    /// being reused.
+    /// How many receivers may claim. Each that has claimed and is not polled keeps a segment from being reused: together at most
+    /// half of all, and the longest message has room beside them and an open segment.
     max_claimers: usize,
 
     strategy: ActiveStrategy,
@@ -115,6 +115,8 @@ impl Core {
     }
 
     fn with_weak(config: Config, core: Weak<Self>) -> Self {
+        let footprint = footprint(config.capacity);
+        let spare = config.max_bytes.saturating_sub(config.max_message_bytes + footprint);
         let core = Self {
             queue: Queue::new(
                 config.capacity,
@@ -127,7 +129,7 @@ impl Core {
             when_full: config.when_full,
             pool_idle: config.pool_idle,
             prefetch: config.prefetch,
-            max_claimers: config.max_bytes / footprint(config.capacity) / 2,
+            max_claimers: (spare / footprint).min(config.max_bytes / footprint / 2).max(1),
             strategy: ActiveStrategy::new(config.strategy, config.capacity, config.first_sequence),
             reading: CachePadded(Reading {
                 head: ShortLock::new(Head::new(config.first_sequence)),

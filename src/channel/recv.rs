@@ -12,6 +12,7 @@
 //!   the waiter bit if nothing is readable.
 //! - [`with_head`](Core::with_head) serves threads that receive nothing, such as senders that need memory.
 
+use std::sync::PoisonError;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use crate::queue::head::{Effects, Head, Readiness};
 use crate::queue::segment::slot_state::Phase;
 use crate::queue::{Queue, ReadMode};
 use crate::sync::short_lock::ShortGuard;
-use crate::sync::{Ordering, yield_now};
+use crate::sync::{Mutex, Ordering, yield_now};
 use crate::telemetry::events::NotedSwitches;
 
 /// What a receiver that visited the head has found.
@@ -72,28 +73,37 @@ impl Core {
     #[cold]
     pub(crate) fn end_drain(&self) {
         self.with_head(|_, _| ());
+        if self.is_closed() {
+            // They may wait for the end of the channel until no handle has a message left.
+            self.receivers_waiting().wake();
+        }
     }
 
     /// Gives back what `ahead` has claimed and not handed out, for a handle that is cloned.
-    pub(crate) fn give_back(&self, ahead: &mut Ahead) {
-        if !ahead.is_empty() {
-            self.with_head(|head, _| head.take_back(ahead));
+    ///
+    /// What may run user code follows after both locks are released: that may clone the same handle.
+    pub(crate) fn give_back(&self, ahead: &Mutex<Ahead>) {
+        let mut ahead = ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let effects = (!ahead.is_empty()).then(|| {
+            let visit =
+                |head: &mut Head, effects: &mut Effects| effects.given_back = head.take_back(&mut ahead);
+            self.visit_with_head(visit).1
+        });
+        let reference = ahead.take_reference();
+        drop(ahead);
+        drop(reference);
+        if let Some(effects) = effects {
+            self.apply_effects(effects);
         }
-        ahead.release();
     }
 
     /// Gives back what `ahead` has claimed and not handed out, for a handle that is dropped.
     pub(crate) fn end_claims(&self, ahead: &mut Ahead) {
         if ahead.has_claimed() {
-            let was_empty = ahead.is_empty();
-            self.with_head(|head, _| {
-                head.take_back(ahead);
+            self.with_head(|head, effects| {
+                effects.given_back = head.take_back(ahead);
                 head.remove_claims(ahead);
             });
-            if !was_empty {
-                // They may have found nothing else.
-                self.receivers_waiting().wake();
-            }
         }
         ahead.release();
     }
@@ -184,10 +194,12 @@ impl Core {
             ahead.release();
         }
         let mut head = self.lock_head();
-        head.take_back(ahead);
+        let was_passed = head.take_back(ahead);
         let visit = loop {
             match head.poll_readable(&self.queue, &mut effects) {
                 Readiness::Readable => break Visit::Taken(take(&self.queue, &mut head, &mut effects)),
+                // It gives them back if it is dropped. It is not this one, which has given back.
+                Readiness::Closed if head.has_claims() => break Visit::Empty,
                 Readiness::Closed => break Visit::Closed,
                 Readiness::Stalled if !registered || head.set_awaited() => {
                     break Visit::Stalled { in_place: head.is_in_place() };
@@ -200,6 +212,7 @@ impl Core {
                 Readiness::Stalled | Readiness::Empty => {}
             }
         };
+        effects.given_back = was_passed && (head.has_returned() || self.is_closed());
         let waiters = self.room_waiters();
         if waiters.waiting() > 0 && head.has_drained_active(&self.queue) && waiters.has_sleeper() {
             // The sender may need this memory, and only an attempt of its own would seal the segment. None is missed: it has
@@ -229,13 +242,19 @@ impl Core {
 
     /// Calls `visit` with the head, for a thread that receives nothing.
     pub(super) fn with_head<T>(&self, visit: impl FnOnce(&mut Head, &mut Effects) -> T) -> T {
+        let (result, effects) = self.visit_with_head(visit);
+        self.apply_effects(effects);
+        result
+    }
+
+    /// [`with_head`](Self::with_head) for a caller that applies the effects.
+    fn visit_with_head<T>(&self, visit: impl FnOnce(&mut Head, &mut Effects) -> T) -> (T, Effects) {
         let mut effects = Effects::new(NotedSwitches::new(&self.events));
         let mut head = self.lock_head();
         let result = visit(&mut head, &mut effects);
         self.before_unlock(&mut head, &mut effects);
         drop(head);
-        self.apply_effects(effects);
-        result
+        (result, effects)
     }
 
     /// Runs a callback with what a receiver took.
@@ -299,7 +318,7 @@ impl Core {
         if effects.released > 0 {
             self.queue.pool.refund_external(effects.released);
         }
-        if effects.sealed {
+        if effects.sealed || effects.given_back {
             self.receivers_waiting().wake();
         }
         if effects.drained {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Core;
 use super::reserve::Refusal;
-use crate::queue::head::Head;
+use crate::queue::head::{Claimed, Head};
 use crate::queue::segment::slot_state::{Phase, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::stats::{Drops, SendErrors, Stats, SwitchCause, Switches, Totals};
@@ -172,14 +172,12 @@ impl Core {
     fn count_queue(&self, stats: &mut Stats, mut limit: Option<&mut usize>) -> Totals {
         let head = self.lock_head();
         let active = self.queue.ring.active();
-        let (mut taken, claimed) = (head.taken(), head.claimed());
-        if claimed.messages <= taken.messages && claimed.bytes <= taken.bytes {
-            // Claimed from the segment at the head, but for claims of several receivers in earlier segments.
-            taken = taken - claimed;
-        } else {
-            stats.queued_messages += claimed.messages;
-            stats.queued_bytes += claimed.bytes;
-        }
+        // Once: it decreases meanwhile, and what it loses would count twice.
+        let claimed = head.claimed();
+        let mut taken = head.taken() - claimed.at_head;
+        let in_retired_segments = claimed.all - claimed.at_head;
+        stats.queued_messages += in_retired_segments.messages;
+        stats.queued_bytes += in_retired_segments.bytes;
         let mut unsettled = Totals::default();
         let mut sequence = head.sequence();
         loop {
@@ -218,14 +216,14 @@ impl Core {
         let parked = self.parked.totals();
         stats.queued_messages += parked.messages;
         stats.queued_bytes += parked.bytes;
-        self.count_totals(stats, &head);
+        self.count_totals(stats, &head, claimed);
         stats.external_bytes += parked.bytes as usize;
         unsettled + parked
     }
 
     /// Adds what was received and dropped, and what was sent: the sum of both and of what is queued.
-    fn count_totals(&self, stats: &mut Stats, head: &Head) {
-        let (received, dropped) = (head.received(), head.dropped());
+    fn count_totals(&self, stats: &mut Stats, head: &Head, claimed: Claimed) {
+        let (received, dropped) = (head.received(claimed), head.dropped());
         self.count_memory(stats, head.released());
         (stats.received_messages, stats.received_bytes) = (received.messages, received.bytes);
         stats.queue_time = head.queue_time();

@@ -11,6 +11,18 @@ use bytes::Bytes;
 ///
 /// It derefs to the bytes of the message. Use [`into_bytes`](Self::into_bytes), or receive by
 /// [`recv`](crate::Receiver::recv), to keep the message.
+///
+/// It borrows the receiver, so it cannot outlive the next call:
+///
+/// ```compile_fail,E0499
+/// # #[tokio::main] async fn main() {
+/// let (tx, mut rx) = turbostream::channel();
+/// tx.send_many(["one", "two"]).await.unwrap();
+/// let one = rx.recv_ref().await.unwrap();
+/// let two = rx.recv_ref().await.unwrap();
+/// println!("{}", one.len() + two.len());
+/// # }
+/// ```
 pub struct MessageRef<'a>(Message<'a>);
 
 enum Message<'a> {

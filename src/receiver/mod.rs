@@ -10,7 +10,6 @@ pub(crate) mod message_ref;
 mod recv;
 
 use std::fmt;
-use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -124,10 +123,10 @@ impl Receiver {
     /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<Bytes, TryRecvError> {
-        if let Some(message) = self.take_ahead(self.read_mode()) {
+        let mode = self.read_mode();
+        if let Some(message) = self.take_claimed_or_fast(mode) {
             return Ok(message);
         }
-        let mode = self.read_mode();
         self.core.try_with_head(ahead_of(&mut self.ahead), take_one(mode))
     }
 
@@ -180,6 +179,9 @@ impl Receiver {
     pub fn try_recv_ref(&mut self) -> Result<MessageRef<'_>, TryRecvError> {
         if self.has_ahead() {
             return Ok(MessageRef::in_place(self.take_ahead_ref()));
+        }
+        if let Some(message) = self.core.take_fast(ReadMode::ZeroCopy, ahead_of(&mut self.ahead)) {
+            return Ok(MessageRef::owned(message));
         }
         self.core
             .try_with_head(ahead_of(&mut self.ahead), take_one(ReadMode::ZeroCopy))
@@ -426,8 +428,7 @@ impl Receiver {
 impl Clone for Receiver {
     /// Returns another handle of the same channel, in the same read mode.
     fn clone(&self) -> Self {
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        self.core.give_back(&mut ahead);
+        self.core.give_back(&self.ahead);
         self.core.add_receiver();
         Self::new(Arc::clone(&self.core), self.read_mode())
     }

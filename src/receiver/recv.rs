@@ -167,12 +167,17 @@ impl Receiver {
         ahead.take_ref(|| core.end_drain())
     }
 
+    /// Takes the next message that this handle has claimed, or can claim or take without a full visit of the head.
+    #[inline]
+    pub(super) fn take_claimed_or_fast(&mut self, mode: ReadMode) -> Option<Bytes> {
+        self.take_ahead(mode).or_else(|| self.core.take_fast(mode, ahead_of(&mut self.ahead)))
+    }
+
     /// Takes the next message if there is one; see [`Core::poll_with_head`].
     #[inline]
     fn poll_one(&mut self, mode: ReadMode) -> Poll<Option<Bytes>> {
         // A handle whose task had to yield has messages ahead.
-        let fast = self.take_ahead(mode).or_else(|| self.core.take_fast(mode, ahead_of(&mut self.ahead)));
-        if let Some(message) = fast {
+        if let Some(message) = self.take_claimed_or_fast(mode) {
             return Poll::Ready(Some(message));
         }
         self.core.poll_with_head(false, ahead_of(&mut self.ahead), take_one(mode))
@@ -191,7 +196,7 @@ impl Receiver {
 
     /// Takes the next message by the fast path.
     pub(crate) fn try_take_fast(&mut self) -> Option<Bytes> {
-        let message = self.take_ahead(self.read_mode());
+        let message = self.take_claimed_or_fast(self.read_mode());
         if message.is_some() {
             self.budget.count_one();
         }

@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use turbostream::WhenFull;
 
 use crate::common::ms;
-use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup};
+use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup, TakeBy};
 
 const MAX_OPS: usize = 400;
 
@@ -45,7 +45,13 @@ fn setup(bytes: &mut Unstructured<'_>) -> Result<Setup> {
         },
         strategy: bytes.int_in_range(0..=STRATEGIES - 1)?,
         lend_ttl: if flags & 16 == 0 { Duration::ZERO } else { ms(5000) },
+        prefetch: 1,
+        receivers: 1,
     };
+    // Of what was read already, so that stored inputs keep their meaning.
+    let prefetch = [1, 2, 16][(setup.segments + setup.segment_messages) % 3];
+    let receivers = 1 + setup.segment_bytes % 3;
+    let setup = Setup { prefetch, receivers, ..setup };
     Ok(setup.with_max_message_percent(bytes.int_in_range(1..=100)?))
 }
 
@@ -63,7 +69,8 @@ fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
             len: bytes.int_in_range(0..=79)?,
             ending: *bytes.choose(&[Ending::Returns, Ending::Panics, Ending::ReportsTooMuch])?,
         },
-        10..=16 => Op::Recv { handle, by: recv_by(bytes)?, keep: flag },
+        10..=13 => Op::Recv { handle, by: recv_by(bytes)?, keep: flag },
+        14..=16 => Op::Take { handle, by: take_by(bytes)?, keep: flag },
         17..=18 => Op::Poll { which: handle },
         19..=20 => Op::Cancel { which: handle },
         21..=22 => Op::DropKept { which: handle },
@@ -123,6 +130,23 @@ fn send_by(bytes: &mut Unstructured<'_>) -> Result<SendBy> {
         ..80 => SendBy::Try,
         80..200 => SendBy::Wait,
         limit => SendBy::Timeout(ms(u64::from(limit % 20))),
+    })
+}
+
+fn take_by(bytes: &mut Unstructured<'_>) -> Result<TakeBy> {
+    let by: u8 = bytes.arbitrary()?;
+    let limit = usize::from(by >> 4) % 12;
+    Ok(match by & 0xf {
+        0..=2 => TakeBy::Recv,
+        3..=5 => TakeBy::Try,
+        6 => TakeBy::Ref,
+        7 => TakeBy::TryRef,
+        8 => TakeBy::Poll,
+        9 => TakeBy::Stream,
+        10 => TakeBy::Batch(limit),
+        11 => TakeBy::TryBatch(limit * 8),
+        12 | 13 => TakeBy::Many(limit),
+        _ => TakeBy::PollMany(limit),
     })
 }
 

@@ -46,6 +46,7 @@ impl World {
                 if self.receivers.len() + self.callbacks.len() < MAX_RECEIVERS {
                     self.model.receivers += 1;
                     let rx = self.receivers[which].rx.borrow().clone();
+                    self.model.give_back(self.receivers[which].id);
                     self.add_receiver(rx);
                 }
             }
@@ -125,7 +126,13 @@ impl World {
         let which = self.receiver(handle)?;
         let ReceiverState { id, rx, .. } = self.receivers.swap_remove(which);
         self.cancel_all_of(id);
-        Some(Rc::try_unwrap(rx).map(RefCell::into_inner).inspect_err(|_| self.forgotten_receivers += 1))
+        // It is dropped, or a callback takes it over.
+        self.model.give_back(id);
+        Some(Rc::try_unwrap(rx).map(RefCell::into_inner).inspect_err(|rx| {
+            self.forgotten_receivers += 1;
+            // Nothing takes from it any more: a clone has it give back what it has taken ahead.
+            drop(rx.borrow().clone());
+        }))
     }
 
     pub(crate) fn drop_receiver(&mut self, rx: Receiver) {

@@ -3,7 +3,7 @@
 //! Where the channel may drop one message or another, and the statistics do not say which, the model keeps every order that
 //! explains them. Messages received later decide between the orders.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use turbostream::{Batch, Stats};
@@ -66,7 +66,50 @@ struct Queued {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Order {
     queue: VecDeque<Queued>,
+    /// What each handle may have taken ahead of the queue. What a lone handle takes ahead is not modelled: it is unseen.
+    claims: BTreeMap<usize, VecDeque<Queued>>,
     next_sequence: u64,
+}
+
+impl Order {
+    /// Puts what `handle` has taken ahead back in front of what was accepted later.
+    fn give_back(&mut self, handle: usize) {
+        if let Some(claim) = self.claims.remove(&handle) {
+            self.queue.extend(claim);
+            self.queue.make_contiguous().sort_by_key(|queued| queued.ordinal);
+        }
+    }
+
+    /// Returns every order that results if `handle` takes the next message, and up to `ahead` more of those before `end`.
+    fn take(mut self, handle: usize, payload: &[u8], ahead: usize, end: u64, found: &mut HashSet<Self>) {
+        let claimed = self.claims.get_mut(&handle).and_then(VecDeque::pop_front);
+        self.claims.retain(|_, claim| !claim.is_empty());
+        let was_claimed = claimed.is_some();
+        let Some(taken) = claimed.or_else(|| self.queue.pop_front()) else { return };
+        if taken.message.payload() != payload {
+            return;
+        }
+        found.insert(self.clone());
+        for sequence in (taken.sequence + 1..).take(if was_claimed { 0 } else { ahead }) {
+            match self.queue.front() {
+                // One message stays at the head.
+                Some(next) if next.sequence == sequence && next.ordinal < end && self.queue.len() > 1 => {
+                    let next = self.queue.pop_front().expect("just seen");
+                    self.claims.entry(handle).or_default().push_back(next);
+                    found.insert(self.clone());
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn claimed(&self) -> impl Iterator<Item = &Queued> {
+        self.claims.values().flatten()
+    }
+
+    fn len(&self) -> usize {
+        self.queue.len() + self.claimed().count()
+    }
 }
 
 #[derive(Debug)]
@@ -116,7 +159,7 @@ impl Model {
         drops_oldest: bool,
         may_drop_newest: bool,
     ) {
-        let mut found = std::collections::HashSet::new();
+        let mut found = HashSet::new();
         for order in &self.orders {
             let choices = Choices { drops_oldest, may_drop_newest };
             possible_orders(order.clone(), self.accepted.messages, messages, dropped, choices, &mut found);
@@ -163,13 +206,32 @@ impl Model {
 
     pub(crate) fn front(&self) -> Option<u64> {
         // All orders agree on how many messages are queued, but not on which.
-        self.orders.iter().filter_map(|order| order.queue.front()).map(|queued| queued.ordinal).min()
+        let fronts =
+            self.orders.iter().flat_map(|order| order.queue.front().into_iter().chain(order.claimed()));
+        fronts.map(|queued| queued.ordinal).min()
     }
 
     /// Returns whether a receiver must find a message.
     pub(crate) fn must_be_readable(&self) -> bool {
         let fronts = || self.orders.iter().map(|order| order.queue.front());
         fronts().all(|front| front.is_some_and(|queued| queued.ordinal < self.certain))
+    }
+
+    /// Returns whether this handle, which may have taken messages ahead, must find a message.
+    pub(crate) fn must_be_readable_by(&self, handle: usize) -> bool {
+        let is_readable = |order: &Order| {
+            order.claims.contains_key(&handle)
+                || order.queue.front().is_some_and(|queued| queued.ordinal < self.certain)
+        };
+        self.orders.iter().all(is_readable)
+    }
+
+    /// Records that `handle` found that the channel has ended: all messages were received, or other handles have taken them
+    /// ahead.
+    pub(crate) fn ended_for(&mut self, handle: usize) {
+        assert!(self.closed, "ended early");
+        self.orders.retain(|order| order.queue.is_empty() && !order.claims.contains_key(&handle));
+        assert!(!self.orders.is_empty(), "ended early");
     }
 
     /// Returns whether a receiver may find a message.
@@ -199,6 +261,29 @@ impl Model {
         Message { id: u32::MAX, len: payload.len() }
     }
 
+    /// Records that `handle` got the next message, and may have taken `ahead` more. A handle that `may_give_back` may have done
+    /// so before.
+    pub(crate) fn take_by(&mut self, handle: usize, payload: &[u8], ahead: usize, may_give_back: bool) {
+        assert!(self.may_be_readable(), "read before it was switched: {self:?}");
+        let mut found = HashSet::new();
+        for order in self.orders.drain(..) {
+            if may_give_back && order.claims.contains_key(&handle) {
+                let mut given_back = order.clone();
+                given_back.give_back(handle);
+                given_back.take(handle, payload, ahead, self.possible, &mut found);
+            }
+            order.take(handle, payload, ahead, self.possible, &mut found);
+        }
+        assert!(!found.is_empty(), "not the next message: {} bytes {payload:?}", payload.len());
+        self.orders = found.into_iter().collect();
+        self.received.add(payload.len());
+    }
+
+    /// Records that `handle` has given back what it had taken ahead.
+    pub(crate) fn give_back(&mut self, handle: usize) {
+        self.orders.iter_mut().for_each(|order| order.give_back(handle));
+    }
+
     /// Records that a receiver got a batch of the next messages, with consecutive sequences.
     pub(crate) fn take_batch(&mut self, batch: &Batch) {
         self.orders.retain(|order| {
@@ -214,7 +299,10 @@ impl Model {
 
     /// Returns whether all messages before this ordinal left the channel, or `None` if the orders disagree.
     pub(crate) fn is_past(&self, ordinal: u64) -> Option<bool> {
-        let past = |order: &Order| order.queue.front().is_none_or(|queued| queued.ordinal >= ordinal);
+        let past = |order: &Order| {
+            let mut left = order.queue.front().into_iter().chain(order.claimed());
+            left.all(|queued| queued.ordinal >= ordinal)
+        };
         let first = past(&self.orders[0]);
         self.orders.iter().all(|order| past(order) == first).then_some(first)
     }
@@ -226,6 +314,7 @@ impl Model {
         self.dropped.bytes += queued.bytes;
         for order in &mut self.orders {
             order.queue.clear();
+            order.claims.clear();
         }
     }
 
@@ -240,7 +329,7 @@ impl Model {
         assert!(stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
         assert_eq!((stats.panics, stats.callback_panics), (0, 0), "an assertion in a strategy or a callback");
         for order in &self.orders {
-            assert_eq!(order.queue.len() as u64, queued.messages);
+            assert_eq!(order.len() as u64, queued.messages);
         }
     }
 }
@@ -259,7 +348,7 @@ fn possible_orders(
     messages: &[Message],
     dropped: Totals,
     choices: Choices,
-    found: &mut std::collections::HashSet<Order>,
+    found: &mut HashSet<Order>,
 ) {
     let Some((&message, rest)) = messages.split_first() else {
         return possible_orders_of_oldest(order, dropped, choices, found);
@@ -286,7 +375,7 @@ fn possible_orders_of_oldest(
     mut order: Order,
     mut dropped: Totals,
     choices: Choices,
-    found: &mut std::collections::HashSet<Order>,
+    found: &mut HashSet<Order>,
 ) {
     while dropped.messages > 0 {
         if !choices.drops_oldest || !drop_oldest(&mut order, &mut dropped) {

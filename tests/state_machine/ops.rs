@@ -26,6 +26,9 @@ pub(crate) struct Setup {
     pub(crate) when_full: WhenFull,
     pub(crate) strategy: usize,
     pub(crate) lend_ttl: Duration,
+    pub(crate) prefetch: usize,
+    /// How many there are at first.
+    pub(crate) receivers: usize,
 }
 
 impl Setup {
@@ -52,6 +55,7 @@ impl Setup {
             .when_full(self.when_full)
             .strategy(AnyStrategy::new(self.strategy))
             .lend_ttl(self.lend_ttl)
+            .prefetch(self.prefetch)
     }
 }
 
@@ -131,6 +135,21 @@ pub(crate) enum RecvBy {
     Many(usize),
 }
 
+/// How a handle itself receives what is there now. The others receive by clones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TakeBy {
+    Recv,
+    Try,
+    Ref,
+    TryRef,
+    Poll,
+    Stream,
+    Batch(usize),
+    TryBatch(usize),
+    Many(usize),
+    PollMany(usize),
+}
+
 /// One operation. `handle` and `which` are indices modulo the number of candidates. Without candidates it does nothing.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -141,6 +160,7 @@ pub(crate) enum Op {
     SinkFlush { handle: usize },
     SinkClose { handle: usize },
     Recv { handle: usize, by: RecvBy, keep: bool },
+    Take { handle: usize, by: TakeBy, keep: bool },
     Switch { handle: usize },
     Drained { handle: usize },
     Closed { handle: usize },

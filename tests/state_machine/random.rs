@@ -7,13 +7,13 @@ use proptest::prelude::*;
 use turbostream::WhenFull;
 
 use crate::common::ms;
-use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup};
+use crate::ops::{Ending, Op, RecvBy, STRATEGIES, SendBy, Setup, TakeBy};
 
 /// Segments of a few bytes, where every message is large, or of a few KiB, where a message can have any size.
 pub(crate) fn setups() -> impl Strategy<Value = Setup> {
     // Often no bytes beyond whole segments: then the last segment ends at the last byte of the budget.
     let extra_bytes = |most| prop_oneof![Just(0), 0_usize..most];
-    let tiny = (64_usize..200, 1_usize..8, 2_usize..6, extra_bytes(400));
+    let tiny = (64_usize..200, 1_usize..12, 2_usize..12, extra_bytes(400));
     let small = (2048_usize..6000, 1_usize..20, 2_usize..5, extra_bytes(90_000));
     let sizes = prop_oneof![3 => tiny, 1 => small];
     let when_full = prop_oneof![
@@ -23,13 +23,18 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
         2 => Just(WhenFull::DropOldest),
     ];
     let flags = (any::<bool>(), proptest::bool::weighted(0.75), any::<bool>());
-    (sizes, 1_usize..=100, when_full, flags, 0..STRATEGIES).prop_map(
+    let prefetch = prop_oneof![2 => Just(1_usize), 2 => Just(2), 1 => Just(16)];
+    // Several receivers take ahead only if the longest message leaves room beside them.
+    let percent = prop_oneof![1_usize..=100, 1_usize..=30];
+    let handles = (prefetch, 1_usize..=3);
+    (sizes, percent, when_full, flags, 0..STRATEGIES, handles).prop_map(
         |(
             (bytes, messages, segments, extra_bytes),
             percent,
             when_full,
             (zero_copy, on_demand, lends),
             strategy,
+            (prefetch, receivers),
         )| {
             let setup = Setup {
                 segment_bytes: bytes,
@@ -42,6 +47,8 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
                 when_full,
                 strategy,
                 lend_ttl: if lends { ms(5000) } else { Duration::ZERO },
+                prefetch,
+                receivers,
             };
             setup.with_max_message_percent(percent)
         },
@@ -101,6 +108,27 @@ fn receiving() -> impl Strategy<Value = Op> {
     })
 }
 
+fn taking() -> impl Strategy<Value = Op> {
+    let limit = 0_usize..12;
+    let by = prop_oneof![
+        6 => Just(TakeBy::Recv),
+        6 => Just(TakeBy::Try),
+        3 => Just(TakeBy::Ref),
+        2 => Just(TakeBy::TryRef),
+        3 => Just(TakeBy::Poll),
+        2 => Just(TakeBy::Stream),
+        1 => limit.clone().prop_map(TakeBy::Batch),
+        1 => (0_usize..100).prop_map(TakeBy::TryBatch),
+        1 => limit.clone().prop_map(TakeBy::Many),
+        1 => limit.prop_map(TakeBy::PollMany),
+    ];
+    (any::<u8>(), by, proptest::bool::weighted(0.2)).prop_map(|(handle, by, keep)| Op::Take {
+        handle: usize::from(handle),
+        by,
+        keep,
+    })
+}
+
 fn managing() -> impl Strategy<Value = Op> {
     let handle = any::<u8>().prop_map(usize::from);
     prop_oneof![
@@ -138,7 +166,8 @@ pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
     let close = any::<u8>().prop_map(|handle| Op::CloseReceiver { handle: usize::from(handle) });
     let op = prop_oneof![
         400 => sending(),
-        300 => receiving(),
+        60 => receiving(),
+        340 => taking(),
         100 => managing(),
         150 => waiting(),
         2 => close,

@@ -61,7 +61,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(setup: Setup) -> Self {
         let (tx, rx) = setup.builder().build().expect("a valid configuration");
-        Self {
+        let mut world = Self {
             setup,
             model: Model::new(),
             monitor: tx.monitor(),
@@ -80,7 +80,11 @@ impl World {
             switches: 0,
             started: 0,
             discarded_from: None,
+        };
+        for _ in 1..world.setup.receivers {
+            world.manage_handles(Op::CloneReceiver { handle: 0 });
         }
+        world
     }
 
     pub(crate) async fn apply(&mut self, op: &Op) {
@@ -92,6 +96,7 @@ impl World {
             Op::SinkFlush { handle } => self.flush_sink(handle, false),
             Op::SinkClose { handle } => self.flush_sink(handle, true),
             Op::Recv { handle, by, keep } => self.recv(handle, by, keep),
+            Op::Take { handle, by, keep } => self.take(handle, by, keep),
             Op::Poll { which } if !self.pending.is_empty() => {
                 let pending = self.pending.swap_remove(which % self.pending.len());
                 let woken = pending.flag.take();
@@ -212,19 +217,21 @@ impl World {
         while !self.senders.is_empty() {
             self.manage_handles(Op::DropSender { handle: 0 });
         }
-        if let Some(receiver) = self.receivers.first() {
-            let rx = Rc::clone(&receiver.rx);
+        let receivers: Vec<_> =
+            self.receivers.iter().map(|receiver| (receiver.id, Rc::clone(&receiver.rx))).collect();
+        for (id, rx) in &receivers {
             let take = |rx: &SharedReceiver| rx.borrow_mut().try_recv().ok();
             if !self.model.closed {
                 rx.borrow().close();
                 self.closed();
             }
-            while let Some(message) = take(&rx) {
-                self.received(Some(message), false);
+            while let Some(message) = take(rx) {
+                self.received_by(*id, Some(message), false, false);
             }
-            assert_eq!(self.model.len(), 0, "messages were lost");
             assert_eq!(rx.borrow_mut().try_recv(), Err(TryRecvError::Closed));
         }
+        assert!(receivers.is_empty() || self.model.len() == 0, "messages were lost");
+        drop(receivers);
         while !self.receivers.is_empty() {
             self.manage_handles(Op::DropReceiver { handle: 0 });
         }

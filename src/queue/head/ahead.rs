@@ -40,6 +40,26 @@ use crate::telemetry::stats::Totals;
 #[derive(Default)]
 pub(super) struct Left(CachePadded<AtomicU64>);
 
+/// What the head knows of the last claim of one handle that was larger than one message.
+pub(super) struct Claim {
+    left: Arc<Left>,
+    /// The position after its last message.
+    end: Position,
+}
+
+impl Claim {
+    /// Returns the sequence of its segment, and what was not handed out.
+    pub(super) fn left(&self) -> (u64, Totals) {
+        (self.end.sequence, self.left.load())
+    }
+
+    /// Whether all of its messages before `target` were handed out.
+    pub(super) fn reaches(&self, target: Position) -> bool {
+        let left = self.left.load().messages as usize;
+        left == 0 || Position { messages: self.end.messages - left, ..self.end }.reaches(target)
+    }
+}
+
 const LEFT_MESSAGE: u64 = 1 << 48;
 /// The most messages of one claim.
 pub(crate) const MAX_CLAIM: usize = if cfg!(any(turbostream_loom, turbostream_shuttle)) { 2 } else { 256 };
@@ -69,8 +89,8 @@ pub(crate) struct Ahead {
     left: u64,
     /// `left`, where the head sees it. Made with the first claim of more than one message.
     published: Option<Arc<Left>>,
-    /// The head knows `published`.
-    registered: bool,
+    /// Where the head keeps its [`Claim`].
+    registered: Option<usize>,
     /// Whether the last message could be taken from the head at once, but not claimed: then the next one probably cannot be
     /// claimed either, as with a stream of external payloads.
     barred: bool,
@@ -191,19 +211,31 @@ impl Ahead {
         self.published.is_some()
     }
 
-    /// Whether this handle publishes its count in `left`.
-    pub(super) fn publishes(&self, left: &Arc<Left>) -> bool {
-        self.published.as_ref().is_some_and(|published| Arc::ptr_eq(published, left))
+    /// Notes the claim that was just made in `claims`, if it is larger than one message.
+    pub(super) fn register(&mut self, claims: &mut Vec<Option<Claim>>) {
+        let (Some(published), Some(range)) = (&self.published, &self.range) else { return };
+        if self.left == 0 {
+            return;
+        }
+        let end = Position { messages: range.end(), ..self.first.0 };
+        match self.registered {
+            Some(at) => claims[at].as_mut().expect("registered until the handle is dropped").end = end,
+            None => {
+                let at = claims.iter().position(Option::is_none).unwrap_or(claims.len());
+                if at == claims.len() {
+                    claims.push(None);
+                }
+                claims[at] = Some(Claim { left: Arc::clone(published), end });
+                self.registered = Some(at);
+            }
+        }
     }
 
-    /// Takes the handle's published count, if the head does not know it yet.
-    pub(super) fn take_unregistered(&mut self) -> Option<Arc<Left>> {
-        if self.registered {
-            return None;
+    /// Removes the claim of a handle that is dropped from `claims`.
+    pub(super) fn deregister(&mut self, claims: &mut [Option<Claim>]) {
+        if let Some(at) = self.registered.take() {
+            claims[at] = None;
         }
-        let published = self.published.clone()?;
-        self.registered = true;
-        Some(published)
     }
 
     /// Returns how many bytes the messages have that were not handed out.
@@ -231,10 +263,15 @@ impl Ahead {
     /// That may pool the segment and wake senders, so the head must not be locked.
     pub(crate) fn release(&mut self) {
         if self.range.is_some() {
-            debug_assert!(self.is_empty());
-            self.chunks = ChunkCache::default();
-            self.range = None;
+            drop(self.take_reference());
         }
+    }
+
+    /// Takes the reference to the segment, for a thread that [releases](Self::release) it after it has unlocked this.
+    pub(crate) fn take_reference(&mut self) -> Option<Reference> {
+        debug_assert!(self.is_empty());
+        let range = self.range.take()?;
+        Some(Reference { _range: range, _chunks: mem::take(&mut self.chunks) })
     }
 
     /// Takes the pages of Safe mode from the head, if this handle has none.
@@ -276,6 +313,12 @@ fn publish(left: u64, published: Option<&Left>) {
     }
 }
 
+/// References to a segment, without messages.
+pub(crate) struct Reference {
+    _range: ReadRange<SegmentRef>,
+    _chunks: ChunkCache,
+}
+
 /// Messages that were given back after others have passed them, in front of the head.
 pub(super) struct Returned {
     range: ReadRange<SegmentRef>,
@@ -284,6 +327,11 @@ pub(super) struct Returned {
 }
 
 impl Returned {
+    /// Returns the position of its first message.
+    fn position(&self) -> Position {
+        Position { messages: self.range.position(), ..self.first.0 }
+    }
+
     /// Returns the sequence of its first message.
     fn sequence(&self) -> u64 {
         self.first.1.wrapping_add(self.range.position() as u64)
@@ -294,7 +342,6 @@ impl Returned {
 #[derive(Default)]
 pub(super) struct ReturnedQueue {
     ranges: VecDeque<Returned>,
-    totals: Totals,
 }
 
 impl ReturnedQueue {
@@ -302,13 +349,20 @@ impl ReturnedQueue {
         self.ranges.is_empty()
     }
 
-    pub(super) fn totals(&self) -> Totals {
-        self.totals
+    /// Returns for each range the sequence of its segment, and what is left in it.
+    pub(super) fn left(&self) -> impl Iterator<Item = (u64, Totals)> {
+        self.ranges.iter().map(|Returned { range, first, .. }| {
+            let messages = range.remaining();
+            (first.0.sequence, Totals::of(messages, range.payload(messages).bytes))
+        })
+    }
+
+    /// Whether all of its messages follow `target`.
+    pub(super) fn reaches(&self, target: Position) -> bool {
+        self.ranges.front().is_none_or(|first| first.position().reaches(target))
     }
 
     pub(super) fn add(&mut self, returned: Returned) {
-        let messages = returned.range.remaining();
-        self.totals += Totals::of(messages, returned.range.payload(messages).bytes);
         let sequence = returned.sequence();
         let at = self.ranges.partition_point(|other| (other.sequence().wrapping_sub(sequence) as i64) < 0);
         self.ranges.insert(at, returned);
@@ -330,7 +384,7 @@ impl ReturnedQueue {
             chunks.copy(range, offset, len, arena)
         };
         range.advance();
-        self.note_taken(1, len, spent);
+        self.remove_if_spent(spent);
         Some(message)
     }
 
@@ -341,17 +395,18 @@ impl ReturnedQueue {
         let range = first.range.split(first.range.whole_messages(limit));
         let messages = range.remaining();
         let payload_bytes = range.payload(messages).bytes;
-        self.note_taken(messages, payload_bytes, spent);
+        self.remove_if_spent(spent);
         Some(TakenRange { range, first_sequence, payload_bytes })
     }
 
     /// Takes the first message to drop it; returns its position and length, or nothing if there is none.
     pub(super) fn discard_one(&mut self, spent: &mut Vec<SpentRange>) -> Option<(Position, usize)> {
-        let Returned { range, first, .. } = self.ranges.front_mut()?;
-        let position = Position { messages: range.position(), ..first.0 };
+        let returned = self.ranges.front_mut()?;
+        let position = returned.position();
+        let range = &mut returned.range;
         let (_, len) = range.inline_next().expect("only inline messages are claimed");
         range.advance();
-        self.note_taken(1, len, spent);
+        self.remove_if_spent(spent);
         Some((position, len))
     }
 
@@ -360,8 +415,8 @@ impl ReturnedQueue {
         self.ranges.front().and_then(|first| first.range.inline_next()).map(|(_, len)| len)
     }
 
-    fn note_taken(&mut self, messages: usize, bytes: usize, spent: &mut Vec<SpentRange>) {
-        self.totals = self.totals - Totals::of(messages, bytes);
+    /// Moves the first range to `spent` if it has no message left.
+    fn remove_if_spent(&mut self, spent: &mut Vec<SpentRange>) {
         if self.ranges.front().is_some_and(|first| first.range.remaining() == 0) {
             spent.extend(self.ranges.pop_front().map(|first| SpentRange { _returned: first }));
         }

@@ -18,6 +18,8 @@ pub(crate) struct Effects {
     pub(crate) released: usize,
     /// The segment at the head was sealed: receivers may sleep at its ring slot, or wait for the seal.
     pub(crate) sealed: bool,
+    /// Messages were given back that others have passed, and some are left: receivers may sleep.
+    pub(crate) given_back: bool,
     /// The head has reached the drain target.
     pub(crate) drained: bool,
     /// Ranges to drop: that may pool segments.

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::ahead::{Ahead, Left, ReturnedQueue};
+use self::ahead::{Ahead, Claim, ReturnedQueue};
 use self::chunk::TakenRange;
 use self::copy_arena::CopyArena;
 pub(crate) use self::effects::Effects;
@@ -71,6 +71,14 @@ pub(crate) enum Readiness {
     Closed,
 }
 
+/// What was claimed and not handed out.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Claimed {
+    pub(crate) all: Totals,
+    /// The part of it that lies in the segment at the head.
+    pub(crate) at_head: Totals,
+}
+
 /// The state that receivers lock.
 pub(crate) struct Head {
     /// The sequence of the segment that is read, or is read next.
@@ -81,7 +89,7 @@ pub(crate) struct Head {
     /// The pages of Safe mode, while no receiver has them.
     arena: CopyArena,
     /// What the handles have claimed and not handed out.
-    claims: Vec<Arc<Left>>,
+    claims: Vec<Option<Claim>>,
     /// Messages that were claimed and given back, in front of the position of the head.
     returned: ReturnedQueue,
     /// Messages received from retired segments.
@@ -286,33 +294,57 @@ impl Head {
             return false;
         }
         ahead.take_arena(&mut self.arena);
-        if let Some(left) = ahead.take_unregistered() {
-            self.claims.push(left);
-        }
+        ahead.register(&mut self.claims);
         true
     }
 
     /// Takes back what `ahead` has claimed and not handed out.
-    pub(crate) fn take_back(&mut self, ahead: &mut Ahead) {
+    ///
+    /// Returns whether others have passed it: they may have found nothing else, and sleep.
+    pub(crate) fn take_back(&mut self, ahead: &mut Ahead) -> bool {
         let returned = match &mut self.current {
             _ if ahead.is_empty() => None,
             Some(current) => current.take_back(ahead),
             None => ahead.give_back(None),
         };
+        ahead.return_arena(&mut self.arena);
+        let was_passed = returned.is_some();
         if let Some(returned) = returned {
             self.returned.add(returned);
         }
-        ahead.return_arena(&mut self.arena);
+        was_passed
+    }
+
+    /// Whether messages that were given back are left.
+    pub(crate) fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
     }
 
     /// Forgets a handle that is dropped, and that has given back its claim.
-    pub(crate) fn remove_claims(&mut self, ahead: &Ahead) {
-        self.claims.retain(|left| !ahead.publishes(left));
+    pub(crate) fn remove_claims(&mut self, ahead: &mut Ahead) {
+        ahead.deregister(&mut self.claims);
     }
 
-    /// Returns what was claimed and not handed out.
-    pub(crate) fn claimed(&self) -> Totals {
-        self.claims.iter().map(|left| left.load()).fold(self.returned.totals(), |sum, left| sum + left)
+    /// Whether a handle has claimed messages that it has not handed out.
+    pub(crate) fn has_claims(&self) -> bool {
+        self.claims.iter().flatten().any(|claim| claim.left().1.messages > 0)
+    }
+
+    /// Whether all that was claimed before `target` was handed out.
+    fn has_handed_out_claims(&self, target: Position) -> bool {
+        self.returned.reaches(target) && self.claims.iter().flatten().all(|claim| claim.reaches(target))
+    }
+
+    /// Returns what was claimed and not handed out. That decreases also while the head is locked.
+    pub(crate) fn claimed(&self) -> Claimed {
+        let mut claimed = Claimed::default();
+        for (sequence, left) in self.claims.iter().flatten().map(Claim::left).chain(self.returned.left()) {
+            claimed.all += left;
+            if sequence == self.sequence {
+                claimed.at_head += left;
+            }
+        }
+        claimed
     }
 
     /// Takes the next message if it is external or a chunk holds it, and another one is known to be committed after it.
@@ -426,10 +458,11 @@ impl Head {
         sequence == self.sequence && self.current.as_ref().is_some_and(lent)
     }
 
-    /// Returns the messages that receivers got so far.
-    pub(crate) fn received(&self) -> Totals {
+    /// Returns the messages that receivers got so far; `claimed` is what [`claimed`](Self::claimed) has returned for the same
+    /// report.
+    pub(crate) fn received(&self, claimed: Claimed) -> Totals {
         let current = self.current.as_ref().map_or_else(Totals::default, SegmentCursor::received);
-        self.received + current - self.claimed() - self.dropped_returned
+        self.received + current - claimed.all - self.dropped_returned
     }
 
     pub(crate) fn dropped(&self) -> Totals {

@@ -21,7 +21,7 @@ pub(crate) struct Position {
 
 impl Position {
     /// Whether all messages before `other` are also before this position.
-    fn reaches(self, other: Self) -> bool {
+    pub(super) fn reaches(self, other: Self) -> bool {
         match self.sequence.wrapping_sub(other.sequence) as i64 {
             0 => self.messages >= other.messages,
             ahead => ahead > 0,
@@ -64,10 +64,8 @@ impl Head {
     }
 
     /// Whether the head has reached `target`, and nothing that was claimed before it is left.
-    ///
-    /// What was claimed after it counts too; while there is a target, receivers claim no more than they hand out at once.
     fn has_handed_out(&self, target: Position) -> bool {
-        self.position().reaches(target) && self.claimed().messages == 0
+        self.position().reaches(target) && self.has_handed_out_claims(target)
     }
 
     /// Sets the target of [`take_drained`](Self::take_drained). If there is one already, the earlier one is kept.

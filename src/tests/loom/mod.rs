@@ -9,6 +9,7 @@
 
 mod access_pairs;
 mod active_segment;
+mod ahead;
 mod coalescer;
 mod memory;
 mod registration;

@@ -10,6 +10,7 @@
 //! `TURBOSTREAM_EFFORT` multiplies the number of schedules. Segments hold two messages, and sequences start just before
 //! their wrap. A failure prints the schedule, for `shuttle::replay`.
 
+mod ahead;
 mod delivery;
 mod shutdown;
 mod waiting;
