@@ -43,7 +43,9 @@ use crate::queue::head::Head;
 use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::Phase;
 use crate::sync::short_lock::ShortLock;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering, Weak, new_cyclic};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering, SAVES_EXCHANGES, Weak, new_cyclic,
+};
 use crate::telemetry::catch_panic::CatchPanic;
 use crate::telemetry::events::{Events, NotedSwitches, is_emitting};
 use crate::telemetry::reporter::Reporter;
@@ -289,7 +291,7 @@ impl Core {
     ///
     /// The thread that has closed the channel does what remains. A call after that has nothing to do.
     pub(crate) fn close(&self) {
-        if self.is_closed() {
+        if SAVES_EXCHANGES && self.is_closed() {
             return;
         }
         let mut switches = NotedSwitches::new(&self.events);

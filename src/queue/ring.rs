@@ -19,7 +19,7 @@
 //! one at that instant, and the order of reservations is the order of messages.
 
 use super::segment::slot_state::{AtomicSlotState, SlotState};
-use crate::sync::{AtomicU64, CachePadded, OnceLock, Ordering};
+use crate::sync::{AtomicU64, CachePadded, OnceLock, Ordering, SAVES_EXCHANGES};
 
 pub(crate) struct SegmentRing {
     /// Made at the first use. There are more slots than segments, so a slot is retired before it is opened again.
@@ -82,7 +82,7 @@ impl SegmentRing {
     /// Advances `active` from `sequence`, whose slot is sealed. Has no effect if another thread has done so.
     pub(crate) fn advance(&self, sequence: u64) {
         // ORDERING: Relaxed: as a failed exchange.
-        if self.active.load(Ordering::Relaxed) != sequence {
+        if SAVES_EXCHANGES && self.active.load(Ordering::Relaxed) != sequence {
             return;
         }
         let next = sequence.wrapping_add(1);

@@ -25,6 +25,12 @@ pub(crate) use imp::*;
 /// Wakes the background task, which the checkers do not run.
 pub(crate) use tokio::sync::Notify;
 
+/// Whether a thread may load a word to save an exchange of it that would change nothing.
+///
+/// Loom knows only the latest access to a word when it decides which threads to interleave there. A load just before an
+/// exchange of the same thread would hide the loads of other threads, and loom would not try them after the exchange.
+pub(crate) const SAVES_EXCHANGES: bool = !cfg!(turbostream_loom);
+
 /// Keeps a value alone on its cache lines, so that writes to it do not evict its neighbours from other cores.
 ///
 /// Two lines of 64 bytes: some processors fetch them in pairs, and others have lines of 128.
