@@ -29,11 +29,12 @@ pub(crate) fn spin_backoff_until(mut pause: usize, mut done: impl FnMut() -> boo
 
 /// Spins after a failed exchange on a word that many threads change.
 ///
-/// A thread that repeats its exchange at once takes the cache line away from the threads that succeed.
+/// A thread that repeats its exchange at once takes the cache line away from the threads that succeed. It spins for some
+/// microseconds, in which another one makes a hundred exchanges in its own cache.
 #[cold]
 #[inline(never)]
 pub(crate) fn back_off() {
-    (0..spin_limit() / 2).for_each(|_| spin_loop());
+    (0..2 * spin_limit()).for_each(|_| spin_loop());
 }
 
 /// The number of waits without a spin after the first spin that was not worth it. It doubles each time.
