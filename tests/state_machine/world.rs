@@ -228,6 +228,9 @@ impl World {
             while let Some(message) = take(rx) {
                 self.received_by(*id, Some(message), false, false);
             }
+        }
+        // Only now: each waits for the end until no other handle has a message left.
+        for (_, rx) in &receivers {
             assert_eq!(rx.borrow_mut().try_recv(), Err(TryRecvError::Closed));
         }
         assert!(receivers.is_empty() || self.model.len() == 0, "messages were lost");
