@@ -146,7 +146,7 @@ impl Ahead {
         }
     }
 
-    /// Whether the handle takes messages from the head one by one for now.
+    /// Whether the handle takes messages from the head one by one.
     pub(crate) fn is_barred(&self) -> bool {
         self.barred
     }
