@@ -326,7 +326,8 @@ impl Segment {
     pub(crate) fn write_in_place(&self, entry: &EntrySlot, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let block = self.block();
         let to = block.at(entry.offset(), entry.len());
-        self.mark_in_place(entry);
+        let at = &block.index[entry.index()];
+        Self::mark(at);
         let len = block.log.writing(entry.index(), || {
             // SAFETY: `to` is valid for `entry.len()` bytes (checked by `at`). They are reserved for the one owner of
             // `entry` until the commit below, so no other reference to them exists while `write` runs. They are zeroed
@@ -343,14 +344,19 @@ impl Segment {
             self.set_has_gaps();
         }
         let is_awaited = self.is_awaited(entry);
-        Self::commit(&block.index[entry.index()], Entry::new(INLINE, entry.offset(), len));
+        Self::commit(at, Entry::new(INLINE, entry.offset(), len));
         is_awaited
     }
 
     /// Marks a reserved entry whose message a closure of the user writes.
     pub(crate) fn mark_in_place(&self, entry: &EntrySlot) {
+        Self::mark(&self.block().index[entry.index()]);
+    }
+
+    #[inline(always)]
+    fn mark(at: &AtomicU64) {
         // ORDERING: Relaxed: a receiver only decides by it how to wait.
-        self.block().index[entry.index()].store(IN_PLACE, Ordering::Relaxed);
+        at.store(IN_PLACE, Ordering::Relaxed);
     }
 
     /// Moves the external `payload` into the reserved entry and commits it.
