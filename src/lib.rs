@@ -104,6 +104,8 @@ mod adapter;
 mod builder;
 mod channel;
 mod error;
+#[cfg(feature = "forward")]
+pub mod forward;
 mod monitor;
 mod queue;
 mod receiver;
