@@ -38,6 +38,8 @@ use crate::queue::ReadMode;
 use crate::receiver::Receiver;
 use crate::sync::Arc;
 use crate::sync::unwind::catch;
+use crate::telemetry::forwarding::Forwarding;
+use crate::telemetry::histogram::Histogram;
 
 /// The most payloads that one turn takes, and that it publishes.
 const MAX_PAYLOADS: usize = 128;
@@ -216,6 +218,10 @@ pub(super) struct Running<D: Destination> {
     /// Flushes that are not complete, with the sequence after the last message that each waits for, in order.
     flushes: VecDeque<(u64, Arc<Flush>)>,
     stats: ForwardStats,
+    /// The time from when a message was taken until it was confirmed.
+    latency: Histogram,
+    /// What was added to the statistics of the channel.
+    reported: Forwarding,
     started_at: Instant,
     /// The time at the beginning of the turn.
     now: Instant,
@@ -266,6 +272,8 @@ impl<D: Destination> Running<D> {
             on_rejected: settings.on_rejected,
             flushes: VecDeque::new(),
             stats: ForwardStats::default(),
+            latency: Forwarding::new().latency,
+            reported: Forwarding::new(),
             started_at: now,
             now,
             work: Work::default(),
@@ -361,6 +369,9 @@ impl<D: Destination> Running<D> {
         stats.peak_in_flight_messages = stats.peak_in_flight_messages.max(messages);
         stats.peak_in_flight_bytes = stats.peak_in_flight_bytes.max(bytes);
         shared.counters.store(stats);
+        let now = stats.as_forwarding(self.latency);
+        self.receiver.core().forward_counters().add_change(&self.reported, &now);
+        self.reported = now;
     }
 
     /// Reads the state of the connection. Once it is up again after a loss, the forwarder goes back without a pause, unless
@@ -500,6 +511,7 @@ impl<D: Destination> Running<D> {
 
     fn remove_confirmed(&mut self, confirmation: Confirmation) {
         let Some(entry) = self.window.pop() else { return };
+        self.latency.record_many(self.now - entry.taken_at, entry.outgoing.messages as u64);
         self.count_confirmed(&entry.outgoing, confirmation);
         self.note_progress();
         self.receiver.core().drop_payload(entry);

@@ -1,7 +1,5 @@
 //! Statistics of forwarding: what forwarders have confirmed, and what they have in flight.
 
-use std::time::Duration;
-
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS, SharedHistogram};
 
@@ -95,11 +93,7 @@ impl ForwardCounters {
         add(&self.in_flight_messages, before.in_flight_messages, now.in_flight_messages);
         add(&self.in_flight_bytes, before.in_flight_bytes, now.in_flight_bytes);
         add(&self.connected, before.connected, now.connected);
-    }
-
-    /// Records the time from when a message was taken until it was confirmed.
-    pub(crate) fn record_latency(&self, latency: Duration) {
-        self.latency.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        self.latency.add_change(&before.latency, &now.latency);
     }
 }
 
