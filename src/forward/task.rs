@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
+use super::conditions::Conditions;
 use super::destination::{Confirmation, Destination, Outgoing};
 use super::error::{
     BoxError, ForwardError, ForwardErrorKind, PublishError, Rejection, StopReason, Unconfirmed,
@@ -222,6 +223,7 @@ pub(super) struct Running<D: Destination> {
     latency: Histogram,
     /// What was added to the statistics of the channel.
     reported: Forwarding,
+    conditions: Conditions,
     started_at: Instant,
     /// The time at the beginning of the turn.
     now: Instant,
@@ -274,6 +276,7 @@ impl<D: Destination> Running<D> {
             stats: ForwardStats::default(),
             latency: Forwarding::new().latency,
             reported: Forwarding::new(),
+            conditions: Conditions::default(),
             started_at: now,
             now,
             work: Work::default(),
@@ -312,6 +315,7 @@ impl<D: Destination> Running<D> {
         }
         self.check_limits()?;
         self.store_stats(shared);
+        self.emit_events();
         self.poll_timer(cx);
         Ok(())
     }
@@ -372,6 +376,14 @@ impl<D: Destination> Running<D> {
         let now = stats.as_forwarding(self.latency);
         self.receiver.core().forward_counters().add_change(&self.reported, &now);
         self.reported = now;
+    }
+
+    fn emit_events(&mut self) {
+        // An error is forgotten with the next confirmation.
+        let oldest = self.window.front().filter(|_| self.last_error.is_some());
+        let retrying_since = oldest.map(|entry| entry.taken_at.max(self.progress_at));
+        let events = &self.receiver.core().events;
+        self.conditions.observe(self.now, &self.stats, retrying_since, self.last_error.as_ref(), events);
     }
 
     /// Reads the state of the connection. Once it is up again after a loss, the forwarder goes back without a pause, unless
@@ -761,6 +773,7 @@ impl<D: Destination> Running<D> {
         };
         self.stats.connected = false;
         self.store_stats(shared);
+        self.conditions.report_rejected(self.now, &self.stats, &self.receiver.core().events);
         let Self { mut receiver, destination, on_rejected, last_error, stats, .. } = self;
         // Values of user code: each of them may panic when it is dropped.
         let _ = catch(|| drop(destination));
