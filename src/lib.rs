@@ -104,6 +104,8 @@ mod adapter;
 mod builder;
 mod channel;
 mod error;
+#[cfg(feature = "forward")]
+pub mod forward;
 mod monitor;
 mod queue;
 mod receiver;
@@ -137,6 +139,7 @@ pub use receiver::message_ref::MessageRef;
 pub use sender::Sender;
 pub use sender::send_many::{Remaining, SendManyError};
 pub use sender::weak::WeakSender;
+pub use telemetry::forwarding::Forwarding;
 pub use telemetry::histogram::{Bucket, Histogram};
 #[cfg(feature = "otel")]
 pub use telemetry::metrics::OtelRecorder;
