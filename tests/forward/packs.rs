@@ -148,6 +148,7 @@ fn messages_gather_while_no_pack_can_be_published() {
 fn a_full_window_is_not_filled_with_small_packs() {
     paused(async {
         let world = World::always(Fate::LateConfirmation(10));
+        world.lock().fates.extend((0..100).map(|later| Fate::LateConfirmation(10 + later)));
         let (tx, forwarder) = forwarder(&world);
         let handle = forwarder.in_flight(100, 1 << 20).pack(Packing::LengthDelimited, 1 << 16).spawn();
         // Many packs of one message each.
