@@ -1,12 +1,12 @@
 //! Forwarding: from a channel into an engine that keeps messages.
 
-mod conditions;
 mod destination;
 mod error;
 mod forwarder;
 mod handle;
 mod ids;
 mod packing;
+mod reports;
 mod shared;
 mod stats;
 mod task;
