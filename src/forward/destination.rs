@@ -66,6 +66,16 @@ pub trait Destination: Send + 'static {
         Connection { is_up: true, losses: 0 }
     }
 
+    /// Returns whether this destination keeps the order by the engine's own means, also where payloads are published again.
+    ///
+    /// Called once, before the first `publish`, if the user asked for
+    /// [`strict_order`](crate::forward::Forwarder::strict_order). `true` is a promise: the engine takes no payload while one
+    /// before it is missing, unless it has rejected that. After `false`, the forwarder keeps one payload in flight at a
+    /// time.
+    fn strict_order(&mut self) -> bool {
+        false
+    }
+
     /// Returns the largest payload that the engine takes, if that is known. Packs are made no larger.
     fn max_payload(&self) -> Option<usize> {
         None

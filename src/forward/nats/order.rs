@@ -1,0 +1,173 @@
+//! The strict order of a stream: what a message expects of the stream, and how much may be in flight.
+//!
+//! The protocol is described in the documentation of the parent module.
+
+use std::collections::VecDeque;
+
+use super::acks::Round;
+use super::resync::Snapshot;
+
+/// The window after the stream refused a message for its order.
+const MIN_WINDOW: usize = 16;
+/// From this window on nothing is limited any more.
+const MAX_WINDOW: usize = 1 << 20;
+/// The fruitless rounds after which messages travel alone.
+const MAX_FRUITLESS: u32 = 3;
+/// How many messages are stored alone before messages are chained again: the first time, and at most.
+const MIN_PATIENCE: u64 = 64;
+const MAX_PATIENCE: u64 = 4096;
+
+/// What a forwarder in strict order knows of its stream.
+pub(super) struct StrictOrder {
+    /// The stream's name, known from the first acknowledgement.
+    pub(super) stream: Option<String>,
+    pace: Pace,
+    window: usize,
+    /// The stream has all messages up to this sequence, except those that were rejected.
+    stored_to: u64,
+    /// The messages that the destination itself rejected, as far as their receipts may be outstanding.
+    rejected: VecDeque<u64>,
+    fruitless: u32,
+    patience: u64,
+}
+
+enum Pace {
+    /// One message in flight, without expectations, until this many were stored.
+    Alone { stored: u64 },
+    /// Each message expects the stream to end with the message before it.
+    Chained {
+        /// The sequence in the stream after which the next message belongs.
+        expected: u64,
+        /// The message before, if it was published since the last resumption.
+        previous: Option<u64>,
+        /// The confirmations at which the window grew last.
+        grown_at: u64,
+    },
+}
+
+/// What a message expects of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Expectation {
+    /// The stream's last sequence.
+    pub(super) last_sequence: Option<u64>,
+    /// The forwarder's sequence of the stream's last message, from which its id is made.
+    pub(super) previous: Option<u64>,
+}
+
+impl StrictOrder {
+    /// The first message travels alone: its acknowledgement names the stream and its end.
+    pub(super) fn new() -> Self {
+        Self {
+            stream: None,
+            pace: Pace::Alone { stored: 1 },
+            window: MAX_WINDOW,
+            stored_to: 0,
+            rejected: VecDeque::new(),
+            fruitless: 0,
+            patience: MIN_PATIENCE,
+        }
+    }
+
+    /// Returns how many messages may be in flight.
+    pub(super) fn window(&mut self, round: &Round) -> usize {
+        match &mut self.pace {
+            Pace::Alone { stored } if round.stored < *stored => 1,
+            Pace::Alone { .. } => {
+                // Nothing is in flight when the next message is published. The stream ends with the message that was
+                // stored last, unless another publisher has added to it, which the first expectation finds out.
+                1
+            }
+            Pace::Chained { grown_at, .. } => {
+                if round.confirmed - *grown_at >= self.window as u64 && self.window < MAX_WINDOW {
+                    self.window *= 2;
+                    *grown_at = round.confirmed;
+                    if self.window >= MAX_WINDOW {
+                        self.patience = MIN_PATIENCE;
+                    }
+                }
+                self.window
+            }
+        }
+    }
+
+    /// Starts to chain messages if enough were stored alone. Called when a message may be published.
+    pub(super) fn leave_alone(&mut self, round: &Round) {
+        if let Pace::Alone { stored } = self.pace
+            && round.stored >= stored
+        {
+            self.pace =
+                Pace::Chained { expected: round.last_sequence, previous: None, grown_at: round.confirmed };
+        }
+    }
+
+    /// Returns whether the stream has this message already, or has to do without it.
+    pub(super) fn is_settled(&self, sequence: u64) -> Option<Settled> {
+        (sequence <= self.stored_to).then(|| match self.rejected.contains(&sequence) {
+            true => Settled::Rejected,
+            false => Settled::Stored,
+        })
+    }
+
+    /// Takes note of a message that the destination rejected itself, with `outstanding` messages before it.
+    pub(super) fn reject(&mut self, sequence: u64, outstanding: usize) {
+        let oldest = sequence.saturating_sub(outstanding as u64);
+        while self.rejected.front().is_some_and(|rejected| *rejected < oldest) {
+            self.rejected.pop_front();
+        }
+        if !self.rejected.contains(&sequence) {
+            self.rejected.push_back(sequence);
+        }
+    }
+
+    /// Returns what the next message expects, and counts it as published.
+    pub(super) fn publish(&mut self, sequence: u64) -> Expectation {
+        match &mut self.pace {
+            Pace::Alone { .. } => Expectation::default(),
+            Pace::Chained { expected, previous, .. } => {
+                let expectation = Expectation { last_sequence: Some(*expected), previous: *previous };
+                *expected += 1;
+                *previous = Some(sequence);
+                expectation
+            }
+        }
+    }
+
+    /// Ends a round: the forwarder goes back.
+    pub(super) fn end_round(&mut self, round: Round) {
+        self.stream = self.stream.take().or(round.stream);
+        if !round.is_out_of_order {
+            return;
+        }
+        self.fruitless = if round.confirmed == 0 { self.fruitless + 1 } else { 0 };
+        if self.fruitless >= MAX_FRUITLESS {
+            self.fruitless = 0;
+            self.pace = Pace::Alone { stored: self.patience };
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+        } else if round.confirmed > round.stored {
+            // The stream has some of the next messages, but not at its end. Each is recognised by its id.
+            self.pace = Pace::Alone { stored: 1 };
+        }
+        self.window = usize::try_from(round.confirmed).unwrap_or(MAX_WINDOW).clamp(MIN_WINDOW, MAX_WINDOW);
+    }
+
+    /// Starts a round with what the stream said of itself. `None` if the stream is not known, or gone.
+    pub(super) fn start_round(&mut self, first: u64, snapshot: Option<Snapshot>) {
+        self.rejected.retain(|rejected| *rejected >= first);
+        let Some(snapshot) = snapshot else {
+            self.stream = None;
+            self.pace = Pace::Alone { stored: 1 };
+            return;
+        };
+        self.stored_to = self.stored_to.max(snapshot.ours.unwrap_or(0));
+        if matches!(self.pace, Pace::Chained { .. }) {
+            self.pace = Pace::Chained { expected: snapshot.last_sequence, previous: None, grown_at: 0 };
+        }
+    }
+}
+
+/// What became of a message in an earlier round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Stored,
+    Rejected,
+}
