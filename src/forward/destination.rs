@@ -138,8 +138,11 @@ impl Outgoing {
         self.messages
     }
 
-    /// Returns the position of this payload among those of the forwarder, counted from 1. It stays the same when the
-    /// payload is published again.
+    /// Returns the position of the message among those of the forwarder, counted from 1; for a pack, that of its first
+    /// message. It stays the same when the payload is published again.
+    ///
+    /// Without packing, each payload has the sequence after that of the one before. After a pack of `n` messages, the next
+    /// sequence is higher by `n`.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

@@ -2,12 +2,24 @@
 
 mod destination;
 mod error;
+mod forwarder;
+mod handle;
+mod ids;
 #[cfg(feature = "nats")]
 mod nats;
+mod packing;
+mod shared;
+mod stats;
+mod task;
+mod window;
 
 pub use destination::{Confirmation, Connection, Destination, MessageId, Outgoing};
 pub use error::{
     BoxError, FlushError, ForwardError, ForwardErrorKind, PublishError, Rejection, StopReason, Unconfirmed,
 };
+pub use forwarder::Forwarder;
+pub use handle::ForwardHandle;
 #[cfg(feature = "nats")]
 pub use nats::{IntoSubjects, JetStream, JetStreamEvents, Receipt as JetStreamReceipt};
+pub use packing::{Packing, Unpack, UnpackError, unpack};
+pub use stats::{ForwardReport, ForwardStats};
