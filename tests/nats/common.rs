@@ -12,8 +12,8 @@ use turbostream::forward::{ForwardHandle, Forwarder, JetStream, JetStreamEvents}
 
 use crate::server::{HOW_TO_INSTALL, NatsServer, is_installed};
 
-/// Bounds a hang.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Bounds a hang, times the effort.
+const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const SUBJECT: &str = "logs.a";
 
 /// Runs a test on a runtime of its own if `nats-server` is installed.
@@ -29,7 +29,11 @@ pub(crate) fn with_servers(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test hangs") });
+    runtime.block_on(async {
+        tokio::time::timeout(LIMIT * u32::try_from(effort(1).max(1)).expect("an effort"), test)
+            .await
+            .expect("the test hangs")
+    });
 }
 
 /// Returns `count` times the effort.
@@ -133,9 +137,7 @@ pub(crate) async fn read(url: &str, count: u64) -> Found {
     let (context, _) = connect(url).await;
     let stream = context.get_stream("LOGS").await.expect("the stream");
     let total = stream.cached_info().state.messages;
-    let config =
-        pull::OrderedConfig { inactive_threshold: Duration::from_secs(30), ..pull::OrderedConfig::default() };
-    let consumer = stream.create_consumer(config).await.expect("a consumer");
+    let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.expect("a consumer");
     let mut messages =
         consumer.messages().await.expect("messages").take(usize::try_from(total).expect("a count"));
     let (mut found, mut seen, mut highest) = (Found::default(), HashSet::new(), None);

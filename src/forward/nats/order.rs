@@ -135,6 +135,9 @@ impl StrictOrder {
     /// Ends a round: the forwarder goes back.
     pub(super) fn end_round(&mut self, round: Round) {
         self.stream = self.stream.take().or(round.stream);
+        if let Pace::Chained { grown_at, .. } = &mut self.pace {
+            *grown_at = 0;
+        }
         if !round.is_out_of_order {
             return;
         }
