@@ -358,8 +358,6 @@ impl<D: Destination> Running<D> {
         let bytes = (self.window.bytes() + carried.map_or(0, Bytes::len)) as u64;
         let stats = &mut self.stats;
         (stats.in_flight_messages, stats.in_flight_bytes) = (messages, bytes);
-        stats.peak_in_flight_messages = stats.peak_in_flight_messages.max(messages);
-        stats.peak_in_flight_bytes = stats.peak_in_flight_bytes.max(bytes);
         shared.counters.store(stats);
     }
 
@@ -631,6 +629,9 @@ impl<D: Destination> Running<D> {
         let outgoing = self.outgoing(packed);
         self.next_sequence += outgoing.messages as u64;
         self.window.push(outgoing, state, self.now);
+        let stats = &mut self.stats;
+        stats.peak_in_flight_messages = stats.peak_in_flight_messages.max(self.window.messages() as u64);
+        stats.peak_in_flight_bytes = stats.peak_in_flight_bytes.max(self.window.bytes() as u64);
     }
 
     fn outgoing(&self, packed: Packed) -> Outgoing {
