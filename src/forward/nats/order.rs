@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::acks::Round;
+use super::acks::{Failure, Round};
 use super::resync::Snapshot;
 
 /// The window after the stream refused a message for its order.
@@ -17,6 +17,9 @@ const MAX_FRUITLESS: u32 = 3;
 const MIN_PATIENCE: u64 = 64;
 const MAX_PATIENCE: u64 = 4096;
 
+/// How many messages that the destination rejected are remembered: more than a window holds.
+const MAX_REJECTED: usize = 1 << 16;
+
 /// What a forwarder in strict order knows of its stream.
 pub(super) struct StrictOrder {
     /// The stream's name, known from the first acknowledgement.
@@ -25,7 +28,7 @@ pub(super) struct StrictOrder {
     window: usize,
     /// The stream has all messages up to this sequence, except those that were rejected.
     stored_to: u64,
-    /// The messages that the destination itself rejected, as far as their receipts may be outstanding.
+    /// The last messages that the destination itself rejected.
     rejected: VecDeque<u64>,
     fruitless: u32,
     patience: u64,
@@ -71,12 +74,7 @@ impl StrictOrder {
     /// Returns how many messages may be in flight.
     pub(super) fn window(&mut self, round: &Round) -> usize {
         match &mut self.pace {
-            Pace::Alone { stored } if round.stored < *stored => 1,
-            Pace::Alone { .. } => {
-                // Nothing is in flight when the next message is published. The stream ends with the message that was
-                // stored last, unless another publisher has added to it, which the first expectation finds out.
-                1
-            }
+            Pace::Alone { .. } => 1,
             Pace::Chained { grown_at, .. } => {
                 if round.confirmed - *grown_at >= self.window as u64 && self.window < MAX_WINDOW {
                     self.window *= 2;
@@ -90,7 +88,10 @@ impl StrictOrder {
         }
     }
 
-    /// Starts to chain messages if enough were stored alone. Called when a message may be published.
+    /// Starts to chain messages if enough were stored alone.
+    ///
+    /// Nothing is in flight then. The stream ends with the message that was stored last, unless another publisher has added
+    /// to it, which the first expectation finds out.
     pub(super) fn leave_alone(&mut self, round: &Round) {
         if let Pace::Alone { stored } = self.pace
             && round.stored >= stored
@@ -108,15 +109,12 @@ impl StrictOrder {
         })
     }
 
-    /// Takes note of a message that the destination rejected itself, with `outstanding` messages before it.
-    pub(super) fn reject(&mut self, sequence: u64, outstanding: usize) {
-        let oldest = sequence.saturating_sub(outstanding as u64);
-        while self.rejected.front().is_some_and(|rejected| *rejected < oldest) {
+    /// Takes note of a message that the destination rejected itself.
+    pub(super) fn reject(&mut self, sequence: u64) {
+        if self.rejected.len() == MAX_REJECTED {
             self.rejected.pop_front();
         }
-        if !self.rejected.contains(&sequence) {
-            self.rejected.push_back(sequence);
-        }
+        self.rejected.push_back(sequence);
     }
 
     /// Returns what the next message expects, and counts it as published.
@@ -138,7 +136,7 @@ impl StrictOrder {
         if let Pace::Chained { grown_at, .. } = &mut self.pace {
             *grown_at = 0;
         }
-        if !round.is_out_of_order {
+        if round.failure != Some(Failure::OutOfOrder) {
             return;
         }
         self.fruitless = if round.confirmed == 0 { self.fruitless + 1 } else { 0 };
