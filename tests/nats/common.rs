@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream::{Config, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
+use bytes::Bytes;
 use futures::StreamExt;
 use turbostream::Sender;
-use turbostream::forward::{ForwardHandle, Forwarder, JetStream, JetStreamEvents};
+use turbostream::forward::{ForwardHandle, Forwarder, JetStream, JetStreamEvents, Packing, unpack};
 
 use crate::server::{HOW_TO_INSTALL, NatsServer, is_installed};
 
@@ -134,16 +135,32 @@ pub(crate) struct Found {
 
 /// Reads a stream from the beginning. Other messages than numbered ones are passed over.
 pub(crate) async fn read(url: &str, count: u64) -> Found {
+    check(messages(url).await.iter(), count)
+}
+
+/// Reads a stream of packs of lines.
+pub(crate) async fn read_packed(url: &str, count: u64) -> Found {
+    let messages = messages(url).await;
+    let lines = messages.iter().flat_map(|pack| unpack(Packing::Lines, pack));
+    let lines: Vec<Bytes> = lines.collect::<Result<_, _>>().expect("lines");
+    check(lines.iter(), count)
+}
+
+/// Returns the payloads of all messages of the stream.
+async fn messages(url: &str) -> Vec<Bytes> {
     let (context, _) = connect(url).await;
     let stream = context.get_stream("LOGS").await.expect("the stream");
     let total = stream.cached_info().state.messages;
     let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.expect("a consumer");
-    let mut messages =
+    let messages =
         consumer.messages().await.expect("messages").take(usize::try_from(total).expect("a count"));
+    messages.map(|message| message.expect("a message").payload.clone()).collect().await
+}
+
+fn check<'a>(messages: impl Iterator<Item = &'a Bytes>, count: u64) -> Found {
     let (mut found, mut seen, mut highest) = (Found::default(), HashSet::new(), None);
-    while let Some(message) = messages.next().await {
-        let message = message.expect("a message");
-        let text = message.payload.get(..12).and_then(|digits| std::str::from_utf8(digits).ok());
+    for message in messages {
+        let text = message.get(..12).and_then(|digits| std::str::from_utf8(digits).ok());
         let Some(number) = text.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
         found.twice += u64::from(!seen.insert(number));
         found.out_of_order += u64::from(highest.is_some_and(|highest| number < highest));

@@ -194,7 +194,8 @@ fn a_forbidden_subject_of_all_messages_ends_the_forwarder() {
             let error = pipeline.handle.join().await.expect_err("an error");
             assert_eq!(error.kind(), ForwardErrorKind::Stopped(StopReason::NotPermitted), "{error}");
             assert!(error.to_string().contains("Permissions Violation"), "{error}");
-            assert_eq!(error.into_unconfirmed().messages.len(), 3);
+            let unconfirmed = error.into_unconfirmed();
+            assert_eq!(unconfirmed.messages.len() + unconfirmed.receiver.expect("the receiver").len(), 3);
         }
     });
 }

@@ -48,14 +48,17 @@ impl Proxy {
         self.control.send_modify(|control| control.delay = delay);
     }
 
-    /// Stops passing on what the server sends, or continues.
-    pub(crate) fn stall_answers(&self, is_stalled: bool) {
-        self.control.send_modify(|control| control.answers_are_stalled = is_stalled);
+    /// Stops passing on what the server sends, until the next cut.
+    pub(crate) fn stall_answers(&self) {
+        self.control.send_modify(|control| control.answers_are_stalled = true);
     }
 
-    /// Cuts all connections now.
+    /// Cuts all connections now. Answers that were stopped are lost; new connections pass them on.
     pub(crate) fn cut(&self) {
-        self.control.send_modify(|control| control.cuts += 1);
+        self.control.send_modify(|control| {
+            control.cuts += 1;
+            control.answers_are_stalled = false;
+        });
     }
 
     /// Cuts the connection of the client that sends the byte at this distance, once.
@@ -127,11 +130,13 @@ async fn pump(
             }
         }
     };
+    let cuts = control.borrow().cuts;
+    let is_answer = budget.is_none();
     let write = async move {
         while let Some((due, mut chunk)) = queued.recv().await {
             tokio::time::sleep_until(due).await;
-            let is_answer = budget.is_none();
-            if control.wait_for(|now| !(is_answer && now.answers_are_stalled)).await.is_err() {
+            let may_pass = |now: &Control| now.cuts != cuts || !(is_answer && now.answers_are_stalled);
+            if !control.wait_for(may_pass).await.is_ok_and(|now| now.cuts == cuts) {
                 return;
             }
             let left = budget.as_ref().map_or(u64::MAX, |budget| take(budget, chunk.len() as u64));
