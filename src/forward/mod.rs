@@ -5,6 +5,8 @@ mod error;
 mod forwarder;
 mod handle;
 mod ids;
+#[cfg(feature = "nats")]
+mod nats;
 mod packing;
 mod reports;
 mod shared;
@@ -18,5 +20,7 @@ pub use error::{
 };
 pub use forwarder::Forwarder;
 pub use handle::ForwardHandle;
+#[cfg(feature = "nats")]
+pub use nats::{IntoSubjects, JetStream, JetStreamEvents, Receipt as JetStreamReceipt};
 pub use packing::{Packing, Unpack, UnpackError, unpack};
 pub use stats::{ForwardReport, ForwardStats};
