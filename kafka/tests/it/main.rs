@@ -1,0 +1,8 @@
+//! The destination against librdkafka's mock cluster and against a real broker.
+
+mod broker;
+mod config;
+mod delivery;
+mod errors;
+mod order;
+mod support;
