@@ -55,7 +55,9 @@ pub(crate) enum Refusal {
 /// Returns why a broker refuses a batch as a whole, if it does.
 pub(crate) fn refusal(code: Code) -> Option<Refusal> {
     match code {
-        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => Some(Refusal::Size),
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            Some(Refusal::Size)
+        }
         Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => Some(Refusal::Content),
         _ => None,
     }

@@ -173,7 +173,10 @@ impl Kafka {
     /// Returns the last sequence of the unbroken row of stored records from `first` on.
     fn last_stored(&self, first: u64) -> Option<u64> {
         let stored = self.records.range(first..).zip(first..);
-        stored.take_while(|((at, record), expected)| *at == expected && record.is_stored()).map(|((at, _), _)| *at).last()
+        stored
+            .take_while(|((at, record), expected)| *at == expected && record.is_stored())
+            .map(|((at, _), _)| *at)
+            .last()
     }
 
     /// Replaces a producer that is of no more use, once it has reported all its records.
@@ -240,7 +243,8 @@ impl Kafka {
         let headers = message.id().map(|id| {
             self.id.clear();
             let _ = write!(self.id, "{id}");
-            OwnedHeaders::new_with_capacity(1).insert(Header { key: ID_HEADER, value: Some(self.id.as_str()) })
+            OwnedHeaders::new_with_capacity(1)
+                .insert(Header { key: ID_HEADER, value: Some(self.id.as_str()) })
         });
         let route = Route { topic: &topic, key: key.as_deref(), partition, headers };
         self.producer.produce(record, message.payload(), route);
@@ -326,6 +330,9 @@ impl fmt::Debug for Kafka {
             Topic::One(topic) => topic.as_str(),
             Topic::Of(_) => "by a function of the message",
         };
-        f.debug_struct("Kafka").field("topic", &topic).field("records", &self.records.len()).finish_non_exhaustive()
+        f.debug_struct("Kafka")
+            .field("topic", &topic)
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
     }
 }

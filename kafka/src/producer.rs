@@ -49,8 +49,9 @@ impl Producer {
         let callbacks = Callbacks { shared: shared.clone(), batch, has_one_topic, generation };
         let mut config = config.clone();
         config.set("batch.size", batch.to_string());
-        let client: Client =
-            config.create_with_context(callbacks).map_err(|error| ConfigError::Client(config::words(&error)))?;
+        let client: Client = config
+            .create_with_context(callbacks)
+            .map_err(|error| ConfigError::Client(config::words(&error)))?;
         let client = Arc::new(client);
         let is_dropped = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new().name("turbostream-kafka".into());

@@ -31,7 +31,9 @@ enum State {
     },
     Failed(PublishError),
     /// A receipt has handed out the failure.
-    Taken { was_rejection: bool },
+    Taken {
+        was_rejection: bool,
+    },
 }
 
 impl Record {
@@ -63,10 +65,7 @@ impl Record {
 
     /// Returns whether a receipt has handed out an outcome after which the forwarder goes on with the next message.
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(
-            *lock(&self.state),
-            State::Stored { is_known: true } | State::Taken { was_rejection: true }
-        )
+        matches!(*lock(&self.state), State::Stored { is_known: true } | State::Taken { was_rejection: true })
     }
 
     /// Returns whether the forwarder has to publish the sequence again, or stops because of it.

@@ -75,12 +75,7 @@ impl Shared {
         }
         let has_room = state.messages < self.limits.messages && state.bytes < self.limits.bytes;
         state.is_waiting = !has_room || state.fault.is_some();
-        Snapshot {
-            has_room,
-            failed: state.failed,
-            fault: state.fault,
-            stop: state.stop.clone(),
-        }
+        Snapshot { has_room, failed: state.failed, fault: state.fault, stop: state.stop.clone() }
     }
 
     /// Has the next delivery report wake the task, and returns whether one is still to come.

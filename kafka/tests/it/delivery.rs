@@ -53,7 +53,7 @@ async fn an_empty_message_is_an_empty_value() {
     let cluster = cluster(1);
     let messages = vec![Bytes::new(), Bytes::from("x"), Bytes::new()];
     Driver::new(kafka(&cluster), messages.clone(), 10).run().await.expect("delivered");
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn going_back_produces_nothing_twice() {
     }
     driver.run().await.expect("delivered");
     assert_eq!(driver.retries, 0);
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn going_back_while_nothing_is_answered_produces_nothing_twice() {
     }
     cluster.broker_up(-1).expect("up");
     driver.run().await.expect("delivered");
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn leader_change_loses_and_doubles_nothing() {
         driver.run_until(count).await.expect("delivered");
     }
     driver.run().await.expect("delivered");
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 /// Waits for what librdkafka learns by itself.
@@ -144,7 +144,7 @@ async fn brokers_that_go_down_and_come_up_lose_and_double_nothing() {
         connection_is(&driver, true).await;
     }
     driver.run().await.expect("delivered");
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn passing_errors_lose_and_double_nothing() {
     }
     driver.run().await.expect("delivered");
     assert_eq!(driver.retries, 0, "librdkafka retries by itself");
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! What the brokers refuse: for ever, for now, of one message, of all.
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::poll_fn;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use turbostream::forward::{Destination, PublishError, StopReason};
 use turbostream_kafka::Kafka;
 
@@ -24,7 +26,7 @@ async fn a_message_over_message_max_bytes_is_rejected_alone() {
     driver.run().await.expect("delivered");
     assert_eq!((&driver.rejected, driver.retries), (&vec![50], 0));
     messages.remove(49);
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]
@@ -34,7 +36,7 @@ async fn max_payload_is_taken() {
     let len = kafka.max_payload().expect("known");
     let mut driver = Driver::new(kafka, vec![vec![b'x'; len].into()], 1);
     driver.run().await.expect("delivered");
-    assert_eq!(driver.rejected, []);
+    assert!(driver.rejected.is_empty());
     assert_eq!(payloads(&stored(&cluster))[0].len(), len);
 }
 
@@ -46,9 +48,9 @@ async fn a_batch_that_is_too_large_is_sent_in_smaller_ones() {
         .request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 3]);
     let mut driver = Driver::new(kafka(&cluster), messages.clone(), 100);
     driver.run().await.expect("delivered");
-    assert_eq!(driver.rejected, []);
+    assert!(driver.rejected.is_empty());
     assert!(driver.retries > 0);
-    assert_eq!(sorted(payloads(&stored(&cluster))), sorted(messages));
+    assert_same(&sorted(payloads(&stored(&cluster))), &sorted(messages));
 }
 
 #[tokio::test]
@@ -62,7 +64,7 @@ async fn a_message_that_is_too_large_for_the_broker_is_rejected_alone() {
     let mut driver = Driver::new(kafka(&cluster), messages.clone(), 1);
     driver.run().await.expect("delivered");
     assert_eq!((&driver.rejected, driver.retries), (&vec![1], 1));
-    assert_eq!(payloads(&stored(&cluster)), messages[1..]);
+    assert_same(&payloads(&stored(&cluster)), &messages[1..]);
 }
 
 #[tokio::test]
@@ -74,7 +76,7 @@ async fn a_record_that_is_not_valid_is_rejected_alone() {
     let mut driver = Driver::new(kafka(&cluster), messages.clone(), 100);
     driver.run().await.expect("delivered");
     assert_eq!(driver.rejected, [1]);
-    assert_eq!(sorted(payloads(&stored(&cluster))), sorted(messages[1..].to_vec()));
+    assert_same(&sorted(payloads(&stored(&cluster))), &sorted(messages[1..].to_vec()));
 }
 
 #[tokio::test]
@@ -101,7 +103,9 @@ async fn an_unknown_partition_ends_it() {
 #[tokio::test]
 async fn missing_permission_for_the_only_topic_ends_it() {
     let cluster = cluster(1);
-    cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).expect("an error");
+    cluster
+        .topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        .expect("an error");
     let (reason, words) = stop(Driver::new(kafka(&cluster), numbered(10), 10).run().await);
     assert_eq!(reason, StopReason::NotPermitted);
     assert!(words.contains("Topic authorization failed"), "{words}");
@@ -111,7 +115,9 @@ async fn missing_permission_for_the_only_topic_ends_it() {
 async fn missing_permission_for_one_of_several_topics_rejects_its_messages() {
     let cluster = cluster(1);
     cluster.create_topic("secret", 1, 1).expect("a topic");
-    cluster.topic_error("secret", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).expect("an error");
+    cluster
+        .topic_error("secret", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        .expect("an error");
     let config = client(&cluster.bootstrap_servers());
     let kafka = Kafka::with_topic_of(&config, |message| match message {
         b"message 3" => "secret".into(),
@@ -138,8 +144,7 @@ async fn a_cluster_that_permits_no_idempotent_producer_ends_it() {
 
 #[tokio::test]
 async fn refused_credentials_end_it_and_are_not_shown() {
-    let cluster = cluster(1);
-    let mut config = client(&cluster.bootstrap_servers());
+    let mut config = client(&refusing_broker().await);
     config
         .set("security.protocol", "sasl_plaintext")
         .set("sasl.mechanism", "PLAIN")
@@ -150,9 +155,61 @@ async fn refused_credentials_end_it_and_are_not_shown() {
     let mut driver = Driver::new(kafka, numbered(10), 10);
     let (reason, words) = stop(driver.run().await);
     assert_eq!(reason, StopReason::BadCredentials);
-    assert!(!words.contains("opensesame"), "{words}");
+    assert!(words.contains("no such user") && !words.contains("opensesame"), "{words}");
     let again = poll_fn(|cx| driver.destination.poll_ready(cx)).await;
     assert_eq!(stop(again).0, StopReason::BadCredentials);
+}
+
+/// A broker that speaks as much of the protocol as it takes to refuse credentials. Returns its address.
+async fn refusing_broker() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(refuse(connection));
+        }
+    });
+    address
+}
+
+async fn refuse(mut connection: TcpStream) -> std::io::Result<()> {
+    const API_VERSIONS: i16 = 18;
+    const SASL_HANDSHAKE: i16 = 17;
+    const SASL_AUTHENTICATE: i16 = 36;
+    loop {
+        let len = connection.read_u32().await?;
+        let mut request = vec![0; len as usize];
+        connection.read_exact(&mut request).await?;
+        let mut request = &request[..];
+        let (api, version, correlation) = (request.get_i16(), request.get_i16(), request.get_i32());
+        let mut answer = BytesMut::new();
+        answer.put_i32(correlation);
+        match api {
+            API_VERSIONS => {
+                // Asked in a later version, it answers in the first one that it knows no other.
+                answer.put_i16(if version == 0 { 0 } else { 35 });
+                answer.put_i32(3);
+                for (api, last) in [(API_VERSIONS, 0), (SASL_HANDSHAKE, 1), (SASL_AUTHENTICATE, 0)] {
+                    [api, 0, last].into_iter().for_each(|number| answer.put_i16(number));
+                }
+            }
+            SASL_HANDSHAKE => {
+                answer.put_i16(0);
+                answer.put_i32(1);
+                answer.put_i16(5);
+                answer.put_slice(b"PLAIN");
+            }
+            SASL_AUTHENTICATE => {
+                answer.put_i16(58);
+                answer.put_i16(12);
+                answer.put_slice(b"no such user");
+                answer.put_i32(0);
+            }
+            _ => return Ok(()),
+        }
+        connection.write_u32(answer.len() as u32).await?;
+        connection.write_all(&answer).await?;
+    }
 }
 
 #[tokio::test]
@@ -169,7 +226,7 @@ async fn a_producer_that_failed_fatally_is_replaced() {
     }
     driver.run().await.expect("delivered");
     assert!(driver.retries >= 3, "{}", driver.retries);
-    assert_eq!(payloads(&stored(&cluster)), messages);
+    assert_same(&payloads(&stored(&cluster)), &messages);
 }
 
 #[tokio::test]
@@ -183,7 +240,7 @@ async fn an_error_that_librdkafka_does_not_retry_loses_nothing() {
     }
     driver.run().await.expect("delivered");
     assert!(driver.retries >= 1);
-    assert_eq!(sorted(payloads(&stored(&cluster))), sorted(messages));
+    assert_same(&sorted(payloads(&stored(&cluster))), &sorted(messages));
 }
 
 #[test]

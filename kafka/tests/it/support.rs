@@ -11,7 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use turbostream::forward::{Destination, Outgoing, PublishError};
 use turbostream_kafka::{ID_HEADER, Kafka, Receipt};
@@ -88,10 +88,6 @@ impl Driver {
         self.is_resuming = true;
     }
 
-    pub(crate) fn confirmed(&self) -> usize {
-        self.confirmed
-    }
-
     /// Publishes until `count` messages are confirmed or rejected.
     pub(crate) async fn run_until(&mut self, count: usize) -> Result<(), PublishError> {
         within(async {
@@ -149,10 +145,9 @@ impl Driver {
             self.is_resuming = false;
         }
         let mut has_moved = self.poll_receipts(cx)?;
-        while self.in_flight.len() < self.window {
-            let Poll::Ready(ready) = self.destination.poll_ready(cx) else { break };
+        while let Poll::Ready(ready) = self.destination.poll_ready(cx) {
             ready?;
-            if self.next > self.messages.len() {
+            if self.next > self.messages.len() || self.in_flight.len() == self.window {
                 break;
             }
             self.publish_next();
@@ -188,7 +183,10 @@ pub(crate) struct Stored {
     pub(crate) id: Option<String>,
 }
 
-/// Reads all that the topic holds, in the order of each partition.
+/// Ends a partition for [`read_back`].
+const END: &[u8] = b"the end of the partition";
+
+/// Reads all that the topic holds, in the order of each partition: up to a mark that it writes first.
 pub(crate) fn read_back(servers: &str, topic: &str) -> Vec<Stored> {
     let consumer: BaseConsumer = client(servers)
         .set("group.id", "reader")
@@ -196,17 +194,25 @@ pub(crate) fn read_back(servers: &str, topic: &str) -> Vec<Stored> {
         .create()
         .expect("a consumer");
     let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("metadata");
+    let producer: BaseProducer = client(servers).create().expect("a producer");
     let mut assignment = TopicPartitionList::new();
     let mut left = 0;
     for partition in metadata.topics()[0].partitions() {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), LIMIT).expect("watermarks");
-        left += high - low;
+        let mark: BaseRecord<'_, (), _> = BaseRecord::to(topic).payload(END).partition(partition.id());
+        producer.send(mark).expect("sent");
         assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).expect("an offset");
+        left += 1;
     }
+    producer.flush(LIMIT).expect("delivered");
     consumer.assign(&assignment).expect("an assignment");
     let mut stored = Vec::new();
     while left > 0 {
         let message = consumer.poll(LIMIT).expect("a record in time").expect("a record");
+        let payload = message.payload().expect("a value");
+        if payload == END {
+            left -= 1;
+            continue;
+        }
         let id = message.headers().and_then(|headers| {
             let header = headers.iter().find(|header| header.key == ID_HEADER)?;
             Some(String::from_utf8(header.value?.to_vec()).expect("UTF-8"))
@@ -214,10 +220,9 @@ pub(crate) fn read_back(servers: &str, topic: &str) -> Vec<Stored> {
         stored.push(Stored {
             partition: message.partition(),
             key: message.key().map(<[u8]>::to_vec),
-            payload: Bytes::copy_from_slice(message.payload().expect("a value")),
+            payload: Bytes::copy_from_slice(payload),
             id,
         });
-        left -= 1;
     }
     stored
 }
@@ -229,6 +234,18 @@ pub(crate) fn stored(cluster: &Cluster) -> Vec<Stored> {
 
 pub(crate) fn payloads(stored: &[Stored]) -> Vec<Bytes> {
     stored.iter().map(|stored| stored.payload.clone()).collect()
+}
+
+/// Asserts that the payloads are the expected ones in their order, and says in short what is not as expected.
+pub(crate) fn assert_same(found: &[Bytes], expected: &[Bytes]) {
+    let first = found.iter().zip(expected).position(|(found, expected)| found != expected);
+    let missing: Vec<_> = expected.iter().filter(|payload| !found.contains(payload)).take(3).collect();
+    assert!(
+        found == expected,
+        "{} found, {} expected; first difference at {first:?}; missing, among others: {missing:?}",
+        found.len(),
+        expected.len(),
+    );
 }
 
 /// The same, in an order that does not depend on the partitions.
