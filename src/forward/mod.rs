@@ -2,8 +2,20 @@
 
 mod destination;
 mod error;
+mod forwarder;
+mod handle;
+mod ids;
+mod packing;
+mod shared;
+mod stats;
+mod task;
+mod window;
 
 pub use destination::{Confirmation, Connection, Destination, MessageId, Outgoing};
 pub use error::{
     BoxError, FlushError, ForwardError, ForwardErrorKind, PublishError, Rejection, StopReason, Unconfirmed,
 };
+pub use forwarder::Forwarder;
+pub use handle::ForwardHandle;
+pub use packing::{Packing, Unpack, UnpackError, unpack};
+pub use stats::{ForwardReport, ForwardStats};
