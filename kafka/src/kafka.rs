@@ -158,25 +158,38 @@ impl Kafka {
         self
     }
 
-    /// Forgets the records before `first`, or those that the forwarder knows to be settled.
-    fn forget(&mut self, first: Option<u64>) {
-        while let Some(entry) = self.records.first_entry() {
-            if !first.map_or_else(|| entry.get().is_settled(), |first| *entry.key() < first) {
-                return;
-            }
+    /// Forgets the records before `first`.
+    fn forget_before(&mut self, first: u64) {
+        self.forget_while(|sequence, _| sequence < first);
+    }
+
+    /// Forgets the oldest records as far as receipts have said that they are stored or rejected.
+    ///
+    /// From `next` on the forwarder may still ask: in strict order it publishes again what was stored after a gap.
+    fn forget_settled(&mut self) {
+        let next = self.next;
+        self.forget_while(|sequence, record| sequence < next && record.is_settled());
+    }
+
+    fn forget_while(&mut self, is_over: impl Fn(u64, &Record) -> bool) {
+        while let Some(entry) = self.records.first_entry().filter(|entry| is_over(*entry.key(), entry.get()))
+        {
             if entry.remove().is_failed() {
                 self.shared.forget_failed();
             }
         }
     }
 
-    /// Returns the last sequence of the unbroken row of stored records from `first` on.
-    fn last_stored(&self, first: u64) -> Option<u64> {
-        let stored = self.records.range(first..).zip(first..);
-        stored
-            .take_while(|((at, record), expected)| *at == expected && record.is_stored())
-            .map(|((at, _), _)| *at)
-            .last()
+    /// Returns the sequence after the unbroken row of stored records from `first` on.
+    fn end_of_stored(&self, first: u64) -> u64 {
+        let mut end = first;
+        for (sequence, record) in self.records.range(first..) {
+            if *sequence != end || !record.is_stored() {
+                break;
+            }
+            end += record.messages();
+        }
+        end
     }
 
     /// Replaces a producer that is of no more use, once it has reported all its records.
@@ -227,9 +240,9 @@ impl Kafka {
         Ok(())
     }
 
-    /// Returns whether the next sequence is with librdkafka, or has an outcome that is final.
+    /// Returns whether the next record is with librdkafka, or has an outcome that is final.
     fn is_next_known(&self) -> bool {
-        self.records.get(&self.next).is_some_and(|record| !record.is_to_be_produced_again())
+        self.records.range(self.next..).next().is_some_and(|(_, record)| !record.is_to_be_produced_again())
     }
 
     fn produce(&mut self, message: &Outgoing, record: &Arc<Record>) {
@@ -255,7 +268,7 @@ impl Destination for Kafka {
     type Receipt = Receipt;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PublishError>> {
-        self.forget(None);
+        self.forget_settled();
         let snapshot = self.shared.observe(cx);
         if snapshot.stop.is_none() && self.is_next_known() {
             return Poll::Ready(Ok(()));
@@ -272,9 +285,9 @@ impl Destination for Kafka {
     }
 
     fn publish(&mut self, message: &Outgoing) -> Receipt {
-        self.forget(None);
+        self.forget_settled();
         let sequence = message.sequence();
-        self.next = sequence + 1;
+        self.next = sequence + message.messages() as u64;
         if let Some(record) = self.records.get(&sequence) {
             if !record.is_to_be_produced_again() {
                 return Receipt { record: record.clone() };
@@ -283,29 +296,32 @@ impl Destination for Kafka {
                 self.shared.forget_failed();
             }
         }
-        let record = Record::new(message.payload().len());
+        let record = Record::new(message);
         self.records.insert(sequence, record.clone());
         self.produce(message, &record);
         Receipt { record }
     }
 
     fn poll_resume(&mut self, cx: &mut Context<'_>, first: u64) -> Poll<Result<Option<u64>, PublishError>> {
-        self.forget(Some(first));
+        self.forget_before(first);
         self.next = first;
         let snapshot = self.shared.observe(cx);
         ready!(self.poll_producer(&snapshot))?;
-        let last = self.last_stored(first);
-        if let Some(last) = last {
-            self.next = last + 1;
-            self.forget(Some(last + 1));
-        }
-        Poll::Ready(Ok(last))
+        self.next = self.end_of_stored(first);
+        self.forget_before(self.next);
+        Poll::Ready(Ok((self.next > first).then(|| self.next - 1)))
     }
 
     /// Up, except from when librdkafka says that it reaches no broker, while it has records, until one of them is
     /// delivered.
     fn connection(&self) -> Connection {
         self.shared.connection()
+    }
+
+    /// Always true, by librdkafka's `enable.gapless.guarantee`, except that a producer with it cannot be made.
+    fn strict_order(&mut self) -> bool {
+        self.config.set("enable.gapless.guarantee", "true");
+        self.restart().is_ok()
     }
 
     /// Returns `message.max.bytes` of librdkafka, less 512 bytes for the key, the header and the framing.

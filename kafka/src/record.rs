@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use turbostream::forward::{Confirmation, PublishError};
+use turbostream::forward::{Confirmation, Outgoing, PublishError};
 
 /// Locks, also after a panic: every critical section leaves a complete state.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -18,6 +18,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Record {
     bytes: usize,
+    messages: u64,
     state: Mutex<State>,
 }
 
@@ -26,7 +27,7 @@ enum State {
     /// With librdkafka. The waker is that of the receipt, if one was polled.
     Waiting(Option<Waker>),
     Stored {
-        /// Whether a receipt has said so: the forwarder does not publish the sequence again.
+        /// Whether a receipt has said so.
         is_known: bool,
     },
     Failed(PublishError),
@@ -37,13 +38,19 @@ enum State {
 }
 
 impl Record {
-    pub(crate) fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { bytes, state: Mutex::new(State::Waiting(None)) })
+    pub(crate) fn new(message: &Outgoing) -> Arc<Self> {
+        let (bytes, messages) = (message.payload().len(), message.messages() as u64);
+        Arc::new(Self { bytes, messages, state: Mutex::new(State::Waiting(None)) })
     }
 
     /// Returns the length of the payload.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns the number of messages, and so of sequences.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Sets the outcome and wakes the receipt.

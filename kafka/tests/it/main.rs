@@ -4,5 +4,6 @@ mod broker;
 mod config;
 mod delivery;
 mod errors;
+mod forwarder;
 mod order;
 mod support;
