@@ -11,15 +11,40 @@ use bytes::Bytes;
 use futures::FutureExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use turbostream::forward::Forwarder;
 use turbostream_kafka::Kafka;
 
 use crate::support::*;
 
-/// A running broker, which ends with this value.
+/// A running broker, which ends with this value, and a proxy before it.
 struct Broker {
     process: Child,
+    /// The address of the proxy, which the broker gives to its clients as its own.
     servers: String,
+    cut: watch::Sender<u64>,
+}
+
+/// Passes bytes on between clients and the broker, and cuts all connections when `cut` changes.
+async fn proxy(listener: tokio::net::TcpListener, broker: String, cut: watch::Receiver<u64>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let (mut cut, broker) = (cut.clone(), broker.clone());
+        cut.mark_unchanged();
+        tokio::spawn(async move {
+            let Ok(mut server) = TcpStream::connect(broker).await else { return };
+            tokio::select! {
+                _ = copy_bidirectional(&mut client, &mut server) => {}
+                _ = cut.changed() => {}
+            }
+        });
+    }
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").to_string()
 }
 
 impl Broker {
@@ -31,30 +56,39 @@ impl Broker {
             eprintln!("SKIPPED: tansu is missing; {how}");
             return None;
         };
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free_address();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let servers = listener.local_addr().expect("bound").to_string();
-        drop(listener);
-        let url = format!("tcp://{servers}");
         let process = Command::new(tansu)
             .args(["broker", "--storage-engine", "memory://tansu/"])
-            .args(["--listener-url", &url, "--advertised-listener-url", &url])
+            .args(["--listener-url", &format!("tcp://{address}")])
+            .args(["--advertised-listener-url", &format!("tcp://{servers}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("tansu starts");
-        let broker = Self { process, servers };
-        within(broker.create_topic(partitions)).await;
+        let (cut, is_cut) = watch::channel(0);
+        let broker = Self { process, servers, cut };
+        within(async {
+            while TcpStream::connect(&address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::spawn(proxy(listener, address, is_cut));
+            broker.create_topic(partitions).await;
+        })
+        .await;
         Some(broker)
     }
 
     async fn create_topic(&self, partitions: i32) {
-        while TcpStream::connect(&self.servers).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
         let admin: AdminClient<DefaultClientContext> = client(&self.servers).create().expect("a client");
         let topic = NewTopic::new(TOPIC, partitions, TopicReplication::Fixed(1));
         let created = admin.create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
         assert_eq!(created, [Ok(TOPIC.to_owned())]);
+    }
+
+    fn cut_connections(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
     }
 
     fn signal(&self, signal: &str) {
@@ -127,5 +161,44 @@ async fn a_broker_that_stands_still_loses_and_doubles_nothing() {
         broker.signal("-CONT");
     }
     driver.run().await.expect("delivered");
+    assert_same(&payloads(&broker.stored().await), &messages);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_cut_lose_and_double_nothing() {
+    let Some(broker) = Broker::start(1).await else { return };
+    let messages = numbered(30_000);
+    let mut driver = Driver::new(broker.kafka(), messages.clone(), 3_000);
+    for count in (500..30_000).step_by(500) {
+        driver.run_until(count).await.expect("delivered");
+        // Requests are in flight.
+        broker.cut_connections();
+    }
+    driver.run().await.expect("delivered");
+    assert_same(&payloads(&broker.stored().await), &messages);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forwarder_stores_each_message_once_in_order_through_cuts_and_stops() {
+    let Some(broker) = Broker::start(1).await else { return };
+    let (tx, rx) = turbostream::builder().max_bytes(1 << 20).build().expect("a channel");
+    let forwarder =
+        Forwarder::new(rx, broker.kafka()).confirm_timeout(Duration::from_millis(100)).strict_order();
+    let handle = forwarder.spawn();
+    let messages = numbered(100_000);
+    for (round, chunk) in messages.chunks(2_500).enumerate() {
+        for message in chunk {
+            within(tx.send(message.clone())).await.expect("open");
+        }
+        broker.cut_connections();
+        if round % 10 == 5 {
+            broker.signal("-STOP");
+            // Longer than the confirm timeout: the forwarder goes back.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            broker.signal("-CONT");
+        }
+    }
+    let report = within(handle.shutdown()).await.expect("complete");
+    assert_eq!((report.stats.confirmed, report.stats.rejected), (100_000, 0));
     assert_same(&payloads(&broker.stored().await), &messages);
 }

@@ -91,6 +91,7 @@ async fn going_back_while_nothing_is_answered_produces_nothing_twice() {
     let messages = numbered(300);
     let mut driver = Driver::new(kafka(&cluster), messages.clone(), 100);
     driver.run_until(50).await.expect("delivered");
+    driver.settle().await;
     cluster.broker_down(-1).expect("down");
     for _ in 0..10 {
         driver.publish().await;
@@ -135,6 +136,7 @@ async fn brokers_that_go_down_and_come_up_lose_and_double_nothing() {
     let mut driver = Driver::new(kafka(&cluster), messages.clone(), 200);
     for (round, count) in (1..).zip([500, 1_000, 1_500]) {
         driver.run_until(count).await.expect("delivered");
+        driver.settle().await;
         cluster.broker_down(-1).expect("down");
         driver.publish().await;
         connection_is(&driver, false).await;
@@ -164,7 +166,7 @@ async fn passing_errors_lose_and_double_nothing() {
     use RDKafkaRespErr::*;
     let cluster = cluster(1);
     let messages = numbered(2_000);
-    let mut driver = Driver::new(kafka(&cluster), messages.clone(), 100);
+    let mut driver = Driver::new(careful(&cluster), messages.clone(), 100);
     for count in (100..2_000).step_by(200) {
         cluster.request_errors(
             RDKafkaApiKey::Produce,

@@ -216,7 +216,7 @@ async fn refuse(mut connection: TcpStream) -> std::io::Result<()> {
 async fn a_producer_that_failed_fatally_is_replaced() {
     let cluster = cluster(1);
     let messages = numbered(1_000);
-    let mut driver = Driver::new(kafka(&cluster), messages.clone(), 100);
+    let mut driver = Driver::new(careful(&cluster), messages.clone(), 100);
     for count in [200, 400, 600] {
         driver.run_until(count).await.expect("delivered");
         cluster.request_errors(
@@ -233,7 +233,7 @@ async fn a_producer_that_failed_fatally_is_replaced() {
 async fn an_error_that_librdkafka_does_not_retry_loses_nothing() {
     let cluster = cluster(1);
     let messages = numbered(1_000);
-    let mut driver = Driver::new(kafka(&cluster), messages.clone(), 100);
+    let mut driver = Driver::new(careful(&cluster), messages.clone(), 100);
     for count in [200, 400, 600] {
         driver.run_until(count).await.expect("delivered");
         cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN]);

@@ -44,7 +44,7 @@ async fn flush_and_shutdown_mean_stored() {
 /// Disturbs the cluster while messages are forwarded, and returns what it stored.
 async fn forward_through_trouble(is_strict: bool, confirm_timeout: Duration) -> Vec<bytes::Bytes> {
     let cluster = cluster(1);
-    let (tx, forwarder) = forwarder(kafka(&cluster));
+    let (tx, forwarder) = forwarder(careful(&cluster));
     let forwarder = forwarder.confirm_timeout(confirm_timeout);
     let handle = if is_strict { forwarder.strict_order() } else { forwarder }.spawn();
     let messages = numbered(12_000);
@@ -111,7 +111,6 @@ async fn packs_are_taken_apart_where_one_is_refused() {
     let mut messages = numbered(3_000);
     messages[1_500] = vec![b'x'; 1_500_000].into();
     send(&tx, &messages).await;
-    // The channel is at rest: what follows is packed and refused twice, in a pack and alone.
     within(handle.shutdown()).await.expect("complete");
     assert_eq!(*rejected.lock().expect("no panic"), [1_500_000]);
     messages.remove(1_500);

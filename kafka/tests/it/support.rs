@@ -40,8 +40,19 @@ pub(crate) fn client(servers: &str) -> ClientConfig {
     config
 }
 
+/// A destination with up to five requests in flight for each broker.
+///
+/// The mock cluster does not check the sequences of an idempotent producer, as a broker does: it takes a request after one
+/// that it refused, and takes one twice whose answer was lost. Tests that make it refuse a request use [`careful`], and those
+/// that cut connections do so while none is answered.
 pub(crate) fn kafka(cluster: &Cluster) -> Kafka {
     Kafka::new(&client(&cluster.bootstrap_servers()), TOPIC).expect("a destination")
+}
+
+/// A destination with one request in flight for each broker.
+pub(crate) fn careful(cluster: &Cluster) -> Kafka {
+    let mut config = client(&cluster.bootstrap_servers());
+    Kafka::new(config.set("max.in.flight", "1"), TOPIC).expect("a destination")
 }
 
 pub(crate) fn numbered(count: usize) -> Vec<Bytes> {
@@ -109,6 +120,15 @@ impl Driver {
 
     pub(crate) async fn run(&mut self) -> Result<(), PublishError> {
         self.run_until(self.messages.len()).await
+    }
+
+    /// Waits until all that is published is confirmed.
+    pub(crate) async fn settle(&mut self) {
+        within(poll_fn(|cx| {
+            self.poll_receipts(cx).expect("delivered");
+            if self.in_flight.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        }))
+        .await;
     }
 
     /// Publishes what the window has room for, without confirming anything.
@@ -242,9 +262,10 @@ pub(crate) fn assert_same(found: &[Bytes], expected: &[Bytes]) {
     let missing: Vec<_> = expected.iter().filter(|payload| !found.contains(payload)).take(3).collect();
     assert!(
         found == expected,
-        "{} found, {} expected; first difference at {first:?}; missing, among others: {missing:?}",
+        "{} found, {} expected; first difference at {first:?}: {:?}; missing, among others: {missing:?}",
         found.len(),
         expected.len(),
+        first.and_then(|first| found.get(first)),
     );
 }
 
