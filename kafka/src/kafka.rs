@@ -197,7 +197,8 @@ impl Kafka {
         if let Some((reason, words)) = &snapshot.stop {
             return Poll::Ready(Err(PublishError::Stop(*reason, words.clone().into())));
         }
-        let is_fatal = snapshot.failed > 0 && self.producer.fatal_error().is_some();
+        let is_suspect = snapshot.failed > 0 || snapshot.fault.is_some();
+        let is_fatal = is_suspect && self.producer.fatal_error().is_some();
         let fault = snapshot.fault.or_else(|| is_fatal.then_some(Fault::Fatal));
         let is_isolation_over =
             self.isolation.is_some_and(|isolation| self.records.range(..=isolation.until).next().is_none());
@@ -205,6 +206,9 @@ impl Kafka {
             return Poll::Ready(Ok(()));
         }
         if self.shared.wait_for_report() {
+            if is_fatal {
+                self.producer.purge_queue();
+            }
             return Poll::Pending;
         }
         Poll::Ready(self.replace_producer(fault))

@@ -93,6 +93,12 @@ impl Producer {
     pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.client().client().fatal_error()
     }
+
+    /// Has the records that are not sent fail. librdkafka does so itself after a fatal error, but may miss a record that was
+    /// produced in the same instant.
+    pub(crate) fn purge_queue(&self) {
+        self.client().purge(PurgeConfig::default().queue().non_blocking());
+    }
 }
 
 impl Drop for Producer {

@@ -1,6 +1,6 @@
 //! What the tests share: a mock cluster, a driver that does what a forwarder does, and a reader of topics.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -258,10 +258,13 @@ pub(crate) fn payloads(stored: &[Stored]) -> Vec<Bytes> {
 
 /// Asserts that the payloads are the expected ones in their order, and says in short what is not as expected.
 pub(crate) fn assert_same(found: &[Bytes], expected: &[Bytes]) {
+    if found == expected {
+        return;
+    }
     let first = found.iter().zip(expected).position(|(found, expected)| found != expected);
-    let missing: Vec<_> = expected.iter().filter(|payload| !found.contains(payload)).take(3).collect();
-    assert!(
-        found == expected,
+    let known: HashSet<_> = found.iter().collect();
+    let missing: Vec<_> = expected.iter().filter(|payload| !known.contains(payload)).take(3).collect();
+    panic!(
         "{} found, {} expected; first difference at {first:?}: {:?}; missing, among others: {missing:?}",
         found.len(),
         expected.len(),
