@@ -1,4 +1,4 @@
-//! Kafka as a destination of turbostream's forwarder.
+#![doc = include_str!("../README.md")]
 
 mod config;
 mod failure;
