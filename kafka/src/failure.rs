@@ -84,16 +84,15 @@ pub(crate) fn publish_error(error: DeliveryError, has_one_topic: bool) -> Publis
 /// Returns why the brokers take no message at all, if that is what the error says.
 pub(crate) fn stop_reason(code: Code) -> Option<StopReason> {
     match code {
-        Code::UnknownTopic
-        | Code::UnknownTopicOrPartition
-        | Code::UnknownPartition
-        | Code::InvalidTopic
-        | Code::InvalidArgument => Some(StopReason::NoStream),
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::InvalidTopic => {
+            Some(StopReason::NoStream)
+        }
         Code::Authentication | Code::SaslAuthenticationFailed => Some(StopReason::BadCredentials),
         Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Some(StopReason::NotPermitted),
-        Code::UnsupportedFeature | Code::UnsupportedSASLMechanism | Code::UnsupportedForMessageFormat => {
-            Some(StopReason::Other)
-        }
+        Code::InvalidArgument
+        | Code::UnsupportedFeature
+        | Code::UnsupportedSASLMechanism
+        | Code::UnsupportedForMessageFormat => Some(StopReason::Other),
         _ => None,
     }
 }

@@ -198,6 +198,8 @@ impl ClientContext for Callbacks {
                     state.note_fault(Some(Fault::Fatal));
                 }
             }),
+            // The server of the tokens may be back soon.
+            Code::Authentication if reason.contains("OAUTHBEARER token") => {}
             Code::Authentication | Code::SaslAuthenticationFailed => self.shared.change(|state| {
                 state.stop = Some((StopReason::BadCredentials, reason.into()));
             }),

@@ -5,16 +5,20 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 use tokio::sync::watch;
-use turbostream::forward::Forwarder;
+use turbostream::forward::{Destination, Forwarder};
 use turbostream_kafka::Kafka;
 
 use crate::support::*;
@@ -25,21 +29,106 @@ struct Broker {
     /// The address of the proxy, which the broker gives to its clients as its own.
     servers: String,
     cut: watch::Sender<u64>,
+    refuse: Arc<AtomicUsize>,
 }
 
-/// Passes bytes on between clients and the broker, and cuts all connections when `cut` changes.
-async fn proxy(listener: tokio::net::TcpListener, broker: String, cut: watch::Receiver<u64>) {
-    while let Ok((mut client, _)) = listener.accept().await {
-        let (mut cut, broker) = (cut.clone(), broker.clone());
+/// Passes requests and answers on between clients and the broker. Cuts all connections when `cut` changes, and refuses as many
+/// requests to store as `refuse` says, which the broker then does not get.
+async fn proxy(
+    listener: tokio::net::TcpListener,
+    broker: String,
+    cut: watch::Receiver<u64>,
+    refuse: Arc<AtomicUsize>,
+) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (mut cut, broker, refuse) = (cut.clone(), broker.clone(), refuse.clone());
         cut.mark_unchanged();
         tokio::spawn(async move {
-            let Ok(mut server) = TcpStream::connect(broker).await else { return };
+            let Ok(server) = TcpStream::connect(broker).await else { return };
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut server) => {}
+                _ = pass_on(client, server, &refuse) => {}
                 _ = cut.changed() => {}
             }
         });
     }
+}
+
+async fn pass_on(client: TcpStream, server: TcpStream, refuse: &AtomicUsize) -> std::io::Result<()> {
+    let (mut requests, mut to_client) = client.into_split();
+    let (mut answers, mut to_server) = server.into_split();
+    let (tx, mut rx) = mpsc::unbounded_channel();
+    let refusals = tx.clone();
+    let ask = async {
+        loop {
+            let request = read_frame(&mut requests).await?;
+            let is_refused = request.starts_with(&[0, 0])
+                && refuse.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+            match is_refused {
+                true => refusals.send(refusal(&request)).expect("open"),
+                false => write_frame(&mut to_server, &request).await?,
+            }
+        }
+    };
+    let answer = async {
+        loop {
+            tx.send(read_frame(&mut answers).await?).expect("open");
+        }
+    };
+    let write = async {
+        while let Some(answer) = rx.recv().await {
+            write_frame(&mut to_client, &answer).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = ask => result,
+        result = answer => result,
+        result = write => result,
+    }
+}
+
+async fn read_frame(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+    let mut frame = vec![0; from.read_u32().await? as usize];
+    from.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+async fn write_frame(to: &mut OwnedWriteHalf, frame: &[u8]) -> std::io::Result<()> {
+    to.write_all(&[&(frame.len() as u32).to_be_bytes(), frame].concat()).await
+}
+
+/// Answers a request to store in partition 0 of the topic with the error -1, in the version of the request.
+fn refusal(request: &[u8]) -> Vec<u8> {
+    let version = i16::from_be_bytes([request[2], request[3]]);
+    let is_flexible = version >= 9;
+    let mut answer = BytesMut::from(&request[4..8]);
+    match is_flexible {
+        true => answer.put_slice(&[0, 2, TOPIC.len() as u8 + 1]),
+        false => answer.put_slice(&[0, 0, 0, 1, 0, TOPIC.len() as u8]),
+    }
+    answer.put_slice(TOPIC.as_bytes());
+    match is_flexible {
+        true => answer.put_u8(2),
+        false => answer.put_i32(1),
+    }
+    answer.put_i32(0);
+    answer.put_i16(-1);
+    // The offset, and the times of appending and of the start of the log.
+    answer.put_i64(-1);
+    answer.put_i64(-1);
+    if version >= 5 {
+        answer.put_i64(-1);
+    }
+    match version {
+        9.. => answer.put_slice(&[1, 0, 0, 0]),
+        8 => answer.put_slice(&[0, 0, 0, 0, 255, 255]),
+        _ => {}
+    }
+    answer.put_i32(0);
+    if is_flexible {
+        answer.put_u8(0);
+    }
+    answer.to_vec()
 }
 
 fn free_address() -> String {
@@ -68,12 +157,13 @@ impl Broker {
             .spawn()
             .expect("tansu starts");
         let (cut, is_cut) = watch::channel(0);
-        let broker = Self { process, servers, cut };
+        let refuse = Arc::<AtomicUsize>::default();
+        let broker = Self { process, servers, cut, refuse: refuse.clone() };
         within(async {
             while TcpStream::connect(&address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::spawn(proxy(listener, address, is_cut));
+            tokio::spawn(proxy(listener, address, is_cut, refuse));
             broker.create_topic(partitions).await;
         })
         .await;
@@ -200,5 +290,23 @@ async fn forwarder_stores_each_message_once_in_order_through_cuts_and_stops() {
     }
     let report = within(handle.shutdown()).await.expect("complete");
     assert_eq!((report.stats.confirmed, report.stats.rejected), (100_000, 0));
+    assert_same(&payloads(&broker.stored().await), &messages);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_overtakes_a_refused_request_in_strict_order() {
+    let Some(broker) = Broker::start(1).await else { return };
+    let messages = numbered(30_000);
+    let mut config = client(&broker.servers);
+    // Many requests, so that several are in flight when one is refused.
+    let mut kafka = Kafka::new(config.set("batch.num.messages", "50"), TOPIC).expect("a destination");
+    assert!(kafka.strict_order());
+    let mut driver = Driver::new(kafka, messages.clone(), 2_000);
+    for count in (2_000..30_000).step_by(4_000) {
+        driver.run_until(count).await.expect("delivered");
+        broker.refuse.store(1, Relaxed);
+    }
+    driver.run().await.expect("delivered");
+    assert!(driver.retries >= 5, "{}", driver.retries);
     assert_same(&payloads(&broker.stored().await), &messages);
 }
