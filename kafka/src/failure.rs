@@ -63,6 +63,20 @@ pub(crate) fn refusal(code: Code) -> Option<Refusal> {
     }
 }
 
+/// Returns whether a producer that got this error stores nothing more: librdkafka or the broker has given up its id.
+pub(crate) fn is_end_of_producer(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Fatal
+            | Code::GaplessGuarantee
+            | Code::Fenced
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::UnknownProducerId
+            | Code::OutOfOrderSequenceNumber
+    )
+}
+
 /// Returns what the forwarder does about a record that was sent alone.
 pub(crate) fn publish_error(error: DeliveryError, has_one_topic: bool) -> PublishError {
     let Some(code) = error.error.rdkafka_error_code() else {

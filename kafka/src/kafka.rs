@@ -356,3 +356,50 @@ impl fmt::Debug for Kafka {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn records_are_freed_when_receipts_and_destination_are_dropped() {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.broker_down(-1).expect("down");
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let mut kafka = Kafka::new(&config, "events").expect("a destination");
+        let records: Vec<_> = (1..=100)
+            .map(|sequence| Arc::downgrade(&kafka.publish(&Outgoing::new(sequence, "x", None)).record))
+            .collect();
+        assert!(
+            records.iter().all(|record| record.strong_count() == 2),
+            "librdkafka's and the destination's"
+        );
+        drop(kafka);
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while records.iter().any(|record| record.strong_count() > 0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("freed");
+    }
+
+    #[tokio::test]
+    async fn records_are_forgotten_once_receipts_have_said_that_they_are_stored() {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let mut kafka = Kafka::new(&config, "events").expect("a destination");
+        for sequence in 1..=100 {
+            std::future::poll_fn(|cx| kafka.poll_ready(cx)).await.expect("ready");
+            let receipt = kafka.publish(&Outgoing::new(sequence, "x", None));
+            assert_eq!(kafka.records.len(), 1);
+            receipt.await.expect("stored");
+        }
+    }
+}

@@ -177,7 +177,7 @@ impl Callbacks {
                 return (PublishError::Retry(error.into()), Some(Fault::Refused(refusal)));
             }
         }
-        let fault = matches!(code, Some(Code::Fatal | Code::GaplessGuarantee)).then_some(Fault::Fatal);
+        let fault = code.filter(|code| failure::is_end_of_producer(*code)).map(|_| Fault::Fatal);
         (failure::publish_error(error, self.has_one_topic), fault)
     }
 }
