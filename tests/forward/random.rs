@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use turbostream::forward::{
-    FlushError, ForwardError, ForwardErrorKind, ForwardHandle, ForwardReport, Forwarder, Packing,
+    FlushError, ForwardError, ForwardErrorKind, ForwardHandle, ForwardReport, Forwarder, Packing, StopReason,
 };
 use turbostream::{Monitor, Sender};
 
@@ -63,6 +63,8 @@ enum Finish {
     /// Without an end to the failures.
     Limit(u64),
     RuntimeEnds,
+    Stop,
+    Panic,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -130,6 +132,8 @@ fn finish() -> impl Strategy<Value = Finish> {
         3 => Just(Finish::DropSenders),
         2 => (0..3_000_u64).prop_map(Finish::Limit),
         1 => Just(Finish::RuntimeEnds),
+        1 => Just(Finish::Stop),
+        1 => Just(Finish::Panic),
     ]
 }
 
@@ -375,11 +379,16 @@ fn run(setup: &Setup, ops: &[Op], finish: &Finish) {
             case.check_work();
             outcome
         }),
-        Finish::Shutdown | Finish::DropSenders => runtime.block_on(async {
+        _ => runtime.block_on(async {
             case.world.lock().heal();
+            match finish {
+                Finish::Stop => case.world.lock().fate = Some(Fate::Stop),
+                Finish::Panic => case.world.lock().panics = true,
+                _ => {}
+            }
             case.reconnects += 1;
             let tx = case.tx.take();
-            if matches!(finish, Finish::Shutdown) {
+            if !matches!(finish, Finish::DropSenders) {
                 let outcome = timeout(HOUR, case.handle.shutdown()).await.expect("it ends");
                 case.check_flushes().await;
                 case.check_work();
@@ -397,6 +406,10 @@ fn run(setup: &Setup, ops: &[Op], finish: &Finish) {
         (_, Some(ForwardErrorKind::GaveUp)) => assert!(may_give_up),
         (Finish::RuntimeEnds, kind) => assert_eq!(kind, Some(ForwardErrorKind::Cancelled)),
         (Finish::Limit(_), kind) => assert!(matches!(kind, None | Some(ForwardErrorKind::TimedOut))),
+        (Finish::Stop, kind) => {
+            assert!(matches!(kind, None | Some(ForwardErrorKind::Stopped(StopReason::NoStream))));
+        }
+        (Finish::Panic, kind) => assert!(matches!(kind, None | Some(ForwardErrorKind::Panicked))),
         (_, kind) => assert_eq!(kind, None),
     }
     case.check_end(&left);
