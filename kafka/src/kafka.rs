@@ -180,16 +180,17 @@ impl Kafka {
         }
     }
 
-    /// Returns the sequence after the unbroken row of stored records from `first` on.
-    fn end_of_stored(&self, first: u64) -> u64 {
-        let mut end = first;
+    /// Returns the last record of the unbroken row of stored records from `first` on, and the sequence after it.
+    fn last_stored(&self, first: u64) -> (Option<u64>, u64) {
+        let (mut last, mut end) = (None, first);
         for (sequence, record) in self.records.range(first..) {
             if *sequence != end || !record.is_stored() {
                 break;
             }
+            last = Some(*sequence);
             end += record.messages();
         }
-        end
+        (last, end)
     }
 
     /// Replaces a producer that is of no more use, once it has reported all its records.
@@ -311,9 +312,10 @@ impl Destination for Kafka {
         self.next = first;
         let snapshot = self.shared.observe(cx);
         ready!(self.poll_producer(&snapshot))?;
-        self.next = self.end_of_stored(first);
-        self.forget_before(self.next);
-        Poll::Ready(Ok((self.next > first).then(|| self.next - 1)))
+        let (last, next) = self.last_stored(first);
+        self.next = next;
+        self.forget_before(next);
+        Poll::Ready(Ok(last))
     }
 
     /// Up, except from when librdkafka says that it reaches no broker, while it has records, until one of them is
