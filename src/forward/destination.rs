@@ -222,6 +222,14 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Makes an outgoing message as the forwarder would, for tests of a destination.
+    ///
+    /// Its id displays as `id_prefix` followed by the sequence; without a prefix it has none.
+    pub fn new(sequence: u64, payload: impl Into<Bytes>, id_prefix: Option<Arc<str>>) -> Self {
+        let payload = payload.into();
+        Self { first_len: payload.len(), first_offset: 0, payload, messages: 1, sequence, id_prefix }
+    }
+
     /// Returns the payload to publish. A clone of it is cheap and keeps it alive.
     pub fn payload(&self) -> &Bytes {
         &self.payload
