@@ -139,6 +139,7 @@ pub use receiver::message_ref::MessageRef;
 pub use sender::Sender;
 pub use sender::send_many::{Remaining, SendManyError};
 pub use sender::weak::WeakSender;
+pub use telemetry::forwarding::Forwarding;
 pub use telemetry::histogram::{Bucket, Histogram};
 #[cfg(feature = "otel")]
 pub use telemetry::metrics::OtelRecorder;

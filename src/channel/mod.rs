@@ -44,10 +44,12 @@ use crate::queue::pool::footprint;
 use crate::queue::segment::slot_state::Phase;
 use crate::sync::short_lock::ShortLock;
 use crate::sync::{
-    Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering, SAVES_EXCHANGES, Weak, new_cyclic,
+    Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, OnceLock, Ordering, SAVES_EXCHANGES, Weak,
+    new_cyclic,
 };
 use crate::telemetry::catch_panic::CatchPanic;
 use crate::telemetry::events::{Events, NotedSwitches, is_emitting};
+use crate::telemetry::forwarding::ForwardCounters;
 use crate::telemetry::reporter::Reporter;
 use crate::telemetry::stats::SwitchCause;
 use crate::telemetry::task_count::TaskCount;
@@ -92,6 +94,8 @@ pub(crate) struct Core {
     pub(crate) events: Events,
     background: BackgroundTask,
     reporter: Reporter,
+    /// The statistics of forwarders, once there is one.
+    forwarding: OnceLock<Box<ForwardCounters>>,
 }
 
 /// Written by receivers.
@@ -151,6 +155,7 @@ impl Core {
             payloads: CatchPanic::default(),
             in_place: AtomicBool::new(false),
             reporter: Reporter::new(config.recorder),
+            forwarding: OnceLock::new(),
             background: BackgroundTask::new(config.runtime, core),
             events: Events::new(config.name.as_deref(), config.is_silent),
             name: config.name,

@@ -10,6 +10,8 @@ use super::reserve::Refusal;
 use crate::queue::head::{Claimed, Head};
 use crate::queue::segment::slot_state::{Phase, SlotState};
 use crate::sync::{AtomicU64, Ordering};
+#[cfg(feature = "forward")]
+use crate::telemetry::forwarding::ForwardCounters;
 use crate::telemetry::stats::{Drops, SendErrors, Stats, SwitchCause, Switches, Totals};
 
 /// The most entries that a report checks under the lock of the head: some ten microseconds.
@@ -66,6 +68,12 @@ impl Core {
     #[cold]
     pub(crate) fn count_recv_timeout(&self) {
         self.counters.recv_timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the statistics of forwarders, which exist from now on.
+    #[cfg(feature = "forward")]
+    pub(crate) fn forward_counters(&self) -> &ForwardCounters {
+        self.forwarding.get_or_init(|| Box::new(ForwardCounters::new()))
     }
 
     /// Whether there is memory that an idle channel does not need.
@@ -144,6 +152,7 @@ impl Core {
             panics: self.panics(),
             allocated_segments: self.queue.pool.allocated_segments(),
             background_tasks: self.tasks().alive(),
+            forwarding: self.forwarding.get().map(|counters| counters.load()),
             ..Stats::default()
         }
     }

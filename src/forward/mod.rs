@@ -1,5 +1,6 @@
 //! Forwarding: from a channel into an engine that keeps messages.
 
+mod conditions;
 mod destination;
 mod error;
 mod forwarder;

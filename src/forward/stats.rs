@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::telemetry::forwarding::Forwarding;
+use crate::telemetry::histogram::Histogram;
 
 /// Statistics of a forwarder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,23 @@ pub struct ForwardStats {
     pub go_backs: u64,
     /// Whether the destination's connection is up.
     pub connected: bool,
+}
+
+impl ForwardStats {
+    /// Returns the statistics as the channel counts them.
+    pub(super) fn as_forwarding(&self, latency: Histogram) -> Forwarding {
+        Forwarding {
+            confirmed_messages: self.confirmed - self.duplicates,
+            duplicate_messages: self.duplicates,
+            confirmed_bytes: self.confirmed_bytes,
+            rejected_messages: self.rejected,
+            retried_messages: self.retried,
+            in_flight_messages: self.in_flight_messages,
+            in_flight_bytes: self.in_flight_bytes,
+            connected: u64::from(self.connected),
+            latency,
+        }
+    }
 }
 
 /// What a forwarder has done, once everything is confirmed or rejected.

@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
+use super::conditions::Conditions;
 use super::destination::{Confirmation, Destination, Outgoing};
 use super::error::{
     BoxError, ForwardError, ForwardErrorKind, PublishError, Rejection, StopReason, Unconfirmed,
@@ -38,6 +39,8 @@ use crate::queue::ReadMode;
 use crate::receiver::Receiver;
 use crate::sync::Arc;
 use crate::sync::unwind::catch;
+use crate::telemetry::forwarding::Forwarding;
+use crate::telemetry::histogram::Histogram;
 
 /// The most payloads that one turn takes, and that it publishes.
 const MAX_PAYLOADS: usize = 128;
@@ -216,6 +219,11 @@ pub(super) struct Running<D: Destination> {
     /// Flushes that are not complete, with the sequence after the last message that each waits for, in order.
     flushes: VecDeque<(u64, Arc<Flush>)>,
     stats: ForwardStats,
+    /// The time from when a message was taken until it was confirmed.
+    latency: Histogram,
+    /// What was added to the statistics of the channel.
+    reported: Forwarding,
+    conditions: Conditions,
     started_at: Instant,
     /// The time at the beginning of the turn.
     now: Instant,
@@ -266,6 +274,9 @@ impl<D: Destination> Running<D> {
             on_rejected: settings.on_rejected,
             flushes: VecDeque::new(),
             stats: ForwardStats::default(),
+            latency: Forwarding::new().latency,
+            reported: Forwarding::new(),
+            conditions: Conditions::default(),
             started_at: now,
             now,
             work: Work::default(),
@@ -304,6 +315,7 @@ impl<D: Destination> Running<D> {
         }
         self.check_limits()?;
         self.store_stats(shared);
+        self.emit_events();
         self.poll_timer(cx);
         Ok(())
     }
@@ -361,6 +373,17 @@ impl<D: Destination> Running<D> {
         stats.peak_in_flight_messages = stats.peak_in_flight_messages.max(messages);
         stats.peak_in_flight_bytes = stats.peak_in_flight_bytes.max(bytes);
         shared.counters.store(stats);
+        let now = stats.as_forwarding(self.latency);
+        self.receiver.core().forward_counters().add_change(&self.reported, &now);
+        self.reported = now;
+    }
+
+    fn emit_events(&mut self) {
+        // An error is forgotten with the next confirmation.
+        let oldest = self.window.front().filter(|_| self.last_error.is_some());
+        let retrying_since = oldest.map(|entry| entry.taken_at.max(self.progress_at));
+        let events = &self.receiver.core().events;
+        self.conditions.observe(self.now, &self.stats, retrying_since, self.last_error.as_ref(), events);
     }
 
     /// Reads the state of the connection. Once it is up again after a loss, the forwarder goes back without a pause, unless
@@ -500,6 +523,7 @@ impl<D: Destination> Running<D> {
 
     fn remove_confirmed(&mut self, confirmation: Confirmation) {
         let Some(entry) = self.window.pop() else { return };
+        self.latency.record_many(self.now - entry.taken_at, entry.outgoing.messages as u64);
         self.count_confirmed(&entry.outgoing, confirmation);
         self.note_progress();
         self.receiver.core().drop_payload(entry);
@@ -749,6 +773,7 @@ impl<D: Destination> Running<D> {
         };
         self.stats.connected = false;
         self.store_stats(shared);
+        self.conditions.report_rejected(self.now, &self.stats, &self.receiver.core().events);
         let Self { mut receiver, destination, on_rejected, last_error, stats, .. } = self;
         // Values of user code: each of them may panic when it is dropped.
         let _ = catch(|| drop(destination));

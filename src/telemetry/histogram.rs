@@ -79,6 +79,14 @@ impl Histogram {
         bucket.sum += took;
     }
 
+    /// Records a duration that `count` messages took.
+    #[cfg(feature = "forward")]
+    pub(crate) fn record_many(&mut self, took: Duration, count: u64) {
+        let bucket = &mut self.buckets[bucket_of(&self.bounds, took)];
+        bucket.count += count;
+        bucket.sum += took * count as u32;
+    }
+
     /// Returns durations recorded since `reported`, at most `limit`; adds them to `reported` and takes them off `limit`.
     ///
     /// A bucket without a new count is left for later: its sum may already include a duration that is not counted yet. If a
@@ -158,6 +166,19 @@ impl SharedHistogram {
         // the loaded count.
         self.nanos[bucket].fetch_add(nanos, Ordering::Relaxed);
         self.counts[bucket].fetch_add(1, Ordering::Release);
+    }
+
+    /// Adds what a histogram with the same bounds has recorded since it was `before`.
+    #[cfg(feature = "forward")]
+    pub(crate) fn add_change(&self, before: &Histogram, now: &Histogram) {
+        for (at, (before, now)) in before.buckets.iter().zip(&now.buckets).enumerate() {
+            if before.count != now.count {
+                let nanos = (now.sum - before.sum).as_nanos() as u64;
+                // ORDERING: as in `record`.
+                self.nanos[at].fetch_add(nanos, Ordering::Relaxed);
+                self.counts[at].fetch_add(now.count - before.count, Ordering::Release);
+            }
+        }
     }
 
     /// Returns a copy. Its buckets may be from slightly different moments.

@@ -3,6 +3,7 @@
 pub(crate) mod catch_panic;
 pub(crate) mod coalescer;
 pub(crate) mod events;
+pub(crate) mod forwarding;
 pub(crate) mod histogram;
 #[cfg(feature = "otel")]
 pub(crate) mod metrics;

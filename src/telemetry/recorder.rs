@@ -131,6 +131,16 @@ statistics! {
         AllocatedSegments = stats => stats.allocated_segments,
         /// Calls of the recorder that panicked.
         RecorderPanics = stats => stats.recorder_panics,
+        /// Messages that a forwarder's destination confirmed and had not stored before.
+        ForwardConfirmed = stats => stats.forwarding_or_none().confirmed_messages,
+        /// Messages that a forwarder's destination confirmed and had stored before.
+        ForwardDuplicates = stats => stats.forwarding_or_none().duplicate_messages,
+        /// Messages that a forwarder's destination can never take.
+        ForwardRejected = stats => stats.forwarding_or_none().rejected_messages,
+        /// Payload bytes of the messages that a forwarder's destination confirmed.
+        ForwardBytes = stats => stats.forwarding_or_none().confirmed_bytes,
+        /// Messages that a forwarder published again.
+        ForwardRetries = stats => stats.forwarding_or_none().retried_messages,
     }
 }
 
@@ -165,6 +175,12 @@ statistics! {
         WaitingReceivers = stats => stats.waiting_receivers as u64,
         /// Tasks of the channel that are alive.
         BackgroundTasks = stats => stats.background_tasks as u64,
+        /// Messages that forwarders took and that are neither confirmed nor rejected.
+        ForwardInFlightMessages = stats => stats.forwarding_or_none().in_flight_messages,
+        /// Payload bytes of the messages in flight.
+        ForwardInFlightBytes = stats => stats.forwarding_or_none().in_flight_bytes,
+        /// Forwarders whose connection is up.
+        ForwardConnected = stats => stats.forwarding_or_none().connected,
     }
 }
 
@@ -175,6 +191,23 @@ statistics! {
         SwitchLatency = stats => stats.switch_latency,
         /// The time that the first message of a segment was queued.
         QueueTime = stats => stats.queue_time,
+        /// The time from when a forwarder took a message until its destination confirmed it.
+        ForwardLatency = stats => stats.forwarding_or_none().latency,
+    }
+}
+
+impl Counter {
+    /// Whether only forwarders change it.
+    pub fn is_of_forwarding(self) -> bool {
+        use Counter::{ForwardBytes, ForwardConfirmed, ForwardDuplicates, ForwardRejected, ForwardRetries};
+        matches!(self, ForwardConfirmed | ForwardDuplicates | ForwardRejected | ForwardBytes | ForwardRetries)
+    }
+}
+
+impl Gauge {
+    /// Whether only forwarders change it.
+    pub fn is_of_forwarding(self) -> bool {
+        matches!(self, Self::ForwardInFlightMessages | Self::ForwardInFlightBytes | Self::ForwardConnected)
     }
 }
 
@@ -188,6 +221,8 @@ pub struct StatsDelta<'a> {
     counters: [u64; COUNTERS],
     gauges: [i64; GAUGES],
     histograms: [Histogram; HISTOGRAMS],
+    /// Whether the channel has had a forwarder.
+    has_forwarded: bool,
 }
 
 impl<'a> StatsDelta<'a> {
@@ -224,6 +259,11 @@ impl<'a> StatsDelta<'a> {
     /// Returns every histogram and the samples added to it, including empty ones.
     pub fn histograms(&self) -> impl Iterator<Item = (HistogramKind, &Histogram)> {
         HistogramKind::ALL.iter().map(|&kind| (kind, self.histogram(kind)))
+    }
+
+    /// Whether the channel has had a forwarder. Without one, a recorder needs no series for the statistics of forwarding.
+    pub fn has_forwarded(&self) -> bool {
+        self.has_forwarded
     }
 
     fn is_empty(&self) -> bool {
@@ -303,7 +343,8 @@ impl Reported {
             HistogramKind::ALL[at].of(stats).take_delta(&mut self.histograms[at], &mut limit)
         });
         self.is_behind = !is_complete || limit == 0;
-        let delta = StatsDelta { channel, counters, gauges, histograms };
+        let has_forwarded = stats.forwarding.is_some();
+        let delta = StatsDelta { channel, counters, gauges, histograms, has_forwarded };
         let is_first = !std::mem::replace(&mut self.is_first_made, true);
         (is_first || !delta.is_empty()).then_some(delta)
     }

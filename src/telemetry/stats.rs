@@ -3,6 +3,7 @@
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
+use crate::telemetry::forwarding::Forwarding;
 use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS};
 
 /// Statistics of a channel, as returned by [`Monitor::stats`](crate::Monitor::stats).
@@ -86,12 +87,19 @@ pub struct Stats {
     pub panics: u64,
     /// Calls of a [`Recorder`](crate::Recorder) that panicked; their increments are lost.
     pub recorder_panics: u64,
+    /// What the forwarders of the channel have done, with the feature `forward`; `None` before the first is spawned.
+    pub forwarding: Option<Forwarding>,
 }
 
 impl Stats {
     /// Returns the statistics of a channel that has done nothing.
     pub(crate) fn new() -> Self {
         Self { queue_time: Histogram::new(QUEUE_BOUNDS), ..Self::default() }
+    }
+
+    /// Returns what forwarders have done, all zero before the first is spawned.
+    pub(crate) fn forwarding_or_none(&self) -> Forwarding {
+        self.forwarding.unwrap_or_else(Forwarding::new)
     }
 
     /// Returns the memory that counts against `max_bytes`.

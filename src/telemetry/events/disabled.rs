@@ -39,3 +39,11 @@ impl Events {
     pub(crate) fn held(&self, _: Duration, _: &Stats) {}
     pub(crate) fn waiting(&self, _: &Stats) {}
 }
+
+#[cfg(feature = "forward")]
+impl Events {
+    pub(crate) fn forwarder_disconnected(&self, _: u64, _: u64) {}
+    pub(crate) fn forwarder_connected(&self, _: Duration, _: u64, _: u64) {}
+    pub(crate) fn messages_rejected(&self, _: u64) {}
+    pub(crate) fn forwarder_retries(&self, _: Duration, _: u64, _: u64, _: Option<&dyn std::fmt::Display>) {}
+}

@@ -145,6 +145,55 @@ impl Events {
     }
 }
 
+/// The events of forwarders.
+#[cfg(feature = "forward")]
+impl Events {
+    /// Emits a warning: the connection of a forwarder is down.
+    pub(crate) fn forwarder_disconnected(&self, in_flight_messages: u64, in_flight_bytes: u64) {
+        let text =
+            "a forwarder has lost its connection; what is unconfirmed is published again when it is back";
+        self.emit(|span| {
+            tracing::warn!(target: TARGET, parent: span, in_flight_messages, in_flight_bytes, "{text}");
+        });
+    }
+
+    /// Emits that the connection of a forwarder is up again.
+    pub(crate) fn forwarder_connected(
+        &self,
+        down_for: Duration,
+        in_flight_messages: u64,
+        in_flight_bytes: u64,
+    ) {
+        let text = "a forwarder has its connection back";
+        self.emit(|span| {
+            tracing::info!(target: TARGET, parent: span, ?down_for, in_flight_messages, in_flight_bytes, "{text}");
+        });
+    }
+
+    /// Emits a warning: a destination has rejected this many messages since the last such event.
+    pub(crate) fn messages_rejected(&self, messages: u64) {
+        let text = "the destination of a forwarder rejects messages";
+        self.emit(|span| tracing::warn!(target: TARGET, parent: span, messages, "{text}"));
+    }
+
+    /// Emits a warning: a destination has confirmed nothing since its errors began.
+    pub(crate) fn forwarder_retries(
+        &self,
+        retrying_for: Duration,
+        in_flight_messages: u64,
+        in_flight_bytes: u64,
+        error: Option<&dyn std::fmt::Display>,
+    ) {
+        let error = error.map(tracing::field::display);
+        let text = "a forwarder publishes again and again, and its destination confirms nothing";
+        self.emit(|span| {
+            tracing::warn!(
+                target: TARGET, parent: span, ?retrying_for, in_flight_messages, in_flight_bytes, error, "{text}"
+            );
+        });
+    }
+}
+
 impl Drop for Events {
     fn drop(&mut self) {
         // Also where this thread emits an event already: a span that was opened is closed.

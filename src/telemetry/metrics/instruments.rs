@@ -59,12 +59,18 @@ impl Instruments {
         }
     }
 
-    /// Records counters and gauges, also those without a change, so that every series exists from the start.
+    /// Records counters and gauges, also those without a change, so that every series exists from the start. Those of
+    /// forwarding exist once the channel has a forwarder.
     fn record_counts(&self, delta: &StatsDelta<'_>, channel: Option<&KeyValue>) {
-        for Series { statistic, instrument, attribute } in &self.counters {
+        let has_forwarded = delta.has_forwarded();
+        let counters =
+            self.counters.iter().filter(|series| has_forwarded || !series.statistic.is_of_forwarding());
+        for Series { statistic, instrument, attribute } in counters {
             instrument.add(delta.counter(*statistic), &attributes(attribute.as_ref(), channel));
         }
-        for Series { statistic, instrument, attribute } in &self.gauges {
+        let gauges =
+            self.gauges.iter().filter(|series| has_forwarded || !series.statistic.is_of_forwarding());
+        for Series { statistic, instrument, attribute } in gauges {
             instrument.add(delta.gauge(*statistic), &attributes(attribute.as_ref(), channel));
         }
     }

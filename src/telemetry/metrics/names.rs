@@ -77,6 +77,7 @@ const DROP: &str = "turbostream.drop.reason";
 const CAUSE: &str = "turbostream.switch.cause";
 const STATE: &str = "turbostream.memory.state";
 const SIDE: &str = "turbostream.side";
+const RESULT: &str = "turbostream.forward.result";
 
 pub(super) const OTEL: Names = Names {
     channel: "turbostream.channel.name",
@@ -103,6 +104,11 @@ pub(super) const OTEL: Names = Names {
         row("turbostream.switch.skipped", Counter::SkippedSwitches),
         row("turbostream.segment.allocations", Counter::AllocatedSegments),
         row("turbostream.recorder.panics", Counter::RecorderPanics),
+        row_with("turbostream.forward.messages", RESULT, "confirmed", Counter::ForwardConfirmed),
+        row_with("turbostream.forward.messages", RESULT, "duplicate", Counter::ForwardDuplicates),
+        row_with("turbostream.forward.messages", RESULT, "rejected", Counter::ForwardRejected),
+        row("turbostream.forward.io", Counter::ForwardBytes),
+        row("turbostream.forward.retries", Counter::ForwardRetries),
     ],
     gauges: &[
         row("turbostream.active.messages", Gauge::ActiveMessages),
@@ -119,10 +125,14 @@ pub(super) const OTEL: Names = Names {
         row_with("turbostream.waiting", SIDE, "senders", Gauge::WaitingSenders),
         row_with("turbostream.waiting", SIDE, "receivers", Gauge::WaitingReceivers),
         row("turbostream.tasks", Gauge::BackgroundTasks),
+        row("turbostream.forward.in_flight.messages", Gauge::ForwardInFlightMessages),
+        row("turbostream.forward.in_flight.size", Gauge::ForwardInFlightBytes),
+        row("turbostream.forward.connected", Gauge::ForwardConnected),
     ],
     histograms: &[
         row("turbostream.switch.duration", HistogramKind::SwitchLatency),
         row("turbostream.queue.duration", HistogramKind::QueueTime),
+        row("turbostream.forward.duration", HistogramKind::ForwardLatency),
     ],
     instruments: &[
         instrument("turbostream.sent.messages", "{message}", "Messages accepted"),
@@ -168,6 +178,17 @@ pub(super) const OTEL: Names = Names {
             "s",
             "How long the first message of each segment was queued",
         ),
+        instrument("turbostream.forward.messages", "{message}", "Messages that the destination has answered"),
+        instrument("turbostream.forward.io", "By", "Bytes of the messages that the destination confirmed"),
+        instrument("turbostream.forward.retries", "{message}", "Messages published again"),
+        instrument("turbostream.forward.in_flight.messages", "{message}", "Messages taken and not confirmed"),
+        instrument(
+            "turbostream.forward.in_flight.size",
+            "By",
+            "Bytes of the messages taken and not confirmed",
+        ),
+        instrument("turbostream.forward.connected", "{forwarder}", "Forwarders whose connection is up"),
+        instrument("turbostream.forward.duration", "s", "From taking a message until it is confirmed"),
     ],
 };
 
@@ -214,6 +235,11 @@ pub(super) const PROMETHEUS: Names = Names {
         row("TurboStream_skip_switch_counts", Counter::SkippedSwitches),
         row("TurboStream_pool_alloc", Counter::AllocatedSegments),
         row("TurboStream_recorder_panic_counts", Counter::RecorderPanics),
+        row_with("TurboStream_forward_counts", "result", "confirmed", Counter::ForwardConfirmed),
+        row_with("TurboStream_forward_counts", "result", "duplicate", Counter::ForwardDuplicates),
+        row_with("TurboStream_forward_counts", "result", "rejected", Counter::ForwardRejected),
+        row("TurboStream_forward_sizes", Counter::ForwardBytes),
+        row("TurboStream_forward_retries", Counter::ForwardRetries),
     ],
     gauges: &[
         row("TurboStream_async_workers", Gauge::BackgroundTasks),
@@ -230,10 +256,14 @@ pub(super) const PROMETHEUS: Names = Names {
         row("TurboStream_memory_limit_bytes", Gauge::MaxBytes),
         row("TurboStream_waiting_senders", Gauge::WaitingSenders),
         row("TurboStream_waiting_receivers", Gauge::WaitingReceivers),
+        row("TurboStream_forward_in_flight_counts", Gauge::ForwardInFlightMessages),
+        row("TurboStream_forward_in_flight_sizes", Gauge::ForwardInFlightBytes),
+        row("TurboStream_forward_connected", Gauge::ForwardConnected),
     ],
     histograms: &[
         row("TurboStream_switch_latency", HistogramKind::SwitchLatency),
         row("TurboStream_queue_time_seconds", HistogramKind::QueueTime),
+        row("TurboStream_forward_latency", HistogramKind::ForwardLatency),
     ],
     instruments: &[
         instrument("TurboStream_write_counts", "", "Messages accepted (success) and refused (failure)"),
@@ -287,5 +317,20 @@ pub(super) const PROMETHEUS: Names = Names {
             "",
             "How long the first message of each segment was queued",
         ),
+        instrument(
+            "TurboStream_forward_counts",
+            "",
+            "Messages confirmed, recognised as stored, and rejected",
+        ),
+        instrument("TurboStream_forward_sizes", "", "Bytes of the messages that the destination confirmed"),
+        instrument("TurboStream_forward_retries", "", "Messages published again"),
+        instrument("TurboStream_forward_in_flight_counts", "", "Messages taken and not confirmed"),
+        instrument(
+            "TurboStream_forward_in_flight_sizes",
+            "",
+            "Bytes of the messages taken and not confirmed",
+        ),
+        instrument("TurboStream_forward_connected", "", "Forwarders whose connection is up"),
+        instrument("TurboStream_forward_latency", "", "Seconds from taking a message until it is confirmed"),
     ],
 };

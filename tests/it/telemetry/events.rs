@@ -377,3 +377,48 @@ fn names_without_series_are_logged_once() {
         assert_eq!(log.events().len(), 1, "{:?}", log.events());
     });
 }
+
+#[cfg(feature = "forward")]
+#[test]
+fn forwarder_logs_lost_connections_rejected_messages_and_lasting_retries() {
+    use super::forwarding::Engine;
+    use turbostream::forward::{Connection, FlushError, Forwarder};
+
+    let _serial = run_alone();
+    plain(|| {
+        let log = EventLog::new(Level::INFO);
+        log.record_during(async {
+            let (tx, rx) = turbostream::builder().name("audit").build().expect("valid");
+            let engine = Engine::new();
+            let forwarder = Forwarder::new(rx, engine.clone()).spawn();
+            for _ in 0..1000 {
+                tx.send("bad").await.expect("open");
+            }
+            assert_eq!(forwarder.flush().await, Err(FlushError::Rejected { messages: 1000 }));
+            advance(Duration::from_secs(2)).await;
+            let rejected =
+                log.events().into_iter().filter(|(_, event)| event.contains("rejects messages")).count();
+            assert!((1..=2).contains(&rejected), "{:?}", log.events());
+            engine.set(|conduct| conduct.retries = true);
+            tx.send("kept").await.expect("open");
+            advance(ms(500)).await;
+            assert_eq!(log.count(Level::WARN, "again and again"), 0);
+            for _ in 0..30 {
+                advance(Duration::from_secs(1)).await;
+            }
+            assert_eq!(log.count(Level::WARN, "again and again"), 3);
+            assert_eq!(log.count(Level::WARN, "error=the disk is full"), 3);
+            engine.set(|conduct| conduct.connection = Connection { is_up: false, losses: 1 });
+            for _ in 0..4 {
+                advance(ms(50)).await;
+            }
+            assert_eq!(log.count(Level::WARN, "lost its connection"), 1);
+            engine.set(|conduct| (conduct.connection.is_up, conduct.retries) = (true, false));
+            advance(ms(50)).await;
+            assert_eq!(log.count(Level::INFO, "has its connection back"), 1);
+            assert!(forwarder.flush().await.is_ok());
+            advance(Duration::from_secs(60)).await;
+            assert_eq!(log.count(Level::WARN, "again and again"), 3);
+        });
+    });
+}

@@ -1,5 +1,6 @@
 //! Telemetry: tracing events, recorders and the Prometheus text.
 
 mod events;
+mod forwarding;
 mod prometheus_text;
 mod recorder;
