@@ -1,0 +1,7 @@
+//! NATS JetStream.
+
+mod source;
+
+pub use source::{
+    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats,
+};
