@@ -157,10 +157,18 @@ impl fmt::Display for ForwardError {
         match self.kind {
             ForwardErrorKind::Stopped(reason) => reason.fmt(f)?,
             ForwardErrorKind::GaveUp => f.write_str("the destination confirmed nothing for too long")?,
-            ForwardErrorKind::TimedOut => f.write_str("the time limit passed before everything was confirmed")?,
-            ForwardErrorKind::Panicked => f.write_str("the destination or a callback of the forwarder panicked")?,
-            ForwardErrorKind::Cancelled => f.write_str("the forwarder's task was cancelled with its runtime")?,
-            ForwardErrorKind::AlreadyTaken => f.write_str("the outcome of the forwarder was already taken")?,
+            ForwardErrorKind::TimedOut => {
+                f.write_str("the time limit passed before everything was confirmed")?
+            }
+            ForwardErrorKind::Panicked => {
+                f.write_str("the destination or a callback of the forwarder panicked")?
+            }
+            ForwardErrorKind::Cancelled => {
+                f.write_str("the forwarder's task was cancelled with its runtime")?
+            }
+            ForwardErrorKind::AlreadyTaken => {
+                f.write_str("the outcome of the forwarder was already taken")?
+            }
         }
         if let Some(source) = &self.source {
             write!(f, ": {source}")?;
@@ -184,7 +192,10 @@ impl fmt::Debug for ForwardError {
 
 impl fmt::Debug for Unconfirmed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unconfirmed").field("messages", &self.messages.len()).field("receiver", &self.receiver).finish()
+        f.debug_struct("Unconfirmed")
+            .field("messages", &self.messages.len())
+            .field("receiver", &self.receiver)
+            .finish()
     }
 }
 

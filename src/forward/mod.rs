@@ -11,5 +11,6 @@ pub use error::{
 };
 #[cfg(feature = "nats")]
 pub use nats::{
-    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats,
+    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport,
+    SourceStats,
 };

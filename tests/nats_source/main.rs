@@ -1,1 +1,7 @@
-fn main(){}
+//! `JetStreamSource` against a real `nats-server`.
+
+mod delivery;
+mod ends;
+mod fixture;
+mod processes;
+mod server;

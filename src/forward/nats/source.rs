@@ -129,7 +129,14 @@ pub struct JetStreamSource {
 impl JetStreamSource {
     /// Makes a source of the messages of `consumer`, which belongs to a stream of `context`.
     pub fn new(context: Context, consumer: PullConsumer) -> Self {
-        Self { context, consumer, ack_when: AckWhen::default(), in_flight: None, filter_map: None, on_rejected: None }
+        Self {
+            context,
+            consumer,
+            ack_when: AckWhen::default(),
+            in_flight: None,
+            filter_map: None,
+            on_rejected: None,
+        }
     }
 
     /// Sets when messages are acknowledged.

@@ -201,7 +201,9 @@ impl fmt::Display for SourceError {
         f.write_str(match self.kind {
             SourceErrorKind::ConsumerNotFound => "the consumer was not found",
             SourceErrorKind::StreamNotFound => "the stream of the consumer was not found",
-            SourceErrorKind::UnsuitableConsumer => "the consumer is not a pull consumer with explicit acknowledgement",
+            SourceErrorKind::UnsuitableConsumer => {
+                "the consumer is not a pull consumer with explicit acknowledgement"
+            }
             SourceErrorKind::UnsuitableChannel => "the senders of the channel do not wait when it is full",
             SourceErrorKind::ClientClosed => "the client was closed",
             SourceErrorKind::Panicked => "a callback of the source panicked",
@@ -217,7 +219,10 @@ impl fmt::Display for SourceError {
 
 impl fmt::Debug for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceError").field("kind", &self.kind).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("SourceError")
+            .field("kind", &self.kind)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 
@@ -229,7 +234,8 @@ impl Error for SourceError {
 
 impl SourceHandle {
     pub(super) fn new(client: Client) -> (Self, TaskEnd) {
-        let shared = Arc::new(Shared { counters: Counters::default(), outcome: Mutex::new(Outcome::Running) });
+        let shared =
+            Arc::new(Shared { counters: Counters::default(), outcome: Mutex::new(Outcome::Running) });
         let (stops, stop_requests) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(false);
         let task_end = TaskEnd { shared: Arc::clone(&shared), stops: stop_requests, ended };
@@ -313,7 +319,12 @@ impl fmt::Debug for SourceHandle {
 
 impl TaskEnd {
     /// Notes the outcome, for [`SourceHandle::join`].
-    pub(super) fn end(self, outcome: Result<(SourceEnd, bool), SourceError>, sender: Sender, connected: bool) {
+    pub(super) fn end(
+        self,
+        outcome: Result<(SourceEnd, bool), SourceError>,
+        sender: Sender,
+        connected: bool,
+    ) {
         let stats = self.shared.counters.stats(connected);
         self.set(match outcome {
             Ok((end, confirmed)) => Ok(SourceReport { end, stats, confirmed, sender }),

@@ -117,6 +117,21 @@ struct Open {
 }
 
 impl Open {
+    fn new(inbox: String, subscriber: Subscriber) -> Self {
+        let now = Instant::now();
+        Self {
+            inbox,
+            subscriber,
+            requested: Amount::default(),
+            requesting: None,
+            last_request: now,
+            last_sign_of_life: now,
+            last_amount: Amount::default(),
+            is_answered: false,
+            too_few_bytes: 0,
+        }
+    }
+
     /// Returns what to request now; 0 bytes stand for any number.
     fn next_request(
         &self,
@@ -176,7 +191,12 @@ impl Pull {
     /// Requests as much as `window` leaves room for beside what is `held`, and at most `max_bytes`. Returns whether it does.
     ///
     /// While some is requested, it waits until there is room for a quarter of the window.
-    pub(super) fn request(&mut self, window: Amount, held: Amount, max_bytes: impl FnOnce() -> usize) -> bool {
+    pub(super) fn request(
+        &mut self,
+        window: Amount,
+        held: Amount,
+        max_bytes: impl FnOnce() -> usize,
+    ) -> bool {
         let (limits, is_connected) = (self.limits, self.is_connected());
         let PullState::Open(open) = &mut self.state else { return false };
         if open.requesting.is_some() || !is_connected {
@@ -220,18 +240,7 @@ impl Pull {
             PullState::Subscribing { inbox, subscribing } => match subscribing.as_mut().poll(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(subscriber)) => {
-                    let now = Instant::now();
-                    self.state = PullState::Open(Open {
-                        inbox: std::mem::take(inbox),
-                        subscriber,
-                        requested: Amount::default(),
-                        requesting: None,
-                        last_request: now,
-                        last_sign_of_life: now,
-                        last_amount: Amount::default(),
-                        is_answered: false,
-                        too_few_bytes: 0,
-                    });
+                    self.state = PullState::Open(Open::new(std::mem::take(inbox), subscriber));
                     Poll::Ready(Pulled::Changed)
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(self.fail()),
@@ -326,7 +335,8 @@ impl Pull {
         // A word without these headers is a refusal, such as that the consumer was deleted.
         let Some(messages) = header("Nats-Pending-Messages") else { return self.fail() };
         let bytes = header("Nats-Pending-Bytes").unwrap_or(0);
-        let is_oversized = message.description.as_deref().is_some_and(|words| words.contains("Exceeds MaxBytes"));
+        let is_oversized =
+            message.description.as_deref().is_some_and(|words| words.contains("Exceeds MaxBytes"));
         open.requested = open.requested.saturating_sub(Amount { messages, bytes });
         if open.requested.messages == 0 {
             open.requested.bytes = 0;
@@ -377,7 +387,8 @@ impl Pull {
 
     fn found(&mut self, info: Info) -> Pulled {
         (self.missing, self.closed) = (0, 0);
-        let unsuitable = |words: String| SourceError::new(SourceErrorKind::UnsuitableConsumer, Some(words.into()));
+        let unsuitable =
+            |words: String| SourceError::new(SourceErrorKind::UnsuitableConsumer, Some(words.into()));
         if info.config.deliver_subject.is_some() {
             return Pulled::Failed(unsuitable("it pushes its messages".into()));
         }
@@ -389,7 +400,8 @@ impl Pull {
             Duration::ZERO => EXPIRES,
             longest => EXPIRES.min(longest),
         };
-        self.limits = Limits { messages: limit(info.config.max_batch), bytes: limit(info.config.max_bytes), expires };
+        self.limits =
+            Limits { messages: limit(info.config.max_batch), bytes: limit(info.config.max_bytes), expires };
         let (client, inbox) = (self.client.clone(), self.client.new_inbox());
         let subject = inbox.clone();
         let subscribing = Box::pin(async move { client.subscribe(subject).await.map_err(BoxError::from) });

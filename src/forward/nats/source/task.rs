@@ -143,7 +143,10 @@ impl<'a> Task<'a> {
                 progress = true;
             }
             if self.has_ended() {
-                return Poll::Ready(Ok(self.stopping.as_ref().map_or(SourceEnd::Stopped, |stopping| stopping.why)));
+                return Poll::Ready(Ok(self
+                    .stopping
+                    .as_ref()
+                    .map_or(SourceEnd::Stopped, |stopping| stopping.why)));
             }
             progress |= self.start();
             self.note_stats();
@@ -169,7 +172,9 @@ impl<'a> Task<'a> {
         }
         if self.stopping.is_none() && self.waiting.is_empty() && self.outgoing.len() < self.window.messages {
             let tx = self.tx;
-            started |= self.pull.request(self.window, self.held, || tx.max_bytes().saturating_sub(tx.queued_bytes()));
+            started |= self
+                .pull
+                .request(self.window, self.held, || tx.max_bytes().saturating_sub(tx.queued_bytes()));
         }
         started
     }
@@ -180,7 +185,8 @@ impl<'a> Task<'a> {
     }
 
     fn has_ended(&self) -> bool {
-        let is_past = |stopping: &Stopping| stopping.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let is_past =
+            |stopping: &Stopping| stopping.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let is_done = |stopping: &Stopping| self.accepted.is_empty() || is_past(stopping);
         self.stopping.as_ref().is_some_and(is_done) && self.pull.has_ended()
     }
@@ -241,7 +247,8 @@ impl<'a> Task<'a> {
             return;
         }
         self.held.add(message.length);
-        self.waiting.push_back((payload, Unacknowledged { reply, bytes: message.length, renewed: Instant::now() }));
+        self.waiting
+            .push_back((payload, Unacknowledged { reply, bytes: message.length, renewed: Instant::now() }));
         if self.waiting.len() == 1 && self.sending.is_none() {
             self.try_send_first();
         }
@@ -306,7 +313,8 @@ impl<'a> Task<'a> {
         match outcome {
             Ok(()) => {
                 for _ in 0..std::mem::take(&mut self.group) {
-                    let message = self.accepted.pop_front().expect("a group is not larger than what was accepted");
+                    let message =
+                        self.accepted.pop_front().expect("a group is not larger than what was accepted");
                     self.acknowledge(message);
                 }
             }
@@ -398,7 +406,9 @@ impl<'a> Task<'a> {
             // To acknowledge once more changes nothing. The server answers in order.
             Some(reply) => {
                 let request = Request::new().payload(AckKind::Ack.into()).timeout(Some(CONFIRM_LIMIT));
-                timeout_at(deadline, client.send_request(reply, request)).await.is_ok_and(|answer| answer.is_ok())
+                timeout_at(deadline, client.send_request(reply, request))
+                    .await
+                    .is_ok_and(|answer| answer.is_ok())
             }
             None => timeout_at(deadline, client.flush()).await.is_ok_and(|flushed| flushed.is_ok()),
         }
