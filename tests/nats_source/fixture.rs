@@ -12,7 +12,7 @@ use turbostream::forward::JetStreamSource;
 use crate::server::NatsServer;
 
 /// The bound on a wait that should end.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// Longer than a test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
@@ -118,7 +118,11 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
 /// Receives until `seen` has all numbers up to `last`.
 pub(crate) async fn receive_all(rx: &mut Receiver, seen: &mut BTreeSet<u64>, last: u64) {
     while (seen.len() as u64) < last {
-        let message = timeout(LIMIT, rx.recv()).await.expect("in time").expect("the channel is open");
+        let Ok(message) = timeout(LIMIT, rx.recv()).await else {
+            let missing: Vec<_> = (1..=last).filter(|number| !seen.contains(number)).collect();
+            panic!("not in time: {missing:?}");
+        };
+        let message = message.expect("the channel is open");
         seen.insert(number(&message));
     }
 }

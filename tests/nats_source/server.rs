@@ -60,7 +60,7 @@ impl NatsServer {
             loop {
                 ticks.tick().await;
                 let Ok(client) = async_nats::connect(self.url()).await else { continue };
-                if async_nats::jetstream::new(client).query_account().await.is_ok() {
+                if client.request("$JS.API.INFO", "".into()).await.is_ok() {
                     return;
                 }
             }

@@ -22,7 +22,8 @@
 //!   messages accepted before were received. Then it acknowledges that many. One such call runs at a time; messages accepted
 //!   meanwhile are the next group. If `drained` fails, the last receiver has left with messages unread, and no message
 //!   of the group is acknowledged.
-//! - **returned**: a negative acknowledgement, with which the server delivers the message again at once, to any puller.
+//! - **returned**: a negative acknowledgement, with which the server delivers the message again at once, to any puller. It
+//!   is sent after the task has unsubscribed, so that the server does not choose this source.
 //!
 //! Messages that are waiting or accepted for a third of the consumer's `ack_wait` get a progress acknowledgement, so the
 //! server does not deliver them again while readers are slow.
@@ -36,8 +37,11 @@
 //!            │                                             │         │
 //!            │ not found, three times                      │ stop    │
 //!            ▼                                             ▼
-//!      SourceError                        unsubscribes, returns what still arrives
+//!      SourceError                        takes what is on its way, unsubscribes
 //! ```
+//!
+//! The end of a pull has an order, too: the task takes what is on its way, unsubscribes, and has the server forget the
+//! requests, for the reasons given there.
 //!
 //! Every state may end by a crash of the process, of the server, or by a lost connection. None loses a message: the server
 //! delivers again, after `ack_wait`, what is not acknowledged. A message that is delivered twice is sent twice.

@@ -28,8 +28,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// How often in a row the consumer must be missing, or the client closed, before the source ends: right after its start a
 /// server may not know its consumers yet.
 const CONFIRMATIONS: u32 = 3;
-/// How long unsubscribing may take.
-const UNSUBSCRIBE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the pull may take to end.
+const END_LIMIT: Duration = Duration::from_secs(3);
+/// While the pull ends, it unsubscribes once no message has arrived for so long. A message that the server sends just as
+/// it is told to unsubscribe is lost on the way, and delivered again only after `ack_wait`.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Messages and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,13 +94,18 @@ struct Limits {
     expires: Duration,
 }
 
+/// `Settling` to `Forgetting` end the pull. Servers such as 2.9 keep the requests of an inbox that is gone, and may choose
+/// such a request for a message that is given back; the message is then delivered only after `ack_wait`. To describe the
+/// consumer makes the server forget these requests, so the task gives back only after that.
 enum PullState {
     Paused { until: Instant },
     Checking(BoxFuture<'static, Result<Info, ConsumerInfoError>>),
     Subscribing { inbox: String, subscribing: BoxFuture<'static, Result<Subscriber, BoxError>> },
     Open(Open),
+    Settling { open: Open, deadline: Instant },
     Unsubscribing { unsubscribing: BoxFuture<'static, Subscriber>, deadline: Instant },
     Draining { subscriber: Subscriber, deadline: Instant },
+    Forgetting { checking: BoxFuture<'static, Result<Info, ConsumerInfoError>>, deadline: Instant },
     Ended,
 }
 
@@ -246,6 +254,7 @@ impl Pull {
                 Poll::Ready(Err(_)) => Poll::Ready(self.fail()),
             },
             PullState::Open(_) => self.poll_open(cx),
+            PullState::Settling { .. } => self.poll_settling(cx),
             PullState::Unsubscribing { unsubscribing, deadline } => match unsubscribing.as_mut().poll(cx) {
                 Poll::Ready(subscriber) => {
                     self.state = PullState::Draining { subscriber, deadline: *deadline };
@@ -253,10 +262,18 @@ impl Pull {
                 }
                 Poll::Pending => self.end_if_past(),
             },
-            PullState::Draining { subscriber, .. } => match Pin::new(subscriber).poll_next(cx) {
+            PullState::Draining { subscriber, deadline } => match Pin::new(subscriber).poll_next(cx) {
                 Poll::Ready(Some(message)) if is_of_stream(&message) => Poll::Ready(Pulled::Message(message)),
                 Poll::Ready(Some(_)) => Poll::Ready(Pulled::Changed),
                 Poll::Ready(None) => {
+                    let (checking, deadline) = (get_info(&self.consumer), *deadline);
+                    self.state = PullState::Forgetting { checking, deadline };
+                    Poll::Ready(Pulled::Changed)
+                }
+                Poll::Pending => self.end_if_past(),
+            },
+            PullState::Forgetting { checking, .. } => match checking.as_mut().poll(cx) {
+                Poll::Ready(_) => {
                     self.state = PullState::Ended;
                     Poll::Ready(Pulled::Changed)
                 }
@@ -266,10 +283,47 @@ impl Pull {
         }
     }
 
+    /// Takes what was requested, until nothing more is on its way.
+    fn poll_settling(&mut self, cx: &mut Context<'_>) -> Poll<Pulled> {
+        let now = Instant::now();
+        let PullState::Settling { open, deadline } = &mut self.state else { return Poll::Pending };
+        let deadline = *deadline;
+        match Pin::new(&mut open.subscriber).poll_next(cx) {
+            Poll::Ready(Some(message)) if is_of_stream(&message) => {
+                open.requested = open.requested.saturating_sub(Amount { messages: 1, bytes: message.length });
+                open.last_sign_of_life = now;
+                return Poll::Ready(Pulled::Message(message));
+            }
+            Poll::Ready(Some(_)) => return Poll::Ready(Pulled::Changed),
+            Poll::Ready(None) => self.state = PullState::Ended,
+            Poll::Pending => {
+                let is_quiet =
+                    open.requested.messages == 0 || now.duration_since(open.last_sign_of_life) >= QUIET;
+                if !is_quiet && now < deadline {
+                    return Poll::Pending;
+                }
+                let PullState::Settling { open: Open { mut subscriber, .. }, .. } =
+                    std::mem::replace(&mut self.state, PullState::Ended)
+                else {
+                    return Poll::Pending;
+                };
+                let unsubscribing = Box::pin(async move {
+                    // It fails only if the client was closed; then no message arrives either.
+                    let _ = subscriber.drain().await;
+                    subscriber
+                });
+                self.state = PullState::Unsubscribing { unsubscribing, deadline };
+            }
+        }
+        Poll::Ready(Pulled::Changed)
+    }
+
     /// Ends the pull if no more messages can be waited for.
     fn end_if_past(&mut self) -> Poll<Pulled> {
         match &self.state {
-            PullState::Unsubscribing { deadline, .. } | PullState::Draining { deadline, .. }
+            PullState::Unsubscribing { deadline, .. }
+            | PullState::Draining { deadline, .. }
+            | PullState::Forgetting { deadline, .. }
                 if Instant::now() >= *deadline || !self.is_connected() =>
             {
                 self.state = PullState::Ended;
@@ -358,8 +412,7 @@ impl Pull {
 
     fn check(&mut self) {
         self.connects = self.connects();
-        let consumer = Arc::clone(&self.consumer);
-        self.state = PullState::Checking(Box::pin(async move { consumer.get_info().await }));
+        self.state = PullState::Checking(get_info(&self.consumer));
     }
 
     fn checked(&mut self, info: Result<Info, ConsumerInfoError>) -> Pulled {
@@ -411,19 +464,20 @@ impl Pull {
 
     /// Requests nothing more. Messages that are on their way still arrive, until the pull has ended.
     pub(super) fn stop(&mut self) {
-        let deadline = Instant::now() + UNSUBSCRIBE_LIMIT;
         self.state = match std::mem::replace(&mut self.state, PullState::Ended) {
-            PullState::Open(Open { mut subscriber, .. }) => {
-                let unsubscribing = Box::pin(async move {
-                    // It fails only if the client was closed; then no message arrives either.
-                    let _ = subscriber.drain().await;
-                    subscriber
-                });
-                PullState::Unsubscribing { unsubscribing, deadline }
+            PullState::Open(mut open) => {
+                let now = Instant::now();
+                open.last_sign_of_life = now;
+                PullState::Settling { open, deadline: now + END_LIMIT }
             }
             _ => PullState::Ended,
         };
     }
+}
+
+fn get_info(consumer: &Arc<PullConsumer>) -> BoxFuture<'static, Result<Info, ConsumerInfoError>> {
+    let consumer = Arc::clone(consumer);
+    Box::pin(async move { consumer.get_info().await })
 }
 
 fn is_of_stream(message: &Message) -> bool {

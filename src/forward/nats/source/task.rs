@@ -79,6 +79,8 @@ struct Task<'a> {
     /// Resolves when the first `group` of `accepted` were received.
     draining: Option<BoxFuture<'a, Result<(), SendError<()>>>>,
     group: usize,
+    /// What to give back to the server, once the pull has ended: before, the server would deliver it to this source.
+    returning: Vec<Subject>,
     /// Acknowledgements that were not handed to the client.
     outgoing: Vec<(Subject, AckKind)>,
     /// Hands acknowledgements to the client.
@@ -121,6 +123,7 @@ impl<'a> Task<'a> {
             held: Amount::default(),
             draining: None,
             group: 0,
+            returning: Vec::new(),
             outgoing: Vec::new(),
             writing: None,
             last_ack: None,
@@ -165,6 +168,9 @@ impl<'a> Task<'a> {
             self.group = self.accepted.len();
             self.draining = Some(Box::pin(self.tx.drained()));
             started = true;
+        }
+        if self.pull.has_ended() {
+            self.outgoing.extend(self.returning.drain(..).map(|reply| (reply, AckKind::Nak(None))));
         }
         if self.writing.is_none() && !self.outgoing.is_empty() {
             self.writing = Some(Box::pin(write(self.client.clone(), std::mem::take(&mut self.outgoing))));
@@ -286,7 +292,7 @@ impl<'a> Task<'a> {
     /// Has the server deliver a message again at once.
     fn give_back(&mut self, reply: Subject) {
         self.shared.counters.returned.add(1);
-        self.outgoing.push((reply, AckKind::Nak(None)));
+        self.returning.push(reply);
     }
 
     fn poll_sending(&mut self, cx: &mut Context<'_>) -> bool {
@@ -392,7 +398,8 @@ impl<'a> Task<'a> {
     /// Returns the rest to the server, and has it confirm the last acknowledgement. Returns whether it did.
     async fn confirm(&mut self) -> bool {
         self.give_back_accepted();
-        let (writing, rest) = (self.writing.take(), std::mem::take(&mut self.outgoing));
+        let (writing, mut rest) = (self.writing.take(), std::mem::take(&mut self.outgoing));
+        rest.extend(self.returning.drain(..).map(|reply| (reply, AckKind::Nak(None))));
         let deadline = Instant::now() + CONFIRM_LIMIT;
         if let Some(writing) = writing {
             let Ok(written) = timeout_at(deadline, writing).await else { return false };
