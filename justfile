@@ -36,7 +36,7 @@ lint:
 
 # The metrics example, with a page at http://127.0.0.1:9464/.
 metrics-server *args:
-    cargo run --release --features prometheus --example metrics_server -- {{args}}
+    cargo run --release --features forward,prometheus --example metrics_server -- {{args}}
 
 # The screenshot of its page in docs/metrics.md. Needs `apt-get install chromium chromium-driver`.
 screenshot:

@@ -9,9 +9,14 @@
 //!
 //! Each line is one message. This file is the pipeline: the two channels, the round that joins readers, channel
 //! and writer, and the command line. `files.rs` reads, writes and verifies lines; `report.rs` measures and prints.
+//! `../common` is shared with other examples.
 
+#[path = "../common/access_log.rs"]
+mod access_log;
 mod files;
 mod report;
+#[path = "../common/units.rs"]
+mod units;
 
 use std::fs::File;
 use std::future::Future;
@@ -33,9 +38,8 @@ use tokio_util::sync::CancellationToken;
 use turbostream::{Monitor, Receiver, Sender};
 
 use crate::files::{CHUNK, Input, InputSize, LineReader, LineWriter, MAX_LINE, Output, Written, line_len};
-use crate::report::{
-    Column, Latency, Round, Tag, Tagger, count, peak_memory, progress_bar, reset_peak_memory,
-};
+use crate::report::{Column, Latency, Round, Tag, Tagger, progress_bar};
+use crate::units::{count, peak_memory, reset_peak_memory};
 
 /// A channel of lines from several readers to one writer.
 trait Channel {

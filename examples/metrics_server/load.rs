@@ -1,4 +1,8 @@
-//! The load of the example: one channel of many small messages, one of bulky messages that accumulate.
+//! The load of the example: one channel of many small messages, one of bulky messages that accumulate, and one that is
+//! forwarded to another machine.
+
+#[path = "distant.rs"]
+mod distant;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,12 +12,16 @@ use anyhow::{Result, anyhow};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use turbostream::forward::{ForwardHandle, Forwarder};
 use turbostream::{Batch, Builder, ByteCount, Monitor, PrometheusRecorder, ReadMode, Receiver, Sender};
+
+use self::distant::Distant;
 
 /// How often the senders send the messages that are due.
 const TICK: Duration = Duration::from_millis(10);
 const SMALL_BYTES: usize = 128;
 const BULKY_BYTES: usize = 1024;
+const FORWARDED_BYTES: usize = 256;
 /// How many batches the receiver keeps, as if it had yet to write them.
 const KEPT_BATCHES: usize = 16;
 
@@ -22,11 +30,12 @@ const KEPT_BATCHES: usize = 16;
 pub(crate) struct Rates {
     pub(crate) small: u32,
     pub(crate) bulky: u32,
+    pub(crate) forwarded: u32,
 }
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { small: 100_000, bulky: 1_500 }
+        Self { small: 100_000, bulky: 1_500, forwarded: 4_000 }
     }
 }
 
@@ -42,6 +51,7 @@ pub(crate) struct Load {
     stop: CancellationToken,
     send_tasks: Vec<JoinHandle<Result<Sent>>>,
     monitors: Vec<Monitor>,
+    forwarder: Option<ForwardHandle>,
     /// Keep the channels open, so that their metrics stay after the load has ended.
     _senders: Vec<Sender>,
 }
@@ -56,34 +66,39 @@ impl Load {
             stop: CancellationToken::new(),
             send_tasks: Vec::new(),
             monitors: Vec::new(),
+            forwarder: None,
             _senders: Vec::new(),
         };
-        load.add("small", named("small"), rates.small, SMALL_BYTES)?;
+        let rx = load.add("small", named("small"), rates.small, SMALL_BYTES)?;
+        tokio::spawn(receive(rx));
         let accumulating = named("bulky").segment_bytes(4 << 20).segment_messages(8192).max_bytes(32 << 20);
-        load.add(
-            "bulky",
-            accumulating.on_demand(false).strategy(ByteCount(3 << 20)),
-            rates.bulky,
-            BULKY_BYTES,
-        )?;
+        let accumulating = accumulating.on_demand(false).strategy(ByteCount(3 << 20));
+        let rx = load.add("bulky", accumulating, rates.bulky, BULKY_BYTES)?;
+        tokio::spawn(receive(rx));
+        let rx =
+            load.add("forwarded", named("forwarded").max_bytes(8 << 20), rates.forwarded, FORWARDED_BYTES)?;
+        load.forwarder = Some(Forwarder::new(rx, Distant::new()).spawn());
         Ok(load)
     }
 
-    fn add(&mut self, channel: &'static str, builder: Builder, rate: u32, len: usize) -> Result<()> {
+    /// Opens a channel and starts its sender.
+    fn add(&mut self, channel: &'static str, builder: Builder, rate: u32, len: usize) -> Result<Receiver> {
         let (tx, rx) = builder.build()?;
         self.monitors.push(tx.monitor());
         self._senders.push(tx.clone());
-        tokio::spawn(receive(rx));
         self.send_tasks.push(tokio::spawn(send(channel, tx, rate, len, self.stop.clone())));
-        Ok(())
+        Ok(rx)
     }
 
-    /// Stops the load, flushes the statistics to the recorder, and returns what was sent.
+    /// Stops the load, waits until all that is forwarded is confirmed, flushes the statistics to the recorder, and returns what was sent.
     pub(crate) async fn stop(&mut self) -> Result<Vec<Sent>> {
         self.stop.cancel();
         let mut sent = Vec::new();
         for task in self.send_tasks.drain(..) {
             sent.push(task.await??);
+        }
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.flush().await?;
         }
         self.monitors.iter().for_each(Monitor::flush);
         Ok(sent)

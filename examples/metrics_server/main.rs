@@ -1,7 +1,7 @@
 //! A service under load that Prometheus can scrape, with a live page.
 //!
 //! ```text
-//! cargo run --release --features prometheus --example metrics_server   # then open http://127.0.0.1:9464/
+//! cargo run --release --features forward,prometheus --example metrics_server   # then open http://127.0.0.1:9464/
 //! ```
 
 mod load;
@@ -29,12 +29,16 @@ struct Options {
     /// Messages of 1 KiB per second; their channel switches at 3 MiB
     #[arg(long, default_value_t = Rates::default().bulky)]
     bulky: u32,
+    /// Messages of 256 bytes per second that are forwarded; their destination confirms after 20 ms, and is away for one
+    /// second in twelve
+    #[arg(long, default_value_t = Rates::default().forwarded)]
+    forwarded: u32,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let rates = Rates { small: options.small, bulky: options.bulky };
+    let rates = Rates { small: options.small, bulky: options.bulky, forwarded: options.forwarded };
     let mut service = Service::start(options.listen, rates).await?;
     println!("http://{}/ plots http://{}/metrics", service.address(), service.address());
     match options.seconds {

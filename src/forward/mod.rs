@@ -21,6 +21,9 @@ pub use error::{
 pub use forwarder::Forwarder;
 pub use handle::ForwardHandle;
 #[cfg(feature = "nats")]
-pub use nats::{IntoSubjects, JetStream, JetStreamEvents, Receipt as JetStreamReceipt};
+pub use nats::{
+    AckWhen, IntoSubjects, JetStream, JetStreamEvents, JetStreamSource, Receipt as JetStreamReceipt,
+    SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats,
+};
 pub use packing::{Packing, Unpack, UnpackError, unpack};
 pub use stats::{ForwardReport, ForwardStats};

@@ -89,9 +89,12 @@ impl NatsServer {
 
     fn try_start(&mut self) -> Result<(), String> {
         self.kill();
-        let mut child = Command::new("nats-server")
-            .arg("-c")
-            .arg(self.folder.path().join("server.conf"))
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(self.folder.path().join("server.conf"));
+        // Ctrl-C in a terminal reaches the processes of one group: the server ends with its guard, and not before.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

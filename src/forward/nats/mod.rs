@@ -48,6 +48,7 @@ mod answer;
 mod events;
 mod order;
 mod resync;
+mod source;
 mod subject;
 
 use std::collections::HashMap;
@@ -73,6 +74,10 @@ pub use self::events::JetStreamEvents;
 use self::events::Violation;
 use self::order::{Expectation, Settled, StrictOrder};
 use self::resync::{Answers, Questions};
+pub use self::source::{
+    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport,
+    SourceStats,
+};
 pub use self::subject::IntoSubjects;
 use self::subject::Subjects;
 use super::{Confirmation, Connection, Destination, Outgoing, PublishError, Rejection, StopReason};

@@ -53,7 +53,7 @@ impl Browser {
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            "--window-size=1000,1020",
+            "--window-size=1000,1170",
         ];
         let options = json!({"goog:chromeOptions": {"binary": chromium, "args": args}});
         let capabilities = json!({"capabilities": {"alwaysMatch": options}});
@@ -100,15 +100,21 @@ impl Drop for Browser {
     }
 }
 
-/// The series of all plots. The switches of the channel `small` are on demand and have no latency.
-const SERIES: [&str; 7] = [
+/// The series of all plots. The switches of the other channels are on demand and have no latency.
+const SERIES: [&str; 13] = [
     "throughput small",
     "throughput bulky",
+    "throughput forwarded",
     "queued small",
     "queued bulky",
+    "queued forwarded",
     "lent small",
     "lent bulky",
+    "lent forwarded",
     "latency bulky",
+    "forwarding in flight",
+    "forwarding confirmed",
+    "forwarding published again",
 ];
 
 /// Returns all series if every one of [`SERIES`] has a line of at least `points` points.
@@ -131,7 +137,7 @@ fn live_page_plots_change_under_load() {
     };
     multi(async move {
         let address = "127.0.0.1:0".parse().expect("an address");
-        let rates = Rates { small: 20_000, bulky: 6_000 };
+        let rates = Rates { small: 20_000, bulky: 6_000, ..Rates::default() };
         let mut service = Service::start(address, rates).await.expect("started");
         let browser = Browser::start(&driver, &chromium).await;
         browser.open(&format!("http://{}/", service.address())).await;
@@ -144,7 +150,8 @@ fn live_page_plots_change_under_load() {
         assert!(value(&later, "throughput small") > 0.0, "{later:?}");
         assert!(value(&later, "lent small") > 0.0, "{later:?}");
         assert!(value(&later, "latency bulky") > 0.0, "{later:?}");
-        let changing = ["throughput small", "queued bulky"];
+        assert!(value(&later, "forwarding confirmed") > 0.0, "{later:?}");
+        let changing = ["throughput small", "queued bulky", "forwarding confirmed"];
         for series in changing {
             assert_ne!(value(&first, series), value(&later, series), "{series} does not change");
         }

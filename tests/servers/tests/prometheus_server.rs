@@ -99,7 +99,7 @@ const METRICS: [&str; 15] = [
 fn prometheus_server_answers_operator_queries() {
     let Some(binary) = installed("prometheus", "apt-get install prometheus") else { return };
     multi(async move {
-        let rates = Rates { small: 20_000, bulky: 4_000 };
+        let rates = Rates { small: 20_000, bulky: 4_000, ..Rates::default() };
         let mut service =
             Service::start("127.0.0.1:0".parse().expect("an address"), rates).await.expect("started");
         let prometheus = Prometheus::start(&binary, &service.address().to_string());
@@ -111,12 +111,12 @@ fn prometheus_server_answers_operator_queries() {
         let success = "rate(TurboStream_write_counts_total{result='success'}[1m])";
         assert_eq!(
             prometheus.query_until(success, |rate| rate > 0.0).await.len(),
-            2,
+            3,
             "one series per channel"
         );
         assert_eq!(
             prometheus.query_until("rate(TurboStream_write_counts_total[1m])", |_| true).await.len(),
-            4
+            6
         );
         let backlog = prometheus.query_until("TurboStream_active_channel_data_sizes > 1e6", |_| true).await;
         assert_eq!((backlog.len(), &backlog[0].0["channel"]), (1, &Value::from("bulky")));
