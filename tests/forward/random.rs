@@ -237,6 +237,15 @@ impl Case {
         self.flushes.push(RunningFlush { accepted: self.accepted.len(), flush });
     }
 
+    /// Ends all failures, or begins one that ends the forwarder.
+    fn heal(&mut self, finish: &Finish) {
+        self.reconnects += 1;
+        let mut engine = self.world.lock();
+        engine.heal();
+        engine.panics = matches!(finish, Finish::Panic);
+        engine.fate = matches!(finish, Finish::Stop).then_some(Fate::Stop);
+    }
+
     async fn step(&mut self, op: &Op) {
         match op {
             Op::Send { len, ending } => self.send(*len, *ending),
@@ -366,8 +375,7 @@ fn end(runtime: Runtime, case: &mut Case, finish: &Finish) -> Result<ForwardRepo
     }
     runtime.block_on(async {
         if !matches!(finish, Finish::Limit(_)) {
-            case.world.lock().heal();
-            case.reconnects += 1;
+            case.heal(finish);
         }
         let outcome = match finish {
             Finish::Limit(limit) => {
@@ -378,13 +386,7 @@ fn end(runtime: Runtime, case: &mut Case, finish: &Finish) -> Result<ForwardRepo
                 case.tx = None;
                 timeout(HOUR, case.handle.join()).await
             }
-            _ => {
-                let mut engine = case.world.lock();
-                engine.panics = matches!(finish, Finish::Panic);
-                engine.fate = matches!(finish, Finish::Stop).then_some(Fate::Stop);
-                drop(engine);
-                timeout(HOUR, case.handle.shutdown()).await
-            }
+            _ => timeout(HOUR, case.handle.shutdown()).await,
         };
         case.check_flushes().await;
         case.check_work();
