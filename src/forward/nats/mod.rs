@@ -54,7 +54,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
 use async_nats::connection::State as ConnectionState;
@@ -128,6 +128,9 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// | refuses the credentials after a lost connection; see [`JetStreamEvents`] | ends with [`StopReason::BadCredentials`] |
 /// | has a smaller `max_payload`, or the stream a smaller `max_message_size` | rejects the message |
 ///
+/// The server's answers wait in a subscription of the client until the forwarder reads them. A window of more messages
+/// than [`ConnectOptions::subscription_capacity`], 65,536 by default, can lose answers, and is published again then.
+///
 /// async-nats notices a connection that is silently dead after two unanswered pings: in two to three minutes, unless
 /// [`ConnectOptions::ping_interval`] is set lower.
 ///
@@ -135,7 +138,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// With [`Forwarder::strict_order`](crate::forward::Forwarder::strict_order) the stream has the messages in their
 /// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
-/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API. Messages must have ids, and all subjects must belong
+/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
+/// Messages must have ids, and all subjects must belong
 /// to one stream. Another publisher on the same stream costs speed. If the last message cannot be read after an outage,
 /// as in a stream that deletes what was acknowledged, messages are told apart by their ids only, within the duplicate
 /// window.
@@ -147,6 +151,8 @@ pub struct JetStream {
     acks: Acks,
     subscribing: Option<BoxFuture<Result<Subscriber, PublishError>>>,
     events: Option<JetStreamEvents>,
+    /// The waker that the events have.
+    event_waker: Option<Waker>,
     id_prefix: Option<Arc<str>>,
     order: Option<StrictOrder>,
     /// The subject for which no stream answered.
@@ -173,6 +179,7 @@ impl JetStream {
             acks,
             subscribing: Some(Box::pin(subscribing)),
             events: None,
+            event_waker: None,
             id_prefix: None,
             order: None,
             unanswered: None,
@@ -209,8 +216,16 @@ impl JetStream {
 
     /// Handles the server's errors that are not answers.
     fn handle_events(&mut self, cx: &mut TaskContext<'_>) -> Result<(), PublishError> {
-        let Some(events) = self.events.clone() else { return Ok(()) };
-        while let Some(violation) = events.next_violation(cx.waker()) {
+        let Some(events) = &self.events else { return Ok(()) };
+        if !self.event_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            events.register(cx.waker());
+            self.event_waker = Some(cx.waker().clone());
+        }
+        if !events.has_news() {
+            return Ok(());
+        }
+        let events = events.clone();
+        while let Some(violation) = events.next_violation() {
             match violation {
                 Violation::Publish { subject, words } => self.refuse_permission(subject, words)?,
                 Violation::Subscribe { subject, words } if subject == self.acks.inbox() => {
@@ -339,12 +354,17 @@ impl Destination for JetStream {
         }
         if self.id_prefix.is_none() {
             self.id_prefix.clone_from(&message.id_prefix);
+            if message.id_prefix.as_ref().is_some_and(|prefix| prefix.contains(['\r', '\n'])) {
+                self.id_prefix = None;
+                let words = "the name of the message ids has a line break";
+                return self.acks.settled(&subject, Err(PublishError::Stop(StopReason::Other, words.into())));
+            }
         }
         let prefix = self.id_prefix.as_deref();
         let len = message.payload().len() + headers_len(prefix, self.order.is_some());
         if let Err(error) = self.check(&subject, is_valid, len) {
             if let Some(order) = &mut self.order {
-                order.reject(sequence, self.acks.outstanding());
+                order.reject(sequence);
             }
             return self.acks.settled(&subject, Err(error));
         }
