@@ -153,8 +153,9 @@ impl<D: Destination> Forwarder<D> {
     ///
     /// A pack takes what the channel has ready, and waits for no more. It also ends at
     /// [`Destination::max_payload`], where [`Destination::may_pack`] says no, and at the limits of
-    /// [`in_flight`](Self::in_flight). A message that is larger travels alone. Once a quarter of the window is free, the
-    /// next pack begins. A pack is built once: published again, it has the same content and the same id.
+    /// [`in_flight`](Self::in_flight). A message that is larger travels alone. The next pack begins when it can be
+    /// published and a quarter of the window is free: until then messages gather in the channel, so packs grow with the
+    /// load. A pack is built once: published again, it has the same content and the same id.
     ///
     /// Messages are copied into the pack, which counts in the bytes in flight; the channel gets their memory back. See
     /// [`Packing`] for the format, and [`unpack`](super::unpack) for the reader.
