@@ -16,8 +16,8 @@ pub(super) async fn forward(
 ) -> Result<(), String> {
     let builder = turbostream::builder().max_bytes(job.capacity);
     let (tx, rx) = builder.build().map_err(|error| error.to_string())?;
-    let mut forwarder =
-        Forwarder::new(rx, JetStream::new(context.clone(), SUBJECT)).in_flight(job.window, job.capacity / 2);
+    let mut forwarder = Forwarder::new(rx, JetStream::new(context.clone(), SUBJECT))
+        .in_flight(job.window, job.capacity / 4 * 3);
     if !settings.ids {
         forwarder = forwarder.without_message_ids();
     }
