@@ -17,9 +17,9 @@ pub struct Workload {
 const DELAYED: &str = "1 KiB messages through a proxy that delays each direction.";
 
 pub static ALL: [Workload; 7] = [
-    direct("forward_128", "128-byte messages.", 128, [200_000, 800_000]),
-    direct("forward_1k", "1 KiB messages.", 1 << 10, [150_000, 500_000]),
-    direct("forward_16k", "16 KiB messages.", 16 << 10, [20_000, 50_000]),
+    direct("forward_128", "128-byte messages.", 128, [100_000, 300_000]),
+    direct("forward_1k", "1 KiB messages.", 1 << 10, [60_000, 200_000]),
+    direct("forward_16k", "16 KiB messages.", 16 << 10, [10_000, 30_000]),
     delayed("delay_0", 0),
     delayed("delay_1", 1),
     delayed("delay_10", 10),
@@ -31,7 +31,7 @@ const fn direct(name: &'static str, about: &'static str, size: usize, messages: 
 }
 
 const fn delayed(name: &'static str, delay: u32) -> Workload {
-    Workload { name, about: DELAYED, size: 1 << 10, delay: Some(delay), messages: [150_000, 400_000] }
+    Workload { name, about: DELAYED, size: 1 << 10, delay: Some(delay), messages: [60_000, 200_000] }
 }
 
 /// Finds a workload by its name.
