@@ -86,6 +86,11 @@ where
         self.is_empty() || (has_messages && self.bytes.saturating_add(bytes) <= self.max_bytes)
     }
 
+    /// Whether an eighth of the window is free.
+    pub(super) fn has_room_to_refill(&self) -> bool {
+        self.has_room(self.max_messages / 8, self.max_bytes / 8)
+    }
+
     /// Whether a pack of that size has room. An empty window limits its messages, not its bytes: the caller does.
     pub(super) fn has_room_in_pack(&self, messages: usize, bytes: usize) -> bool {
         let has_bytes = self.bytes.saturating_add(bytes) <= self.max_bytes;

@@ -134,7 +134,10 @@ async fn pump(
     let is_answer = budget.is_none();
     let write = async move {
         while let Some((due, mut chunk)) = queued.recv().await {
-            tokio::time::sleep_until(due).await;
+            // The timer would round no delay up to a millisecond.
+            if due > Instant::now() {
+                tokio::time::sleep_until(due).await;
+            }
             let may_pass = |now: &Control| now.cuts != cuts || !(is_answer && now.answers_are_stalled);
             if !control.wait_for(may_pass).await.is_ok_and(|now| now.cuts == cuts) {
                 return;

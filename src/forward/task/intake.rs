@@ -10,7 +10,15 @@ use crate::forward::window::State;
 
 impl<D: Destination> Running<D> {
     /// Takes messages out of the channel while the window has room; returns whether it has taken any.
+    ///
+    /// A window that was full is refilled once an eighth of it is free. Its confirmations arrive one by one. Messages that
+    /// were taken and published one by one, too, would cost the client a write each, and the rest of the window keeps
+    /// the engine busy meanwhile.
     pub(super) fn take(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_full &= !self.window.has_room_to_refill();
+        if self.is_full {
+            return false;
+        }
         let mut progressed = false;
         while self.work.taken < MAX_PAYLOADS {
             let has_taken = if self.packer.is_some() { self.take_pack(cx) } else { self.take_one(cx) };
@@ -37,11 +45,16 @@ impl<D: Destination> Running<D> {
 
     fn take_one(&mut self, cx: &mut Context<'_>) -> bool {
         // Checked before a message is taken: at most one is carried.
-        if !self.window.has_room(1, 0) || !self.carry_next(cx) {
+        if !self.window.has_room(1, 0) {
+            self.is_full = true;
+            return false;
+        }
+        if !self.carry_next(cx) {
             return false;
         }
         let window = &self.window;
         let Some(message) = self.carried.take_if(|message| window.has_room(1, message.len())) else {
+            self.is_full = true;
             return false;
         };
         self.push(Packed::unpacked(message), State::Waiting);

@@ -176,6 +176,8 @@ pub(super) struct Running<D: Destination> {
     is_drained: bool,
     /// A message that was taken and found no room in the window, or in the pack.
     carried: Option<Bytes>,
+    /// Whether the window was full, and too little of it is free since.
+    is_full: bool,
     packer: Option<Packer>,
     packing: Option<Packing>,
     window: Window<D::Receipt>,
@@ -234,6 +236,7 @@ impl<D: Destination> Running<D> {
             read_mode,
             is_drained: false,
             carried: None,
+            is_full: false,
             packer: settings.packing.map(|(packing, max_bytes)| Packer::new(packing, max_bytes)),
             packing: settings.packing.map(|(packing, _)| packing),
             window: Window::new(settings.max_messages, settings.max_bytes),
