@@ -31,11 +31,10 @@ const MAX_RETRY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// engine does not, or the connection is lost, the forwarder publishes again, in order, from the oldest unconfirmed
 /// message on. Each message has an id that stays the same, by which the engine recognises what it has stored already.
 ///
-/// The messages in flight are lent from the channel: as long as they are not confirmed, their segments count in
-/// [`max_bytes`](crate::Builder::max_bytes). So what is queued and what is in flight share one limit, and if the engine
-/// is slow or away, senders wait, or [`WhenFull`](crate::WhenFull) applies. What is not the channel's memory any more
-/// comes on top, and stays within the bytes of [`in_flight`](Self::in_flight): payloads that travel by reference count
-/// (owned ones of 32 KiB or more), and packs.
+/// The messages in flight are lent from the channel: as long as they are not confirmed, their segments, or the payloads that
+/// travel by reference count, count in [`max_bytes`](crate::Builder::max_bytes). So what is queued and what is in flight
+/// share one limit, and if the engine is slow or away, senders wait, or [`WhenFull`](crate::WhenFull) applies. Only
+/// [packs](Self::pack), which are copies, come on top, and stay within the bytes of [`in_flight`](Self::in_flight).
 ///
 /// Several forwarders may read from clones of one receiver; each message then goes to one of them.
 ///

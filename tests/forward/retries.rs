@@ -207,9 +207,47 @@ fn senders_wait_while_the_destination_is_away() {
         assert!(handle.stats().in_flight_bytes <= 64 << 10);
         world.lock().heal();
         tokio::time::sleep(ms(1000)).await;
-        println!("{:?} {:?} {sent}", handle.stats(), monitor.stats());
         timeout(HOUR, tx.send([8_u8; 500])).await.unwrap().unwrap();
         timeout(HOUR, handle.flush()).await.unwrap().unwrap();
         assert_eq!(handle.stats().confirmed, sent + 1);
+    });
+}
+
+#[test]
+fn external_payloads_in_flight_count_in_max_bytes() {
+    const MAX_BYTES: usize = 1 << 20;
+    paused(async {
+        let world = World::always(Fate::Lost);
+        let (tx, rx) = turbostream::builder().max_bytes(MAX_BYTES).segment_bytes(4 << 10).build().unwrap();
+        let monitor = tx.monitor();
+        let handle = crate::forwarder_of(rx, &world).in_flight(1_000_000, 1 << 30).spawn();
+        world.lock().disconnect();
+        let payload = |number: u64| vec![number as u8; 64 << 10];
+        let mut sent = 0;
+        while timeout(ms(100), tx.send(payload(sent))).await.is_ok() {
+            sent += 1;
+            assert!(monitor.stats().memory_bytes() <= MAX_BYTES, "{:?}", monitor.stats());
+        }
+        assert!((8..=16).contains(&sent), "{sent} payloads of 64 KiB in 1 MiB");
+        let stats = monitor.stats();
+        assert_eq!(stats.external_bytes, sent as usize * (64 << 10), "in flight, or queued: {stats:?}");
+        world.lock().heal();
+        timeout(HOUR, tx.send(payload(sent))).await.unwrap().unwrap();
+        timeout(HOUR, handle.flush()).await.unwrap().unwrap();
+        assert_eq!(handle.stats().confirmed, sent + 1);
+        assert_eq!(monitor.stats().external_bytes, 0);
+
+        // What is given back counts until it is dropped, also after the channel.
+        world.lock().disconnect();
+        tx.send(payload(0)).await.unwrap();
+        let error = handle.shutdown_timeout(ms(100)).await.unwrap_err();
+        let unconfirmed = error.into_unconfirmed();
+        assert_eq!(unconfirmed.messages, [payload(0)]);
+        assert_eq!(monitor.stats().external_bytes, 64 << 10);
+        let message = unconfirmed.messages[0].clone();
+        drop((unconfirmed, tx));
+        assert_eq!(monitor.stats().external_bytes, 64 << 10);
+        drop(message);
+        assert_eq!(monitor.stats().external_bytes, 0);
     });
 }

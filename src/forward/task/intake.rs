@@ -34,7 +34,7 @@ impl<D: Destination> Running<D> {
     /// Has the next message in `carried`, if there is one.
     fn carry_next(&mut self, cx: &mut Context<'_>) -> bool {
         if self.carried.is_none() && !self.is_drained {
-            match self.receiver.poll_recv(cx) {
+            match self.receiver.poll_recv_retained(cx) {
                 Poll::Ready(Some(message)) => self.carried = Some(message),
                 Poll::Ready(None) => self.is_drained = true,
                 Poll::Pending => {}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{End, Running};
 use crate::forward::destination::Destination;
-use crate::forward::error::{ForwardError, Unconfirmed};
+use crate::forward::error::{ForwardError, ForwardErrorKind, Unconfirmed};
 use crate::forward::packing::Packer;
 use crate::forward::shared::{Outcome, Shared};
 use crate::forward::stats::ForwardReport;
@@ -32,8 +32,13 @@ impl<D: Destination> Running<D> {
             End::Failed(kind, source) => {
                 receiver.deregister_own_waiter();
                 receiver.set_read_mode(self.read_mode);
+                let monitor = receiver.monitor();
                 let unconfirmed = Box::new(Unconfirmed { messages, receiver: Some(receiver) });
-                Err(ForwardError { kind, source: source.or(last_error), unconfirmed })
+                let error = ForwardError { kind, source: source.or(last_error), unconfirmed };
+                if kind != ForwardErrorKind::TimedOut {
+                    monitor.core().events.forwarder_failed(&error, error.unconfirmed.messages.len());
+                }
+                Err(error)
             }
         }
     }
