@@ -33,6 +33,11 @@ impl Monitor {
         Self { core }
     }
 
+    #[cfg(feature = "forward")]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Returns the [name](crate::Builder::name) of the channel, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.core.name()

@@ -66,6 +66,16 @@ pub trait Destination: Send + 'static {
         Connection { is_up: true, losses: 0 }
     }
 
+    /// Returns whether this destination keeps the order by the engine's own means, also where payloads are published again.
+    ///
+    /// Called once, before the first `publish`, if the user asked for
+    /// [`strict_order`](crate::forward::Forwarder::strict_order). `true` is a promise: the engine takes no payload while one
+    /// before it is missing, unless it has rejected that. After `false`, the forwarder keeps one payload in flight at a
+    /// time.
+    fn strict_order(&mut self) -> bool {
+        false
+    }
+
     /// Returns the largest payload that the engine takes, if that is known. Packs are made no larger.
     fn max_payload(&self) -> Option<usize> {
         None
@@ -128,8 +138,11 @@ impl Outgoing {
         self.messages
     }
 
-    /// Returns the position of this payload among those of the forwarder, counted from 1. It stays the same when the
-    /// payload is published again.
+    /// Returns the position of the message among those of the forwarder, counted from 1; for a pack, that of its first
+    /// message. It stays the same when the payload is published again.
+    ///
+    /// Without packing, each payload has the sequence after that of the one before. After a pack of `n` messages, the next
+    /// sequence is higher by `n`.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::Receiver;
+use crate::receiver::Receiver;
 
 /// A boxed error of an engine's client.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -107,7 +107,7 @@ pub enum ForwardErrorKind {
     GaveUp,
     /// The time limit of [`shutdown_timeout`](super::ForwardHandle::shutdown_timeout) passed.
     TimedOut,
-    /// The destination or a callback panicked.
+    /// The destination panicked.
     Panicked,
     /// The forwarder's task was cancelled with its runtime.
     Cancelled,
@@ -122,7 +122,8 @@ pub enum ForwardErrorKind {
 pub struct ForwardError {
     pub(super) kind: ForwardErrorKind,
     pub(super) source: Option<BoxError>,
-    pub(super) unconfirmed: Unconfirmed,
+    /// Boxed, as a receiver is large.
+    pub(super) unconfirmed: Box<Unconfirmed>,
 }
 
 /// What a forwarder had taken and not confirmed when it ended.
@@ -130,8 +131,7 @@ pub struct ForwardError {
 pub struct Unconfirmed {
     /// The messages that were taken out of the channel, in order. Some may have reached the engine.
     pub messages: Vec<Bytes>,
-    /// The receiver of the channel, which may hold more. `None` if the forwarder's task was cancelled or its outcome was
-    /// already taken.
+    /// The receiver of the channel, which may hold more. `None` if the outcome was already taken.
     pub receiver: Option<Receiver>,
 }
 
@@ -148,7 +148,7 @@ impl ForwardError {
 
     /// Gives back what was not confirmed.
     pub fn into_unconfirmed(self) -> Unconfirmed {
-        self.unconfirmed
+        *self.unconfirmed
     }
 }
 
@@ -160,9 +160,7 @@ impl fmt::Display for ForwardError {
             ForwardErrorKind::TimedOut => {
                 f.write_str("the time limit passed before everything was confirmed")?
             }
-            ForwardErrorKind::Panicked => {
-                f.write_str("the destination or a callback of the forwarder panicked")?
-            }
+            ForwardErrorKind::Panicked => f.write_str("the destination panicked")?,
             ForwardErrorKind::Cancelled => {
                 f.write_str("the forwarder's task was cancelled with its runtime")?
             }
@@ -209,8 +207,8 @@ impl Error for ForwardError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// The engine rejected this many of the messages accepted before the call and not confirmed by then. The others are
-    /// confirmed.
+    /// The engine rejected this many of the messages that the call waited for: those accepted before it and not confirmed by
+    /// then, and some that were accepted while it waited. The others are confirmed.
     Rejected {
         /// The number of rejected messages.
         messages: u64,

@@ -2,15 +2,27 @@
 
 mod destination;
 mod error;
+mod forwarder;
+mod handle;
+mod ids;
 #[cfg(feature = "nats")]
 mod nats;
+mod packing;
+mod shared;
+mod stats;
+mod task;
+mod window;
 
 pub use destination::{Confirmation, Connection, Destination, MessageId, Outgoing};
 pub use error::{
     BoxError, FlushError, ForwardError, ForwardErrorKind, PublishError, Rejection, StopReason, Unconfirmed,
 };
+pub use forwarder::Forwarder;
+pub use handle::ForwardHandle;
 #[cfg(feature = "nats")]
 pub use nats::{
-    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport,
-    SourceStats,
+    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection,
+    SourceReport, SourceStats,
 };
+pub use packing::{Packing, Unpack, UnpackError, unpack};
+pub use stats::{ForwardReport, ForwardStats};

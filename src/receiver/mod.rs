@@ -336,7 +336,7 @@ impl Receiver {
     }
 
     #[inline]
-    fn read_mode(&self) -> ReadMode {
+    pub(crate) fn read_mode(&self) -> ReadMode {
         // ORDERING: Relaxed: the mode publishes no other data.
         if self.zero_copy.load(Ordering::Relaxed) { ReadMode::ZeroCopy } else { ReadMode::Safe }
     }

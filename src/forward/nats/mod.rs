@@ -3,6 +3,6 @@
 mod source;
 
 pub use source::{
-    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport,
-    SourceStats,
+    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection,
+    SourceReport, SourceStats,
 };

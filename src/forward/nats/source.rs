@@ -49,6 +49,7 @@
 mod handle;
 mod pull;
 mod task;
+mod waiting;
 
 use std::pin::Pin;
 
@@ -59,11 +60,13 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub use self::handle::{SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats};
-use crate::{SendError, Sender};
+pub use self::waiting::SourceRejection;
+use crate::Sender;
+use crate::forward::Packing;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type FilterMap = Box<dyn FnMut(&Message) -> Option<Bytes> + Send>;
-type OnRejected = Box<dyn FnMut(&Message, &SendError<()>) + Send>;
+type OnRejected = Box<dyn FnMut(&[u8], &SourceRejection) + Send>;
 
 /// When a [`JetStreamSource`] acknowledges a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +129,7 @@ pub struct JetStreamSource {
     consumer: PullConsumer,
     ack_when: AckWhen,
     in_flight: Option<(usize, usize)>,
+    packing: Option<Packing>,
     filter_map: Option<FilterMap>,
     on_rejected: Option<OnRejected>,
 }
@@ -138,6 +142,7 @@ impl JetStreamSource {
             consumer,
             ack_when: AckWhen::default(),
             in_flight: None,
+            packing: None,
             filter_map: None,
             on_rejected: None,
         }
@@ -173,11 +178,21 @@ impl JetStreamSource {
         self
     }
 
-    /// Sets a function that is called for each message that the channel can never accept, because it is longer than
-    /// [`max_message_bytes`](crate::Builder::max_message_bytes).
+    /// Takes each payload apart, as [`unpack`](crate::forward::unpack) does, and sends its messages one by one. For streams
+    /// that were filled with [`Forwarder::pack`](crate::forward::Forwarder::pack).
     ///
-    /// Such a message is terminated: the server does not deliver it again. Without the function it is only counted.
-    pub fn on_rejected(mut self, f: impl FnMut(&Message, &SendError<()>) + Send + 'static) -> Self {
+    /// The stream's message is acknowledged when the last of them was received or accepted. If it is given back or delivered
+    /// again, all of them are received twice. What [`filter_map`](Self::filter_map) returns is taken apart.
+    pub fn unpack(mut self, packing: Packing) -> Self {
+        self.packing = Some(packing);
+        self
+    }
+
+    /// Sets a function that is called for each message that the source can never send, with its bytes and the reason.
+    ///
+    /// A message of the stream of which nothing can be sent is terminated: the server does not deliver it again. Without
+    /// the function, such messages are only counted.
+    pub fn on_rejected(mut self, f: impl FnMut(&[u8], &SourceRejection) + Send + 'static) -> Self {
         self.on_rejected = Some(Box::new(f));
         self
     }

@@ -103,13 +103,13 @@ pub struct SourceStats {
     pub pulled_bytes: u64,
     /// Messages among those pulled that the server had delivered before, to this source or another.
     pub redelivered: u64,
-    /// Messages that the channel accepted.
+    /// Messages that the channel accepted. With [`unpack`](super::JetStreamSource::unpack) they may be more than those pulled.
     pub accepted: u64,
     /// Messages whose acknowledgement was handed to the client, those skipped included.
     pub acknowledged: u64,
     /// Messages given back to the server by a negative acknowledgement when the source stopped.
     pub returned: u64,
-    /// Messages that are too long for the channel.
+    /// Messages that can never be sent; see [`SourceRejection`](super::SourceRejection).
     pub rejected: u64,
     /// Messages that [`filter_map`](super::JetStreamSource::filter_map) skipped.
     pub skipped: u64,

@@ -17,7 +17,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use super::handle::{Shared, SourceEnd, SourceError, SourceErrorKind, TaskEnd};
 use super::pull::{Amount, Pull, Pulled};
+use super::waiting::{Next, Unacknowledged, Waiting};
 use super::{AckWhen, BoxFuture, FilterMap, JetStreamSource, OnRejected};
+use crate::forward::Packing;
 use crate::{SendError, Sender, TrySendError};
 
 const DEFAULT_MESSAGES: usize = 8192;
@@ -44,14 +46,6 @@ pub(super) async fn run(source: JetStreamSource, tx: Sender, mut end: TaskEnd) {
     end.end(outcome, tx, connected);
 }
 
-/// A message that is not acknowledged.
-struct Unacknowledged {
-    reply: Subject,
-    bytes: usize,
-    /// When it arrived, or the server was last told that it is in progress.
-    renewed: Instant,
-}
-
 struct Stopping {
     why: SourceEnd,
     deadline: Option<Instant>,
@@ -62,6 +56,7 @@ struct Task<'a> {
     client: Client,
     shared: Arc<Shared>,
     ack_when: AckWhen,
+    packing: Option<Packing>,
     filter_map: Option<FilterMap>,
     on_rejected: Option<OnRejected>,
     window: Amount,
@@ -69,8 +64,8 @@ struct Task<'a> {
     stopping: Option<Stopping>,
     pull: Pull,
     /// Messages that have arrived and were not accepted.
-    waiting: VecDeque<(Bytes, Unacknowledged)>,
-    /// Sends the first of `waiting`.
+    waiting: VecDeque<Waiting>,
+    /// Sends a part of the first of `waiting`.
     sending: Option<BoxFuture<'a, Result<(), SendError<Bytes>>>>,
     /// Messages that the channel has accepted, in order.
     accepted: VecDeque<Unacknowledged>,
@@ -110,6 +105,7 @@ impl<'a> Task<'a> {
             tx,
             shared,
             ack_when: source.ack_when,
+            packing: source.packing,
             filter_map: source.filter_map,
             on_rejected: source.on_rejected,
             window: Amount { messages, bytes },
@@ -243,50 +239,64 @@ impl<'a> Task<'a> {
             self.outgoing.push((reply, AckKind::Ack));
             return;
         };
-        let (len, max) = (payload.len(), self.tx.core().max_message_bytes());
-        if len > max {
-            if let Some(on_rejected) = &mut self.on_rejected {
-                on_rejected(message, &SendError::TooLarge { payload: (), len, max });
-            }
-            self.shared.counters.rejected.add(1);
-            self.outgoing.push((reply, AckKind::Term));
-            return;
-        }
         self.held.add(message.length);
-        self.waiting
-            .push_back((payload, Unacknowledged { reply, bytes: message.length, renewed: Instant::now() }));
-        if self.waiting.len() == 1 && self.sending.is_none() {
-            self.try_send_first();
+        let message = Unacknowledged { reply, bytes: message.length, renewed: Instant::now() };
+        self.waiting.push_back(Waiting::new(payload, self.packing, message));
+        if self.waiting.len() == 1 {
+            while self.try_send_first() {}
         }
     }
 
-    /// Sends the first waiting message if there is room; returns whether it has left `waiting`.
+    /// Returns the next part to be sent, after it has dealt with messages that have none left.
+    fn next_part(&mut self) -> Option<Bytes> {
+        loop {
+            let (first, on_rejected) = (self.waiting.front_mut()?, &mut self.on_rejected);
+            let rejected = &self.shared.counters.rejected;
+            let next = first.next(self.tx.core().max_message_bytes(), |message, rejection| {
+                rejected.add(1);
+                if let Some(on_rejected) = on_rejected {
+                    on_rejected(message, rejection);
+                }
+            });
+            if let Next::Part(part) = next {
+                return Some(part);
+            }
+            let message = self.waiting.pop_front()?.message;
+            match (next, self.ack_when) {
+                (Next::Accepted, AckWhen::HandedOut) => self.accepted.push_back(message),
+                (Next::Rejected, _) => self.conclude(message, AckKind::Term),
+                _ => self.conclude(message, AckKind::Ack),
+            }
+        }
+    }
+
+    /// Sends the next part if there is room; returns whether it has.
     fn try_send_first(&mut self) -> bool {
-        let Some((payload, _)) = self.waiting.front() else { return false };
-        match self.tx.try_send(payload.clone()) {
+        let Some(part) = self.next_part() else { return false };
+        match self.tx.try_send(part) {
             Ok(()) => self.note_accepted(),
             Err(TrySendError::Full(_)) => return false,
+            // The length was checked.
             Err(TrySendError::Closed(_) | TrySendError::TooLarge { .. }) => {
-                // The length was checked.
                 self.stop(SourceEnd::ChannelClosed, None);
+                return false;
             }
         }
         true
     }
 
-    /// The channel has accepted the first waiting message.
+    /// The channel has accepted the part that `next_part` returned.
     fn note_accepted(&mut self) {
-        let Some((_, message)) = self.waiting.pop_front() else { return };
-        self.shared.counters.accepted.add(1);
-        match self.ack_when {
-            AckWhen::HandedOut => self.accepted.push_back(message),
-            AckWhen::Accepted => self.acknowledge(message),
+        if let Some(first) = self.waiting.front_mut() {
+            first.note_accepted();
+            self.shared.counters.accepted.add(1);
         }
     }
 
-    fn acknowledge(&mut self, message: Unacknowledged) {
+    /// Has the server deliver a message no more.
+    fn conclude(&mut self, message: Unacknowledged, kind: AckKind) {
         self.held.remove(message.bytes);
-        self.outgoing.push((message.reply, AckKind::Ack));
+        self.outgoing.push((message.reply, kind));
     }
 
     /// Has the server deliver a message again at once.
@@ -297,11 +307,14 @@ impl<'a> Task<'a> {
 
     fn poll_sending(&mut self, cx: &mut Context<'_>) -> bool {
         for turn in 0..MESSAGES_PER_TURN {
-            if self.sending.is_none() && !self.try_send_first() {
-                let Some((payload, _)) = self.waiting.front() else { return turn > 0 };
-                self.sending = Some(Box::pin(self.tx.send(payload.clone())));
+            if self.sending.is_none() {
+                if self.try_send_first() {
+                    continue;
+                }
+                let Some(part) = self.next_part() else { return turn > 0 };
+                self.sending = Some(Box::pin(self.tx.send(part)));
             }
-            let Some(sending) = &mut self.sending else { continue };
+            let Some(sending) = &mut self.sending else { return turn > 0 };
             let Poll::Ready(sent) = sending.as_mut().poll(cx) else { return turn > 0 };
             self.sending = None;
             match sent {
@@ -321,7 +334,7 @@ impl<'a> Task<'a> {
                 for _ in 0..std::mem::take(&mut self.group) {
                     let message =
                         self.accepted.pop_front().expect("a group is not larger than what was accepted");
-                    self.acknowledge(message);
+                    self.conclude(message, AckKind::Ack);
                 }
             }
             Err(_) => self.give_back_accepted(),
@@ -376,7 +389,7 @@ impl<'a> Task<'a> {
         self.stopping = Some(Stopping { why, deadline });
         self.pull.stop();
         self.sending = None;
-        while let Some((_, message)) = self.waiting.pop_front() {
+        while let Some(Waiting { message, .. }) = self.waiting.pop_front() {
             self.held.remove(message.bytes);
             self.give_back(message.reply);
         }
@@ -388,7 +401,8 @@ impl<'a> Task<'a> {
             return;
         }
         let now = Instant::now();
-        let held = self.accepted.iter_mut().chain(self.waiting.iter_mut().map(|(_, message)| message));
+        let held =
+            self.accepted.iter_mut().chain(self.waiting.iter_mut().map(|waiting| &mut waiting.message));
         for message in held.filter(|message| now.duration_since(message.renewed) >= self.renew_after) {
             message.renewed = now;
             self.outgoing.push((message.reply.clone(), AckKind::Progress));
