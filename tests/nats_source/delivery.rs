@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 use turbostream::forward::{AckWhen, Packing, SourceEnd, SourceRejection};
-use turbostream::{builder, channel};
+use turbostream::{MessageCount, builder, channel};
 
 use crate::fixture::{Fixture, LIMIT, LONG, number, receive_all, until};
 
@@ -253,4 +253,14 @@ async fn pack_is_acknowledged_when_its_last_message_was_received() {
     assert_eq!(*rejected.lock().unwrap(), [(2_000, false), (short, true), (none, true), (2_000, false)]);
     let stats = source.stats();
     assert_eq!((stats.pulled, stats.accepted, stats.rejected), (5, 9, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn window_moves_on_in_a_channel_that_switches_only_for_its_strategy() {
+    let Some(fixture) = Fixture::start(1_000, 100, LONG).await else { return };
+    let (tx, mut rx) = builder().on_demand(false).strategy(MessageCount(1_000_000)).build().unwrap();
+    let source = fixture.source().in_flight(10, 1 << 20).spawn(tx);
+    receive_all(&mut rx, &mut BTreeSet::new(), 1_000).await;
+    fixture.until(|info| info.ack_floor.stream_sequence == 1_000).await;
+    assert_eq!(source.stats().acknowledged, 1_000);
 }

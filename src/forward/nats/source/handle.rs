@@ -150,7 +150,7 @@ pub struct SourceReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceErrorKind {
-    /// The consumer does not exist, or was deleted.
+    /// The consumer does not exist or was deleted, and possibly created anew.
     ConsumerNotFound,
     /// The consumer's stream does not exist, or was deleted.
     StreamNotFound,
@@ -158,7 +158,7 @@ pub enum SourceErrorKind {
     UnsuitableConsumer,
     /// The senders of the channel do not wait when it is full.
     UnsuitableChannel,
-    /// The client was closed.
+    /// The client was closed: it was drained, or gave up to connect.
     ClientClosed,
     /// A callback of the source panicked.
     Panicked,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::client::Statistics;
 use async_nats::connection::State;
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::jetstream::consumer::{AckPolicy, Info, PullConsumer};
 use async_nats::jetstream::context::{ConsumerInfoError, ConsumerInfoErrorKind};
@@ -25,6 +26,8 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The shortest and the longest pause before the consumer is checked again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How much longer a pause is while the client is not connected: a request then fails only if the client was closed.
+const DISCONNECTED_PAUSE: Duration = Duration::from_secs(20);
 /// How often in a row the consumer must be missing, or the client closed, before the source ends: right after its start a
 /// server may not know its consumers yet.
 const CONFIRMATIONS: u32 = 3;
@@ -82,6 +85,8 @@ pub(super) struct Pull {
     pause: Duration,
     missing: u32,
     closed: u32,
+    /// When the consumer was created, as the server said first.
+    created: Option<DateTime>,
     limits: Limits,
     pub(super) failures: usize,
 }
@@ -178,6 +183,7 @@ impl Pull {
             pause: PAUSE.0,
             missing: 0,
             closed: 0,
+            created: None,
             limits,
             failures: 0,
         }
@@ -232,10 +238,13 @@ impl Pull {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Pulled> {
         match &mut self.state {
             PullState::Paused { until } => {
-                // The caller polls again with its timer. A connection that has come back ends the pause.
                 let until = *until;
-                let is_over = Instant::now() >= until || self.connects() != self.connects;
-                if !is_over || !self.is_connected() {
+                // The caller polls again with its timer. A connection that has come back ends the pause.
+                let is_over = match self.is_connected() {
+                    true => Instant::now() >= until || self.connects() != self.connects,
+                    false => Instant::now() >= until + DISCONNECTED_PAUSE,
+                };
+                if !is_over {
                     return Poll::Pending;
                 }
                 self.check();
@@ -255,6 +264,12 @@ impl Pull {
             },
             PullState::Open(_) => self.poll_open(cx),
             PullState::Settling { .. } => self.poll_settling(cx),
+            _ => self.poll_ending(cx),
+        }
+    }
+
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Pulled> {
+        match &mut self.state {
             PullState::Unsubscribing { unsubscribing, deadline } => match unsubscribing.as_mut().poll(cx) {
                 Poll::Ready(subscriber) => {
                     self.state = PullState::Draining { subscriber, deadline: *deadline };
@@ -279,7 +294,7 @@ impl Pull {
                 }
                 Poll::Pending => self.end_if_past(),
             },
-            PullState::Ended => Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 
@@ -338,7 +353,10 @@ impl Pull {
         let PullState::Open(open) = &mut self.state else { return Poll::Pending };
         match Pin::new(&mut open.subscriber).poll_next(cx) {
             Poll::Ready(Some(message)) => return Poll::Ready(self.arrived(message)),
-            Poll::Ready(None) => return Poll::Ready(self.fail()),
+            Poll::Ready(None) => {
+                let error = SourceError::new(SourceErrorKind::ClientClosed, None);
+                return Poll::Ready(Pulled::Failed(error));
+            }
             Poll::Pending => {}
         }
         if let Some(requesting) = &mut open.requesting {
@@ -447,6 +465,11 @@ impl Pull {
         }
         if info.config.ack_policy != AckPolicy::Explicit {
             return Pulled::Failed(unsuitable(format!("its policy is {:?}", info.config.ack_policy)));
+        }
+        if *self.created.get_or_insert(info.created) != info.created {
+            // Acknowledgements of the old one's messages would count for other messages.
+            let words = "it was deleted, and created anew";
+            return Pulled::Failed(SourceError::new(SourceErrorKind::ConsumerNotFound, Some(words.into())));
         }
         let limit = |limit: i64| usize::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
         let expires = match info.config.max_expires {
