@@ -120,7 +120,7 @@ pub(crate) async fn receive_all(rx: &mut Receiver, seen: &mut BTreeSet<u64>, las
     while (seen.len() as u64) < last {
         let Ok(message) = timeout(LIMIT, rx.recv()).await else {
             let missing: Vec<_> = (1..=last).filter(|number| !seen.contains(number)).collect();
-            panic!("not in time: {missing:?}");
+            panic!("not in time: {} are missing, from {:?} on", missing.len(), missing.first());
         };
         let message = message.expect("the channel is open");
         seen.insert(number(&message));

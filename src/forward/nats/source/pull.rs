@@ -4,11 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::client::Statistics;
 use async_nats::connection::State;
-use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::jetstream::consumer::{AckPolicy, Info, PullConsumer};
 use async_nats::jetstream::context::{ConsumerInfoError, ConsumerInfoErrorKind};
@@ -31,6 +30,8 @@ const DISCONNECTED_PAUSE: Duration = Duration::from_secs(20);
 /// How often in a row the consumer must be missing, or the client closed, before the source ends: right after its start a
 /// server may not know its consumers yet.
 const CONFIRMATIONS: u32 = 3;
+/// How much the time of a consumer's creation may differ after a restart of the server, which keeps it inexactly.
+const CREATED_TOLERANCE: Duration = Duration::from_secs(1);
 /// How long the pull may take to end.
 const END_LIMIT: Duration = Duration::from_secs(3);
 /// While the pull ends, it unsubscribes once no message has arrived for so long. A message that the server sends just as
@@ -86,7 +87,7 @@ pub(super) struct Pull {
     missing: u32,
     closed: u32,
     /// When the consumer was created, as the server said first.
-    created: Option<DateTime>,
+    created: Option<SystemTime>,
     limits: Limits,
     pub(super) failures: usize,
 }
@@ -466,7 +467,9 @@ impl Pull {
         if info.config.ack_policy != AckPolicy::Explicit {
             return Pulled::Failed(unsuitable(format!("its policy is {:?}", info.config.ack_policy)));
         }
-        if *self.created.get_or_insert(info.created) != info.created {
+        let created = SystemTime::from(info.created);
+        let first = *self.created.get_or_insert(created);
+        if created.duration_since(first).is_ok_and(|later| later > CREATED_TOLERANCE) {
             // Acknowledgements of the old one's messages would count for other messages.
             let words = "it was deleted, and created anew";
             return Pulled::Failed(SourceError::new(SourceErrorKind::ConsumerNotFound, Some(words.into())));
