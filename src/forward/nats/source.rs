@@ -61,8 +61,8 @@ use tokio::runtime::Handle;
 
 pub use self::handle::{SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats};
 pub use self::waiting::SourceRejection;
-use crate::Sender;
 use crate::forward::Packing;
+use crate::sender::Sender;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type FilterMap = Box<dyn FnMut(&Message) -> Option<Bytes> + Send>;

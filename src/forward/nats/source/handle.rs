@@ -10,8 +10,8 @@ use async_nats::Client;
 use async_nats::connection::State;
 use tokio::sync::{mpsc, watch};
 
-use crate::Sender;
 use crate::forward::BoxError;
+use crate::sender::Sender;
 
 /// A running [`JetStreamSource`](super::JetStreamSource). Dropping it leaves the source running.
 pub struct SourceHandle {

@@ -19,8 +19,9 @@ use super::handle::{Shared, SourceEnd, SourceError, SourceErrorKind, TaskEnd};
 use super::pull::{Amount, Pull, Pulled};
 use super::waiting::{Next, Unacknowledged, Waiting};
 use super::{AckWhen, BoxFuture, FilterMap, JetStreamSource, OnRejected};
+use crate::error::{SendError, TrySendError};
 use crate::forward::Packing;
-use crate::{SendError, Sender, TrySendError};
+use crate::sender::Sender;
 
 const DEFAULT_MESSAGES: usize = 8192;
 /// The messages that one turn takes before it polls anything else.
