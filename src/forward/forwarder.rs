@@ -167,7 +167,8 @@ impl<D: Destination> Forwarder<D> {
     ///
     /// The forwarder goes on with the next message. If a pack is rejected, its messages are published one by one, so that
     /// only those are rejected that the engine does not take alone. The callback runs on the forwarder's task, and must
-    /// not block. A panic of it is caught.
+    /// not block. A panic of it is caught, and counted in
+    /// [`Stats::callback_panics`](crate::Stats::callback_panics).
     pub fn on_rejected(mut self, callback: impl FnMut(&[u8], &Rejection) + Send + 'static) -> Self {
         self.settings.on_rejected = Some(Box::new(callback));
         self

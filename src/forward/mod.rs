@@ -21,8 +21,8 @@ pub use forwarder::Forwarder;
 pub use handle::ForwardHandle;
 #[cfg(feature = "nats")]
 pub use nats::{
-    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection,
-    SourceReport, SourceStats,
+    AckWhen, IntoSubjects, JetStream, JetStreamEvents, JetStreamSource, Receipt as JetStreamReceipt,
+    SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection, SourceReport, SourceStats,
 };
 pub use packing::{Packing, Unpack, UnpackError, unpack};
 pub use stats::{ForwardReport, ForwardStats};

@@ -144,13 +144,13 @@ where
         if again { entry.outgoing.messages } else { 0 }
     }
 
-    /// Drops the receipt of the first entry, which has resolved without a confirmation.
+    /// Drops the receipt of the first entry, which has resolved without a confirmation. The caller removes the entry, or
+    /// goes back.
     pub(super) fn front_to_waiting(&mut self) {
         if let Some(entry) = self.entries.front_mut() {
             if matches!(std::mem::replace(&mut entry.state, State::Waiting), State::Published { .. }) {
                 self.published -= 1;
             }
-            self.next = 0;
         }
     }
 

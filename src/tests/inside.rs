@@ -54,7 +54,7 @@ async fn external_bytes_are_exact_in_reused_segments() {
         queued(0);
         assert_eq!(
             tx.core().stats().sent_bytes as usize,
-            (0..=round).map(|more| 5 + 2 * (1001 + more)).sum()
+            (0..=round).map(|more| 5 + 2 * (1001 + more)).sum::<usize>()
         );
     }
 }

@@ -118,7 +118,7 @@ impl Engine {
             return Err(PublishError::Reject(Rejection::new("poison")));
         }
         self.ids.extend(id);
-        self.stored.push(Record { sequence, messages, payload: message.payload().clone() });
+        self.stored.push(Record { sequence, messages, payload: Bytes::copy_from_slice(message.payload()) });
         Ok(Confirmation::Stored)
     }
 
@@ -146,6 +146,11 @@ impl Engine {
             None => vec![record.payload.clone()],
         };
         self.stored.iter().flat_map(messages_of).collect()
+    }
+
+    /// Returns how many publishes and turns there were.
+    pub(crate) fn work(&self) -> (u64, u64) {
+        (self.publishes, self.turns)
     }
 
     /// Ends all failures.

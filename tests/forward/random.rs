@@ -20,7 +20,7 @@ use crate::common::{self, current_runtime, effort, plain_within};
 use crate::engine::{Fate, POISON, World, is_poison};
 use crate::{HOUR, Rejected};
 
-const CASES: u32 = 1_000;
+const CASES: u32 = 300;
 const MIN_RETRY: Duration = Duration::from_millis(10);
 const MAX_BYTES: usize = 64 << 10;
 

@@ -1,8 +1,479 @@
-//! NATS JetStream.
+//! [`JetStream`]: a destination that publishes to a stream of NATS JetStream.
+//!
+//! # Acknowledgements
+//!
+//! Each message is published with a reply subject of its own, `<inbox>.<token>`. The server answers there. One
+//! subscription to `<inbox>.*` receives all answers, and the receipts read it; no task, timer or allocation belongs to a
+//! single message. An answer whose token is not in flight any more is ignored.
+//!
+//! # Strict order
+//!
+//! async-nats queues what is published. After a reconnection it sends what is still queued, before the messages that the
+//! forwarder publishes again. Data of an old connection may even reach the stream later than that, through a server that
+//! was stopped for a while. Such a late message must not be stored unless it is the next one.
+//!
+//! ```text
+//!                        stored alone, often enough
+//!            Alone ------------------------------------> Chained
+//!     one message in flight,                      a window of messages in flight,
+//!     no expectations                             each expects the one before it
+//!            ^                                            |
+//!            +--------------------------------------------+
+//!              the stream refuses the first message of a round three times, or has
+//!              stored messages of the round before, but not at its end
+//! ```
+//!
+//! Chained messages carry two headers besides their id:
+//!
+//! - `Nats-Expected-Last-Sequence`: the stream's last sequence, predicted from that of the message before. A message is
+//!   stored only at its own position: not if one before it is missing, and not a second time. This holds for any
+//!   age of the message, while an id is recognised only within the stream's duplicate window.
+//! - `Nats-Expected-Last-Msg-Id`: the id of the message before. It guards against a message of an earlier round whose
+//!   prediction fits by chance, because a message in between was rejected or another publisher added one.
+//!   The first message of a round does without: a server forgets its last id when the duplicate window has passed, and
+//!   would refuse it for ever. The sequence alone is enough there, since it was read from the stream in this round.
+//!
+//! When the forwarder goes back, the destination starts a new *round*. It asks the stream for its last sequence, and for
+//! the id of the message there. If that is the id of one of its own messages, this and all before are stored, since each
+//! was stored after the one before it. They are confirmed without being published again. The rest is published with
+//! expectations that begin at the last sequence.
+//!
+//! A message that the server rejects leaves a gap: those after it fail, and the next round begins after it. Another
+//! publisher on the same stream makes predictions fail. The window then shrinks to what was confirmed in the round, and
+//! doubles with each window that is confirmed. If whole rounds are fruitless, messages travel alone: order is kept
+//! because the next is published after the acknowledgement of the one before, and ids recognise what is published again.
 
+mod acks;
+mod answer;
+mod events;
+mod order;
+mod resync;
 mod source;
+mod subject;
 
-pub use source::{
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as TaskContext, Poll, Waker, ready};
+use std::time::Duration;
+
+use async_nats::connection::State as ConnectionState;
+use async_nats::header::{NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID};
+use async_nats::jetstream::Context;
+use async_nats::message::OutboundMessage;
+use async_nats::{
+    Client, ConnectError, ConnectOptions, HeaderMap, Statistics, Subject, Subscriber, ToServerAddrs,
+};
+use futures_sink::Sink;
+use tokio::time::Instant;
+
+pub use self::acks::Receipt;
+use self::acks::{Acks, closed};
+pub use self::events::JetStreamEvents;
+use self::events::Violation;
+use self::order::{Expectation, Settled, StrictOrder};
+use self::resync::{Answers, Questions};
+pub use self::source::{
     AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection,
     SourceReport, SourceStats,
 };
+pub use self::subject::IntoSubjects;
+use self::subject::Subjects;
+use super::{Confirmation, Connection, Destination, Outgoing, PublishError, Rejection, StopReason};
+
+/// What packs leave of the server's limit for headers.
+const HEADER_ROOM: usize = 1024;
+/// How long messages of a subject are rejected after the server refused it.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How many refused subjects are remembered.
+const MAX_REFUSED: usize = 1024;
+/// How often in a row the server must say that no stream has the subject.
+const MAX_MISSES: u32 = 2;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Publishes to a stream of NATS JetStream.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn forward(rx: turbostream::Receiver) -> Result<(), Box<dyn std::error::Error>> {
+/// use turbostream::forward::JetStream;
+///
+/// let client = async_nats::connect("nats://127.0.0.1:4222").await?;
+/// let destination = JetStream::new(async_nats::jetstream::new(client), "logs.audit");
+/// # drop((rx, destination));
+/// # Ok(()) }
+/// ```
+///
+/// A function can choose the subject of each message:
+///
+/// ```no_run
+/// # async fn forward() -> Result<(), Box<dyn std::error::Error>> {
+/// # use turbostream::forward::JetStream;
+/// use async_nats::Subject;
+///
+/// let client = async_nats::connect("nats://127.0.0.1:4222").await?;
+/// let destination = JetStream::new(async_nats::jetstream::new(client), |message: &[u8]| {
+///     Subject::from_static(if message.starts_with(b"ERROR") { "logs.error" } else { "logs.other" })
+/// });
+/// # drop(destination);
+/// # Ok(()) }
+/// ```
+///
+/// # What becomes of a message
+///
+/// | the server | the forwarder |
+/// |---|---|
+/// | acknowledges the message, or recognises its id | confirms it |
+/// | is not connected, has no leader, no storage, no room in the stream | publishes again |
+/// | has no stream for the subject, after a question to the JetStream API | ends with [`StopReason::NoStream`]; rejects the message if a function chose the subject |
+/// | permits no message to the subject; see [`JetStreamEvents`] | ends with [`StopReason::NotPermitted`]; rejects the message if a function chose the subject |
+/// | refuses the credentials after a lost connection; see [`JetStreamEvents`] | ends with [`StopReason::BadCredentials`] |
+/// | has a smaller `max_payload`, or the stream a smaller `max_message_size` | rejects the message |
+///
+/// The server's answers wait in a subscription of the client until the forwarder reads them. A window of more messages
+/// than [`ConnectOptions::subscription_capacity`], 65,536 by default, can lose answers, and is published again then.
+///
+/// async-nats notices a connection that is silently dead after two unanswered pings: in two to three minutes, unless
+/// [`ConnectOptions::ping_interval`] is set lower.
+///
+/// # Strict order
+///
+/// With [`Forwarder::strict_order`](crate::forward::Forwarder::strict_order) the stream has the messages in their
+/// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
+/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
+/// Messages must have ids, and all subjects must belong
+/// to one stream. Another publisher on the same stream costs speed. If the last message cannot be read after an outage,
+/// as in a stream that deletes what was acknowledged, messages are told apart by their ids only, within the duplicate
+/// window.
+pub struct JetStream {
+    context: Context,
+    client: Client,
+    statistics: Arc<Statistics>,
+    subjects: Subjects,
+    acks: Acks,
+    subscribing: Option<BoxFuture<Result<Subscriber, PublishError>>>,
+    events: Option<JetStreamEvents>,
+    /// The waker that the events have.
+    event_waker: Option<Waker>,
+    id_prefix: Option<Arc<str>>,
+    order: Option<StrictOrder>,
+    /// The subject for which no stream answered.
+    unanswered: Option<Subject>,
+    misses: u32,
+    resync: Option<BoxFuture<Result<Answers, PublishError>>>,
+    refused: HashMap<String, (Instant, String)>,
+}
+
+impl JetStream {
+    /// Makes a destination that publishes with this context: with its client, and with its prefix of the JetStream API.
+    ///
+    /// `subject` is a [`Subject`], a string, or a function `Fn(&[u8]) -> Subject` of the message.
+    pub fn new(context: Context, subject: impl IntoSubjects) -> Self {
+        let subjects = subject.into_subjects();
+        let client = context.client();
+        let acks = Acks::new(client.new_inbox(), subjects.as_fixed().is_none());
+        let subscribing = subscribe(client.clone(), acks.inbox());
+        Self {
+            statistics: client.statistics(),
+            context,
+            client,
+            subjects,
+            acks,
+            subscribing: Some(Box::pin(subscribing)),
+            events: None,
+            event_waker: None,
+            id_prefix: None,
+            order: None,
+            unanswered: None,
+            misses: 0,
+            resync: None,
+            refused: HashMap::new(),
+        }
+    }
+
+    /// Connects to servers, and makes a destination that has [`JetStreamEvents`] attached.
+    ///
+    /// It replaces an event callback of the options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ConnectOptions::connect`]. The kind
+    /// [`AuthorizationViolation`](async_nats::ConnectErrorKind::AuthorizationViolation) says that a server refused the
+    /// credentials.
+    pub async fn connect(
+        addrs: impl ToServerAddrs,
+        options: ConnectOptions,
+        subject: impl IntoSubjects,
+    ) -> Result<Self, ConnectError> {
+        let events = JetStreamEvents::new();
+        let client = options.event_callback(events.callback()).connect(addrs).await?;
+        Ok(Self::new(async_nats::jetstream::new(client), subject).events(events))
+    }
+
+    /// Attaches events that the client's event callback observes.
+    pub fn events(mut self, events: JetStreamEvents) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// Handles the server's errors that are not answers.
+    fn handle_events(&mut self, cx: &mut TaskContext<'_>) -> Result<(), PublishError> {
+        let Some(events) = &self.events else { return Ok(()) };
+        if !self.event_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            events.register(cx.waker());
+            self.event_waker = Some(cx.waker().clone());
+        }
+        if !events.has_news() {
+            return Ok(());
+        }
+        let events = events.clone();
+        while let Some(violation) = events.next_violation() {
+            match violation {
+                Violation::Publish { subject, words } => self.refuse_permission(subject, words)?,
+                Violation::Subscribe { subject, words } if subject == self.acks.inbox() => {
+                    return Err(PublishError::Stop(StopReason::NotPermitted, words.into()));
+                }
+                Violation::Subscribe { .. } => {}
+            }
+        }
+        match events.refused_credentials() {
+            Some(words) if self.client.connection_state() != ConnectionState::Connected => {
+                Err(PublishError::Stop(StopReason::BadCredentials, words.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_permission(&mut self, subject: String, words: String) -> Result<(), PublishError> {
+        let is_api = subject.starts_with("$JS.") && (self.order.is_some() || self.unanswered.is_some());
+        match self.subjects.as_fixed() {
+            Some(fixed) if fixed.as_str() == subject => {
+                Err(PublishError::Stop(StopReason::NotPermitted, words.into()))
+            }
+            _ if is_api => Err(PublishError::Stop(StopReason::NotPermitted, words.into())),
+            Some(_) => Ok(()),
+            None => {
+                self.acks.settle_subject(&subject, || PublishError::Reject(Rejection::new(words.clone())));
+                self.refuse(subject, words);
+                Ok(())
+            }
+        }
+    }
+
+    /// Remembers that messages of a subject are rejected for a while.
+    fn refuse(&mut self, subject: String, words: String) {
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.clear();
+        }
+        self.refused.insert(subject, (Instant::now() + REFUSED_FOR, words));
+    }
+
+    /// Returns why the destination rejects a message without asking the server.
+    fn check(&mut self, subject: &Subject, is_valid: bool, len: usize) -> Result<(), PublishError> {
+        if !is_valid {
+            let words = format!("{:?} is not a subject to publish to", subject.as_str());
+            return Err(match self.subjects.as_fixed() {
+                Some(_) => PublishError::Stop(StopReason::NoStream, words.into()),
+                None => PublishError::Reject(Rejection::new(words)),
+            });
+        }
+        if !self.refused.is_empty()
+            && let Some((until, words)) = self.refused.get(subject.as_str())
+        {
+            if *until > Instant::now() {
+                return Err(PublishError::Reject(Rejection::new(words.clone())));
+            }
+            self.refused.remove(subject.as_str());
+        }
+        let max_payload = self.client.max_payload();
+        if len > max_payload {
+            let words = format!("{len} bytes with headers exceed the server's max_payload of {max_payload}");
+            return Err(PublishError::Reject(Rejection::new(words)));
+        }
+        Ok(())
+    }
+
+    /// Uses the answers to the questions asked when the forwarder went back to `first`.
+    fn resume(&mut self, first: u64, answers: Answers) -> Result<(), PublishError> {
+        if let Some(has_stream) = answers.has_stream {
+            self.misses = if has_stream { 0 } else { self.misses + 1 };
+            let subject = self.unanswered.as_ref().map_or("", |subject| subject.as_str());
+            let words = format!("no stream has the subject {subject:?}");
+            if !has_stream && self.misses < MAX_MISSES {
+                return Err(PublishError::Retry(words.into()));
+            }
+            if !has_stream && self.subjects.as_fixed().is_some() {
+                return Err(PublishError::Stop(StopReason::NoStream, words.into()));
+            }
+            self.misses = 0;
+            if let Some(subject) = self.unanswered.take()
+                && !has_stream
+            {
+                self.refuse(subject.to_string(), words);
+            }
+        }
+        if let Some(order) = &mut self.order {
+            order.start_round(first, answers.snapshot);
+        }
+        Ok(())
+    }
+}
+
+async fn subscribe(client: Client, inbox: String) -> Result<Subscriber, PublishError> {
+    client.subscribe(inbox).await.map_err(|_| closed())
+}
+
+impl Destination for JetStream {
+    type Receipt = Receipt;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), PublishError>> {
+        self.handle_events(cx)?;
+        if let Some(subscribing) = &mut self.subscribing {
+            let subscription = ready!(subscribing.as_mut().poll(cx))?;
+            self.subscribing = None;
+            self.acks.subscribe(subscription);
+        }
+        if let Some(order) = &mut self.order {
+            ready!(self.acks.poll_room(cx, |round| {
+                order.leave_alone(round);
+                order.window(round)
+            }));
+        }
+        Pin::new(&mut self.client).poll_ready(cx).map_err(|_| closed())
+    }
+
+    fn publish(&mut self, message: &Outgoing) -> Receipt {
+        let (subject, is_valid) = self.subjects.of(message.first_message());
+        let sequence = message.sequence();
+        if let Some(settled) = self.order.as_ref().and_then(|order| order.is_settled(sequence)) {
+            let outcome = match settled {
+                Settled::Stored => Ok(Confirmation::Duplicate),
+                Settled::Rejected => {
+                    Err(PublishError::Reject(Rejection::new("the message was rejected before")))
+                }
+            };
+            return self.acks.settled(&subject, outcome);
+        }
+        if self.id_prefix.is_none() {
+            self.id_prefix.clone_from(&message.id_prefix);
+            if message.id_prefix.as_ref().is_some_and(|prefix| prefix.contains(['\r', '\n'])) {
+                self.id_prefix = None;
+                let words = "the name of the message ids has a line break";
+                return self.acks.settled(&subject, Err(PublishError::Stop(StopReason::Other, words.into())));
+            }
+        }
+        let prefix = self.id_prefix.as_deref();
+        let len = message.payload().len() + headers_len(prefix, self.order.is_some());
+        if let Err(error) = self.check(&subject, is_valid, len) {
+            if let Some(order) = &mut self.order {
+                order.reject(sequence);
+            }
+            return self.acks.settled(&subject, Err(error));
+        }
+        let expectation = self.order.as_mut().map(|order| order.publish(sequence)).unwrap_or_default();
+        let headers = headers(self.id_prefix.as_deref(), sequence, expectation);
+        let (receipt, reply) = self.acks.expect(&subject);
+        let payload = message.payload().clone();
+        let outbound = OutboundMessage { subject, payload, reply: Some(reply), headers };
+        if Pin::new(&mut self.client).start_send(outbound).is_err() {
+            // The size was checked, so the client is closed.
+            self.acks.settle(&receipt, Err(closed()));
+        }
+        receipt
+    }
+
+    fn poll_resume(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        first: u64,
+    ) -> Poll<Result<Option<u64>, PublishError>> {
+        self.handle_events(cx)?;
+        if self.resync.is_none() {
+            let mut round = self.acks.reset();
+            if let Some(subject) = round.unanswered.take() {
+                self.unanswered = subject.or_else(|| self.subjects.as_fixed().cloned());
+            }
+            let stream = self.order.as_mut().and_then(|order| {
+                order.end_round(round);
+                order.stream.clone()
+            });
+            let questions =
+                Questions { subject: self.unanswered.clone(), stream, id_prefix: self.id_prefix.clone() };
+            if questions.subject.is_none() && questions.stream.is_none() {
+                return Poll::Ready(Ok(None));
+            }
+            self.resync = Some(Box::pin(resync::ask(self.context.clone(), questions)));
+        }
+        let Some(resync) = &mut self.resync else { return Poll::Ready(Ok(None)) };
+        let answers = ready!(resync.as_mut().poll(cx));
+        self.resync = None;
+        self.resume(first, answers?)?;
+        Poll::Ready(Ok(None))
+    }
+
+    fn connection(&self) -> Connection {
+        // The number of connections is read first: a connection between the two reads is seen as a loss later.
+        let connects = self.statistics.connects.load(Ordering::Relaxed);
+        let is_up = self.client.connection_state() == ConnectionState::Connected;
+        Connection { is_up, losses: connects.saturating_sub(1) }
+    }
+
+    fn strict_order(&mut self) -> bool {
+        self.order = Some(StrictOrder::new());
+        true
+    }
+
+    fn max_payload(&self) -> Option<usize> {
+        Some(self.client.max_payload().saturating_sub(HEADER_ROOM))
+    }
+
+    fn may_pack(&mut self, first: &[u8], next: &[u8]) -> bool {
+        self.subjects.are_same(first, next)
+    }
+}
+
+impl std::fmt::Debug for JetStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JetStream").field("connection", &self.connection()).finish_non_exhaustive()
+    }
+}
+
+/// Returns an upper bound of the size of a message's headers.
+fn headers_len(id_prefix: Option<&str>, is_strict: bool) -> usize {
+    const DIGITS: usize = 20;
+    const FRAME: usize = "NATS/1.0\r\n\r\n".len();
+    const LINE: usize = ": \r\n".len();
+    let name = |name: async_nats::HeaderName| AsRef::<str>::as_ref(&name).len() + LINE;
+    let id = id_prefix.map_or(0, |prefix| prefix.len() + DIGITS);
+    let ids = match (id_prefix, is_strict) {
+        (None, _) => 0,
+        (Some(_), false) => name(NATS_MESSAGE_ID) + id,
+        (Some(_), true) => name(NATS_MESSAGE_ID) + name(NATS_EXPECTED_LAST_MESSAGE_ID) + 2 * id,
+    };
+    FRAME + ids + if is_strict { name(NATS_EXPECTED_LAST_SEQUENCE) + DIGITS } else { 0 }
+}
+
+/// Returns the headers of a message.
+fn headers(id_prefix: Option<&str>, sequence: u64, expectation: Expectation) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Some(prefix) = id_prefix {
+        headers.insert(NATS_MESSAGE_ID, id(prefix, sequence));
+        if let Some(previous) = expectation.previous {
+            headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, id(prefix, previous));
+        }
+    }
+    if let Some(last_sequence) = expectation.last_sequence {
+        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last_sequence.to_string());
+    }
+    (!headers.is_empty()).then_some(headers)
+}
+
+fn id(prefix: &str, sequence: u64) -> String {
+    let mut id = Vec::with_capacity(prefix.len() + 20);
+    id.extend_from_slice(prefix.as_bytes());
+    acks::put_decimal(&mut id, sequence);
+    String::from_utf8(id).expect("a prefix and digits are UTF-8")
+}

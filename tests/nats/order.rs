@@ -1,0 +1,110 @@
+//! Strict order among other publishers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Config;
+use turbostream::forward::Packing;
+
+use crate::common::{Found, Pipeline, config, connect, create, effort, read, read_packed, with_servers};
+use crate::proxy::Proxy;
+use crate::server::NatsServer;
+
+/// Forwards in strict order while another client publishes to the same stream, and the connection is cut.
+async fn beside_another_publisher(pause: Option<Duration>, count: u64) {
+    let server = NatsServer::start("");
+    create(&server, config()).await;
+    let proxy = Proxy::start(server.port()).await;
+    let (context, _) = connect(&server.url()).await;
+    let is_done = AtomicBool::new(false);
+    let other = async {
+        let mut published = 0_u64;
+        while !is_done.load(Ordering::Relaxed) {
+            let ack =
+                context.publish("logs.other", "from another publisher".into()).await.expect("published");
+            ack.await.expect("acknowledged");
+            published += 1;
+            match pause {
+                // The other publisher's rate is what is tested.
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => tokio::task::yield_now().await,
+            }
+        }
+        published
+    };
+    let pipeline = Pipeline::start(&proxy.url(), |forwarder| forwarder.strict_order()).await;
+    let forwarding = async {
+        let cuts = async {
+            for round in 1..=2 {
+                pipeline.confirmed(count * round / 3).await;
+                proxy.cut();
+            }
+        };
+        tokio::join!(pipeline.send(0..count), cuts);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        is_done.store(true, Ordering::Relaxed);
+        report
+    };
+    let (report, published) = tokio::join!(forwarding, other);
+    assert_eq!(report.stats.confirmed, count);
+    assert!(published > 0);
+    assert_eq!(read(&server.url(), count).await, Found::default());
+}
+
+#[test]
+fn order_is_kept_beside_a_publisher_that_never_pauses() {
+    with_servers(beside_another_publisher(None, effort(2_000)));
+}
+
+#[test]
+fn order_is_kept_beside_a_publisher_that_pauses() {
+    with_servers(beside_another_publisher(Some(Duration::from_millis(50)), effort(10_000)));
+}
+
+#[test]
+fn packs_are_taken_apart_in_order_if_the_stream_refuses_them() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, Config { max_message_size: 300, ..config() }).await;
+        let proxy = Proxy::start(server.port()).await;
+        let pipeline = Pipeline::start(&proxy.url(), |forwarder| {
+            forwarder.strict_order().pack(Packing::Lines, 64 << 10)
+        })
+        .await;
+        let cuts = async {
+            for round in 1..=2 {
+                pipeline.confirmed(round * 600).await;
+                proxy.cut();
+            }
+        };
+        tokio::join!(pipeline.send(0..2000), cuts);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (2000, 0));
+        assert_eq!(read_packed(&server.url(), 2000).await, Found::default());
+    });
+}
+
+#[test]
+fn packs_keep_the_order_when_connections_are_cut() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        let mut stream = create(&server, config()).await;
+        let proxy = Proxy::start(server.port()).await;
+        let count = effort(100_000);
+        let pipeline = Pipeline::start(&proxy.url(), |forwarder| {
+            forwarder.strict_order().pack(Packing::Lines, 16 << 10)
+        })
+        .await;
+        let cuts = async {
+            for round in 1..=5 {
+                pipeline.confirmed(count * round / 6).await;
+                proxy.cut_after(10_000 * round + 77);
+            }
+        };
+        tokio::join!(pipeline.send(0..count), cuts);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (count, 0));
+        assert_eq!(read_packed(&server.url(), count).await, Found::default());
+        assert!(stream.info().await.expect("the stream").state.messages < count / 10);
+    });
+}

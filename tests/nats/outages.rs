@@ -1,0 +1,145 @@
+//! Servers that are killed, stopped and full, and connections that are cut.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
+
+use crate::common::{Found, MAX_BYTES, Pipeline, config, create, effort, read, until, with_servers};
+use crate::proxy::Proxy;
+use crate::server::NatsServer;
+
+/// Sends messages while the server is killed and restarted three times.
+async fn kill_three_times(count: u64, server: &mut NatsServer, pipeline: Pipeline) {
+    let monitor = pipeline.tx.monitor();
+    let mut peak = 0;
+    let sending = pipeline.send(0..count);
+    let killing = async {
+        for round in 1..=3 {
+            pipeline.confirmed(count * round / 4).await;
+            tokio::task::block_in_place(|| {
+                server.kill();
+                server.restart();
+            });
+        }
+    };
+    let watching = until(async || {
+        let stats = monitor.stats();
+        peak = peak.max(stats.active_bytes + stats.sealed_bytes + stats.lent_bytes + stats.pooled_bytes);
+        pipeline.handle.stats().confirmed == count
+    });
+    tokio::join!(sending, killing, watching);
+    let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+    assert_eq!(report.stats.confirmed, count);
+    assert!(peak <= MAX_BYTES, "{peak} bytes");
+}
+
+#[test]
+fn strict_order_is_kept_when_the_server_is_killed() {
+    with_servers(async {
+        let mut server = NatsServer::start("");
+        create(&server, config()).await;
+        let count = effort(60_000);
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        kill_three_times(count, &mut server, pipeline).await;
+        assert_eq!(read(&server.url(), count).await, Found::default());
+    });
+}
+
+#[test]
+fn nothing_is_missing_or_twice_when_the_server_is_killed() {
+    with_servers(async {
+        let mut server = NatsServer::start("");
+        create(&server, config()).await;
+        let count = effort(60_000);
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder).await;
+        kill_three_times(count, &mut server, pipeline).await;
+        let found = read(&server.url(), count).await;
+        assert_eq!((found.missing, found.twice), (0, 0), "{found:?}");
+    });
+}
+
+#[test]
+fn strict_order_survives_an_outage_longer_than_the_duplicate_window() {
+    with_servers(async {
+        let mut server = NatsServer::start("");
+        create(&server, Config { duplicate_window: Duration::from_millis(100), ..config() }).await;
+        let count = effort(20_000);
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        let outages = async {
+            for round in 1..=3 {
+                pipeline.confirmed(count * round / 4).await;
+                tokio::task::block_in_place(|| server.kill());
+                // The server measures its duplicate window in real time.
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                tokio::task::block_in_place(|| server.restart());
+            }
+        };
+        tokio::join!(pipeline.send(0..count), outages);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!(report.stats.confirmed, count);
+        assert_eq!(read(&server.url(), count).await, Found::default());
+    });
+}
+
+#[test]
+fn a_stopped_server_delays_messages_only() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, config()).await;
+        let count = effort(20_000);
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        let stop = async {
+            pipeline.confirmed(count / 4).await;
+            server.pause();
+            // A stopped process gives no sign: what is tested is the time itself.
+            tokio::time::sleep(Duration::from_secs(effort(3).clamp(3, 10))).await;
+            server.resume();
+        };
+        tokio::join!(pipeline.send(0..count), stop);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!(report.stats.confirmed, count);
+        assert_eq!(read(&server.url(), count).await, Found::default());
+    });
+}
+
+#[test]
+fn connections_are_cut_in_the_middle_of_messages() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, config()).await;
+        let proxy = Proxy::start(server.port()).await;
+        let count = effort(40_000);
+        let pipeline = Pipeline::start(&proxy.url(), |forwarder| forwarder.strict_order()).await;
+        let cuts = async {
+            for round in 1..=8 {
+                pipeline.confirmed(count * round / 10).await;
+                proxy.cut_after(1000 * round + 77);
+            }
+        };
+        tokio::join!(pipeline.send(0..count), cuts);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!(report.stats.confirmed, count);
+        assert!(report.stats.retried > 0);
+        assert_eq!(read(&server.url(), count).await, Found::default());
+    });
+}
+
+#[test]
+fn a_full_stream_is_waited_for() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        let full = Config { max_messages: 1000, discard: DiscardPolicy::New, ..config() };
+        let mut stream = create(&server, full).await;
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        pipeline.send(0..1500).await;
+        pipeline.confirmed(1000).await;
+        until(async || pipeline.handle.stats().go_backs > 1).await;
+        assert_eq!(pipeline.handle.stats().confirmed, 1000);
+        assert_eq!(read(&server.url(), 1000).await, Found::default());
+        stream.purge().await.expect("purged");
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (1500, 0));
+        let state = stream.info().await.expect("the stream").state.clone();
+        assert_eq!((state.messages, state.last_sequence), (500, 1500));
+    });
+}
