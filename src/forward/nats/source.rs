@@ -34,11 +34,22 @@
 //!            ┌─────────────── pause, longer each time ◀──────────────┐
 //!            ▼                                                       │ no answer, missed heartbeats, refused,
 //!   checks the consumer ──▶ subscribes to a new inbox ──▶ open ──────┤ connection came back (no pause)
-//!            │                                             │         │
-//!            │ not found, three times                      │ stop    │
-//!            ▼                                             ▼
-//!      SourceError                        takes what is on its way, unsubscribes
+//!            │     │                 ▲                     │         │
+//!            │     ▼                 │ it has arrived      │ stop    │
+//!            │  requests the first message, again ─────────┼─────────┘
+//!            │     │ and again while there is none         │
+//!            │     │ stop                                  ▼
+//!            │     │                      takes what is on its way, unsubscribes
+//!            │     ▼
+//!            │  waits until the request has ended, returns what it brought
+//!            │ not found, three times
+//!            ▼
+//!      SourceError
 //! ```
+//!
+//! The source needs the client of its consumer. async-nats does not give it, except with a message. A source made without
+//! a context therefore has async-nats pull the first message, and only this one (`first.rs`). Its checks do
+//! not need the client, so an unsuitable consumer is refused before.
 //!
 //! The end of a pull has an order, too: the task takes what is on its way, unsubscribes, and has the server forget the
 //! requests, for the reasons given there.
@@ -46,6 +57,7 @@
 //! Every state may end by a crash of the process, of the server, or by a lost connection. None loses a message: the server
 //! delivers again, after `ack_wait`, what is not acknowledged. A message that is delivered twice is sent twice.
 
+mod first;
 mod handle;
 mod pull;
 mod task;
@@ -53,9 +65,9 @@ mod waiting;
 
 use std::pin::Pin;
 
-use async_nats::Message;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::{Client, Message};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
@@ -115,7 +127,7 @@ pub enum AckWhen {
 /// let consumer: PullConsumer = stream.get_or_create_consumer("archive", config).await?;
 ///
 /// let (tx, mut rx) = turbostream::channel();
-/// let source = JetStreamSource::new(context, consumer).spawn(tx);
+/// let source = JetStreamSource::new(consumer).spawn(tx);
 /// while let Some(message) = rx.recv().await {
 ///     println!("{}", String::from_utf8_lossy(&message));
 /// #   break;
@@ -125,7 +137,7 @@ pub enum AckWhen {
 /// # Ok(()) }
 /// ```
 pub struct JetStreamSource {
-    context: Context,
+    client: Option<Client>,
     consumer: PullConsumer,
     ack_when: AckWhen,
     in_flight: Option<(usize, usize)>,
@@ -135,10 +147,25 @@ pub struct JetStreamSource {
 }
 
 impl JetStreamSource {
+    /// Makes a source of the messages of `consumer`.
+    ///
+    /// A consumer does not say what its client is, but its messages do. Until the first message has arrived, the source
+    /// requests one message at a time, every 2 seconds while there is none.
+    pub fn new(consumer: PullConsumer) -> Self {
+        Self::of(None, consumer)
+    }
+
     /// Makes a source of the messages of `consumer`, which belongs to a stream of `context`.
-    pub fn new(context: Context, consumer: PullConsumer) -> Self {
+    ///
+    /// It does the same as one made with [`new`](Self::new), but needs no first message to know its client. While a
+    /// consumer has no messages, it sends a request every 30 seconds, stops at once, and notices a lost connection at once.
+    pub fn with_context(context: &Context, consumer: PullConsumer) -> Self {
+        Self::of(Some(context.client()), consumer)
+    }
+
+    fn of(client: Option<Client>, consumer: PullConsumer) -> Self {
         Self {
-            context,
+            client,
             consumer,
             ack_when: AckWhen::default(),
             in_flight: None,
@@ -161,7 +188,7 @@ impl JetStreamSource {
     ///
     /// The bytes are those of payloads, headers and subjects. A message that alone exceeds them is pulled alone. The consumer's
     /// `max_ack_pending` may be a lower limit. The messages should be fewer than the `subscription_capacity` of the client,
-    /// 65,536 by default. Values below 1 count as 1.
+    /// 65,536 by default. Values below 1 count as 1, and bytes above the channel's `max_bytes` as that.
     ///
     /// The default is 8,192 messages and half of the channel's [`max_bytes`](crate::Builder::max_bytes).
     pub fn in_flight(mut self, messages: usize, bytes: usize) -> Self {
@@ -208,7 +235,7 @@ impl JetStreamSource {
 
     /// Starts the source on `runtime`, as [`spawn`](Self::spawn) does.
     pub fn spawn_on(self, runtime: &Handle, tx: Sender) -> SourceHandle {
-        let (handle, task_end) = SourceHandle::new(self.context.client());
+        let (handle, task_end) = SourceHandle::new(self.client.clone());
         runtime.spawn(task::run(self, tx, task_end));
         handle
     }

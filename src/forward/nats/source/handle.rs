@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -18,7 +18,6 @@ pub struct SourceHandle {
     shared: Arc<Shared>,
     stops: mpsc::UnboundedSender<Option<Duration>>,
     ended: watch::Receiver<bool>,
-    client: Client,
 }
 
 /// The task's side of a [`SourceHandle`].
@@ -31,6 +30,10 @@ pub(super) struct TaskEnd {
 
 pub(super) struct Shared {
     pub(super) counters: Counters,
+    /// Unknown until the first message has arrived.
+    client: OnceLock<Client>,
+    /// Whether the server answered last, while the client is unknown. Statistics only: every access is relaxed.
+    answers: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
@@ -38,6 +41,25 @@ enum Outcome {
     Running,
     Ended(Result<SourceReport, SourceError>),
     Taken,
+}
+
+impl Shared {
+    pub(super) fn note_connection(&self, client: Option<&Client>, answers: bool) {
+        match client {
+            Some(client) => _ = self.client.get_or_init(|| client.clone()),
+            // ORDERING: Relaxed: statistic only.
+            None => self.answers.store(answers, Ordering::Relaxed),
+        }
+    }
+
+    fn stats(&self) -> SourceStats {
+        let connected = match self.client.get() {
+            Some(client) => client.connection_state() == State::Connected,
+            // ORDERING: Relaxed: statistic only.
+            None => self.answers.load(Ordering::Relaxed),
+        };
+        self.counters.stats(connected)
+    }
 }
 
 /// Statistics only: every access is relaxed.
@@ -117,7 +139,7 @@ pub struct SourceStats {
     pub unacknowledged: u64,
     /// How often the source had to start pulling anew: the connection was lost, the server did not answer or refused.
     pub pull_failures: u64,
-    /// Whether the client is connected now.
+    /// Whether the client is connected now. Until the first message has arrived, whether the server answered last.
     pub connected: bool,
 }
 
@@ -233,20 +255,25 @@ impl Error for SourceError {
 }
 
 impl SourceHandle {
-    pub(super) fn new(client: Client) -> (Self, TaskEnd) {
-        let shared =
-            Arc::new(Shared { counters: Counters::default(), outcome: Mutex::new(Outcome::Running) });
+    pub(super) fn new(client: Option<Client>) -> (Self, TaskEnd) {
+        let shared = Arc::new(Shared {
+            counters: Counters::default(),
+            client: client.map_or_else(OnceLock::new, OnceLock::from),
+            answers: AtomicBool::new(false),
+            outcome: Mutex::new(Outcome::Running),
+        });
         let (stops, stop_requests) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(false);
         let task_end = TaskEnd { shared: Arc::clone(&shared), stops: stop_requests, ended };
-        (Self { shared, stops, ended: end, client }, task_end)
+        (Self { shared, stops, ended: end }, task_end)
     }
 
     /// Stops the source: it pulls no more, waits until what the channel has accepted was received and acknowledges it, and
     /// gives the other messages back to the server, which delivers them again at once.
     ///
-    /// It waits for as long as receivers take no messages; [`stop_timeout`](Self::stop_timeout) does not. The report gives
-    /// back the sender.
+    /// It waits for as long as receivers take no messages; [`stop_timeout`](Self::stop_timeout) does not. Before the first
+    /// message of a source made with [`new`](super::JetStreamSource::new), it waits for up to 3 seconds, until the server keeps
+    /// no request of the source. The report gives back the sender.
     ///
     /// # Errors
     ///
@@ -307,7 +334,7 @@ impl SourceHandle {
 
     /// Returns the statistics now.
     pub fn stats(&self) -> SourceStats {
-        self.shared.counters.stats(self.client.connection_state() == State::Connected)
+        self.shared.stats()
     }
 }
 
@@ -319,13 +346,8 @@ impl fmt::Debug for SourceHandle {
 
 impl TaskEnd {
     /// Notes the outcome, for [`SourceHandle::join`].
-    pub(super) fn end(
-        self,
-        outcome: Result<(SourceEnd, bool), SourceError>,
-        sender: Sender,
-        connected: bool,
-    ) {
-        let stats = self.shared.counters.stats(connected);
+    pub(super) fn end(self, outcome: Result<(SourceEnd, bool), SourceError>, sender: Sender) {
+        let stats = self.shared.stats();
         self.set(match outcome {
             Ok((end, confirmed)) => Ok(SourceReport { end, stats, confirmed, sender }),
             Err(error) => Err(error.with_sender(sender)),

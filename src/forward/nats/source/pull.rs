@@ -13,9 +13,10 @@ use async_nats::jetstream::consumer::{AckPolicy, Info, PullConsumer};
 use async_nats::jetstream::context::{ConsumerInfoError, ConsumerInfoErrorKind};
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_core::Stream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::BoxFuture;
+use super::first::{First, FirstPulled};
 use super::handle::{SourceError, SourceErrorKind};
 use crate::forward::BoxError;
 
@@ -27,6 +28,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How much longer a pause is while the client is not connected: a request then fails only if the client was closed.
 const DISCONNECTED_PAUSE: Duration = Duration::from_secs(20);
+/// How long the check of the consumer may take. The client's own limit may be longer, or none.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// How often in a row the consumer must be missing, or the client closed, before the source ends: right after its start a
 /// server may not know its consumers yet.
 const CONFIRMATIONS: u32 = 3;
@@ -77,10 +80,13 @@ pub(super) enum Pulled {
 }
 
 pub(super) struct Pull {
-    client: Client,
+    /// Unknown until the first message has arrived.
+    client: Option<Client>,
     consumer: Arc<PullConsumer>,
-    statistics: Arc<Statistics>,
+    statistics: Option<Arc<Statistics>>,
     state: PullState,
+    /// Whether the server gave the answer that was last waited for.
+    answers: bool,
     /// How often the connection was established when the state was entered.
     connects: u64,
     pause: Duration,
@@ -100,20 +106,27 @@ struct Limits {
     expires: Duration,
 }
 
-/// `Settling` to `Forgetting` end the pull. Servers such as 2.9 keep the requests of an inbox that is gone, and may choose
+/// `First` is entered only while the client is unknown.
+///
+/// `Settling` to `Forgetting` end the pull, and `SettlingFirst` does before it knows the client. Servers such as 2.9 keep the requests of an inbox that is gone, and may choose
 /// such a request for a message that is given back; the message is then delivered only after `ack_wait`. To describe the
 /// consumer makes the server forget these requests, so the task gives back only after that.
 enum PullState {
     Paused { until: Instant },
-    Checking(BoxFuture<'static, Result<Info, ConsumerInfoError>>),
+    Checking(Checking),
+    First(First),
     Subscribing { inbox: String, subscribing: BoxFuture<'static, Result<Subscriber, BoxError>> },
     Open(Open),
+    SettlingFirst { first: First, deadline: Instant },
     Settling { open: Open, deadline: Instant },
     Unsubscribing { unsubscribing: BoxFuture<'static, Subscriber>, deadline: Instant },
     Draining { subscriber: Subscriber, deadline: Instant },
-    Forgetting { checking: BoxFuture<'static, Result<Info, ConsumerInfoError>>, deadline: Instant },
+    Forgetting { checking: Checking, deadline: Instant },
     Ended,
 }
+
+/// The consumer as the server describes it; `None` if the server does not answer.
+type Checking = BoxFuture<'static, Option<Result<Info, ConsumerInfoError>>>;
 
 struct Open {
     inbox: String,
@@ -171,8 +184,8 @@ impl Open {
 }
 
 impl Pull {
-    pub(super) fn new(client: Client, consumer: Arc<PullConsumer>) -> Self {
-        let statistics = client.statistics();
+    pub(super) fn new(client: Option<Client>, consumer: Arc<PullConsumer>) -> Self {
+        let statistics = client.as_ref().map(Client::statistics);
         let limits = Limits { messages: usize::MAX, bytes: usize::MAX, expires: EXPIRES };
         let state = PullState::Paused { until: Instant::now() };
         Self {
@@ -180,6 +193,7 @@ impl Pull {
             consumer,
             statistics,
             state,
+            answers: false,
             connects: 0,
             pause: PAUSE.0,
             missing: 0,
@@ -190,13 +204,22 @@ impl Pull {
         }
     }
 
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.answers
+    }
+
+    /// Returns whether the client is connected; `true` while the client is unknown.
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client.as_ref().is_none_or(|client| client.connection_state() == State::Connected)
     }
 
     fn connects(&self) -> u64 {
         // ORDERING: Relaxed: statistic only; a later turn sees the change.
-        self.statistics.connects.load(Ordering::Relaxed)
+        self.statistics.as_ref().map_or(0, |statistics| statistics.connects.load(Ordering::Relaxed))
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -213,6 +236,9 @@ impl Pull {
         max_bytes: impl FnOnce() -> usize,
     ) -> bool {
         let (limits, is_connected) = (self.limits, self.is_connected());
+        if let PullState::First(first) = &mut self.state {
+            return max_bytes() > 0 && first.request(&self.consumer);
+        }
         let PullState::Open(open) = &mut self.state else { return false };
         if open.requesting.is_some() || !is_connected {
             return false;
@@ -263,9 +289,40 @@ impl Pull {
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(self.fail()),
             },
+            PullState::First(first) | PullState::SettlingFirst { first, .. } => match first.poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(self.pulled_first(outcome)),
+                Poll::Pending => self.end_if_past(),
+            },
             PullState::Open(_) => self.poll_open(cx),
             PullState::Settling { .. } => self.poll_settling(cx),
             _ => self.poll_ending(cx),
+        }
+    }
+
+    fn pulled_first(&mut self, outcome: FirstPulled) -> Pulled {
+        self.answers = !matches!(outcome, FirstPulled::Failed);
+        let is_ending = matches!(self.state, PullState::SettlingFirst { .. });
+        if is_ending {
+            self.state = PullState::Ended;
+        }
+        match outcome {
+            FirstPulled::Message(message) => {
+                let client = message.context.client();
+                self.pause = PAUSE.0;
+                (self.client, self.statistics) = (Some(client.clone()), Some(client.statistics()));
+                self.connects = self.connects();
+                if !is_ending {
+                    self.subscribe(client);
+                }
+                Pulled::Message(message.message)
+            }
+            _ if is_ending => Pulled::Changed,
+            FirstPulled::Expired => {
+                self.pause = PAUSE.0;
+                self.state = PullState::First(First::new(self.limits.expires));
+                Pulled::Changed
+            }
+            FirstPulled::Failed => self.fail(),
         }
     }
 
@@ -337,7 +394,8 @@ impl Pull {
     /// Ends the pull if no more messages can be waited for.
     fn end_if_past(&mut self) -> Poll<Pulled> {
         match &self.state {
-            PullState::Unsubscribing { deadline, .. }
+            PullState::SettlingFirst { deadline, .. }
+            | PullState::Unsubscribing { deadline, .. }
             | PullState::Draining { deadline, .. }
             | PullState::Forgetting { deadline, .. }
                 if Instant::now() >= *deadline || !self.is_connected() =>
@@ -423,6 +481,7 @@ impl Pull {
     /// Pauses, and then checks the consumer.
     fn fail(&mut self) -> Pulled {
         self.failures += 1;
+        self.answers = false;
         self.connects = self.connects();
         self.state = PullState::Paused { until: Instant::now() + self.pause };
         self.pause = (self.pause * 2).min(PAUSE.1);
@@ -434,10 +493,14 @@ impl Pull {
         self.state = PullState::Checking(get_info(&self.consumer));
     }
 
-    fn checked(&mut self, info: Result<Info, ConsumerInfoError>) -> Pulled {
+    fn checked(&mut self, info: Option<Result<Info, ConsumerInfoError>>) -> Pulled {
         let error = match info {
-            Ok(info) => return self.found(info),
-            Err(error) => error,
+            Some(Ok(info)) => return self.found(info),
+            Some(Err(error)) => error,
+            None => {
+                (self.missing, self.closed) = (0, 0);
+                return self.fail();
+            }
         };
         let kind = match error.kind() {
             ConsumerInfoErrorKind::NotFound => Some(SourceErrorKind::ConsumerNotFound),
@@ -458,7 +521,7 @@ impl Pull {
     }
 
     fn found(&mut self, info: Info) -> Pulled {
-        (self.missing, self.closed) = (0, 0);
+        (self.missing, self.closed, self.answers) = (0, 0, true);
         let unsuitable =
             |words: String| SourceError::new(SourceErrorKind::UnsuitableConsumer, Some(words.into()));
         if info.config.deliver_subject.is_some() {
@@ -481,11 +544,18 @@ impl Pull {
         };
         self.limits =
             Limits { messages: limit(info.config.max_batch), bytes: limit(info.config.max_bytes), expires };
-        let (client, inbox) = (self.client.clone(), self.client.new_inbox());
+        match self.client.clone() {
+            Some(client) => self.subscribe(client),
+            None => self.state = PullState::First(First::new(expires)),
+        }
+        Pulled::Consumer(Box::new(info))
+    }
+
+    fn subscribe(&mut self, client: Client) {
+        let inbox = client.new_inbox();
         let subject = inbox.clone();
         let subscribing = Box::pin(async move { client.subscribe(subject).await.map_err(BoxError::from) });
         self.state = PullState::Subscribing { inbox, subscribing };
-        Pulled::Consumer(Box::new(info))
     }
 
     /// Requests nothing more. Messages that are on their way still arrive, until the pull has ended.
@@ -496,14 +566,17 @@ impl Pull {
                 open.last_sign_of_life = now;
                 PullState::Settling { open, deadline: now + END_LIMIT }
             }
+            PullState::First(first) if first.is_requested() => {
+                PullState::SettlingFirst { first, deadline: Instant::now() + END_LIMIT }
+            }
             _ => PullState::Ended,
         };
     }
 }
 
-fn get_info(consumer: &Arc<PullConsumer>) -> BoxFuture<'static, Result<Info, ConsumerInfoError>> {
+fn get_info(consumer: &Arc<PullConsumer>) -> Checking {
     let consumer = Arc::clone(consumer);
-    Box::pin(async move { consumer.get_info().await })
+    Box::pin(async move { timeout(CHECK_LIMIT, consumer.get_info()).await.ok() })
 }
 
 fn is_of_stream(message: &Message) -> bool {

@@ -33,9 +33,8 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a source until it ends.
 pub(super) async fn run(source: JetStreamSource, tx: Sender, mut end: TaskEnd) {
-    let client = source.context.client();
     let outcome = if tx.core().waits_when_full() {
-        let mut task = Task::new(source, client.clone(), &tx, Arc::clone(&end.shared), &mut end.stops);
+        let mut task = Task::new(source, &tx, Arc::clone(&end.shared), &mut end.stops);
         match poll_fn(|cx| task.poll(cx)).await {
             Ok(why) => Ok((why, task.confirm().await)),
             Err(error) => Err(error),
@@ -43,8 +42,7 @@ pub(super) async fn run(source: JetStreamSource, tx: Sender, mut end: TaskEnd) {
     } else {
         Err(SourceError::new(SourceErrorKind::UnsuitableChannel, None))
     };
-    let connected = client.connection_state() == async_nats::connection::State::Connected;
-    end.end(outcome, tx, connected);
+    end.end(outcome, tx);
 }
 
 struct Stopping {
@@ -54,7 +52,6 @@ struct Stopping {
 
 struct Task<'a> {
     tx: &'a Sender,
-    client: Client,
     shared: Arc<Shared>,
     ack_when: AckWhen,
     packing: Option<Packing>,
@@ -96,12 +93,13 @@ struct Written {
 impl<'a> Task<'a> {
     fn new(
         source: JetStreamSource,
-        client: Client,
         tx: &'a Sender,
         shared: Arc<Shared>,
         stops: &'a mut UnboundedReceiver<Option<Duration>>,
     ) -> Self {
         let (messages, bytes) = source.in_flight.unwrap_or((DEFAULT_MESSAGES, tx.max_bytes() / 2));
+        // Otherwise the channel could never have room for a part of it that is worth a request.
+        let bytes = bytes.min(tx.max_bytes()).max(1);
         Self {
             tx,
             shared,
@@ -112,8 +110,7 @@ impl<'a> Task<'a> {
             window: Amount { messages, bytes },
             stops,
             stopping: None,
-            pull: Pull::new(client.clone(), Arc::new(source.consumer)),
-            client,
+            pull: Pull::new(source.client, Arc::new(source.consumer)),
             waiting: VecDeque::new(),
             sending: None,
             accepted: VecDeque::new(),
@@ -170,8 +167,11 @@ impl<'a> Task<'a> {
             self.outgoing.extend(self.returning.drain(..).map(|reply| (reply, AckKind::Nak(None))));
         }
         if self.writing.is_none() && !self.outgoing.is_empty() {
-            self.writing = Some(Box::pin(write(self.client.clone(), std::mem::take(&mut self.outgoing))));
-            started = true;
+            // Each of them is of a message, with which the client became known.
+            if let Some(client) = self.pull.client() {
+                self.writing = Some(Box::pin(write(client.clone(), std::mem::take(&mut self.outgoing))));
+                started = true;
+            }
         }
         if self.stopping.is_none() && self.waiting.is_empty() && self.outgoing.len() < self.window.messages {
             let tx = self.tx;
@@ -185,6 +185,7 @@ impl<'a> Task<'a> {
     fn note_stats(&self) {
         self.shared.counters.unacknowledged.set(self.held.messages);
         self.shared.counters.pull_failures.set(self.pull.failures);
+        self.shared.note_connection(self.pull.client(), self.pull.answers());
     }
 
     fn has_ended(&self) -> bool {
@@ -412,6 +413,8 @@ impl<'a> Task<'a> {
 
     /// Returns the rest to the server, and has it confirm the last acknowledgement. Returns whether it did.
     async fn confirm(&mut self) -> bool {
+        // Without a client, no message has arrived.
+        let Some(client) = self.pull.client().cloned() else { return true };
         self.give_back_accepted();
         let (writing, mut rest) = (self.writing.take(), std::mem::take(&mut self.outgoing));
         rest.extend(self.returning.drain(..).map(|reply| (reply, AckKind::Nak(None))));
@@ -420,10 +423,9 @@ impl<'a> Task<'a> {
             let Ok(written) = timeout_at(deadline, writing).await else { return false };
             self.note_written(written);
         }
-        let Ok(written) = timeout_at(deadline, write(self.client.clone(), rest)).await else { return false };
+        let Ok(written) = timeout_at(deadline, write(client.clone(), rest)).await else { return false };
         self.note_written(written);
         self.note_stats();
-        let client = self.client.clone();
         match self.last_ack.take() {
             // To acknowledge once more changes nothing. The server answers in order.
             Some(reply) => {
