@@ -34,22 +34,19 @@
 //!            ┌─────────────── pause, longer each time ◀──────────────┐
 //!            ▼                                                       │ no answer, missed heartbeats, refused,
 //!   checks the consumer ──▶ subscribes to a new inbox ──▶ open ──────┤ connection came back (no pause)
-//!            │     │                 ▲                     │         │
-//!            │     ▼                 │ it has arrived      │ stop    │
-//!            │  requests the first message, again ─────────┼─────────┘
-//!            │     │ and again while there is none         │
-//!            │     │ stop                                  ▼
-//!            │     │                      takes what is on its way, unsubscribes
-//!            │     ▼
-//!            │  waits until the request has ended, returns what it brought
-//!            │ not found, three times
-//!            ▼
+//!            │    │                  ▲                     │         │
+//!            │    │ no client        │ it arrives          │ stop    │
+//!            │    └──────▶ requests the first message ─────┼─────────┘
+//!            │                       │                     ▼
+//!            │ not found,            │ stop        takes what is on its way, unsubscribes
+//!            │ three times           ▼
+//!            ▼              waits for the request's end
 //!      SourceError
 //! ```
 //!
-//! The source needs the client of its consumer. async-nats does not give it, except with a message. A source made without
-//! a context therefore has async-nats pull the first message, and only this one (`first.rs`). Its checks do
-//! not need the client, so an unsuitable consumer is refused before.
+//! async-nats gives no client of a consumer, except with a message. A source that was made without a context therefore has
+//! async-nats pull the first message, alone, and asks again as long as there is none (`first.rs`). To check the
+//! consumer takes no client, so an unsuitable one is refused before.
 //!
 //! The end of a pull has an order, too: the task takes what is on its way, unsubscribes, and has the server forget the
 //! requests, for the reasons given there.

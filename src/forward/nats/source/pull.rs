@@ -106,9 +106,9 @@ struct Limits {
     expires: Duration,
 }
 
-/// `First` is entered only while the client is unknown.
+/// `First` is entered only while the client is unknown, and `SettlingFirst` ends it.
 ///
-/// `Settling` to `Forgetting` end the pull, and `SettlingFirst` does before it knows the client. Servers such as 2.9 keep the requests of an inbox that is gone, and may choose
+/// `Settling` to `Forgetting` end the pull. Servers such as 2.9 keep the requests of an inbox that is gone, and may choose
 /// such a request for a message that is given back; the message is then delivered only after `ack_wait`. To describe the
 /// consumer makes the server forget these requests, so the task gives back only after that.
 enum PullState {
