@@ -162,7 +162,7 @@ pub struct SourceReport {
     /// The statistics at the end.
     pub stats: SourceStats,
     /// Whether the server confirmed the last acknowledgement, and so has received all of them. If `false`, the server may
-    /// deliver some of the acknowledged messages again.
+    /// deliver some of the acknowledged messages again. A source that got no message has nothing to confirm.
     pub confirmed: bool,
     /// The sender that was given to the source.
     pub sender: Sender,
