@@ -7,7 +7,7 @@ use futures::FutureExt;
 use tokio::time::{Instant, timeout};
 use turbostream::forward::{FlushError, Forwarder};
 
-use crate::common::{ms, paused, settle};
+use crate::common::{ms, multi, paused, settle};
 use crate::engine::{Fate, World};
 use crate::{HOUR, Rejected, forwarder, forwarder_of, send_numbered};
 
@@ -182,5 +182,38 @@ fn does_not_wait_for_other_receivers_of_the_channel() {
         tx.send("for the forwarder").await.unwrap();
         assert_eq!(timeout(Duration::from_millis(1), handle.flush()).await, Ok(Ok(())));
         assert_eq!(world.lock().messages(None), ["for the forwarder"]);
+    });
+}
+
+#[test]
+fn is_true_between_threads() {
+    multi(async {
+        let world = World::always(Fate::LateArrival(0));
+        let (tx, rx) = turbostream::builder().max_bytes(256 << 10).build().unwrap();
+        let handle = Arc::new(Forwarder::new(rx, world.destination()).in_flight(50, 1 << 20).spawn());
+        let senders: Vec<_> = (0..3_u32)
+            .map(|sender| {
+                let (tx, handle, world) = (tx.clone(), Arc::clone(&handle), world.clone());
+                tokio::spawn(async move {
+                    for number in 0..300_u32 {
+                        let message = format!("{sender} {number}");
+                        tx.send(message.as_str()).await.unwrap();
+                        if number % 7 == 0 {
+                            let _ = timeout(Duration::ZERO, handle.flush()).await;
+                        }
+                        if number % 3 == 0 {
+                            handle.flush().await.unwrap();
+                            let stored = world.lock().messages(None);
+                            assert!(stored.iter().rev().any(|stored| *stored == message), "{message}");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for sender in senders {
+            timeout(Duration::from_secs(50), sender).await.expect("no flush hangs").unwrap();
+        }
+        let report = timeout(Duration::from_secs(10), handle.shutdown()).await.unwrap().unwrap();
+        assert_eq!((report.stats.confirmed, report.stats.retried), (900, 0));
     });
 }

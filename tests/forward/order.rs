@@ -78,6 +78,23 @@ fn strict_order_with_means_of_the_engine_is_pipelined() {
     });
 }
 
+#[test]
+fn strict_order_publishes_a_row_without_gaps_again() {
+    for (is_strict, published) in [(true, [1, 2, 3, 1, 2, 3].as_slice()), (false, &[1, 2, 3, 1])] {
+        paused(async move {
+            let world = World::with_fates([Fate::NoConfirmation]);
+            world.lock().is_ordered = true;
+            let (tx, forwarder) = forwarder(&world);
+            let forwarder = forwarder.confirm_timeout(ms(100));
+            let handle = if is_strict { forwarder.strict_order() } else { forwarder }.spawn();
+            send_numbered(&tx, 3).await;
+            timeout(HOUR, handle.flush()).await.unwrap().unwrap();
+            assert_eq!(world.lock().published, published);
+            assert_eq!(handle.stats().confirmed, 3);
+        });
+    }
+}
+
 /// Keeps the ids of all publishes.
 #[derive(Clone, Default)]
 struct Ids(Arc<Mutex<Vec<Option<String>>>>);

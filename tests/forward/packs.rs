@@ -118,9 +118,37 @@ fn packs_that_come_back_are_taken_apart() {
 }
 
 #[test]
+fn messages_gather_while_no_pack_can_be_published() {
+    for cause in 0..4 {
+        paused(async move {
+            let world = World::default();
+            let (tx, forwarder) = forwarder(&world);
+            let forwarder = forwarder.pack(Packing::LengthDelimited, 1 << 16);
+            let handle = if cause == 0 { forwarder.strict_order() } else { forwarder }.spawn();
+            match cause {
+                0 => world.lock().fates.push_back(Fate::LateConfirmation(100)),
+                1 => world.lock().disconnect(),
+                2 => world.lock().set_hangs(true),
+                _ => world.lock().fates.push_back(Fate::Retry),
+            }
+            for _ in 0..50 {
+                tx.send("trickles").await.unwrap();
+                settle().await;
+            }
+            assert_eq!(handle.stats().in_flight_messages, 1);
+            world.lock().heal();
+            timeout(HOUR, handle.flush()).await.unwrap().unwrap();
+            let packs: Vec<_> = world.lock().stored.iter().map(|record| record.messages).collect();
+            assert_eq!(packs, [1, 49], "cause {cause}");
+        });
+    }
+}
+
+#[test]
 fn a_full_window_is_not_filled_with_small_packs() {
     paused(async {
         let world = World::always(Fate::LateConfirmation(10));
+        world.lock().fates.extend((0..100).map(|later| Fate::LateConfirmation(10 + later)));
         let (tx, forwarder) = forwarder(&world);
         let handle = forwarder.in_flight(100, 1 << 20).pack(Packing::LengthDelimited, 1 << 16).spawn();
         // Many packs of one message each.

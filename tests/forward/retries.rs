@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use crate::common::{ms, paused, settle};
@@ -101,6 +102,8 @@ fn a_connection_that_flaps_is_no_busy_loop() {
         tx.send("flaps").await.unwrap();
         for _ in 0..1000 {
             world.lock().losses += 1;
+            // It causes a turn.
+            assert!(handle.flush().now_or_never().is_none());
             tokio::time::sleep(ms(1)).await;
         }
         let publishes = world.lock().publishes;

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{MAX_PAYLOADS, Running};
+use super::{MAX_PAYLOADS, Phase, Readiness, Running};
 use crate::forward::destination::{Destination, Outgoing};
 use crate::forward::error::Rejection;
 use crate::forward::packing::{Packed, Packer};
@@ -48,11 +48,22 @@ impl<D: Destination> Running<D> {
         true
     }
 
+    /// Whether a pack can be published once it is built. Until then, its messages gather in the channel.
+    ///
+    /// An empty window takes one pack in any case: the time until the forwarder gives up begins with it.
+    fn is_pack_due(&mut self) -> bool {
+        let may_publish = self.phase == Phase::Publishing
+            && self.readiness != Readiness::Pending
+            && self.window.published() < self.max_published.unwrap_or(1);
+        self.window.is_empty() || (may_publish && self.window.next_waiting().is_none())
+    }
+
     /// Takes one pack, of what the channel has ready.
     fn take_pack(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(packer) = &self.packer else { return false };
         let max_payload = self.destination.max_payload().unwrap_or(usize::MAX).min(packer.max_bytes());
-        if !self.window.has_room_for_pack(max_payload) || !self.carry_next(cx) {
+        let may_begin = self.window.has_room_for_pack(max_payload) && self.is_pack_due();
+        if !may_begin || !self.carry_next(cx) {
             return false;
         }
         let (window, Some(packer)) = (&self.window, &mut self.packer) else { return false };
