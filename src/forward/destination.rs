@@ -144,9 +144,9 @@ pub trait Destination: Send + 'static {
     /// Prepares to publish again after a failure: `first` is the sequence of the oldest unconfirmed message.
     ///
     /// The forwarder has dropped all receipts. It calls `publish` again, first for `first`, once this method is ready. A
-    /// destination that knows what the engine already has returns the sequence of the last message of an unbroken
-    /// row from `first` on; these messages count as confirmed and are not published again. `None` says that it does not
-    /// know, which is always correct.
+    /// destination that knows what the engine already has returns the sequence of the last payload of an unbroken
+    /// row from `first` on; these payloads count as confirmed and are not published again. `None` says that it does not
+    /// know, which is always correct. Not called while no payload in flight was ever published.
     ///
     /// # Errors
     ///

@@ -21,6 +21,8 @@ const DEFAULT_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration
 const DEFAULT_CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// A shorter pause would be a busy loop.
 const MIN_RETRY: Duration = Duration::from_millis(1);
+/// A longer pause would never end, and could not be added to the time.
+const MAX_RETRY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Forwards the messages of a channel to a [`Destination`], an engine that keeps them, at least once.
 ///
@@ -98,7 +100,8 @@ impl<D: Destination> Forwarder<D> {
 
     /// Names the ids of messages: `<name>-<run>-<sequence>` instead of `<run>-<sequence>`.
     ///
-    /// The run is 16 hexadecimal digits, random for each forwarder: a restarted process does not use an id again.
+    /// The run is 16 hexadecimal digits, random for each forwarder: a restarted process does not use an id again. Engines
+    /// take ids in headers: a character of `name` that is not visible ASCII becomes `_`.
     pub fn message_ids(mut self, name: impl Into<String>) -> Self {
         self.ids = Some(name.into());
         self
@@ -114,10 +117,10 @@ impl<D: Destination> Forwarder<D> {
     ///
     /// The first pause is at most `min`. Each one without a confirmation in between may be twice as long, up to `max`. Its
     /// length is random, from half of `min` up to that limit, so that many processes do not return at the same instant. A
-    /// `min` below 1 ms counts as 1 ms. When a lost connection is up again, there is no pause.
+    /// `min` below 1 ms counts as 1 ms, and a limit above a year as a year. When a lost connection is up again, there is no pause.
     pub fn retry(mut self, min: Duration, max: Duration) -> Self {
-        let min = min.max(MIN_RETRY);
-        self.settings.retry = (min, max.max(min));
+        let min = min.clamp(MIN_RETRY, MAX_RETRY);
+        self.settings.retry = (min, max.clamp(min, MAX_RETRY));
         self
     }
 

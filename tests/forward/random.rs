@@ -9,10 +9,11 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use turbostream::forward::{
-    FlushError, ForwardError, ForwardErrorKind, ForwardHandle, ForwardReport, Forwarder, Packing,
+    FlushError, ForwardError, ForwardErrorKind, ForwardHandle, ForwardReport, Forwarder, Packing, StopReason,
 };
 use turbostream::{Monitor, Sender};
 
@@ -63,6 +64,8 @@ enum Finish {
     /// Without an end to the failures.
     Limit(u64),
     RuntimeEnds,
+    Stop,
+    Panic,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -130,6 +133,8 @@ fn finish() -> impl Strategy<Value = Finish> {
         3 => Just(Finish::DropSenders),
         2 => (0..3_000_u64).prop_map(Finish::Limit),
         1 => Just(Finish::RuntimeEnds),
+        1 => Just(Finish::Stop),
+        1 => Just(Finish::Panic),
     ]
 }
 
@@ -230,6 +235,15 @@ impl Case {
             Ok(stored.into_iter().collect())
         });
         self.flushes.push(RunningFlush { accepted: self.accepted.len(), flush });
+    }
+
+    /// Ends all failures, or begins one that ends the forwarder.
+    fn heal(&mut self, finish: &Finish) {
+        self.reconnects += 1;
+        let mut engine = self.world.lock();
+        engine.heal();
+        engine.panics = matches!(finish, Finish::Panic);
+        engine.fate = matches!(finish, Finish::Stop).then_some(Fate::Stop);
     }
 
     async fn step(&mut self, op: &Op) {
@@ -353,6 +367,33 @@ fn left_of(outcome: Result<ForwardReport, ForwardError>) -> (Option<ForwardError
     (Some(kind), left)
 }
 
+/// Ends the forwarder in the way of `finish`, and returns its outcome.
+fn end(runtime: Runtime, case: &mut Case, finish: &Finish) -> Result<ForwardReport, ForwardError> {
+    if matches!(finish, Finish::RuntimeEnds) {
+        drop(runtime);
+        return futures::executor::block_on(case.handle.join());
+    }
+    runtime.block_on(async {
+        if !matches!(finish, Finish::Limit(_)) {
+            case.heal(finish);
+        }
+        let outcome = match finish {
+            Finish::Limit(limit) => {
+                let limited = case.handle.shutdown_timeout(Duration::from_millis(*limit));
+                timeout(HOUR, limited).await
+            }
+            Finish::DropSenders => {
+                case.tx = None;
+                timeout(HOUR, case.handle.join()).await
+            }
+            _ => timeout(HOUR, case.handle.shutdown()).await,
+        };
+        case.check_flushes().await;
+        case.check_work();
+        outcome.expect("it ends")
+    })
+}
+
 fn run(setup: &Setup, ops: &[Op], finish: &Finish) {
     let runtime = current_runtime(true);
     let mut case = runtime.block_on(async {
@@ -362,41 +403,15 @@ fn run(setup: &Setup, ops: &[Op], finish: &Finish) {
         }
         case
     });
-    let may_give_up = setup.give_up_after.is_some();
-    let outcome = match finish {
-        Finish::RuntimeEnds => {
-            drop(runtime);
-            futures::executor::block_on(case.handle.join())
-        }
-        Finish::Limit(limit) => runtime.block_on(async {
-            let limited = case.handle.shutdown_timeout(Duration::from_millis(*limit));
-            let outcome = timeout(HOUR, limited).await.expect("the limit holds");
-            case.check_flushes().await;
-            case.check_work();
-            outcome
-        }),
-        Finish::Shutdown | Finish::DropSenders => runtime.block_on(async {
-            case.world.lock().heal();
-            case.reconnects += 1;
-            let tx = case.tx.take();
-            if matches!(finish, Finish::Shutdown) {
-                let outcome = timeout(HOUR, case.handle.shutdown()).await.expect("it ends");
-                case.check_flushes().await;
-                case.check_work();
-                return outcome;
-            }
-            drop(tx);
-            let outcome = timeout(HOUR, case.handle.join()).await.expect("it ends");
-            case.check_flushes().await;
-            case.check_work();
-            outcome
-        }),
-    };
-    let (kind, left) = left_of(outcome);
+    let (kind, left) = left_of(end(runtime, &mut case, finish));
     match (finish, kind) {
-        (_, Some(ForwardErrorKind::GaveUp)) => assert!(may_give_up),
+        (_, Some(ForwardErrorKind::GaveUp)) => assert!(setup.give_up_after.is_some()),
         (Finish::RuntimeEnds, kind) => assert_eq!(kind, Some(ForwardErrorKind::Cancelled)),
         (Finish::Limit(_), kind) => assert!(matches!(kind, None | Some(ForwardErrorKind::TimedOut))),
+        (Finish::Stop, kind) => {
+            assert!(matches!(kind, None | Some(ForwardErrorKind::Stopped(StopReason::NoStream))));
+        }
+        (Finish::Panic, kind) => assert!(matches!(kind, None | Some(ForwardErrorKind::Panicked))),
         (_, kind) => assert_eq!(kind, None),
     }
     case.check_end(&left);

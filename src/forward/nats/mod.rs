@@ -38,6 +38,10 @@
 //! was stored after the one before it. They are confirmed without being published again. The rest is published with
 //! expectations that begin at the last sequence.
 //!
+//! A stream of several replicas is never sent a chain: its replicas apply messages that fail an expectation as well. One
+//! that restarts with such messages in its log can count them wrongly, and does not catch up with its leader. This was
+//! seen with nats-server 2.9.10 and 2.15.1.
+//!
 //! A message that the server rejects leaves a gap: those after it fail, and the next round begins after it. Another
 //! publisher on the same stream makes predictions fail. The window then shrinks to what was confirmed in the round, and
 //! doubles with each window that is confirmed. If whole rounds are fruitless, messages travel alone: order is kept
@@ -139,10 +143,12 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// With [`Forwarder::strict_order`](crate::forward::Forwarder::strict_order) the stream has the messages in their
 /// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
 /// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
-/// Messages must have ids, and all subjects must belong
-/// to one stream. Another publisher on the same stream costs speed. If the last message cannot be read after an outage,
-/// as in a stream that deletes what was acknowledged, messages are told apart by their ids only, within the duplicate
-/// window.
+/// Messages must have ids, and all subjects must belong to one stream. Another publisher on the same stream costs speed.
+///
+/// Messages to a stream of several replicas travel one by one in strict order, each after the acknowledgement of the one
+/// before: [packs](crate::forward::Forwarder::pack) make up for it. Messages are then recognised by their ids, within the
+/// duplicate window. This holds as well if the last message cannot be read after an outage, as in a stream that deletes
+/// what was acknowledged.
 pub struct JetStream {
     context: Context,
     client: Client,
@@ -159,6 +165,8 @@ pub struct JetStream {
     unanswered: Option<Subject>,
     misses: u32,
     resync: Option<BoxFuture<Result<Answers, PublishError>>>,
+    /// The first question to the stream, before messages are chained.
+    inspection: Option<BoxFuture<Result<Answers, PublishError>>>,
     refused: HashMap<String, (Instant, String)>,
 }
 
@@ -185,6 +193,7 @@ impl JetStream {
             unanswered: None,
             misses: 0,
             resync: None,
+            inspection: None,
             refused: HashMap::new(),
         }
     }
@@ -291,6 +300,28 @@ impl JetStream {
         Ok(())
     }
 
+    /// Waits until the strict order lets the next message go.
+    fn poll_order(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(order) = &mut self.order else { return Poll::Ready(()) };
+        let mut stream = None;
+        ready!(self.acks.poll_room(cx, |round| {
+            order.leave_alone(round);
+            stream = order.stream_to_ask(round).map(str::to_owned);
+            order.window(round)
+        }));
+        if let Some(stream) = stream {
+            let (subject, id_prefix) = (None, None);
+            let inspection = self.inspection.get_or_insert_with(|| {
+                let questions = Questions { subject, stream: Some(stream), id_prefix };
+                Box::pin(resync::ask(self.context.clone(), questions))
+            });
+            let answers = ready!(inspection.as_mut().poll(cx));
+            self.inspection = None;
+            order.answer(answers.ok().and_then(|answers| answers.snapshot));
+        }
+        Poll::Ready(())
+    }
+
     /// Uses the answers to the questions asked when the forwarder went back to `first`.
     fn resume(&mut self, first: u64, answers: Answers) -> Result<(), PublishError> {
         if let Some(has_stream) = answers.has_stream {
@@ -331,12 +362,7 @@ impl Destination for JetStream {
             self.subscribing = None;
             self.acks.subscribe(subscription);
         }
-        if let Some(order) = &mut self.order {
-            ready!(self.acks.poll_room(cx, |round| {
-                order.leave_alone(round);
-                order.window(round)
-            }));
-        }
+        ready!(self.poll_order(cx));
         Pin::new(&mut self.client).poll_ready(cx).map_err(|_| closed())
     }
 
@@ -387,6 +413,7 @@ impl Destination for JetStream {
     ) -> Poll<Result<Option<u64>, PublishError>> {
         self.handle_events(cx)?;
         if self.resync.is_none() {
+            self.inspection = None;
             let mut round = self.acks.reset();
             if let Some(subject) = round.unanswered.take() {
                 self.unanswered = subject.or_else(|| self.subjects.as_fixed().cloned());

@@ -24,6 +24,8 @@ const MAX_REJECTED: usize = 1 << 16;
 pub(super) struct StrictOrder {
     /// The stream's name, known from the first acknowledgement.
     pub(super) stream: Option<String>,
+    /// Whether the stream has more than one replica, or did not say. `None` before it is asked.
+    is_replicated: Option<bool>,
     pace: Pace,
     window: usize,
     /// The stream has all messages up to this sequence, except those that were rejected.
@@ -62,6 +64,7 @@ impl StrictOrder {
     pub(super) fn new() -> Self {
         Self {
             stream: None,
+            is_replicated: None,
             pace: Pace::Alone { stored: 1 },
             window: MAX_WINDOW,
             stored_to: 0,
@@ -92,10 +95,24 @@ impl StrictOrder {
     pub(super) fn leave_alone(&mut self, round: &Round) {
         if let Pace::Alone { stored } = self.pace
             && round.stored >= stored
+            && self.is_replicated == Some(false)
         {
             self.pace =
                 Pace::Chained { expected: round.last_sequence, previous: None, grown_at: round.confirmed };
         }
+    }
+
+    /// Returns the stream's name if it is known, but not whether it is replicated.
+    pub(super) fn stream_to_ask(&mut self, round: &Round) -> Option<&str> {
+        if self.stream.is_none() {
+            self.stream.clone_from(&round.stream);
+        }
+        self.stream.as_deref().filter(|_| self.is_replicated.is_none())
+    }
+
+    /// Takes note of the answer. Without one, messages travel alone until the next round.
+    pub(super) fn answer(&mut self, snapshot: Option<Snapshot>) {
+        self.is_replicated = Some(snapshot.is_none_or(|snapshot| snapshot.is_replicated));
     }
 
     /// Returns whether the stream has this message already, or has to do without it.
@@ -158,9 +175,14 @@ impl StrictOrder {
         self.rejected.retain(|rejected| *rejected >= first);
         let Some(snapshot) = snapshot else {
             self.stream = None;
+            self.is_replicated = None;
             self.pace = Pace::Alone { stored: 1 };
             return;
         };
+        self.is_replicated = Some(snapshot.is_replicated);
+        if snapshot.is_replicated {
+            self.pace = Pace::Alone { stored: 1 };
+        }
         self.stored_to = self.stored_to.max(snapshot.ours.unwrap_or(0));
         if matches!(self.pace, Pace::Chained { .. }) {
             self.pace = Pace::Chained { expected: snapshot.last_sequence, previous: None, grown_at: 0 };
@@ -196,6 +218,8 @@ mod tests {
             stream: Some("LOGS".into()),
             ..Round::default()
         };
+        assert_eq!(order.stream_to_ask(&acknowledged), Some("LOGS"));
+        order.answer(Some(Snapshot { last_sequence: 10, ours: None, is_replicated: false }));
         order.leave_alone(&acknowledged);
         assert_eq!(order.window(&acknowledged), MAX_WINDOW);
         order
@@ -218,7 +242,7 @@ mod tests {
         }
         order.reject(4);
         order.end_round(Round { confirmed: 1, stored: 1, ..Round::default() });
-        order.start_round(3, Some(Snapshot { last_sequence: 13, ours: Some(5) }));
+        order.start_round(3, Some(Snapshot { last_sequence: 13, ours: Some(5), is_replicated: false }));
         assert_eq!(order.is_settled(3), Some(Settled::Stored));
         assert_eq!(order.is_settled(4), Some(Settled::Rejected));
         assert_eq!(order.is_settled(5), Some(Settled::Stored));
@@ -231,7 +255,7 @@ mod tests {
     fn the_window_shrinks_to_what_was_confirmed_and_grows_again() {
         let mut order = chained();
         order.end_round(broken(100, 100));
-        order.start_round(102, Some(Snapshot { last_sequence: 111, ours: Some(101) }));
+        order.start_round(102, Some(Snapshot { last_sequence: 111, ours: Some(101), is_replicated: false }));
         let confirmed = |confirmed| Round { confirmed, ..Round::default() };
         assert_eq!(order.window(&confirmed(99)), 100);
         assert_eq!(order.window(&confirmed(100)), 200);
@@ -243,7 +267,7 @@ mod tests {
     fn a_rejection_does_not_shrink_the_window() {
         let mut order = chained();
         order.end_round(Round { failure: Some(Failure::Other), ..Round::default() });
-        order.start_round(3, Some(Snapshot { last_sequence: 10, ours: Some(1) }));
+        order.start_round(3, Some(Snapshot { last_sequence: 10, ours: Some(1), is_replicated: false }));
         assert_eq!(order.window(&Round::default()), MAX_WINDOW);
     }
 
@@ -253,7 +277,7 @@ mod tests {
         for _ in 0..MAX_FRUITLESS {
             assert!(matches!(order.pace, Pace::Chained { .. }));
             order.end_round(broken(0, 0));
-            order.start_round(2, Some(Snapshot { last_sequence: 50, ours: None }));
+            order.start_round(2, Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
         }
         assert_eq!(order.window(&Round::default()), 1);
         assert_eq!(order.publish(2), Expectation::default());
@@ -268,7 +292,7 @@ mod tests {
     fn duplicates_that_break_the_order_are_passed_one_by_one() {
         let mut order = chained();
         order.end_round(broken(1, 0));
-        order.start_round(3, Some(Snapshot { last_sequence: 50, ours: None }));
+        order.start_round(3, Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
         assert_eq!(order.publish(3), Expectation::default());
         // The first message that is stored is the end of the stream.
         order.leave_alone(&Round { confirmed: 5, stored: 1, last_sequence: 51, ..Round::default() });
@@ -283,5 +307,15 @@ mod tests {
         order.start_round(2, None);
         assert_eq!(order.stream, None);
         assert_eq!(order.publish(2), Expectation::default());
+    }
+
+    #[test]
+    fn messages_to_a_replicated_stream_travel_alone() {
+        let mut order = chained();
+        order.end_round(broken(5, 5));
+        order.start_round(7, Some(Snapshot { last_sequence: 15, ours: Some(6), is_replicated: true }));
+        order.leave_alone(&Round { confirmed: 900, stored: 900, last_sequence: 915, ..Round::default() });
+        assert_eq!(order.publish(907), Expectation::default());
+        assert_eq!(order.window(&Round::default()), 1);
     }
 }
