@@ -100,7 +100,7 @@ impl Drop for Browser {
     }
 }
 
-/// The series of all plots. The switches of the other channels are on demand and have no latency.
+/// Series that the plots must have. The other channels have a latency only if they switch while the test runs.
 const SERIES: [&str; 13] = [
     "throughput small",
     "throughput bulky",
