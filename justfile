@@ -5,6 +5,8 @@ peers := "benches/peers/Cargo.toml"
 listing := "tools/public-api/Cargo.toml"
 servers := "tests/servers/Cargo.toml"
 criterion := "benches/criterion/Cargo.toml"
+kafka := "kafka/Cargo.toml"
+forwarding := "benches/forward/Cargo.toml"
 models := "cargo test --release --lib tests::loom -- --nocapture --test-threads 2"
 shuttles := "cargo test --release --lib tests::shuttle -- --nocapture --test-threads 2"
 
@@ -74,6 +76,8 @@ deny:
     cargo deny --locked --manifest-path {{peers}} --config deny.toml --all-features check -A banned -A duplicate -A license-not-encountered bans licenses sources
     cargo deny --locked --manifest-path {{servers}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
     cargo deny --locked --manifest-path {{criterion}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{forwarding}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
+    cargo deny --locked --manifest-path {{kafka}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
     cargo deny --locked --manifest-path {{listing}} --config deny.toml check -A unmatched-skip -A license-not-encountered bans licenses sources
 
 # Known vulnerabilities. Needs cargo-deny, which fetches RustSec's database. Seconds.
@@ -173,6 +177,24 @@ bench *args:
 # recv` lists the locked ones. Needs Python 3 and objdump. A minute first, then seconds.
 instructions *args:
     benches/instructions.py {{args}}
+
+# The forwarder against a scripted destination: random scripts, thousands times `effort`. Minutes.
+forward effort="100":
+    TURBOSTREAM_EFFORT={{effort}} cargo test --release --features forward --test forward -- --nocapture
+
+# The forwarder against NATS servers that are killed, stopped, cut off and filled: 60,000 messages times `effort` for each
+# failure. Needs `apt-get install nats-server`. 10 minutes.
+nats effort="16":
+    TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_EFFORT={{effort}} cargo test --release --features nats --test nats --test nats_source -- --nocapture
+
+# The tests of the Kafka crate; `folder` is where a broker is installed. Needs a C compiler, make and Python's pip. 3 minutes
+# first, then 1.
+kafka folder="target/tansu":
+    TURBOSTREAM_TANSU=$(kafka/tests/install-tansu.sh {{folder}}) TURBOSTREAM_REQUIRE_SERVERS=1 CARGO_TARGET_DIR=target/kafka cargo test --manifest-path {{kafka}}
+
+# Forwarding compared with hand-written publishers. Needs `apt-get install nats-server`.
+forward-bench *args:
+    cargo run --release --manifest-path {{forwarding}} -- {{args}}
 
 # Comparison with other channels. 15 minutes, plus 2 for the first build.
 peers *args:

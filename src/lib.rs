@@ -85,6 +85,7 @@
 //!
 //! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for long
 //!   waits, and for panics of user code. A channel that a subscriber writes such events to emits none itself.
+//! - `forward`: the module `forward`, which delivers a channel to an engine that keeps messages, at least once.
 //! - `otel`: `OtelRecorder`, a [`Recorder`] over the metrics API of OpenTelemetry.
 //! - `prometheus`: `PrometheusRecorder`, a [`Recorder`] that Prometheus scrapes.
 //! - `tracing-writer`: `TracingWriter`, which writes the output of [`tracing`](https://docs.rs/tracing) subscribers

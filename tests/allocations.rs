@@ -285,6 +285,42 @@ fn lent_memory_of_dropped_channel_is_freed_by_its_last_holder() {
     }
 }
 
+#[cfg(feature = "forward")]
+mod forward {
+    use std::future::{Ready, ready};
+
+    use turbostream::forward::{Confirmation, Destination, Forwarder, Outgoing, PublishError};
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl Destination for Nowhere {
+        type Receipt = Ready<Result<Confirmation, PublishError>>;
+
+        fn publish(&mut self, _: &Outgoing) -> Self::Receipt {
+            ready(Ok(Confirmation::Stored))
+        }
+    }
+
+    pub(crate) fn forwarding_allocates_nothing_per_message() {
+        const BULK: usize = 40_000;
+        current_runtime(false).block_on(async {
+            let (tx, rx) = zero_copy();
+            let handle = Forwarder::new(rx, Nowhere).spawn();
+            let mut before = 0;
+            for round in 0..8 {
+                if round == 2 {
+                    before = allocations();
+                }
+                (0..BULK).for_each(|_| tx.try_send(&MESSAGE).expect("room"));
+                handle.flush().await.expect("it is confirmed");
+            }
+            assert_few(allocations() - before, 6 * BULK, "forward");
+        });
+    }
+}
+
 #[test]
 fn channel_allocates_within_its_limits() {
     let cases: [(&str, fn()); 10] = [
@@ -310,4 +346,6 @@ fn channel_allocates_within_its_limits() {
         eprintln!("{name}");
         plain(case);
     }
+    #[cfg(feature = "forward")]
+    plain(forward::forwarding_allocates_nothing_per_message);
 }

@@ -19,6 +19,105 @@ use super::error::PublishError;
 ///
 /// A receipt must make progress without being polled: the forwarder polls the oldest only. Spawn a task for a future
 /// that works only while it is polled, and return the task's handle.
+///
+/// # Examples
+///
+/// A destination that sends each message as a line to a server, which answers each with a line once it has stored it.
+/// A task owns the connection. When the connection ends, it drops what confirms, and connects again.
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::pin::Pin;
+/// use std::task::{Context, Poll};
+///
+/// use bytes::Bytes;
+/// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+/// use tokio::net::TcpStream;
+/// use tokio::sync::{mpsc, oneshot};
+/// use turbostream::forward::{Confirmation, Destination, Forwarder, Outgoing, PublishError};
+///
+/// type Line = (Bytes, oneshot::Sender<()>);
+///
+/// struct Server(mpsc::UnboundedSender<Line>);
+///
+/// impl Destination for Server {
+///     type Receipt = Receipt;
+///
+///     fn publish(&mut self, message: &Outgoing) -> Receipt {
+///         let (confirm, confirmed) = oneshot::channel();
+///         let _ = self.0.send((message.payload().clone(), confirm)); // if it fails, so does the receipt
+///         Receipt(confirmed)
+///     }
+/// }
+///
+/// struct Receipt(oneshot::Receiver<()>);
+///
+/// impl Future for Receipt {
+///     type Output = Result<Confirmation, PublishError>;
+///
+///     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+///         Pin::new(&mut self.0).poll(cx).map(|confirmed| match confirmed {
+///             Ok(()) => Ok(Confirmation::Stored),
+///             Err(lost) => Err(PublishError::Retry(lost.into())),
+///         })
+///     }
+/// }
+///
+/// async fn connection(address: &str, lines: &mut mpsc::UnboundedReceiver<Line>) -> std::io::Result<()> {
+///     let (answers, mut server) = TcpStream::connect(address).await?.into_split();
+///     let mut answers = BufReader::new(answers).lines();
+///     let mut sent = VecDeque::new();
+///     loop {
+///         tokio::select! {
+///             Some((line, confirm)) = lines.recv() => {
+///                 server.write_all(&line).await?;
+///                 server.write_all(b"\n").await?;
+///                 sent.push_back(confirm);
+///             }
+///             answer = answers.next_line() => match (answer?, sent.pop_front()) {
+///                 (Some(_), Some(confirm)) => drop(confirm.send(())),
+///                 _ => return Ok(()),
+///             },
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = listener.local_addr()?.to_string();
+/// # let stored = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+/// # let store = stored.clone();
+/// # tokio::spawn(async move {
+/// #     for dies_after in [2, usize::MAX] {
+/// #         let (from, mut to) = listener.accept().await.unwrap().0.into_split();
+/// #         let mut lines = BufReader::new(from).lines();
+/// #         for _ in 0..dies_after {
+/// #             let Ok(Some(line)) = lines.next_line().await else { break };
+/// #             store.lock().unwrap().push(line);
+/// #             to.write_all(b"ok\n").await.unwrap();
+/// #         }
+/// #     }
+/// # });
+/// let (lines, mut unsent) = mpsc::unbounded_channel();
+/// tokio::spawn(async move {
+///     while !unsent.is_closed() {
+///         let _ = connection(&address, &mut unsent).await;
+///         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+///     }
+/// });
+///
+/// let (tx, rx) = turbostream::channel();
+/// let forwarder = Forwarder::new(rx, Server(lines)).spawn();
+/// for line in ["one", "two", "three", "four"] {
+///     tx.send(line).await?;
+/// }
+/// forwarder.flush().await?; // although the server was restarted in between
+/// # stored.lock().unwrap().dedup();
+/// # assert!(stored.lock().unwrap().starts_with(&["one".into(), "two".into()]));
+/// # assert!(stored.lock().unwrap().ends_with(&["three".into(), "four".into()]));
+/// # assert_eq!(forwarder.stats().confirmed, 4);
+/// # Ok(()) }
+/// ```
 pub trait Destination: Send + 'static {
     /// Resolves once the engine has taken responsibility for a message, or has refused it.
     ///
@@ -45,9 +144,9 @@ pub trait Destination: Send + 'static {
     /// Prepares to publish again after a failure: `first` is the sequence of the oldest unconfirmed message.
     ///
     /// The forwarder has dropped all receipts. It calls `publish` again, first for `first`, once this method is ready. A
-    /// destination that knows what the engine already has returns the sequence of the last message of an unbroken
-    /// row from `first` on; these messages count as confirmed and are not published again. `None` says that it does not
-    /// know, which is always correct.
+    /// destination that knows what the engine already has returns the sequence of the last payload of an unbroken
+    /// row from `first` on; these payloads count as confirmed and are not published again. `None` says that it does not
+    /// know, which is always correct. Not called while no payload in flight was ever published.
     ///
     /// # Errors
     ///
@@ -123,6 +222,14 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Makes an outgoing message as the forwarder would, for tests of a destination.
+    ///
+    /// Its id displays as `id_prefix` followed by the sequence; without a prefix it has none.
+    pub fn new(sequence: u64, payload: impl Into<Bytes>, id_prefix: Option<Arc<str>>) -> Self {
+        let payload = payload.into();
+        Self { first_len: payload.len(), first_offset: 0, payload, messages: 1, sequence, id_prefix }
+    }
+
     /// Returns the payload to publish. A clone of it is cheap and keeps it alive.
     pub fn payload(&self) -> &Bytes {
         &self.payload

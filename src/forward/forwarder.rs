@@ -21,6 +21,8 @@ const DEFAULT_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration
 const DEFAULT_CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// A shorter pause would be a busy loop.
 const MIN_RETRY: Duration = Duration::from_millis(1);
+/// A longer pause would never end, and could not be added to the time.
+const MAX_RETRY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Forwards the messages of a channel to a [`Destination`], an engine that keeps them, at least once.
 ///
@@ -29,11 +31,10 @@ const MIN_RETRY: Duration = Duration::from_millis(1);
 /// engine does not, or the connection is lost, the forwarder publishes again, in order, from the oldest unconfirmed
 /// message on. Each message has an id that stays the same, by which the engine recognises what it has stored already.
 ///
-/// The messages in flight are lent from the channel: as long as they are not confirmed, their segments count in
-/// [`max_bytes`](crate::Builder::max_bytes). So what is queued and what is in flight share one limit, and if the engine
-/// is slow or away, senders wait, or [`WhenFull`](crate::WhenFull) applies. What is not the channel's memory any more
-/// comes on top, and stays within the bytes of [`in_flight`](Self::in_flight): payloads that travel by reference count
-/// (owned ones of 32 KiB or more), and packs.
+/// The messages in flight are lent from the channel: as long as they are not confirmed, their segments, or the payloads that
+/// travel by reference count, count in [`max_bytes`](crate::Builder::max_bytes). So what is queued and what is in flight
+/// share one limit, and if the engine is slow or away, senders wait, or [`WhenFull`](crate::WhenFull) applies. Only
+/// [packs](Self::pack), which are copies, come on top, and stay within the bytes of [`in_flight`](Self::in_flight).
 ///
 /// Several forwarders may read from clones of one receiver; each message then goes to one of them.
 ///
@@ -98,7 +99,8 @@ impl<D: Destination> Forwarder<D> {
 
     /// Names the ids of messages: `<name>-<run>-<sequence>` instead of `<run>-<sequence>`.
     ///
-    /// The run is 16 hexadecimal digits, random for each forwarder: a restarted process does not use an id again.
+    /// The run is 16 hexadecimal digits, random for each forwarder: a restarted process does not use an id again. Engines
+    /// take ids in headers: a character of `name` that is not visible ASCII becomes `_`.
     pub fn message_ids(mut self, name: impl Into<String>) -> Self {
         self.ids = Some(name.into());
         self
@@ -114,10 +116,10 @@ impl<D: Destination> Forwarder<D> {
     ///
     /// The first pause is at most `min`. Each one without a confirmation in between may be twice as long, up to `max`. Its
     /// length is random, from half of `min` up to that limit, so that many processes do not return at the same instant. A
-    /// `min` below 1 ms counts as 1 ms. When a lost connection is up again, there is no pause.
+    /// `min` below 1 ms counts as 1 ms, and a limit above a year as a year. When a lost connection is up again, there is no pause.
     pub fn retry(mut self, min: Duration, max: Duration) -> Self {
-        let min = min.max(MIN_RETRY);
-        self.settings.retry = (min, max.max(min));
+        let min = min.clamp(MIN_RETRY, MAX_RETRY);
+        self.settings.retry = (min, max.clamp(min, MAX_RETRY));
         self
     }
 
@@ -153,8 +155,9 @@ impl<D: Destination> Forwarder<D> {
     ///
     /// A pack takes what the channel has ready, and waits for no more. It also ends at
     /// [`Destination::max_payload`], where [`Destination::may_pack`] says no, and at the limits of
-    /// [`in_flight`](Self::in_flight). A message that is larger travels alone. Once a quarter of the window is free, the
-    /// next pack begins. A pack is built once: published again, it has the same content and the same id.
+    /// [`in_flight`](Self::in_flight). A message that is larger travels alone. The next pack begins when it can be
+    /// published and a quarter of the window is free: until then messages gather in the channel, so packs grow with the
+    /// load. A pack is built once: published again, it has the same content and the same id.
     ///
     /// Messages are copied into the pack, which counts in the bytes in flight; the channel gets their memory back. See
     /// [`Packing`] for the format, and [`unpack`](super::unpack) for the reader.
@@ -167,7 +170,8 @@ impl<D: Destination> Forwarder<D> {
     ///
     /// The forwarder goes on with the next message. If a pack is rejected, its messages are published one by one, so that
     /// only those are rejected that the engine does not take alone. The callback runs on the forwarder's task, and must
-    /// not block. A panic of it is caught.
+    /// not block. A panic of it is caught, and counted in
+    /// [`Stats::callback_panics`](crate::Stats::callback_panics).
     pub fn on_rejected(mut self, callback: impl FnMut(&[u8], &Rejection) + Send + 'static) -> Self {
         self.settings.on_rejected = Some(Box::new(callback));
         self

@@ -81,7 +81,7 @@ impl ForwardHandle {
                 Poll::Ready(_) => Poll::Ready(None),
                 Poll::Pending => end.as_mut().poll(cx).map(Some),
             });
-            if let Some(early) = early.await {
+            if let Some(early) = early.await.or_else(ended) {
                 return early;
             }
         }

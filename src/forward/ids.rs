@@ -17,10 +17,12 @@ fn random() -> u64 {
 /// Returns what all ids of a new forwarder begin with.
 pub(super) fn id_prefix(name: &str) -> Arc<str> {
     let run = random();
-    match name {
-        "" => format!("{run:016x}-").into(),
-        name => format!("{name}-{run:016x}-").into(),
+    let visible = |character: char| if character.is_ascii_graphic() { character } else { '_' };
+    let mut prefix: String = name.chars().map(visible).collect();
+    if !prefix.is_empty() {
+        prefix.push('-');
     }
+    format!("{prefix}{run:016x}-").into()
 }
 
 /// The pauses between retries: exponential, with jitter.
@@ -81,5 +83,6 @@ mod tests {
         assert_eq!(prefixes.len(), 1000);
         assert!(prefixes.iter().all(|prefix| prefix.starts_with("host-7-") && prefix.ends_with('-')));
         assert_eq!(id_prefix("").len(), 17);
+        assert!(id_prefix("a b\r\nc\u{e9}").starts_with("a_b__c_-"));
     }
 }

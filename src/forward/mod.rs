@@ -1,6 +1,5 @@
 //! Forwarding: from a channel into an engine that keeps messages.
 
-mod conditions;
 mod destination;
 mod error;
 mod forwarder;
@@ -9,6 +8,7 @@ mod ids;
 #[cfg(feature = "nats")]
 mod nats;
 mod packing;
+mod reports;
 mod shared;
 mod stats;
 mod task;

@@ -86,6 +86,11 @@ where
         self.is_empty() || (has_messages && self.bytes.saturating_add(bytes) <= self.max_bytes)
     }
 
+    /// Whether an eighth of the window is free.
+    pub(super) fn has_room_to_refill(&self) -> bool {
+        self.has_room(self.max_messages / 8, self.max_bytes / 8)
+    }
+
     /// Whether a pack of that size has room. An empty window limits its messages, not its bytes: the caller does.
     pub(super) fn has_room_in_pack(&self, messages: usize, bytes: usize) -> bool {
         let has_bytes = self.bytes.saturating_add(bytes) <= self.max_bytes;
@@ -144,13 +149,13 @@ where
         if again { entry.outgoing.messages } else { 0 }
     }
 
-    /// Drops the receipt of the first entry, which has resolved without a confirmation.
+    /// Drops the receipt of the first entry, which has resolved without a confirmation. The caller removes the entry, or
+    /// goes back.
     pub(super) fn front_to_waiting(&mut self) {
         if let Some(entry) = self.entries.front_mut() {
             if matches!(std::mem::replace(&mut entry.state, State::Waiting), State::Published { .. }) {
                 self.published -= 1;
             }
-            self.next = 0;
         }
     }
 

@@ -8,6 +8,8 @@ pub(crate) mod batch;
 mod many;
 pub(crate) mod message_ref;
 mod recv;
+#[cfg(feature = "forward")]
+mod retained;
 
 use std::fmt;
 use std::task::{Context, Poll, ready};

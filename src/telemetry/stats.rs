@@ -63,7 +63,8 @@ pub struct Stats {
     pub lent_bytes: usize,
     /// Memory of free segments.
     pub pooled_bytes: usize,
-    /// Bytes of the queued external payloads, which travel by reference count, and of the items that sinks have parked.
+    /// Bytes of the queued external payloads, which travel by reference count, of those that a forwarder holds, and of the
+    /// items that sinks have parked.
     pub external_bytes: usize,
     /// The limit on the sum of active, sealed, lent, pooled and external bytes. The sum may exceed it by the
     /// items that sinks have parked: at most one for each [`Sender`](crate::Sender).

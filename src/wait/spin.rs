@@ -39,7 +39,7 @@ pub(crate) fn back_off() {
 
 /// The number of waits without a spin after the first spin that was not worth it. It doubles each time.
 const SKIPPED_AT_FIRST: u32 = 4;
-const SKIPPED_AT_MOST: u32 = 1024;
+const SKIPPED_AT_MOST: u32 = 16 * 1024;
 /// A spin is worth it if at least this many messages arrived. Where they arrive one by one, as answers or at a pace of
 /// their own, two cores that watch each other are slower than one that runs both sides in turn.
 const WORTHWHILE_MESSAGES: usize = 2;

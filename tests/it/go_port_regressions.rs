@@ -137,7 +137,10 @@ fn fault_04_receivers_never_sleep_on_queued_messages() {
             }
         }
         drop((tx, rx));
-        assert_eq!(readers.join_all().await.into_iter().sum::<u32>(), (0..4000).map(|n| n % 3 + 1).sum());
+        assert_eq!(
+            readers.join_all().await.into_iter().sum::<u32>(),
+            (0..4000).map(|n| n % 3 + 1).sum::<u32>()
+        );
     });
 }
 

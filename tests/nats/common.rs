@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream::{Config, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
+use bytes::Bytes;
 use futures::StreamExt;
 use turbostream::Sender;
-use turbostream::forward::{ForwardHandle, Forwarder, JetStream, JetStreamEvents};
+use turbostream::forward::{ForwardHandle, Forwarder, JetStream, JetStreamEvents, Packing, unpack};
 
 use crate::server::{HOW_TO_INSTALL, NatsServer, is_installed};
 
-/// Bounds a hang.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Bounds a hang, times the effort.
+const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const SUBJECT: &str = "logs.a";
 
 /// Runs a test on a runtime of its own if `nats-server` is installed.
@@ -29,7 +30,11 @@ pub(crate) fn with_servers(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test hangs") });
+    runtime.block_on(async {
+        tokio::time::timeout(LIMIT * u32::try_from(effort(1).max(1)).expect("an effort"), test)
+            .await
+            .expect("the test hangs")
+    });
 }
 
 /// Returns `count` times the effort.
@@ -130,18 +135,32 @@ pub(crate) struct Found {
 
 /// Reads a stream from the beginning. Other messages than numbered ones are passed over.
 pub(crate) async fn read(url: &str, count: u64) -> Found {
+    check(messages(url).await.iter(), count)
+}
+
+/// Reads a stream of packs of lines.
+pub(crate) async fn read_packed(url: &str, count: u64) -> Found {
+    let messages = messages(url).await;
+    let lines = messages.iter().flat_map(|pack| unpack(Packing::Lines, pack));
+    let lines: Vec<Bytes> = lines.collect::<Result<_, _>>().expect("lines");
+    check(lines.iter(), count)
+}
+
+/// Returns the payloads of all messages of the stream.
+async fn messages(url: &str) -> Vec<Bytes> {
     let (context, _) = connect(url).await;
     let stream = context.get_stream("LOGS").await.expect("the stream");
     let total = stream.cached_info().state.messages;
-    let config =
-        pull::OrderedConfig { inactive_threshold: Duration::from_secs(30), ..pull::OrderedConfig::default() };
-    let consumer = stream.create_consumer(config).await.expect("a consumer");
-    let mut messages =
+    let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.expect("a consumer");
+    let messages =
         consumer.messages().await.expect("messages").take(usize::try_from(total).expect("a count"));
+    messages.map(|message| message.expect("a message").payload.clone()).collect().await
+}
+
+fn check<'a>(messages: impl Iterator<Item = &'a Bytes>, count: u64) -> Found {
     let (mut found, mut seen, mut highest) = (Found::default(), HashSet::new(), None);
-    while let Some(message) = messages.next().await {
-        let message = message.expect("a message");
-        let text = message.payload.get(..12).and_then(|digits| std::str::from_utf8(digits).ok());
+    for message in messages {
+        let text = message.get(..12).and_then(|digits| std::str::from_utf8(digits).ok());
         let Some(number) = text.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
         found.twice += u64::from(!seen.insert(number));
         found.out_of_order += u64::from(highest.is_some_and(|highest| number < highest));

@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::{Found, Pipeline, config, connect, create, effort, read, with_servers};
+use async_nats::jetstream::stream::Config;
+use turbostream::forward::Packing;
+
+use crate::common::{Found, Pipeline, config, connect, create, effort, read, read_packed, with_servers};
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
 
@@ -55,5 +58,53 @@ fn order_is_kept_beside_a_publisher_that_never_pauses() {
 
 #[test]
 fn order_is_kept_beside_a_publisher_that_pauses() {
-    with_servers(beside_another_publisher(Some(Duration::from_millis(20)), effort(20_000)));
+    with_servers(beside_another_publisher(Some(Duration::from_millis(50)), effort(10_000)));
+}
+
+#[test]
+fn packs_are_taken_apart_in_order_if_the_stream_refuses_them() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, Config { max_message_size: 300, ..config() }).await;
+        let proxy = Proxy::start(server.port()).await;
+        let pipeline = Pipeline::start(&proxy.url(), |forwarder| {
+            forwarder.strict_order().pack(Packing::Lines, 64 << 10)
+        })
+        .await;
+        let cuts = async {
+            for round in 1..=2 {
+                pipeline.confirmed(round * 600).await;
+                proxy.cut();
+            }
+        };
+        tokio::join!(pipeline.send(0..2000), cuts);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (2000, 0));
+        assert_eq!(read_packed(&server.url(), 2000).await, Found::default());
+    });
+}
+
+#[test]
+fn packs_keep_the_order_when_connections_are_cut() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        let mut stream = create(&server, config()).await;
+        let proxy = Proxy::start(server.port()).await;
+        let count = effort(100_000);
+        let pipeline = Pipeline::start(&proxy.url(), |forwarder| {
+            forwarder.strict_order().pack(Packing::Lines, 16 << 10)
+        })
+        .await;
+        let cuts = async {
+            for round in 1..=5 {
+                pipeline.confirmed(count * round / 6).await;
+                proxy.cut_after(10_000 * round + 77);
+            }
+        };
+        tokio::join!(pipeline.send(0..count), cuts);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (count, 0));
+        assert_eq!(read_packed(&server.url(), count).await, Found::default());
+        assert!(stream.info().await.expect("the stream").state.messages < count / 10);
+    });
 }

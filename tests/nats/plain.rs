@@ -48,11 +48,10 @@ fn messages_whose_answers_were_lost_are_recognised() {
         let pipeline = Pipeline::start(&proxy.url(), |forwarder| forwarder).await;
         pipeline.send(0..1).await;
         pipeline.confirmed(1).await;
-        proxy.stall_answers(true);
+        proxy.stall_answers();
         pipeline.send(1..500).await;
         until(async || stream.info().await.is_ok_and(|info| info.state.messages == 500)).await;
         proxy.cut();
-        proxy.stall_answers(false);
         let report = pipeline.handle.shutdown().await.expect("all are confirmed");
         assert_eq!((report.stats.confirmed, report.stats.duplicates), (500, 499));
         assert_eq!(read(&server.url(), 500).await, Found::default());

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Stands between a client and a server. Its connections end when it is dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     control: watch::Sender<Control>,
     budget: Arc<AtomicU64>,
@@ -22,18 +22,16 @@ pub struct Proxy {
 #[derive(Clone, Copy)]
 struct Control {
     delay: Duration,
-    is_stalled: bool,
     answers_are_stalled: bool,
     cuts: u64,
 }
 
 impl Proxy {
     /// Starts a proxy for the server on `upstream`.
-    pub async fn start(upstream: u16) -> Self {
+    pub(crate) async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let initial =
-            Control { delay: Duration::ZERO, is_stalled: false, answers_are_stalled: false, cuts: 0 };
+        let initial = Control { delay: Duration::ZERO, answers_are_stalled: false, cuts: 0 };
         let (control, controlled) = watch::channel(initial);
         let budget = Arc::new(AtomicU64::new(u64::MAX));
         let task = tokio::spawn(accept(listener, upstream, controlled, Arc::clone(&budget)));
@@ -41,32 +39,30 @@ impl Proxy {
     }
 
     /// Returns the address for clients.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Delays what is read from now on by this time, in each direction.
-    pub fn delay(&self, delay: Duration) {
+    pub(crate) fn delay(&self, delay: Duration) {
         self.control.send_modify(|control| control.delay = delay);
     }
 
-    /// Stops passing anything on, or continues.
-    pub fn stall(&self, is_stalled: bool) {
-        self.control.send_modify(|control| control.is_stalled = is_stalled);
+    /// Stops passing on what the server sends, until the next cut.
+    pub(crate) fn stall_answers(&self) {
+        self.control.send_modify(|control| control.answers_are_stalled = true);
     }
 
-    /// Stops passing on what the server sends, or continues.
-    pub fn stall_answers(&self, is_stalled: bool) {
-        self.control.send_modify(|control| control.answers_are_stalled = is_stalled);
-    }
-
-    /// Cuts all connections now.
-    pub fn cut(&self) {
-        self.control.send_modify(|control| control.cuts += 1);
+    /// Cuts all connections now. Answers that were stopped are lost; new connections pass them on.
+    pub(crate) fn cut(&self) {
+        self.control.send_modify(|control| {
+            control.cuts += 1;
+            control.answers_are_stalled = false;
+        });
     }
 
     /// Cuts the connection of the client that sends the byte at this distance, once.
-    pub fn cut_after(&self, bytes: u64) {
+    pub(crate) fn cut_after(&self, bytes: u64) {
         self.budget.store(bytes, Ordering::Relaxed);
     }
 }
@@ -134,15 +130,16 @@ async fn pump(
             }
         }
     };
+    let cuts = control.borrow().cuts;
+    let is_answer = budget.is_none();
     let write = async move {
         while let Some((due, mut chunk)) = queued.recv().await {
-            tokio::time::sleep_until(due).await;
-            let is_answer = budget.is_none();
-            if control
-                .wait_for(|now| !now.is_stalled && !(is_answer && now.answers_are_stalled))
-                .await
-                .is_err()
-            {
+            // The timer would round no delay up to a millisecond.
+            if due > Instant::now() {
+                tokio::time::sleep_until(due).await;
+            }
+            let may_pass = |now: &Control| now.cuts != cuts || !(is_answer && now.answers_are_stalled);
+            if !control.wait_for(may_pass).await.is_ok_and(|now| now.cuts == cuts) {
                 return;
             }
             let left = budget.as_ref().map_or(u64::MAX, |budget| take(budget, chunk.len() as u64));

@@ -17,16 +17,16 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const LOG_LINES: usize = 30;
 
 /// How to get the server.
-pub const HOW_TO_INSTALL: &str = "nats-server is not installed: `apt-get install nats-server` on Debian or Ubuntu, \
+pub(crate) const HOW_TO_INSTALL: &str = "nats-server is not installed: `apt-get install nats-server` on Debian or Ubuntu, \
                                   `brew install nats-server` on macOS, or https://github.com/nats-io/nats-server/releases";
 
 /// Returns whether `nats-server` is installed.
-pub fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     Command::new("nats-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 /// One server. It is killed when this value is dropped.
-pub struct NatsServer {
+pub(crate) struct NatsServer {
     folder: tempfile::TempDir,
     port: u16,
     child: Option<Child>,
@@ -39,7 +39,7 @@ impl NatsServer {
     /// # Panics
     ///
     /// If the server does not start.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         for _ in 0..5 {
             let mut server = Self::prepare(free_port(), config, "");
             if server.try_start().is_ok() {
@@ -70,7 +70,7 @@ impl NatsServer {
     }
 
     /// Replaces `from` by `to` in the configuration. A restart makes it take effect.
-    pub fn reconfigure(&self, from: &str, to: &str) {
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
         let path = self.folder.path().join("server.conf");
         let config = std::fs::read_to_string(&path).expect("the configuration is there");
         std::fs::write(path, config.replace(from, to)).expect("the configuration is written");
@@ -81,7 +81,7 @@ impl NatsServer {
     /// # Panics
     ///
     /// If the server does not start.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         if let Err(log) = self.try_start() {
             panic!("nats-server did not start:\n{log}");
         }
@@ -128,17 +128,17 @@ impl NatsServer {
     }
 
     /// Returns the server's address for clients.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Returns the server's port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Kills the server with SIGKILL. Its storage stays.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -146,12 +146,12 @@ impl NatsServer {
     }
 
     /// Stops the server's process with SIGSTOP.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
 
     /// Continues the server's process with SIGCONT.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
 
@@ -169,8 +169,8 @@ impl Drop for NatsServer {
 }
 
 /// Three servers that form a cluster.
-pub struct Cluster {
-    pub servers: Vec<NatsServer>,
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<NatsServer>,
 }
 
 impl Cluster {
@@ -179,7 +179,7 @@ impl Cluster {
     /// # Panics
     ///
     /// If a server does not start.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let urls: Vec<String> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
         let servers = routes.iter().enumerate().map(|(index, port)| {
@@ -193,12 +193,12 @@ impl Cluster {
     }
 
     /// Returns the addresses of all servers.
-    pub fn urls(&self) -> Vec<String> {
+    pub(crate) fn urls(&self) -> Vec<String> {
         self.servers.iter().map(NatsServer::url).collect()
     }
 
     /// Returns the server of this name, as JetStream calls it.
-    pub fn named(&mut self, name: &str) -> &mut NatsServer {
+    pub(crate) fn named(&mut self, name: &str) -> &mut NatsServer {
         let index: usize =
             name.strip_prefix('s').and_then(|index| index.parse().ok()).expect("a server's name");
         &mut self.servers[index]

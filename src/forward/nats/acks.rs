@@ -50,14 +50,22 @@ pub(super) struct Round {
     pub(super) confirmed: u64,
     /// How many of them were not duplicates.
     pub(super) stored: u64,
-    /// A receipt gave out [`PublishError::OutOfOrder`].
-    pub(super) is_out_of_order: bool,
+    /// The first failure that a receipt gave out.
+    pub(super) failure: Option<Failure>,
     /// The subject for which no stream answered. `None` within if it is the fixed one.
     pub(super) unanswered: Option<Option<Subject>>,
     /// The stream's name.
     pub(super) stream: Option<String>,
     /// The stream's sequence of the message that was stored last.
     pub(super) last_sequence: u64,
+}
+
+/// What ended a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    OutOfOrder,
+    /// The engine rejected a message, or did not take it yet. Those after it are out of order for this reason alone.
+    Other,
 }
 
 impl Acks {
@@ -143,11 +151,6 @@ impl Acks {
             subjects.clear();
         }
         std::mem::take(&mut state.round)
-    }
-
-    /// Returns the number of slots that no receipt has taken.
-    pub(super) fn outstanding(&self) -> usize {
-        self.lock().slots.len()
     }
 }
 
@@ -258,8 +261,12 @@ impl State {
                 self.round.confirmed += 1;
                 self.round.stored += u64::from(*confirmation == Confirmation::Stored);
             }
-            Err(PublishError::OutOfOrder(_)) => self.round.is_out_of_order = true,
-            Err(_) => {}
+            Err(PublishError::OutOfOrder(_)) => {
+                self.round.failure.get_or_insert(Failure::OutOfOrder);
+            }
+            Err(_) => {
+                self.round.failure.get_or_insert(Failure::Other);
+            }
         }
         Some(outcome)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -32,7 +33,14 @@ const MAX_VIOLATIONS: usize = 1024;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct JetStreamEvents(Arc<Mutex<State>>);
+pub struct JetStreamEvents(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether an event arrived that the destination has not handled.
+    has_news: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -84,23 +92,31 @@ impl JetStreamEvents {
             }
             _ => return,
         }
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
+        // ORDERING: Relaxed: the mutex orders what the destination reads after it has seen the flag.
+        self.0.has_news.store(true, Ordering::Relaxed);
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the oldest violation. Wakes the task later if there is none.
-    pub(super) fn next_violation(&self, waker: &Waker) -> Option<Violation> {
-        let mut state = self.lock();
-        let violation = state.violations.pop_front();
-        if violation.is_none() && !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            state.waker = Some(waker.clone());
-        }
-        violation
+    /// Returns whether events have arrived since the last call.
+    pub(super) fn has_news(&self) -> bool {
+        // ORDERING: Relaxed: see `observe`.
+        self.0.has_news.load(Ordering::Relaxed) && self.0.has_news.swap(false, Ordering::Relaxed)
+    }
+
+    /// Makes the next event wake the task.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.lock().waker = Some(waker.clone());
+    }
+
+    /// Takes the oldest violation.
+    pub(super) fn next_violation(&self) -> Option<Violation> {
+        self.lock().violations.pop_front()
     }
 
     /// Returns the server's words if it refused the credentials and has not accepted them since.
@@ -124,8 +140,6 @@ fn read_violation(words: &str) -> Option<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use super::*;
 
     #[test]
@@ -138,7 +152,8 @@ mod tests {
         ] {
             events.observe(&Event::ServerError(ServerError::Other(words.into())));
         }
-        let next = || events.next_violation(Waker::noop());
+        assert!(events.has_news() && !events.has_news());
+        let next = || events.next_violation();
         assert!(matches!(next(), Some(Violation::Publish { subject, .. }) if subject == "logs.secret"));
         assert!(matches!(next(), Some(Violation::Subscribe { subject, .. }) if subject == "_INBOX.x.*"));
         assert_eq!(next(), None);

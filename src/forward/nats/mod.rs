@@ -38,6 +38,10 @@
 //! was stored after the one before it. They are confirmed without being published again. The rest is published with
 //! expectations that begin at the last sequence.
 //!
+//! A stream of several replicas is never sent a chain: its replicas apply messages that fail an expectation as well. One
+//! that restarts with such messages in its log can count them wrongly, and does not catch up with its leader. This was
+//! seen with nats-server 2.9.10 and 2.15.1.
+//!
 //! A message that the server rejects leaves a gap: those after it fail, and the next round begins after it. Another
 //! publisher on the same stream makes predictions fail. The window then shrinks to what was confirmed in the round, and
 //! doubles with each window that is confirmed. If whole rounds are fruitless, messages travel alone: order is kept
@@ -55,7 +59,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
 use async_nats::connection::State as ConnectionState;
@@ -133,6 +137,9 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// | refuses the credentials after a lost connection; see [`JetStreamEvents`] | ends with [`StopReason::BadCredentials`] |
 /// | has a smaller `max_payload`, or the stream a smaller `max_message_size` | rejects the message |
 ///
+/// The server's answers wait in a subscription of the client until the forwarder reads them. A window of more messages
+/// than [`ConnectOptions::subscription_capacity`], 65,536 by default, can lose answers, and is published again then.
+///
 /// async-nats notices a connection that is silently dead after two unanswered pings: in two to three minutes, unless
 /// [`ConnectOptions::ping_interval`] is set lower.
 ///
@@ -140,10 +147,13 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// With [`Forwarder::strict_order`](crate::forward::Forwarder::strict_order) the stream has the messages in their
 /// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
-/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API. Messages must have ids, and all subjects must belong
-/// to one stream. Another publisher on the same stream costs speed. If the last message cannot be read after an outage,
-/// as in a stream that deletes what was acknowledged, messages are told apart by their ids only, within the duplicate
-/// window.
+/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
+/// Messages must have ids, and all subjects must belong to one stream. Another publisher on the same stream costs speed.
+///
+/// Messages to a stream of several replicas travel one by one in strict order, each after the acknowledgement of the one
+/// before: [packs](crate::forward::Forwarder::pack) make up for it. Messages are then recognised by their ids, within the
+/// duplicate window. This holds as well if the last message cannot be read after an outage, as in a stream that deletes
+/// what was acknowledged.
 pub struct JetStream {
     context: Context,
     client: Client,
@@ -152,12 +162,16 @@ pub struct JetStream {
     acks: Acks,
     subscribing: Option<BoxFuture<Result<Subscriber, PublishError>>>,
     events: Option<JetStreamEvents>,
+    /// The waker that the events have.
+    event_waker: Option<Waker>,
     id_prefix: Option<Arc<str>>,
     order: Option<StrictOrder>,
     /// The subject for which no stream answered.
     unanswered: Option<Subject>,
     misses: u32,
     resync: Option<BoxFuture<Result<Answers, PublishError>>>,
+    /// The first question to the stream, before messages are chained.
+    inspection: Option<BoxFuture<Result<Answers, PublishError>>>,
     refused: HashMap<String, (Instant, String)>,
 }
 
@@ -178,11 +192,13 @@ impl JetStream {
             acks,
             subscribing: Some(Box::pin(subscribing)),
             events: None,
+            event_waker: None,
             id_prefix: None,
             order: None,
             unanswered: None,
             misses: 0,
             resync: None,
+            inspection: None,
             refused: HashMap::new(),
         }
     }
@@ -214,8 +230,16 @@ impl JetStream {
 
     /// Handles the server's errors that are not answers.
     fn handle_events(&mut self, cx: &mut TaskContext<'_>) -> Result<(), PublishError> {
-        let Some(events) = self.events.clone() else { return Ok(()) };
-        while let Some(violation) = events.next_violation(cx.waker()) {
+        let Some(events) = &self.events else { return Ok(()) };
+        if !self.event_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            events.register(cx.waker());
+            self.event_waker = Some(cx.waker().clone());
+        }
+        if !events.has_news() {
+            return Ok(());
+        }
+        let events = events.clone();
+        while let Some(violation) = events.next_violation() {
             match violation {
                 Violation::Publish { subject, words } => self.refuse_permission(subject, words)?,
                 Violation::Subscribe { subject, words } if subject == self.acks.inbox() => {
@@ -281,6 +305,28 @@ impl JetStream {
         Ok(())
     }
 
+    /// Waits until the strict order lets the next message go.
+    fn poll_order(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(order) = &mut self.order else { return Poll::Ready(()) };
+        let mut stream = None;
+        ready!(self.acks.poll_room(cx, |round| {
+            order.leave_alone(round);
+            stream = order.stream_to_ask(round).map(str::to_owned);
+            order.window(round)
+        }));
+        if let Some(stream) = stream {
+            let (subject, id_prefix) = (None, None);
+            let inspection = self.inspection.get_or_insert_with(|| {
+                let questions = Questions { subject, stream: Some(stream), id_prefix };
+                Box::pin(resync::ask(self.context.clone(), questions))
+            });
+            let answers = ready!(inspection.as_mut().poll(cx));
+            self.inspection = None;
+            order.answer(answers.ok().and_then(|answers| answers.snapshot));
+        }
+        Poll::Ready(())
+    }
+
     /// Uses the answers to the questions asked when the forwarder went back to `first`.
     fn resume(&mut self, first: u64, answers: Answers) -> Result<(), PublishError> {
         if let Some(has_stream) = answers.has_stream {
@@ -321,12 +367,7 @@ impl Destination for JetStream {
             self.subscribing = None;
             self.acks.subscribe(subscription);
         }
-        if let Some(order) = &mut self.order {
-            ready!(self.acks.poll_room(cx, |round| {
-                order.leave_alone(round);
-                order.window(round)
-            }));
-        }
+        ready!(self.poll_order(cx));
         Pin::new(&mut self.client).poll_ready(cx).map_err(|_| closed())
     }
 
@@ -344,12 +385,17 @@ impl Destination for JetStream {
         }
         if self.id_prefix.is_none() {
             self.id_prefix.clone_from(&message.id_prefix);
+            if message.id_prefix.as_ref().is_some_and(|prefix| prefix.contains(['\r', '\n'])) {
+                self.id_prefix = None;
+                let words = "the name of the message ids has a line break";
+                return self.acks.settled(&subject, Err(PublishError::Stop(StopReason::Other, words.into())));
+            }
         }
         let prefix = self.id_prefix.as_deref();
         let len = message.payload().len() + headers_len(prefix, self.order.is_some());
         if let Err(error) = self.check(&subject, is_valid, len) {
             if let Some(order) = &mut self.order {
-                order.reject(sequence, self.acks.outstanding());
+                order.reject(sequence);
             }
             return self.acks.settled(&subject, Err(error));
         }
@@ -372,6 +418,7 @@ impl Destination for JetStream {
     ) -> Poll<Result<Option<u64>, PublishError>> {
         self.handle_events(cx)?;
         if self.resync.is_none() {
+            self.inspection = None;
             let mut round = self.acks.reset();
             if let Some(subject) = round.unanswered.take() {
                 self.unanswered = subject.or_else(|| self.subjects.as_fixed().cloned());

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::acks::Round;
+use super::acks::{Failure, Round};
 use super::resync::Snapshot;
 
 /// The window after the stream refused a message for its order.
@@ -15,17 +15,22 @@ const MAX_WINDOW: usize = 1 << 20;
 const MAX_FRUITLESS: u32 = 3;
 /// How many messages are stored alone before messages are chained again: the first time, and at most.
 const MIN_PATIENCE: u64 = 64;
-const MAX_PATIENCE: u64 = 4096;
+const MAX_PATIENCE: u64 = 1024;
+
+/// How many messages that the destination rejected are remembered: more than a window holds.
+const MAX_REJECTED: usize = 1 << 16;
 
 /// What a forwarder in strict order knows of its stream.
 pub(super) struct StrictOrder {
     /// The stream's name, known from the first acknowledgement.
     pub(super) stream: Option<String>,
+    /// Whether the stream has more than one replica, or did not say. `None` before it is asked.
+    is_replicated: Option<bool>,
     pace: Pace,
     window: usize,
     /// The stream has all messages up to this sequence, except those that were rejected.
     stored_to: u64,
-    /// The messages that the destination itself rejected, as far as their receipts may be outstanding.
+    /// The last messages that the destination itself rejected.
     rejected: VecDeque<u64>,
     fruitless: u32,
     patience: u64,
@@ -59,6 +64,7 @@ impl StrictOrder {
     pub(super) fn new() -> Self {
         Self {
             stream: None,
+            is_replicated: None,
             pace: Pace::Alone { stored: 1 },
             window: MAX_WINDOW,
             stored_to: 0,
@@ -71,33 +77,42 @@ impl StrictOrder {
     /// Returns how many messages may be in flight.
     pub(super) fn window(&mut self, round: &Round) -> usize {
         match &mut self.pace {
-            Pace::Alone { stored } if round.stored < *stored => 1,
-            Pace::Alone { .. } => {
-                // Nothing is in flight when the next message is published. The stream ends with the message that was
-                // stored last, unless another publisher has added to it, which the first expectation finds out.
-                1
-            }
+            Pace::Alone { .. } => 1,
             Pace::Chained { grown_at, .. } => {
                 if round.confirmed - *grown_at >= self.window as u64 && self.window < MAX_WINDOW {
                     self.window *= 2;
                     *grown_at = round.confirmed;
-                    if self.window >= MAX_WINDOW {
-                        self.patience = MIN_PATIENCE;
-                    }
                 }
                 self.window
             }
         }
     }
 
-    /// Starts to chain messages if enough were stored alone. Called when a message may be published.
+    /// Starts to chain messages if enough were stored alone.
+    ///
+    /// Nothing is in flight then. The stream ends with the message that was stored last, unless another publisher has added
+    /// to it, which the first expectation finds out.
     pub(super) fn leave_alone(&mut self, round: &Round) {
         if let Pace::Alone { stored } = self.pace
             && round.stored >= stored
+            && self.is_replicated == Some(false)
         {
             self.pace =
                 Pace::Chained { expected: round.last_sequence, previous: None, grown_at: round.confirmed };
         }
+    }
+
+    /// Returns the stream's name if it is known, but not whether it is replicated.
+    pub(super) fn stream_to_ask(&mut self, round: &Round) -> Option<&str> {
+        if self.stream.is_none() {
+            self.stream.clone_from(&round.stream);
+        }
+        self.stream.as_deref().filter(|_| self.is_replicated.is_none())
+    }
+
+    /// Takes note of the answer. Without one, messages travel alone until the next round.
+    pub(super) fn answer(&mut self, snapshot: Option<Snapshot>) {
+        self.is_replicated = Some(snapshot.is_none_or(|snapshot| snapshot.is_replicated));
     }
 
     /// Returns whether the stream has this message already, or has to do without it.
@@ -108,15 +123,12 @@ impl StrictOrder {
         })
     }
 
-    /// Takes note of a message that the destination rejected itself, with `outstanding` messages before it.
-    pub(super) fn reject(&mut self, sequence: u64, outstanding: usize) {
-        let oldest = sequence.saturating_sub(outstanding as u64);
-        while self.rejected.front().is_some_and(|rejected| *rejected < oldest) {
+    /// Takes note of a message that the destination rejected itself.
+    pub(super) fn reject(&mut self, sequence: u64) {
+        if self.rejected.len() == MAX_REJECTED {
             self.rejected.pop_front();
         }
-        if !self.rejected.contains(&sequence) {
-            self.rejected.push_back(sequence);
-        }
+        self.rejected.push_back(sequence);
     }
 
     /// Returns what the next message expects, and counts it as published.
@@ -135,10 +147,18 @@ impl StrictOrder {
     /// Ends a round: the forwarder goes back.
     pub(super) fn end_round(&mut self, round: Round) {
         self.stream = self.stream.take().or(round.stream);
-        if !round.is_out_of_order {
+        if let Pace::Chained { grown_at, .. } = &mut self.pace {
+            *grown_at = 0;
+        }
+        if round.failure != Some(Failure::OutOfOrder) {
             return;
         }
-        self.fruitless = if round.confirmed == 0 { self.fruitless + 1 } else { 0 };
+        if round.confirmed == 0 {
+            self.fruitless += 1;
+        } else {
+            self.fruitless = 0;
+            self.patience = (self.patience / 2).max(MIN_PATIENCE);
+        }
         if self.fruitless >= MAX_FRUITLESS {
             self.fruitless = 0;
             self.pace = Pace::Alone { stored: self.patience };
@@ -155,9 +175,14 @@ impl StrictOrder {
         self.rejected.retain(|rejected| *rejected >= first);
         let Some(snapshot) = snapshot else {
             self.stream = None;
+            self.is_replicated = None;
             self.pace = Pace::Alone { stored: 1 };
             return;
         };
+        self.is_replicated = Some(snapshot.is_replicated);
+        if snapshot.is_replicated {
+            self.pace = Pace::Alone { stored: 1 };
+        }
         self.stored_to = self.stored_to.max(snapshot.ours.unwrap_or(0));
         if matches!(self.pace, Pace::Chained { .. }) {
             self.pace = Pace::Chained { expected: snapshot.last_sequence, previous: None, grown_at: 0 };
@@ -170,4 +195,127 @@ impl StrictOrder {
 pub(super) enum Settled {
     Stored,
     Rejected,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A round that was broken by the order, after these confirmations.
+    fn broken(confirmed: u64, stored: u64) -> Round {
+        Round { confirmed, stored, failure: Some(Failure::OutOfOrder), ..Round::default() }
+    }
+
+    /// An order after the acknowledgement of message 1, at sequence 10 of the stream.
+    fn chained() -> StrictOrder {
+        let mut order = StrictOrder::new();
+        assert_eq!(order.window(&Round::default()), 1);
+        assert_eq!(order.publish(1), Expectation::default());
+        let acknowledged = Round {
+            confirmed: 1,
+            stored: 1,
+            last_sequence: 10,
+            stream: Some("LOGS".into()),
+            ..Round::default()
+        };
+        assert_eq!(order.stream_to_ask(&acknowledged), Some("LOGS"));
+        order.answer(Some(Snapshot { last_sequence: 10, ours: None, is_replicated: false }));
+        order.leave_alone(&acknowledged);
+        assert_eq!(order.window(&acknowledged), MAX_WINDOW);
+        order
+    }
+
+    #[test]
+    fn each_message_expects_the_one_before_it() {
+        let mut order = chained();
+        assert_eq!(order.publish(2), Expectation { last_sequence: Some(10), previous: None });
+        assert_eq!(order.publish(3), Expectation { last_sequence: Some(11), previous: Some(2) });
+        // Message 4 was rejected without being published.
+        assert_eq!(order.publish(5), Expectation { last_sequence: Some(12), previous: Some(3) });
+    }
+
+    #[test]
+    fn a_round_begins_at_the_end_of_the_stream_without_an_expected_id() {
+        let mut order = chained();
+        for sequence in 2..=6 {
+            order.publish(sequence);
+        }
+        order.reject(4);
+        order.end_round(Round { confirmed: 1, stored: 1, ..Round::default() });
+        order.start_round(3, Some(Snapshot { last_sequence: 13, ours: Some(5), is_replicated: false }));
+        assert_eq!(order.is_settled(3), Some(Settled::Stored));
+        assert_eq!(order.is_settled(4), Some(Settled::Rejected));
+        assert_eq!(order.is_settled(5), Some(Settled::Stored));
+        assert_eq!(order.is_settled(6), None);
+        assert_eq!(order.publish(6), Expectation { last_sequence: Some(13), previous: None });
+        assert_eq!(order.publish(7), Expectation { last_sequence: Some(14), previous: Some(6) });
+    }
+
+    #[test]
+    fn the_window_shrinks_to_what_was_confirmed_and_grows_again() {
+        let mut order = chained();
+        order.end_round(broken(100, 100));
+        order.start_round(102, Some(Snapshot { last_sequence: 111, ours: Some(101), is_replicated: false }));
+        let confirmed = |confirmed| Round { confirmed, ..Round::default() };
+        assert_eq!(order.window(&confirmed(99)), 100);
+        assert_eq!(order.window(&confirmed(100)), 200);
+        assert_eq!(order.window(&confirmed(299)), 200);
+        assert_eq!(order.window(&confirmed(300)), 400);
+    }
+
+    #[test]
+    fn a_rejection_does_not_shrink_the_window() {
+        let mut order = chained();
+        order.end_round(Round { failure: Some(Failure::Other), ..Round::default() });
+        order.start_round(3, Some(Snapshot { last_sequence: 10, ours: Some(1), is_replicated: false }));
+        assert_eq!(order.window(&Round::default()), MAX_WINDOW);
+    }
+
+    #[test]
+    fn messages_travel_alone_after_fruitless_rounds() {
+        let mut order = chained();
+        for _ in 0..MAX_FRUITLESS {
+            assert!(matches!(order.pace, Pace::Chained { .. }));
+            order.end_round(broken(0, 0));
+            order.start_round(2, Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
+        }
+        assert_eq!(order.window(&Round::default()), 1);
+        assert_eq!(order.publish(2), Expectation::default());
+        let stored = |stored| Round { confirmed: stored, stored, last_sequence: 200, ..Round::default() };
+        order.leave_alone(&stored(MIN_PATIENCE - 1));
+        assert_eq!(order.publish(3), Expectation::default());
+        order.leave_alone(&stored(MIN_PATIENCE));
+        assert_eq!(order.publish(4), Expectation { last_sequence: Some(200), previous: None });
+    }
+
+    #[test]
+    fn duplicates_that_break_the_order_are_passed_one_by_one() {
+        let mut order = chained();
+        order.end_round(broken(1, 0));
+        order.start_round(3, Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
+        assert_eq!(order.publish(3), Expectation::default());
+        // The first message that is stored is the end of the stream.
+        order.leave_alone(&Round { confirmed: 5, stored: 1, last_sequence: 51, ..Round::default() });
+        assert_eq!(order.publish(8), Expectation { last_sequence: Some(51), previous: None });
+    }
+
+    #[test]
+    fn a_stream_that_is_gone_is_learnt_again() {
+        let mut order = chained();
+        order.end_round(Round { stream: Some("LOGS".into()), ..Round::default() });
+        assert_eq!(order.stream.as_deref(), Some("LOGS"));
+        order.start_round(2, None);
+        assert_eq!(order.stream, None);
+        assert_eq!(order.publish(2), Expectation::default());
+    }
+
+    #[test]
+    fn messages_to_a_replicated_stream_travel_alone() {
+        let mut order = chained();
+        order.end_round(broken(5, 5));
+        order.start_round(7, Some(Snapshot { last_sequence: 15, ours: Some(6), is_replicated: true }));
+        order.leave_alone(&Round { confirmed: 900, stored: 900, last_sequence: 915, ..Round::default() });
+        assert_eq!(order.publish(907), Expectation::default());
+        assert_eq!(order.window(&Round::default()), 1);
+    }
 }

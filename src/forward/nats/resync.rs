@@ -23,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) last_sequence: u64,
     /// The sequence that the forwarder gave to the last of its messages in the stream, if one of the last few is its own.
     pub(super) ours: Option<u64>,
+    /// Whether the stream has more than one replica.
+    pub(super) is_replicated: bool,
 }
 
 /// The questions.
@@ -127,7 +129,8 @@ async fn snapshot(
             }
         }
     }
-    Ok(Some(Snapshot { last_sequence, ours }))
+    let is_replicated = stream.cached_info().config.num_replicas > 1;
+    Ok(Some(Snapshot { last_sequence, ours, is_replicated }))
 }
 
 /// Returns the sequence that the forwarder gave to the message at `sequence` of the stream, if it is the forwarder's.

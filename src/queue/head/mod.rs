@@ -370,6 +370,23 @@ impl Head {
         message
     }
 
+    /// [`take`](Self::take) for a caller that refunds the bytes of an external payload, which are returned with it.
+    #[cfg(feature = "forward")]
+    pub(crate) fn take_retained(
+        &mut self,
+        queue: &Queue,
+        mode: ReadMode,
+        effects: &mut Effects,
+    ) -> (Bytes, usize) {
+        if let Some(message) = self.returned.take(queue, mode, &mut self.arena, &mut effects.spent) {
+            return (message, 0);
+        }
+        let current = self.current.as_mut().expect("a readable message has a segment");
+        let taken = current.take(queue, mode, &mut self.arena);
+        self.after_take(queue, effects);
+        taken
+    }
+
     /// Returns the length of the next message, which is readable.
     fn next_len(&self) -> usize {
         let next_len = || self.current.as_ref().map_or(0, SegmentCursor::next_len);

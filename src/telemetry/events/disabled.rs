@@ -44,6 +44,7 @@ impl Events {
 impl Events {
     pub(crate) fn forwarder_disconnected(&self, _: u64, _: u64) {}
     pub(crate) fn forwarder_connected(&self, _: Duration, _: u64, _: u64) {}
+    pub(crate) fn forwarder_failed(&self, _: &dyn std::fmt::Display, _: usize) {}
     pub(crate) fn messages_rejected(&self, _: u64) {}
     pub(crate) fn forwarder_retries(&self, _: Duration, _: u64, _: u64, _: Option<&dyn std::fmt::Display>) {}
 }

@@ -170,6 +170,13 @@ impl Events {
         });
     }
 
+    /// Emits an error: a forwarder has ended, and this many messages that it has taken are not confirmed.
+    pub(crate) fn forwarder_failed(&self, error: &dyn std::fmt::Display, unconfirmed: usize) {
+        let error = tracing::field::display(error);
+        let text = "a forwarder has ended before everything was confirmed";
+        self.emit(|span| tracing::error!(target: TARGET, parent: span, error, unconfirmed, "{text}"));
+    }
+
     /// Emits a warning: a destination has rejected this many messages since the last such event.
     pub(crate) fn messages_rejected(&self, messages: u64) {
         let text = "the destination of a forwarder rejects messages";

@@ -118,7 +118,7 @@ fn unregister_returns_receiver_with_undelivered_messages() {
         send(&tx, 9..10);
         settle().await;
         assert_eq!(*kept.lock().expect("not poisoned"), [9], "registered again");
-        assert_eq!(remaining(&mut callback.unregister().await), []);
+        assert_eq!(remaining(&mut callback.unregister().await), Vec::<u32>::new());
     });
 }
 

@@ -419,6 +419,11 @@ fn forwarder_logs_lost_connections_rejected_messages_and_lasting_retries() {
             assert!(forwarder.flush().await.is_ok());
             advance(Duration::from_secs(60)).await;
             assert_eq!(log.count(Level::WARN, "again and again"), 3);
+            engine.set(|conduct| conduct.stops = true);
+            tx.send("given back").await.expect("open");
+            assert!(forwarder.join().await.is_err());
+            assert_eq!(log.count(Level::ERROR, "unconfirmed=1"), 1);
+            assert_eq!(log.count(Level::ERROR, "the password is wrong"), 1);
         });
     });
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::common::{advance, current_runtime, settle};
 use turbostream::forward::{
     Confirmation, Connection, Destination, FlushError, Forwarder, Outgoing, PublishError, Rejection,
+    StopReason,
 };
 use turbostream::{Counter, Gauge, StatsDelta};
 
@@ -19,12 +20,14 @@ pub(super) struct Conduct {
     pub(super) connection: Connection,
     /// Whether every message is to be published again.
     pub(super) retries: bool,
+    /// Whether the engine takes no message at all.
+    pub(super) stops: bool,
 }
 
 impl Engine {
     pub(super) fn new() -> Self {
         let connection = Connection { is_up: true, losses: 0 };
-        Self(Arc::new(Mutex::new(Conduct { connection, retries: false })))
+        Self(Arc::new(Mutex::new(Conduct { connection, retries: false, stops: false })))
     }
 
     pub(super) fn set(&self, change: impl FnOnce(&mut Conduct)) {
@@ -36,6 +39,12 @@ impl Destination for Engine {
     type Receipt = Ready<Result<Confirmation, PublishError>>;
 
     fn publish(&mut self, message: &Outgoing) -> Self::Receipt {
+        if self.0.lock().expect("no panic").stops {
+            return ready(Err(PublishError::Stop(
+                StopReason::BadCredentials,
+                "the password is wrong".into(),
+            )));
+        }
         ready(match (self.0.lock().expect("no panic").retries, message.first_message()) {
             (true, _) => Err(PublishError::Retry("the disk is full".into())),
             (false, b"bad") => Err(PublishError::Reject(Rejection::new("no such subject"))),

@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, visit_one};
+use super::{Contender, SendResult, visit_one};
 use crate::workloads::Workload;
 use async_channel::{Receiver, Sender, bounded};
 use bytes::Bytes;
@@ -30,8 +30,8 @@ impl Contender for AsyncChannel {
         rx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, visit_all, visit_one};
+use super::{Contender, RECEIVED, SendResult, visit_all, visit_one};
 use crate::workloads::{Reads, Workload};
 use batch_channel::{Builder, Receiver, Sender};
 use bytes::Bytes;
@@ -33,8 +33,8 @@ impl Contender for One {
         rx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -72,8 +72,8 @@ impl Contender for Batched {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn send_run<'a>(tx: &mut Self::Tx, run: impl ExactSizeIterator<Item = &'a [u8]> + Send) {

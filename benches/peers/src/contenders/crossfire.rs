@@ -1,6 +1,6 @@
 //! Has no batch methods; batch workloads use the single-message methods.
 
-use super::{Contender, RECEIVED, visit_one};
+use super::{Contender, SendResult, visit_one};
 use crate::workloads::Workload;
 use bytes::Bytes;
 use crossfire::{AsyncRx, AsyncTx, MAsyncRx, MAsyncTx, detect_backoff_cfg, mpmc, mpsc, spsc};
@@ -25,8 +25,8 @@ impl Contender for Spsc {
         spsc::bounded_async(capacity)
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -57,8 +57,8 @@ impl Contender for Mpsc {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -93,8 +93,8 @@ impl Contender for Mpmc {
         rx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

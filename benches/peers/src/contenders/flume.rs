@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, visit_one};
+use super::{Contender, SendResult, visit_one};
 use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
 use flume::{Receiver, Sender, bounded};
@@ -29,8 +29,8 @@ impl Contender for One {
         rx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send_async(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send_async(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -61,8 +61,8 @@ impl Contender for Drained {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send_async(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send_async(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

@@ -1,4 +1,4 @@
-use super::{Contender, RECEIVED, visit_all, visit_one};
+use super::{Contender, SendResult, visit_all, visit_one};
 use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
 use kanal::{AsyncReceiver, AsyncSender, bounded_async};
@@ -29,8 +29,8 @@ impl Contender for One {
         rx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -62,8 +62,8 @@ impl Contender for Drained {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

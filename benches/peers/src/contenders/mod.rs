@@ -54,10 +54,10 @@ pub trait Contender: 'static {
     }
 
     /// Sends an external message; waits while the channel is full.
-    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output = ()> + Send;
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send;
 
     /// Copies `payload` into a message and sends it; waits while the channel is full.
-    fn send(tx: &mut Self::Tx, payload: &[u8]) -> impl Future<Output = ()> + Send {
+    fn send(tx: &mut Self::Tx, payload: &[u8]) -> impl Future<Output: SendResult> + Send {
         Self::send_bytes(tx, Bytes::copy_from_slice(payload))
     }
 
@@ -74,6 +74,27 @@ pub trait Contender: 'static {
     /// Waits for a message, or a batch of at least one, calls `visit` for each and drops it.
     /// Returns `false` if the channel is closed and drained.
     fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> impl Future<Output = bool> + Send;
+}
+
+/// What a send returns.
+///
+/// A contender returns the future of its crate as it is: an `async fn` around it would move its arguments in memory once
+/// more, which takes as long as sending a small message.
+pub trait SendResult {
+    /// Panics if the message was not sent.
+    fn check(self);
+}
+
+impl SendResult for () {
+    #[inline]
+    fn check(self) {}
+}
+
+impl<E: std::fmt::Debug> SendResult for Result<(), E> {
+    #[inline]
+    fn check(self) {
+        self.expect(RECEIVED);
+    }
 }
 
 /// The unit of a capacity.

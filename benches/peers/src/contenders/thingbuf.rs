@@ -1,6 +1,6 @@
 //! Has no batch methods; batch workloads use the single-message methods.
 
-use super::{Contender, RECEIVED, visit_one};
+use super::{Contender, SendResult, visit_one};
 use crate::workloads::{Payload, Workload};
 use bytes::Bytes;
 use thingbuf::mpsc::{Receiver, Sender, channel, with_recycle};
@@ -32,13 +32,16 @@ impl Contender for Recycled {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        Self::send(tx, &message).await;
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        async move { Self::send(tx, &message).await.check() }
     }
 
-    async fn send(tx: &mut Self::Tx, payload: &[u8]) {
-        let mut slot = tx.send_ref().await.expect(RECEIVED);
-        slot.extend_from_slice(payload);
+    fn send(tx: &mut Self::Tx, payload: &[u8]) -> impl Future<Output: SendResult> + Send {
+        async {
+            let mut slot = tx.send_ref().await?;
+            slot.extend_from_slice(payload);
+            Ok::<_, thingbuf::mpsc::errors::Closed>(())
+        }
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -68,8 +71,8 @@ impl Contender for Passed {
         channel(capacity)
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

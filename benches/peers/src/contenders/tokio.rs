@@ -1,6 +1,7 @@
-use super::{Contender, RECEIVED, Unit, visit_all, visit_one};
+use super::{Contender, RECEIVED, SendResult, Unit, visit_all, visit_one};
 use crate::workloads::{Reads, Workload};
 use bytes::Bytes;
+use std::future::ready;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
@@ -36,8 +37,8 @@ impl Contender for One {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -72,8 +73,8 @@ impl Contender for Unbounded {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        ready(tx.send(message))
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -104,8 +105,8 @@ impl Contender for Many {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -138,8 +139,8 @@ impl Contender for ReservedMany {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        Many::send_bytes(tx, message).await;
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        Many::send_bytes(tx, message)
     }
 
     async fn send_run<'a>(tx: &mut Self::Tx, run: impl ExactSizeIterator<Item = &'a [u8]> + Send) {
@@ -180,8 +181,8 @@ impl Contender for UnboundedMany {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        ready(tx.send(message))
     }
 
     async fn recv((rx, messages): &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {
@@ -214,8 +215,8 @@ impl Contender for Chunks {
         tx.clone()
     }
 
-    async fn send_bytes(tx: &mut Self::Tx, message: Bytes) {
-        tx.send(message).await.expect(RECEIVED);
+    fn send_bytes(tx: &mut Self::Tx, message: Bytes) -> impl Future<Output: SendResult> + Send {
+        tx.send(message)
     }
 
     async fn recv(rx: &mut Self::Rx, visit: &mut (impl FnMut(&[u8]) + Send)) -> bool {

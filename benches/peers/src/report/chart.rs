@@ -1,6 +1,7 @@
 //! The charts. They have an opaque background, as a page may be light or dark.
 
-use super::{Row, measured, table};
+use super::overview::Line;
+use super::{Row, machine, measured, table};
 use crate::alloc::Allocator;
 use crate::workloads::{Payload, Reads, Shape, Workload};
 use plotters::coord::Shift;
@@ -82,6 +83,46 @@ fn draw_bars(table: &[&Row], workload: &Workload, path: &Path) -> Result<(), Str
             text(&statistic.show(value), (end + 6, y), font(13, HPos::Left))?;
         }
         y += LINE as i32;
+    }
+    canvas.present().map_err(|error| error.to_string())
+}
+
+/// Draws three bars for each line of the overview, each line to its own scale.
+pub fn overview(lines: &[Line], allocator: Allocator, path: &Path) -> Result<(), String> {
+    draw_overview(lines, allocator, path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn draw_overview(lines: &[Line], allocator: Allocator, path: &Path) -> Result<(), String> {
+    const BAR: i32 = 15;
+    const BLOCK: i32 = 4 * BAR + 22;
+    let canvas = canvas(path, (lines.len() as i32 * BLOCK + 84) as u32)?;
+    let text = |text: &str, at: (i32, i32), style: TextStyle| {
+        canvas.draw(&Text::new(text.to_string(), at, style)).map_err(|error| error.to_string())
+    };
+    text(
+        "Nanoseconds a message, less is better; each group to its own scale",
+        (16, 24),
+        font(16, HPos::Left),
+    )?;
+    text(&format!("{}, {} allocator", machine(), allocator.name()), (16, 46), font(13, HPos::Left))?;
+    for (at, line) in lines.iter().enumerate() {
+        let mut y = 84 + at as i32 * BLOCK;
+        text(&line.about.replace('`', ""), (16, y), font(14, HPos::Left))?;
+        let bars = [
+            ("turbostream", Some(line.ours), OURS),
+            (line.peer, Some(line.peers), PEERS),
+            ("tokio mpsc", line.tokio.filter(|&ns| ns != line.peers), LIMITS),
+        ];
+        let most = bars.iter().filter_map(|bar| bar.1).fold(0.0, f64::max);
+        for (name, ns, colour) in bars {
+            let Some(ns) = ns else { continue };
+            y += BAR + 3;
+            text(name, (BARS.0 - 8, y), font(13, HPos::Right))?;
+            let end = BARS.0 + ((ns / most * f64::from(BARS.1 - BARS.0)) as i32).max(1);
+            let bar = Rectangle::new([(BARS.0, y - BAR / 2), (end, y + BAR / 2)], colour.filled());
+            canvas.draw(&bar).map_err(|error| error.to_string())?;
+            text(&format!("{ns:.0}"), (end + 6, y), font(13, HPos::Left))?;
+        }
     }
     canvas.present().map_err(|error| error.to_string())
 }

@@ -1,6 +1,7 @@
 //! The results as text, as JSON, and as a page with charts.
 
 mod chart;
+mod overview;
 mod page;
 mod table;
 

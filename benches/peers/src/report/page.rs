@@ -1,7 +1,7 @@
 //! Writes docs/benchmarks.md.
 
-use super::{Row, chart, machine, measured, table};
-use crate::targets;
+use super::{Row, chart, machine, measured, overview, table};
+use crate::alloc::Allocator;
 use crate::workloads::{SAFE, Workload, ZERO_COPY};
 use std::fmt::Write;
 use std::path::Path;
@@ -14,10 +14,11 @@ pub fn docs(rows: &[Row], directory: &Path) -> Result<(), String> {
     let charts = directory.join(CHARTS);
     std::fs::create_dir_all(&charts).map_err(|error| format!("{}: {error}", charts.display()))?;
     let mut text = head();
+    text += &overview(rows, &charts)?;
     for workload in measured(rows) {
         let table = table::ranked(rows, workload);
         chart::bars(&table, workload, &charts.join(format!("{}.svg", workload.name)))?;
-        text += &section(rows, &table, workload);
+        text += &section(&table, workload);
     }
     if chart::growth(rows, &charts.join("growth.svg"))? {
         text += &format!("\n## Growth with senders\n\n![cost by number of senders]({CHARTS}/growth.svg)\n");
@@ -35,28 +36,49 @@ fn head() -> String {
          ```sh\n\
          cargo run --release --manifest-path benches/peers/Cargo.toml{separator}{}\n\
          ```\n\n\
-         Measured on {}, {}. The method and the workloads are described in\n\
+         Measured on {}, {}, {}. The method and the workloads are described in\n\
          [benches/peers](../benches/peers/README.md). Ratio: the row's median divided by turbostream's, the row with 1.00.\n\
          Rows marked LENDS only lend a message to the receiver until the next one; the others hand it out owned.\n\
          Rows marked LIMIT are lower bounds instead of channels between tasks.\n",
         arguments.join(" "),
         machine(),
         std::env::consts::OS,
+        today(),
     )
 }
 
-fn section(rows: &[Row], table: &[&Row], workload: &Workload) -> String {
+/// The workloads that most programs have, as a chart and a table for each allocator.
+fn overview(rows: &[Row], charts: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    for allocator in [Allocator::Mimalloc, Allocator::System] {
+        let lines = overview::lines(rows, allocator);
+        if lines.is_empty() {
+            continue;
+        }
+        let name = format!("overview_{}.svg", allocator.name());
+        chart::overview(&lines, allocator, &charts.join(&name))?;
+        let _ = write!(
+            text,
+            "\n## Overview, {} allocator\n\n![turbostream, the fastest other crate and tokio]({CHARTS}/{name})\n\n{}",
+            allocator.name(),
+            overview::markdown(&lines)
+        );
+    }
+    Ok(text)
+}
+
+/// The date, in UTC.
+fn today() -> String {
+    let output = std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
+    output.map_or_else(
+        |_| "undated".to_string(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_string(),
+    )
+}
+
+fn section(table: &[&Row], workload: &Workload) -> String {
     let name = workload.name;
     let mut text = format!("\n## {name}\n\n{}\n", workload.about);
-    let verdicts = targets::verdicts(rows, workload);
-    if !verdicts.is_empty() {
-        text += "\n| target | allocator | measured | reached |\n| --- | --- | --- | --- |\n";
-    }
-    for verdict in verdicts {
-        let reached = if verdict.reached { "yes" } else { "**no**" };
-        let allocator = verdict.allocator.name();
-        let _ = writeln!(text, "| {} | {allocator} | {} | {reached} |", verdict.target, verdict.measured);
-    }
     text += &originals(table, workload);
     let title = table::title(table, workload);
     let _ = write!(text, "\n![{title}]({CHARTS}/{name}.svg)\n\n{}", table::markdown(table, workload));

@@ -1,7 +1,7 @@
 //! One task repeatedly creates a channel, sends and receives one message, and drops the channel.
 
 use super::{Check, Copied, Job, Outcome, Source, Statistic};
-use crate::contenders::Contender;
+use crate::contenders::{Contender, SendResult};
 use std::time::Instant;
 
 type Message = Copied<128>;
@@ -16,7 +16,7 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
                 start = Instant::now();
             }
             let (mut tx, mut rx) = C::open(job.capacity);
-            message.send::<C>(&mut tx, index).await;
+            message.send::<C>(&mut tx, index).await.check();
             C::recv(&mut rx, &mut |message| _ = check.verify(message)).await;
         }
         (start.elapsed(), check)

@@ -5,7 +5,7 @@
 
 use super::{Check, Copied, Job, Outcome, Source, Statistic};
 use crate::alloc;
-use crate::contenders::Contender;
+use crate::contenders::{Contender, SendResult};
 use std::time::Duration;
 
 type Message = Copied<128>;
@@ -56,7 +56,7 @@ async fn use_each<C: Contender>(channels: &mut [(C::Tx, C::Rx)], source: &mut Me
     for (tx, rx) in channels {
         let mut check = Check::<Message>::exclusive(1);
         for index in 0..MESSAGES {
-            source.send::<C>(tx, index).await;
+            source.send::<C>(tx, index).await.check();
         }
         for _ in 0..MESSAGES {
             C::recv(rx, &mut |message| _ = check.verify(message)).await;

@@ -3,7 +3,7 @@
 //! Each starts with a stamp, the sender's number and the message's index, and ends with a seal that proves it whole.
 
 use super::log::Log;
-use crate::contenders::Contender;
+use crate::contenders::{Contender, SendResult};
 use bytes::Bytes;
 use std::future::Future;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub trait Source: Send + 'static {
 
     fn new(sender: usize) -> Self;
 
-    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output = ()> + Send;
+    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output: SendResult> + Send;
 
     /// Sends `len` messages at once. Required only for workloads with batches.
     fn send_run<C: Contender>(
@@ -64,23 +64,35 @@ pub trait Source: Send + 'static {
     fn stamp(message: &[u8]) -> Option<Stamp>;
 }
 
-/// `LEN` bytes, copied from one buffer that changes with every message; in a run, each from a buffer of its own.
+/// `LEN` bytes, copied from two buffers in turn; in a run, each from a buffer of its own.
+///
+/// Each buffer is stamped while the other is sent. A processor that copies bytes which it has just written in narrower
+/// pieces waits until these have left its store buffer.
 pub struct Copied<const LEN: usize> {
     sender: usize,
-    buffer: [u8; LEN],
+    buffers: [[u8; LEN]; 2],
     run: Vec<[u8; LEN]>,
 }
 
 impl<const LEN: usize> Copied<LEN> {
+    /// The message with this index. It was stamped at the call before, if that was for the index before.
     #[inline]
     pub fn stamped(&mut self, index: u64) -> &[u8] {
-        stamp_into(&mut self.buffer, Stamp::new(self.sender, index))
+        let [even, odd] = &mut self.buffers;
+        let (current, next) = if index % 2 == 0 { (even, odd) } else { (odd, even) };
+        stamp_into(next, Stamp::new(self.sender, index + 1));
+        let stamp = Stamp::new(self.sender, index);
+        if current.first_chunk() != Some(&stamp.to_bytes()) {
+            stamp_into(current, stamp);
+        }
+        current
     }
 
     /// The message with a time after the stamp.
     pub fn stamped_at(&mut self, index: u64, nanos: u64) -> &[u8] {
-        self.buffer[8..16].copy_from_slice(&nanos.to_le_bytes());
-        self.stamped(index)
+        let buffer = &mut self.buffers[0];
+        buffer[8..16].copy_from_slice(&nanos.to_le_bytes());
+        stamp_into(buffer, Stamp::new(self.sender, index))
     }
 
     /// The time after the stamp.
@@ -91,18 +103,18 @@ impl<const LEN: usize> Copied<LEN> {
 
 impl<const LEN: usize> Source for Copied<LEN> {
     fn new(sender: usize) -> Self {
-        Self { sender, buffer: [0x5a; LEN], run: Vec::new() }
+        Self { sender, buffers: [[0x5a; LEN]; 2], run: Vec::new() }
     }
 
     #[inline]
-    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
-        C::send(tx, self.stamped(index)).await;
+    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output: SendResult> + Send {
+        C::send(tx, self.stamped(index))
     }
 
     #[inline]
     async fn send_run<C: Contender>(&mut self, tx: &mut C::Tx, first: u64, len: usize) {
-        let Self { sender, buffer, run } = self;
-        run.resize(C::RUN, *buffer);
+        let Self { sender, buffers, run } = self;
+        run.resize(C::RUN, buffers[0]);
         let messages = run[..len].iter_mut().enumerate();
         let messages =
             messages.map(|(at, buffer)| stamp_into(buffer, Stamp::new(*sender, first + at as u64)));
@@ -124,7 +136,7 @@ fn stamp_into<const LEN: usize>(buffer: &mut [u8; LEN], stamp: Stamp) -> &[u8] {
     buffer
 }
 
-/// 128 bytes, copied from one buffer. The receiver works on each for 5 µs.
+/// 128 bytes, copied. The receiver works on each for 5 µs.
 pub struct Worked(Copied<128>);
 
 impl Source for Worked {
@@ -135,8 +147,8 @@ impl Source for Worked {
     }
 
     #[inline]
-    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
-        self.0.send::<C>(tx, index).await;
+    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output: SendResult> + Send {
+        self.0.send::<C>(tx, index)
     }
 
     #[inline]
@@ -167,8 +179,8 @@ impl Source for Passed {
     }
 
     #[inline]
-    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
-        C::send_bytes(tx, self.0[(index % Self::DISTINCT) as usize].clone()).await;
+    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output: SendResult> + Send {
+        C::send_bytes(tx, self.0[(index % Self::DISTINCT) as usize].clone())
     }
 
     #[inline]
@@ -178,21 +190,29 @@ impl Source for Passed {
     }
 }
 
-/// Lines of a log. Each is composed in one buffer: the stamp, then the line; in a run, each in a buffer of its own.
+/// Lines of a log, each after its stamp. They are composed in two buffers in turn, as in [`Copied`]; in a run, each in a
+/// buffer of its own.
 pub struct Lines {
     sender: usize,
-    buffer: Vec<u8>,
+    buffers: [Vec<u8>; 2],
     run: Vec<Vec<u8>>,
 }
 
 impl Source for Lines {
     fn new(sender: usize) -> Self {
-        Self { sender, buffer: Vec::new(), run: Vec::new() }
+        Self { sender, buffers: Default::default(), run: Vec::new() }
     }
 
     #[inline]
-    async fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) {
-        C::send(tx, compose(&mut self.buffer, Stamp::new(self.sender, index))).await;
+    fn send<C: Contender>(&mut self, tx: &mut C::Tx, index: u64) -> impl Future<Output: SendResult> + Send {
+        let [even, odd] = &mut self.buffers;
+        let (current, next) = if index % 2 == 0 { (even, odd) } else { (odd, even) };
+        compose(next, Stamp::new(self.sender, index + 1));
+        let stamp = Stamp::new(self.sender, index);
+        if current.first_chunk() != Some(&stamp.to_bytes()) {
+            compose(current, stamp);
+        }
+        C::send(tx, current)
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 
 use super::statistic::quantiles;
 use super::{Check, Copied, Job, Outcome, Source, Statistic};
-use crate::contenders::Contender;
+use crate::contenders::{Contender, SendResult};
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_micros(10);
@@ -27,7 +27,7 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
                 tokio::task::yield_now().await;
             }
             let now = epoch.elapsed().as_nanos() as u64;
-            C::send(&mut tx, message.stamped_at(index, now)).await;
+            C::send(&mut tx, message.stamped_at(index, now)).await.check();
         }
         start.elapsed()
     });

@@ -3,7 +3,7 @@
 
 use super::statistic::quantiles;
 use super::{Check, Copied, Job, Outcome, Source, Statistic};
-use crate::contenders::Contender;
+use crate::contenders::{Contender, SendResult};
 use std::time::Instant;
 
 type Message = Copied<128>;
@@ -20,7 +20,7 @@ pub async fn run<C: Contender>(job: Job) -> Result<Outcome, String> {
         let mut reply = Message::new(0);
         let mut index = 0;
         while C::recv(&mut ping_rx, &mut |received| index = check.verify(received)).await && check.is_ok() {
-            reply.send::<C>(&mut pong_tx, index).await;
+            reply.send::<C>(&mut pong_tx, index).await.check();
         }
         check
     });
@@ -46,7 +46,7 @@ async fn request<C: Contender>(
     let mut round_trips = Vec::with_capacity((total - warmup) as usize);
     for index in 0..total {
         let start = Instant::now();
-        message.send::<C>(&mut tx, index).await;
+        message.send::<C>(&mut tx, index).await.check();
         let replied = C::recv(&mut rx, &mut |received| _ = check.verify(received)).await;
         if !(replied && check.is_ok()) {
             break;

@@ -4,7 +4,7 @@
 //! with an empty queue. It stops when the last receiver finds the channel closed and drained.
 
 use super::{Check, Job, Outcome, Source, Statistic, Workload};
-use crate::contenders::Contender;
+use crate::contenders::{Contender, SendResult};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ async fn write<C: Contender, S: Source>(mut tx: C::Tx, mut source: S, each: u64,
         while index < end {
             // One call of each, so that it is inlined for every contender.
             if C::RUN == 1 {
-                source.send::<C>(&mut tx, index).await;
+                source.send::<C>(&mut tx, index).await.check();
                 index += 1;
             } else {
                 let len = (end - index).min(C::RUN as u64);

@@ -1,4 +1,5 @@
-//! The events of a forwarder: a lost connection, rejected messages, retries that go on for long.
+//! What a forwarder reports: the statistics of its channel, and events about a lost connection, rejected messages, and retries
+//! that go on for long.
 
 use std::time::Duration;
 
@@ -6,7 +7,10 @@ use tokio::time::Instant;
 
 use super::error::BoxError;
 use super::stats::ForwardStats;
+use crate::channel::Core;
 use crate::telemetry::events::Events;
+use crate::telemetry::forwarding::Forwarding;
+use crate::telemetry::histogram::Histogram;
 
 /// The shortest time between two events about rejected messages.
 const REJECTED_INTERVAL: Duration = Duration::from_secs(1);
@@ -15,9 +19,12 @@ const RETRYING_AFTER: Duration = Duration::from_secs(1);
 /// The time between two events about retries that go on.
 const RETRYING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What was reported of the forwarder's condition.
-#[derive(Default)]
-pub(super) struct Conditions {
+/// What was reported of a forwarder.
+pub(super) struct Reports {
+    /// The time from when a message was taken until it was confirmed.
+    latency: Histogram,
+    /// What was added to the statistics of the channel.
+    added: Forwarding,
     /// When the connection was seen down first.
     down_since: Option<Instant>,
     /// How many rejected messages were reported, and when.
@@ -27,10 +34,33 @@ pub(super) struct Conditions {
     retrying_at: Option<Instant>,
 }
 
-impl Conditions {
+impl Reports {
+    pub(super) fn new() -> Self {
+        Self {
+            latency: Forwarding::new().latency,
+            added: Forwarding::new(),
+            down_since: None,
+            rejected: 0,
+            rejected_at: None,
+            retrying_at: None,
+        }
+    }
+
+    /// Records how long `messages` took that are confirmed now.
+    pub(super) fn record_latency(&mut self, latency: Duration, messages: usize) {
+        self.latency.record_many(latency, messages as u64);
+    }
+
+    /// Adds what has changed to the statistics of the channel.
+    pub(super) fn add_to(&mut self, core: &Core, stats: &ForwardStats) {
+        let now = stats.as_forwarding(self.latency);
+        core.forward_counters().add_change(&self.added, &now);
+        self.added = now;
+    }
+
     /// Emits events for what has changed. `retrying_since` is when a message was last confirmed, if there was an error
     /// since.
-    pub(super) fn observe(
+    pub(super) fn emit_events(
         &mut self,
         now: Instant,
         stats: &ForwardStats,
