@@ -23,7 +23,7 @@ pub use handle::ForwardHandle;
 #[cfg(feature = "nats")]
 pub use nats::{
     AckWhen, IntoSubjects, JetStream, JetStreamEvents, JetStreamSource, Receipt as JetStreamReceipt,
-    SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats,
+    SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection, SourceReport, SourceStats,
 };
 pub use packing::{Packing, Unpack, UnpackError, unpack};
 pub use stats::{ForwardReport, ForwardStats};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use turbostream::forward::{AckWhen, SourceEnd};
-use turbostream::{SendError, builder, channel};
+use turbostream::forward::{AckWhen, Packing, SourceEnd, SourceRejection};
+use turbostream::{MessageCount, builder, channel};
 
 use crate::fixture::{Fixture, LIMIT, LONG, number, receive_all, until};
 
@@ -141,29 +141,6 @@ async fn messages_in_progress_are_not_delivered_again_while_the_reader_pauses() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_is_received_when_the_server_is_killed_and_restarted() {
-    const MESSAGES: u64 = 20_000;
-    let Some(mut fixture) = Fixture::start(MESSAGES, 100, Duration::from_secs(2)).await else { return };
-    let (tx, mut rx) = channel();
-    let source = fixture.source().in_flight(2_000, 1 << 20).spawn(tx);
-    let mut seen = BTreeSet::new();
-    for kill_at in [3_000, 10_000] {
-        receive_all(&mut rx, &mut seen, kill_at).await;
-        fixture.server.kill();
-        fixture.server.restart().await;
-    }
-    receive_all(&mut rx, &mut seen, MESSAGES).await;
-    assert_eq!(seen, (1..=MESSAGES).collect());
-    // What was acknowledged in vain comes again.
-    let reader = tokio::spawn(async move { while rx.recv().await.is_some() {} });
-    fixture.until(|info| info.num_ack_pending == 0 && info.num_pending == 0).await;
-    assert!(source.stats().pull_failures >= 2, "{:?}", source.stats());
-    assert!(source.stats().connected);
-    drop(timeout(LIMIT, source.stop()).await.unwrap().unwrap());
-    timeout(LIMIT, reader).await.unwrap().unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn message_longer_than_the_channel_takes_is_terminated_alone() {
     let Some(fixture) = Fixture::start(10, 100, Duration::from_secs(1)).await else { return };
     fixture.publish(11..=11, 5_000).await;
@@ -171,9 +148,9 @@ async fn message_longer_than_the_channel_takes_is_terminated_alone() {
     let rejected = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&rejected);
     let (tx, mut rx) = builder().max_message_bytes(1_000).build().unwrap();
-    let source = fixture.source().on_rejected(move |message, error| {
-        assert!(matches!(error, SendError::TooLarge { len: 5_000, max: 1_000, .. }), "{error:?}");
-        seen.lock().unwrap().push(number(&message.payload));
+    let source = fixture.source().on_rejected(move |message, rejection| {
+        assert_eq!(*rejection, SourceRejection::TooLarge { len: 5_000, max: 1_000 });
+        seen.lock().unwrap().push(number(message));
     });
     let source = source.spawn(tx);
     for expected in (1..=10).chain(12..=20) {
@@ -215,4 +192,62 @@ async fn filter_map_makes_or_skips_the_channels_message() {
     }
     fixture.until(|info| info.ack_floor.stream_sequence == 100).await;
     assert_eq!((source.stats().skipped, source.stats().accepted), (50, 50));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pack_is_acknowledged_when_its_last_message_was_received() {
+    let Some(fixture) = Fixture::start(0, 0, LONG).await else { return };
+    let lengths = [1_usize, 300, 2, 2_000, 5];
+    let pack = || {
+        let mut pack = Vec::new();
+        for len in lengths {
+            pack.extend_from_slice(&u32::try_from(len).unwrap().to_be_bytes());
+            pack.resize(pack.len() + len, b'x');
+        }
+        pack
+    };
+    let rest_is_missing = b"\0\0\0\x02ok\0\0\0\x09short".to_vec();
+    let is_all_missing = b"\0\0\0\x09short".to_vec();
+    for payload in [pack(), rest_is_missing.clone(), is_all_missing.clone(), Vec::new(), pack()] {
+        fixture.context.publish("s.a", payload.into()).await.unwrap().await.unwrap();
+    }
+    let rejected = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&rejected);
+    let (tx, mut rx) = builder().max_message_bytes(1_000).build().unwrap();
+    let source = fixture.source().unpack(Packing::LengthDelimited).on_rejected(move |message, rejection| {
+        seen.lock().unwrap().push((message.len(), matches!(rejection, SourceRejection::Malformed(_))));
+    });
+    let source = source.spawn(tx);
+    let expected = [1, 300, 2, 5, 2, 1, 300, 2, 5];
+    for (at, len) in expected.into_iter().enumerate() {
+        assert_eq!(timeout(LIMIT, rx.recv()).await.unwrap().unwrap().len(), len);
+        let floor = fixture.info().await.ack_floor.stream_sequence;
+        let most = [0, 0, 0, 1, 4, 4, 4, 4, 5][at];
+        assert!(floor <= most, "{floor} after {} messages", at + 1);
+    }
+    fixture.until(|info| info.num_ack_pending == 0 && info.ack_floor.stream_sequence == 5).await;
+    let (short, none) = (rest_is_missing.len(), is_all_missing.len());
+    assert_eq!(*rejected.lock().unwrap(), [(2_000, false), (short, true), (none, true), (2_000, false)]);
+    let stats = source.stats();
+    assert_eq!((stats.pulled, stats.accepted, stats.rejected), (5, 9, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn window_moves_on_in_a_channel_that_switches_only_for_its_strategy() {
+    let Some(fixture) = Fixture::start(1_000, 100, LONG).await else { return };
+    let (tx, mut rx) = builder().on_demand(false).strategy(MessageCount(1_000_000)).build().unwrap();
+    let source = fixture.source().in_flight(10, 1 << 20).spawn(tx);
+    receive_all(&mut rx, &mut BTreeSet::new(), 1_000).await;
+    fixture.until(|info| info.ack_floor.stream_sequence == 1_000).await;
+    assert_eq!(source.stats().acknowledged, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn window_of_more_bytes_than_the_channel_takes_is_limited_to_the_channels() {
+    let Some(fixture) = Fixture::start(1_000, 1_000, LONG).await else { return };
+    let (tx, mut rx) = builder().max_bytes(128 << 10).build().unwrap();
+    let source = fixture.source().in_flight(1_000_000, usize::MAX).spawn(tx);
+    receive_all(&mut rx, &mut BTreeSet::new(), 1_000).await;
+    fixture.until(|info| info.ack_floor.stream_sequence == 1_000).await;
+    assert_eq!(source.stats().acknowledged, 1_000);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::AckPolicy;
 use tokio::time::timeout;
-use turbostream::forward::{SourceEnd, SourceErrorKind};
+use turbostream::forward::{SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport};
 use turbostream::{WhenFull, builder, channel};
 
 use crate::fixture::{Fixture, LIMIT, LONG, consumer, number, receive_all, until};
@@ -195,4 +195,48 @@ async fn source_goes_on_when_its_handle_is_dropped() {
     receive_all(&mut rx, &mut seen, 1_000).await;
     fixture.until(|info| info.ack_floor.stream_sequence == 1_000).await;
     assert_eq!(seen.len(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumer_that_was_created_anew_ends_the_source() {
+    let Some(fixture) = Fixture::start(10, 100, LONG).await else { return };
+    let (tx, mut rx) = channel();
+    let source = fixture.source().spawn(tx);
+    receive_all(&mut rx, &mut BTreeSet::new(), 10).await;
+    // The source tells consumers apart by the server's time, which is not exact.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    fixture.context.delete_consumer_from_stream("C", "S").await.unwrap();
+    consumer(&fixture.context, AckPolicy::Explicit, LONG).await;
+    let error = timeout(LIMIT, source.join()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::ConsumerNotFound);
+    assert_eq!(fixture.info().await.ack_floor.stream_sequence, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_was_closed_ends_the_source() {
+    let Some(fixture) = Fixture::start(10, 100, LONG).await else { return };
+    let (tx, mut rx) = channel();
+    let source = fixture.source().spawn(tx);
+    receive_all(&mut rx, &mut BTreeSet::new(), 10).await;
+    fixture.context.client().drain().await.unwrap();
+    let error = timeout(LIMIT, source.join()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::ClientClosed);
+    let (tx, _rx) = channel();
+    let error = timeout(LIMIT, fixture.source().spawn(tx).join()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::ClientClosed);
+}
+
+#[test]
+fn handles_and_errors_can_be_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<SourceHandle>();
+    shared::<SourceReport>();
+    shared::<SourceError>();
+    fn is_send<T: Send>(_: &T) -> bool {
+        true
+    }
+    fn futures(handle: &SourceHandle) -> bool {
+        is_send(&handle.stop()) && is_send(&handle.join()) && is_send(&handle.stop_timeout(Duration::ZERO))
+    }
+    assert_eq!(size_of_val(&futures), 0);
 }

@@ -9,7 +9,7 @@ use tokio::time::{interval, timeout};
 use turbostream::Receiver;
 use turbostream::forward::JetStreamSource;
 
-use crate::server::NatsServer;
+use crate::server::{HOW_TO_INSTALL, NatsServer, is_installed};
 
 /// The bound on a wait that should end.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -38,7 +38,13 @@ pub(crate) async fn connect(url: &str) -> Context {
 impl Fixture {
     /// Starts a server with a stream of `messages`, each of `len` bytes, and a consumer with this `ack_wait`.
     pub(crate) async fn start(messages: u64, len: usize, ack_wait: Duration) -> Option<Self> {
-        let server = NatsServer::start().await?;
+        if !is_installed() {
+            let is_required = std::env::var("TURBOSTREAM_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
+            assert!(!is_required, "{HOW_TO_INSTALL}");
+            eprintln!("not tested: {HOW_TO_INSTALL}");
+            return None;
+        }
+        let server = NatsServer::start("");
         let context = connect(&server.url()).await;
         let config = stream::Config { name: "S".into(), subjects: vec!["s.>".into()], ..Default::default() };
         context.create_stream(config).await.expect("a stream");
@@ -64,7 +70,7 @@ impl Fixture {
     }
 
     pub(crate) fn source(&self) -> JetStreamSource {
-        JetStreamSource::new(self.context.clone(), self.consumer.clone())
+        JetStreamSource::new(self.consumer.clone())
     }
 
     pub(crate) async fn info(&self) -> Info {
@@ -120,7 +126,7 @@ pub(crate) async fn receive_all(rx: &mut Receiver, seen: &mut BTreeSet<u64>, las
     while (seen.len() as u64) < last {
         let Ok(message) = timeout(LIMIT, rx.recv()).await else {
             let missing: Vec<_> = (1..=last).filter(|number| !seen.contains(number)).collect();
-            panic!("not in time: {missing:?}");
+            panic!("not in time: {} are missing, from {:?} on", missing.len(), missing.first());
         };
         let message = message.expect("the channel is open");
         seen.insert(number(&message));

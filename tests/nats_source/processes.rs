@@ -64,7 +64,7 @@ async fn receive(url: String) {
     let consumer: PullConsumer =
         context.get_consumer_from_stream("C", "S").await.expect("the consumer exists");
     let (tx, mut rx) = channel();
-    let source = JetStreamSource::new(context, consumer).in_flight(500, 1 << 20).spawn(tx);
+    let source = JetStreamSource::new(consumer).in_flight(500, 1 << 20).spawn(tx);
     let input = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     let mut received = 0;
     let receive = async {

@@ -79,8 +79,8 @@ use self::events::Violation;
 use self::order::{Expectation, Settled, StrictOrder};
 use self::resync::{Answers, Questions};
 pub use self::source::{
-    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport,
-    SourceStats,
+    AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection,
+    SourceReport, SourceStats,
 };
 pub use self::subject::IntoSubjects;
 use self::subject::Subjects;

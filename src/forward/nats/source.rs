@@ -34,11 +34,19 @@
 //!            ┌─────────────── pause, longer each time ◀──────────────┐
 //!            ▼                                                       │ no answer, missed heartbeats, refused,
 //!   checks the consumer ──▶ subscribes to a new inbox ──▶ open ──────┤ connection came back (no pause)
-//!            │                                             │         │
-//!            │ not found, three times                      │ stop    │
-//!            ▼                                             ▼
-//!      SourceError                        takes what is on its way, unsubscribes
+//!            │    │                  ▲                     │         │
+//!            │    │ no client        │ it arrives          │ stop    │
+//!            │    └──────▶ requests the first message ─────┼─────────┘
+//!            │                       │                     ▼
+//!            │ not found,            │ stop        takes what is on its way, unsubscribes
+//!            │ three times           ▼
+//!            ▼              waits for the request's end
+//!      SourceError
 //! ```
+//!
+//! async-nats gives no client of a consumer, except with a message. A source that was made without a context therefore has
+//! async-nats pull the first message, alone, and asks again as long as there is none (`first.rs`). To check the
+//! consumer takes no client, so an unsuitable one is refused before.
 //!
 //! The end of a pull has an order, too: the task takes what is on its way, unsubscribes, and has the server forget the
 //! requests, for the reasons given there.
@@ -46,24 +54,28 @@
 //! Every state may end by a crash of the process, of the server, or by a lost connection. None loses a message: the server
 //! delivers again, after `ack_wait`, what is not acknowledged. A message that is delivered twice is sent twice.
 
+mod first;
 mod handle;
 mod pull;
 mod task;
+mod waiting;
 
 use std::pin::Pin;
 
-use async_nats::Message;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::{Client, Message};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub use self::handle::{SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport, SourceStats};
-use crate::{SendError, Sender};
+pub use self::waiting::SourceRejection;
+use crate::forward::Packing;
+use crate::sender::Sender;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type FilterMap = Box<dyn FnMut(&Message) -> Option<Bytes> + Send>;
-type OnRejected = Box<dyn FnMut(&Message, &SendError<()>) + Send>;
+type OnRejected = Box<dyn FnMut(&[u8], &SourceRejection) + Send>;
 
 /// When a [`JetStreamSource`] acknowledges a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,7 +124,7 @@ pub enum AckWhen {
 /// let consumer: PullConsumer = stream.get_or_create_consumer("archive", config).await?;
 ///
 /// let (tx, mut rx) = turbostream::channel();
-/// let source = JetStreamSource::new(context, consumer).spawn(tx);
+/// let source = JetStreamSource::new(consumer).spawn(tx);
 /// while let Some(message) = rx.recv().await {
 ///     println!("{}", String::from_utf8_lossy(&message));
 /// #   break;
@@ -122,22 +134,39 @@ pub enum AckWhen {
 /// # Ok(()) }
 /// ```
 pub struct JetStreamSource {
-    context: Context,
+    client: Option<Client>,
     consumer: PullConsumer,
     ack_when: AckWhen,
     in_flight: Option<(usize, usize)>,
+    packing: Option<Packing>,
     filter_map: Option<FilterMap>,
     on_rejected: Option<OnRejected>,
 }
 
 impl JetStreamSource {
+    /// Makes a source of the messages of `consumer`.
+    ///
+    /// A consumer does not say what its client is, but its messages do. Until the first message has arrived, the source
+    /// requests one message at a time, every 2 seconds while there is none.
+    pub fn new(consumer: PullConsumer) -> Self {
+        Self::of(None, consumer)
+    }
+
     /// Makes a source of the messages of `consumer`, which belongs to a stream of `context`.
-    pub fn new(context: Context, consumer: PullConsumer) -> Self {
+    ///
+    /// It does the same as one made with [`new`](Self::new), but needs no first message to know its client. While a
+    /// consumer has no messages, it sends a request every 30 seconds, stops at once, and notices a lost connection at once.
+    pub fn with_context(context: &Context, consumer: PullConsumer) -> Self {
+        Self::of(Some(context.client()), consumer)
+    }
+
+    fn of(client: Option<Client>, consumer: PullConsumer) -> Self {
         Self {
-            context,
+            client,
             consumer,
             ack_when: AckWhen::default(),
             in_flight: None,
+            packing: None,
             filter_map: None,
             on_rejected: None,
         }
@@ -156,7 +185,7 @@ impl JetStreamSource {
     ///
     /// The bytes are those of payloads, headers and subjects. A message that alone exceeds them is pulled alone. The consumer's
     /// `max_ack_pending` may be a lower limit. The messages should be fewer than the `subscription_capacity` of the client,
-    /// 65,536 by default. Values below 1 count as 1.
+    /// 65,536 by default. Values below 1 count as 1, and bytes above the channel's `max_bytes` as that.
     ///
     /// The default is 8,192 messages and half of the channel's [`max_bytes`](crate::Builder::max_bytes).
     pub fn in_flight(mut self, messages: usize, bytes: usize) -> Self {
@@ -173,11 +202,21 @@ impl JetStreamSource {
         self
     }
 
-    /// Sets a function that is called for each message that the channel can never accept, because it is longer than
-    /// [`max_message_bytes`](crate::Builder::max_message_bytes).
+    /// Takes each payload apart, as [`unpack`](crate::forward::unpack) does, and sends its messages one by one. For streams
+    /// that were filled with [`Forwarder::pack`](crate::forward::Forwarder::pack).
     ///
-    /// Such a message is terminated: the server does not deliver it again. Without the function it is only counted.
-    pub fn on_rejected(mut self, f: impl FnMut(&Message, &SendError<()>) + Send + 'static) -> Self {
+    /// The stream's message is acknowledged when the last of them was received or accepted. If it is given back or delivered
+    /// again, all of them are received twice. What [`filter_map`](Self::filter_map) returns is taken apart.
+    pub fn unpack(mut self, packing: Packing) -> Self {
+        self.packing = Some(packing);
+        self
+    }
+
+    /// Sets a function that is called for each message that the source can never send, with its bytes and the reason.
+    ///
+    /// A message of the stream of which nothing can be sent is terminated: the server does not deliver it again. Without
+    /// the function, such messages are only counted.
+    pub fn on_rejected(mut self, f: impl FnMut(&[u8], &SourceRejection) + Send + 'static) -> Self {
         self.on_rejected = Some(Box::new(f));
         self
     }
@@ -193,7 +232,7 @@ impl JetStreamSource {
 
     /// Starts the source on `runtime`, as [`spawn`](Self::spawn) does.
     pub fn spawn_on(self, runtime: &Handle, tx: Sender) -> SourceHandle {
-        let (handle, task_end) = SourceHandle::new(self.context.client());
+        let (handle, task_end) = SourceHandle::new(self.client.clone());
         runtime.spawn(task::run(self, tx, task_end));
         handle
     }

@@ -2,23 +2,22 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
 use tokio::sync::{mpsc, watch};
 
-use crate::Sender;
 use crate::forward::BoxError;
+use crate::sender::Sender;
 
 /// A running [`JetStreamSource`](super::JetStreamSource). Dropping it leaves the source running.
 pub struct SourceHandle {
     shared: Arc<Shared>,
     stops: mpsc::UnboundedSender<Option<Duration>>,
     ended: watch::Receiver<bool>,
-    client: Client,
 }
 
 /// The task's side of a [`SourceHandle`].
@@ -31,6 +30,10 @@ pub(super) struct TaskEnd {
 
 pub(super) struct Shared {
     pub(super) counters: Counters,
+    /// Unknown until the first message has arrived.
+    client: OnceLock<Client>,
+    /// Whether the server answered last, while the client is unknown. Statistics only: every access is relaxed.
+    answers: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
@@ -38,6 +41,25 @@ enum Outcome {
     Running,
     Ended(Result<SourceReport, SourceError>),
     Taken,
+}
+
+impl Shared {
+    pub(super) fn note_connection(&self, client: Option<&Client>, answers: bool) {
+        match client {
+            Some(client) => _ = self.client.get_or_init(|| client.clone()),
+            // ORDERING: Relaxed: statistic only.
+            None => self.answers.store(answers, Ordering::Relaxed),
+        }
+    }
+
+    fn stats(&self) -> SourceStats {
+        let connected = match self.client.get() {
+            Some(client) => client.connection_state() == State::Connected,
+            // ORDERING: Relaxed: statistic only.
+            None => self.answers.load(Ordering::Relaxed),
+        };
+        self.counters.stats(connected)
+    }
 }
 
 /// Statistics only: every access is relaxed.
@@ -103,13 +125,13 @@ pub struct SourceStats {
     pub pulled_bytes: u64,
     /// Messages among those pulled that the server had delivered before, to this source or another.
     pub redelivered: u64,
-    /// Messages that the channel accepted.
+    /// Messages that the channel accepted. With [`unpack`](super::JetStreamSource::unpack) they may be more than those pulled.
     pub accepted: u64,
     /// Messages whose acknowledgement was handed to the client, those skipped included.
     pub acknowledged: u64,
     /// Messages given back to the server by a negative acknowledgement when the source stopped.
     pub returned: u64,
-    /// Messages that are too long for the channel.
+    /// Messages that can never be sent; see [`SourceRejection`](super::SourceRejection).
     pub rejected: u64,
     /// Messages that [`filter_map`](super::JetStreamSource::filter_map) skipped.
     pub skipped: u64,
@@ -117,7 +139,7 @@ pub struct SourceStats {
     pub unacknowledged: u64,
     /// How often the source had to start pulling anew: the connection was lost, the server did not answer or refused.
     pub pull_failures: u64,
-    /// Whether the client is connected now.
+    /// Whether the client is connected now. Until the first message has arrived, whether the server answered last.
     pub connected: bool,
 }
 
@@ -140,7 +162,7 @@ pub struct SourceReport {
     /// The statistics at the end.
     pub stats: SourceStats,
     /// Whether the server confirmed the last acknowledgement, and so has received all of them. If `false`, the server may
-    /// deliver some of the acknowledged messages again.
+    /// deliver some of the acknowledged messages again. A source that got no message has nothing to confirm.
     pub confirmed: bool,
     /// The sender that was given to the source.
     pub sender: Sender,
@@ -150,7 +172,7 @@ pub struct SourceReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceErrorKind {
-    /// The consumer does not exist, or was deleted.
+    /// The consumer does not exist or was deleted, and possibly created anew.
     ConsumerNotFound,
     /// The consumer's stream does not exist, or was deleted.
     StreamNotFound,
@@ -158,7 +180,7 @@ pub enum SourceErrorKind {
     UnsuitableConsumer,
     /// The senders of the channel do not wait when it is full.
     UnsuitableChannel,
-    /// The client was closed.
+    /// The client was closed: it was drained, or gave up to connect.
     ClientClosed,
     /// A callback of the source panicked.
     Panicked,
@@ -233,20 +255,25 @@ impl Error for SourceError {
 }
 
 impl SourceHandle {
-    pub(super) fn new(client: Client) -> (Self, TaskEnd) {
-        let shared =
-            Arc::new(Shared { counters: Counters::default(), outcome: Mutex::new(Outcome::Running) });
+    pub(super) fn new(client: Option<Client>) -> (Self, TaskEnd) {
+        let shared = Arc::new(Shared {
+            counters: Counters::default(),
+            client: client.map_or_else(OnceLock::new, OnceLock::from),
+            answers: AtomicBool::new(false),
+            outcome: Mutex::new(Outcome::Running),
+        });
         let (stops, stop_requests) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(false);
         let task_end = TaskEnd { shared: Arc::clone(&shared), stops: stop_requests, ended };
-        (Self { shared, stops, ended: end, client }, task_end)
+        (Self { shared, stops, ended: end }, task_end)
     }
 
     /// Stops the source: it pulls no more, waits until what the channel has accepted was received and acknowledges it, and
     /// gives the other messages back to the server, which delivers them again at once.
     ///
-    /// It waits for as long as receivers take no messages; [`stop_timeout`](Self::stop_timeout) does not. The report gives
-    /// back the sender.
+    /// It waits for as long as receivers take no messages; [`stop_timeout`](Self::stop_timeout) does not. Before the first
+    /// message of a source made with [`new`](super::JetStreamSource::new), it waits for up to 3 seconds, until the server keeps
+    /// no request of the source. The report gives back the sender.
     ///
     /// # Errors
     ///
@@ -307,7 +334,7 @@ impl SourceHandle {
 
     /// Returns the statistics now.
     pub fn stats(&self) -> SourceStats {
-        self.shared.counters.stats(self.client.connection_state() == State::Connected)
+        self.shared.stats()
     }
 }
 
@@ -319,13 +346,8 @@ impl fmt::Debug for SourceHandle {
 
 impl TaskEnd {
     /// Notes the outcome, for [`SourceHandle::join`].
-    pub(super) fn end(
-        self,
-        outcome: Result<(SourceEnd, bool), SourceError>,
-        sender: Sender,
-        connected: bool,
-    ) {
-        let stats = self.shared.counters.stats(connected);
+    pub(super) fn end(self, outcome: Result<(SourceEnd, bool), SourceError>, sender: Sender) {
+        let stats = self.shared.stats();
         self.set(match outcome {
             Ok((end, confirmed)) => Ok(SourceReport { end, stats, confirmed, sender }),
             Err(error) => Err(error.with_sender(sender)),

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::client::Statistics;
 use async_nats::connection::State;
@@ -13,9 +13,10 @@ use async_nats::jetstream::consumer::{AckPolicy, Info, PullConsumer};
 use async_nats::jetstream::context::{ConsumerInfoError, ConsumerInfoErrorKind};
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_core::Stream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::BoxFuture;
+use super::first::{First, FirstPulled};
 use super::handle::{SourceError, SourceErrorKind};
 use crate::forward::BoxError;
 
@@ -25,9 +26,15 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The shortest and the longest pause before the consumer is checked again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How much longer a pause is while the client is not connected: a request then fails only if the client was closed.
+const DISCONNECTED_PAUSE: Duration = Duration::from_secs(20);
+/// How long the check of the consumer may take. The client's own limit may be longer, or none.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// How often in a row the consumer must be missing, or the client closed, before the source ends: right after its start a
 /// server may not know its consumers yet.
 const CONFIRMATIONS: u32 = 3;
+/// How much the time of a consumer's creation may differ after a restart of the server, which keeps it inexactly.
+const CREATED_TOLERANCE: Duration = Duration::from_secs(1);
 /// How long the pull may take to end.
 const END_LIMIT: Duration = Duration::from_secs(3);
 /// While the pull ends, it unsubscribes once no message has arrived for so long. A message that the server sends just as
@@ -73,15 +80,20 @@ pub(super) enum Pulled {
 }
 
 pub(super) struct Pull {
-    client: Client,
+    /// Unknown until the first message has arrived.
+    client: Option<Client>,
     consumer: Arc<PullConsumer>,
-    statistics: Arc<Statistics>,
+    statistics: Option<Arc<Statistics>>,
     state: PullState,
+    /// Whether the server gave the answer that was last waited for.
+    answers: bool,
     /// How often the connection was established when the state was entered.
     connects: u64,
     pause: Duration,
     missing: u32,
     closed: u32,
+    /// When the consumer was created, as the server said first.
+    created: Option<SystemTime>,
     limits: Limits,
     pub(super) failures: usize,
 }
@@ -94,20 +106,27 @@ struct Limits {
     expires: Duration,
 }
 
+/// `First` is entered only while the client is unknown, and `SettlingFirst` ends it.
+///
 /// `Settling` to `Forgetting` end the pull. Servers such as 2.9 keep the requests of an inbox that is gone, and may choose
 /// such a request for a message that is given back; the message is then delivered only after `ack_wait`. To describe the
 /// consumer makes the server forget these requests, so the task gives back only after that.
 enum PullState {
     Paused { until: Instant },
-    Checking(BoxFuture<'static, Result<Info, ConsumerInfoError>>),
+    Checking(Checking),
+    First(First),
     Subscribing { inbox: String, subscribing: BoxFuture<'static, Result<Subscriber, BoxError>> },
     Open(Open),
+    SettlingFirst { first: First, deadline: Instant },
     Settling { open: Open, deadline: Instant },
     Unsubscribing { unsubscribing: BoxFuture<'static, Subscriber>, deadline: Instant },
     Draining { subscriber: Subscriber, deadline: Instant },
-    Forgetting { checking: BoxFuture<'static, Result<Info, ConsumerInfoError>>, deadline: Instant },
+    Forgetting { checking: Checking, deadline: Instant },
     Ended,
 }
+
+/// The consumer as the server describes it; `None` if the server does not answer.
+type Checking = BoxFuture<'static, Option<Result<Info, ConsumerInfoError>>>;
 
 struct Open {
     inbox: String,
@@ -165,8 +184,8 @@ impl Open {
 }
 
 impl Pull {
-    pub(super) fn new(client: Client, consumer: Arc<PullConsumer>) -> Self {
-        let statistics = client.statistics();
+    pub(super) fn new(client: Option<Client>, consumer: Arc<PullConsumer>) -> Self {
+        let statistics = client.as_ref().map(Client::statistics);
         let limits = Limits { messages: usize::MAX, bytes: usize::MAX, expires: EXPIRES };
         let state = PullState::Paused { until: Instant::now() };
         Self {
@@ -174,22 +193,33 @@ impl Pull {
             consumer,
             statistics,
             state,
+            answers: false,
             connects: 0,
             pause: PAUSE.0,
             missing: 0,
             closed: 0,
+            created: None,
             limits,
             failures: 0,
         }
     }
 
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.answers
+    }
+
+    /// Returns whether the client is connected; `true` while the client is unknown.
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client.as_ref().is_none_or(|client| client.connection_state() == State::Connected)
     }
 
     fn connects(&self) -> u64 {
         // ORDERING: Relaxed: statistic only; a later turn sees the change.
-        self.statistics.connects.load(Ordering::Relaxed)
+        self.statistics.as_ref().map_or(0, |statistics| statistics.connects.load(Ordering::Relaxed))
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -206,6 +236,9 @@ impl Pull {
         max_bytes: impl FnOnce() -> usize,
     ) -> bool {
         let (limits, is_connected) = (self.limits, self.is_connected());
+        if let PullState::First(first) = &mut self.state {
+            return max_bytes() > 0 && first.request(&self.consumer);
+        }
         let PullState::Open(open) = &mut self.state else { return false };
         if open.requesting.is_some() || !is_connected {
             return false;
@@ -232,10 +265,13 @@ impl Pull {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Pulled> {
         match &mut self.state {
             PullState::Paused { until } => {
-                // The caller polls again with its timer. A connection that has come back ends the pause.
                 let until = *until;
-                let is_over = Instant::now() >= until || self.connects() != self.connects;
-                if !is_over || !self.is_connected() {
+                // The caller polls again with its timer. A connection that has come back ends the pause.
+                let is_over = match self.is_connected() {
+                    true => Instant::now() >= until || self.connects() != self.connects,
+                    false => Instant::now() >= until + DISCONNECTED_PAUSE,
+                };
+                if !is_over {
                     return Poll::Pending;
                 }
                 self.check();
@@ -253,8 +289,45 @@ impl Pull {
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(self.fail()),
             },
+            PullState::First(first) | PullState::SettlingFirst { first, .. } => match first.poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(self.pulled_first(outcome)),
+                Poll::Pending => self.end_if_past(),
+            },
             PullState::Open(_) => self.poll_open(cx),
             PullState::Settling { .. } => self.poll_settling(cx),
+            _ => self.poll_ending(cx),
+        }
+    }
+
+    fn pulled_first(&mut self, outcome: FirstPulled) -> Pulled {
+        self.answers = !matches!(outcome, FirstPulled::Failed);
+        let is_ending = matches!(self.state, PullState::SettlingFirst { .. });
+        if is_ending {
+            self.state = PullState::Ended;
+        }
+        match outcome {
+            FirstPulled::Message(message) => {
+                let client = message.context.client();
+                self.pause = PAUSE.0;
+                (self.client, self.statistics) = (Some(client.clone()), Some(client.statistics()));
+                self.connects = self.connects();
+                if !is_ending {
+                    self.subscribe(client);
+                }
+                Pulled::Message(message.message)
+            }
+            _ if is_ending => Pulled::Changed,
+            FirstPulled::Expired => {
+                self.pause = PAUSE.0;
+                self.state = PullState::First(First::new(self.limits.expires));
+                Pulled::Changed
+            }
+            FirstPulled::Failed => self.fail(),
+        }
+    }
+
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Pulled> {
+        match &mut self.state {
             PullState::Unsubscribing { unsubscribing, deadline } => match unsubscribing.as_mut().poll(cx) {
                 Poll::Ready(subscriber) => {
                     self.state = PullState::Draining { subscriber, deadline: *deadline };
@@ -279,7 +352,7 @@ impl Pull {
                 }
                 Poll::Pending => self.end_if_past(),
             },
-            PullState::Ended => Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 
@@ -321,7 +394,8 @@ impl Pull {
     /// Ends the pull if no more messages can be waited for.
     fn end_if_past(&mut self) -> Poll<Pulled> {
         match &self.state {
-            PullState::Unsubscribing { deadline, .. }
+            PullState::SettlingFirst { deadline, .. }
+            | PullState::Unsubscribing { deadline, .. }
             | PullState::Draining { deadline, .. }
             | PullState::Forgetting { deadline, .. }
                 if Instant::now() >= *deadline || !self.is_connected() =>
@@ -338,7 +412,10 @@ impl Pull {
         let PullState::Open(open) = &mut self.state else { return Poll::Pending };
         match Pin::new(&mut open.subscriber).poll_next(cx) {
             Poll::Ready(Some(message)) => return Poll::Ready(self.arrived(message)),
-            Poll::Ready(None) => return Poll::Ready(self.fail()),
+            Poll::Ready(None) => {
+                let error = SourceError::new(SourceErrorKind::ClientClosed, None);
+                return Poll::Ready(Pulled::Failed(error));
+            }
             Poll::Pending => {}
         }
         if let Some(requesting) = &mut open.requesting {
@@ -404,6 +481,7 @@ impl Pull {
     /// Pauses, and then checks the consumer.
     fn fail(&mut self) -> Pulled {
         self.failures += 1;
+        self.answers = false;
         self.connects = self.connects();
         self.state = PullState::Paused { until: Instant::now() + self.pause };
         self.pause = (self.pause * 2).min(PAUSE.1);
@@ -415,10 +493,14 @@ impl Pull {
         self.state = PullState::Checking(get_info(&self.consumer));
     }
 
-    fn checked(&mut self, info: Result<Info, ConsumerInfoError>) -> Pulled {
+    fn checked(&mut self, info: Option<Result<Info, ConsumerInfoError>>) -> Pulled {
         let error = match info {
-            Ok(info) => return self.found(info),
-            Err(error) => error,
+            Some(Ok(info)) => return self.found(info),
+            Some(Err(error)) => error,
+            None => {
+                (self.missing, self.closed) = (0, 0);
+                return self.fail();
+            }
         };
         let kind = match error.kind() {
             ConsumerInfoErrorKind::NotFound => Some(SourceErrorKind::ConsumerNotFound),
@@ -439,7 +521,7 @@ impl Pull {
     }
 
     fn found(&mut self, info: Info) -> Pulled {
-        (self.missing, self.closed) = (0, 0);
+        (self.missing, self.closed, self.answers) = (0, 0, true);
         let unsuitable =
             |words: String| SourceError::new(SourceErrorKind::UnsuitableConsumer, Some(words.into()));
         if info.config.deliver_subject.is_some() {
@@ -448,6 +530,13 @@ impl Pull {
         if info.config.ack_policy != AckPolicy::Explicit {
             return Pulled::Failed(unsuitable(format!("its policy is {:?}", info.config.ack_policy)));
         }
+        let created = SystemTime::from(info.created);
+        let first = *self.created.get_or_insert(created);
+        if created.duration_since(first).is_ok_and(|later| later > CREATED_TOLERANCE) {
+            // Acknowledgements of the old one's messages would count for other messages.
+            let words = "it was deleted, and created anew";
+            return Pulled::Failed(SourceError::new(SourceErrorKind::ConsumerNotFound, Some(words.into())));
+        }
         let limit = |limit: i64| usize::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
         let expires = match info.config.max_expires {
             Duration::ZERO => EXPIRES,
@@ -455,11 +544,18 @@ impl Pull {
         };
         self.limits =
             Limits { messages: limit(info.config.max_batch), bytes: limit(info.config.max_bytes), expires };
-        let (client, inbox) = (self.client.clone(), self.client.new_inbox());
+        match self.client.clone() {
+            Some(client) => self.subscribe(client),
+            None => self.state = PullState::First(First::new(expires)),
+        }
+        Pulled::Consumer(Box::new(info))
+    }
+
+    fn subscribe(&mut self, client: Client) {
+        let inbox = client.new_inbox();
         let subject = inbox.clone();
         let subscribing = Box::pin(async move { client.subscribe(subject).await.map_err(BoxError::from) });
         self.state = PullState::Subscribing { inbox, subscribing };
-        Pulled::Consumer(Box::new(info))
     }
 
     /// Requests nothing more. Messages that are on their way still arrive, until the pull has ended.
@@ -470,14 +566,17 @@ impl Pull {
                 open.last_sign_of_life = now;
                 PullState::Settling { open, deadline: now + END_LIMIT }
             }
+            PullState::First(first) if first.is_requested() => {
+                PullState::SettlingFirst { first, deadline: Instant::now() + END_LIMIT }
+            }
             _ => PullState::Ended,
         };
     }
 }
 
-fn get_info(consumer: &Arc<PullConsumer>) -> BoxFuture<'static, Result<Info, ConsumerInfoError>> {
+fn get_info(consumer: &Arc<PullConsumer>) -> Checking {
     let consumer = Arc::clone(consumer);
-    Box::pin(async move { consumer.get_info().await })
+    Box::pin(async move { timeout(CHECK_LIMIT, consumer.get_info()).await.ok() })
 }
 
 fn is_of_stream(message: &Message) -> bool {

@@ -17,8 +17,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use super::handle::{Shared, SourceEnd, SourceError, SourceErrorKind, TaskEnd};
 use super::pull::{Amount, Pull, Pulled};
+use super::waiting::{Next, Unacknowledged, Waiting};
 use super::{AckWhen, BoxFuture, FilterMap, JetStreamSource, OnRejected};
-use crate::{SendError, Sender, TrySendError};
+use crate::error::{SendError, TrySendError};
+use crate::forward::Packing;
+use crate::sender::Sender;
 
 const DEFAULT_MESSAGES: usize = 8192;
 /// The messages that one turn takes before it polls anything else.
@@ -30,9 +33,8 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a source until it ends.
 pub(super) async fn run(source: JetStreamSource, tx: Sender, mut end: TaskEnd) {
-    let client = source.context.client();
     let outcome = if tx.core().waits_when_full() {
-        let mut task = Task::new(source, client.clone(), &tx, Arc::clone(&end.shared), &mut end.stops);
+        let mut task = Task::new(source, &tx, Arc::clone(&end.shared), &mut end.stops);
         match poll_fn(|cx| task.poll(cx)).await {
             Ok(why) => Ok((why, task.confirm().await)),
             Err(error) => Err(error),
@@ -40,16 +42,7 @@ pub(super) async fn run(source: JetStreamSource, tx: Sender, mut end: TaskEnd) {
     } else {
         Err(SourceError::new(SourceErrorKind::UnsuitableChannel, None))
     };
-    let connected = client.connection_state() == async_nats::connection::State::Connected;
-    end.end(outcome, tx, connected);
-}
-
-/// A message that is not acknowledged.
-struct Unacknowledged {
-    reply: Subject,
-    bytes: usize,
-    /// When it arrived, or the server was last told that it is in progress.
-    renewed: Instant,
+    end.end(outcome, tx);
 }
 
 struct Stopping {
@@ -59,9 +52,9 @@ struct Stopping {
 
 struct Task<'a> {
     tx: &'a Sender,
-    client: Client,
     shared: Arc<Shared>,
     ack_when: AckWhen,
+    packing: Option<Packing>,
     filter_map: Option<FilterMap>,
     on_rejected: Option<OnRejected>,
     window: Amount,
@@ -69,8 +62,8 @@ struct Task<'a> {
     stopping: Option<Stopping>,
     pull: Pull,
     /// Messages that have arrived and were not accepted.
-    waiting: VecDeque<(Bytes, Unacknowledged)>,
-    /// Sends the first of `waiting`.
+    waiting: VecDeque<Waiting>,
+    /// Sends a part of the first of `waiting`.
     sending: Option<BoxFuture<'a, Result<(), SendError<Bytes>>>>,
     /// Messages that the channel has accepted, in order.
     accepted: VecDeque<Unacknowledged>,
@@ -100,23 +93,24 @@ struct Written {
 impl<'a> Task<'a> {
     fn new(
         source: JetStreamSource,
-        client: Client,
         tx: &'a Sender,
         shared: Arc<Shared>,
         stops: &'a mut UnboundedReceiver<Option<Duration>>,
     ) -> Self {
         let (messages, bytes) = source.in_flight.unwrap_or((DEFAULT_MESSAGES, tx.max_bytes() / 2));
+        // Otherwise the channel could never have room for a part of it that is worth a request.
+        let bytes = bytes.min(tx.max_bytes()).max(1);
         Self {
             tx,
             shared,
             ack_when: source.ack_when,
+            packing: source.packing,
             filter_map: source.filter_map,
             on_rejected: source.on_rejected,
             window: Amount { messages, bytes },
             stops,
             stopping: None,
-            pull: Pull::new(client.clone(), Arc::new(source.consumer)),
-            client,
+            pull: Pull::new(source.client, Arc::new(source.consumer)),
             waiting: VecDeque::new(),
             sending: None,
             accepted: VecDeque::new(),
@@ -173,8 +167,11 @@ impl<'a> Task<'a> {
             self.outgoing.extend(self.returning.drain(..).map(|reply| (reply, AckKind::Nak(None))));
         }
         if self.writing.is_none() && !self.outgoing.is_empty() {
-            self.writing = Some(Box::pin(write(self.client.clone(), std::mem::take(&mut self.outgoing))));
-            started = true;
+            // Each of them is of a message, with which the client became known.
+            if let Some(client) = self.pull.client() {
+                self.writing = Some(Box::pin(write(client.clone(), std::mem::take(&mut self.outgoing))));
+                started = true;
+            }
         }
         if self.stopping.is_none() && self.waiting.is_empty() && self.outgoing.len() < self.window.messages {
             let tx = self.tx;
@@ -188,6 +185,7 @@ impl<'a> Task<'a> {
     fn note_stats(&self) {
         self.shared.counters.unacknowledged.set(self.held.messages);
         self.shared.counters.pull_failures.set(self.pull.failures);
+        self.shared.note_connection(self.pull.client(), self.pull.answers());
     }
 
     fn has_ended(&self) -> bool {
@@ -243,50 +241,64 @@ impl<'a> Task<'a> {
             self.outgoing.push((reply, AckKind::Ack));
             return;
         };
-        let (len, max) = (payload.len(), self.tx.core().max_message_bytes());
-        if len > max {
-            if let Some(on_rejected) = &mut self.on_rejected {
-                on_rejected(message, &SendError::TooLarge { payload: (), len, max });
-            }
-            self.shared.counters.rejected.add(1);
-            self.outgoing.push((reply, AckKind::Term));
-            return;
-        }
         self.held.add(message.length);
-        self.waiting
-            .push_back((payload, Unacknowledged { reply, bytes: message.length, renewed: Instant::now() }));
-        if self.waiting.len() == 1 && self.sending.is_none() {
-            self.try_send_first();
+        let message = Unacknowledged { reply, bytes: message.length, renewed: Instant::now() };
+        self.waiting.push_back(Waiting::new(payload, self.packing, message));
+        if self.waiting.len() == 1 {
+            while self.try_send_first() {}
         }
     }
 
-    /// Sends the first waiting message if there is room; returns whether it has left `waiting`.
+    /// Returns the next part to be sent, after it has dealt with messages that have none left.
+    fn next_part(&mut self) -> Option<Bytes> {
+        loop {
+            let (first, on_rejected) = (self.waiting.front_mut()?, &mut self.on_rejected);
+            let rejected = &self.shared.counters.rejected;
+            let next = first.next(self.tx.core().max_message_bytes(), |message, rejection| {
+                rejected.add(1);
+                if let Some(on_rejected) = on_rejected {
+                    on_rejected(message, rejection);
+                }
+            });
+            if let Next::Part(part) = next {
+                return Some(part);
+            }
+            let message = self.waiting.pop_front()?.message;
+            match (next, self.ack_when) {
+                (Next::Accepted, AckWhen::HandedOut) => self.accepted.push_back(message),
+                (Next::Rejected, _) => self.conclude(message, AckKind::Term),
+                _ => self.conclude(message, AckKind::Ack),
+            }
+        }
+    }
+
+    /// Sends the next part if there is room; returns whether it has.
     fn try_send_first(&mut self) -> bool {
-        let Some((payload, _)) = self.waiting.front() else { return false };
-        match self.tx.try_send(payload.clone()) {
+        let Some(part) = self.next_part() else { return false };
+        match self.tx.try_send(part) {
             Ok(()) => self.note_accepted(),
             Err(TrySendError::Full(_)) => return false,
+            // The length was checked.
             Err(TrySendError::Closed(_) | TrySendError::TooLarge { .. }) => {
-                // The length was checked.
                 self.stop(SourceEnd::ChannelClosed, None);
+                return false;
             }
         }
         true
     }
 
-    /// The channel has accepted the first waiting message.
+    /// The channel has accepted the part that `next_part` returned.
     fn note_accepted(&mut self) {
-        let Some((_, message)) = self.waiting.pop_front() else { return };
-        self.shared.counters.accepted.add(1);
-        match self.ack_when {
-            AckWhen::HandedOut => self.accepted.push_back(message),
-            AckWhen::Accepted => self.acknowledge(message),
+        if let Some(first) = self.waiting.front_mut() {
+            first.note_accepted();
+            self.shared.counters.accepted.add(1);
         }
     }
 
-    fn acknowledge(&mut self, message: Unacknowledged) {
+    /// Has the server deliver a message no more.
+    fn conclude(&mut self, message: Unacknowledged, kind: AckKind) {
         self.held.remove(message.bytes);
-        self.outgoing.push((message.reply, AckKind::Ack));
+        self.outgoing.push((message.reply, kind));
     }
 
     /// Has the server deliver a message again at once.
@@ -297,11 +309,14 @@ impl<'a> Task<'a> {
 
     fn poll_sending(&mut self, cx: &mut Context<'_>) -> bool {
         for turn in 0..MESSAGES_PER_TURN {
-            if self.sending.is_none() && !self.try_send_first() {
-                let Some((payload, _)) = self.waiting.front() else { return turn > 0 };
-                self.sending = Some(Box::pin(self.tx.send(payload.clone())));
+            if self.sending.is_none() {
+                if self.try_send_first() {
+                    continue;
+                }
+                let Some(part) = self.next_part() else { return turn > 0 };
+                self.sending = Some(Box::pin(self.tx.send(part)));
             }
-            let Some(sending) = &mut self.sending else { continue };
+            let Some(sending) = &mut self.sending else { return turn > 0 };
             let Poll::Ready(sent) = sending.as_mut().poll(cx) else { return turn > 0 };
             self.sending = None;
             match sent {
@@ -321,7 +336,7 @@ impl<'a> Task<'a> {
                 for _ in 0..std::mem::take(&mut self.group) {
                     let message =
                         self.accepted.pop_front().expect("a group is not larger than what was accepted");
-                    self.acknowledge(message);
+                    self.conclude(message, AckKind::Ack);
                 }
             }
             Err(_) => self.give_back_accepted(),
@@ -376,7 +391,7 @@ impl<'a> Task<'a> {
         self.stopping = Some(Stopping { why, deadline });
         self.pull.stop();
         self.sending = None;
-        while let Some((_, message)) = self.waiting.pop_front() {
+        while let Some(Waiting { message, .. }) = self.waiting.pop_front() {
             self.held.remove(message.bytes);
             self.give_back(message.reply);
         }
@@ -388,7 +403,8 @@ impl<'a> Task<'a> {
             return;
         }
         let now = Instant::now();
-        let held = self.accepted.iter_mut().chain(self.waiting.iter_mut().map(|(_, message)| message));
+        let held =
+            self.accepted.iter_mut().chain(self.waiting.iter_mut().map(|waiting| &mut waiting.message));
         for message in held.filter(|message| now.duration_since(message.renewed) >= self.renew_after) {
             message.renewed = now;
             self.outgoing.push((message.reply.clone(), AckKind::Progress));
@@ -397,6 +413,8 @@ impl<'a> Task<'a> {
 
     /// Returns the rest to the server, and has it confirm the last acknowledgement. Returns whether it did.
     async fn confirm(&mut self) -> bool {
+        // Without a client, no message has arrived.
+        let Some(client) = self.pull.client().cloned() else { return true };
         self.give_back_accepted();
         let (writing, mut rest) = (self.writing.take(), std::mem::take(&mut self.outgoing));
         rest.extend(self.returning.drain(..).map(|reply| (reply, AckKind::Nak(None))));
@@ -405,10 +423,9 @@ impl<'a> Task<'a> {
             let Ok(written) = timeout_at(deadline, writing).await else { return false };
             self.note_written(written);
         }
-        let Ok(written) = timeout_at(deadline, write(self.client.clone(), rest)).await else { return false };
+        let Ok(written) = timeout_at(deadline, write(client.clone(), rest)).await else { return false };
         self.note_written(written);
         self.note_stats();
-        let client = self.client.clone();
         match self.last_ack.take() {
             // To acknowledge once more changes nothing. The server answers in order.
             Some(reply) => {
