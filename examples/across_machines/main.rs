@@ -65,7 +65,7 @@ struct Options {
     role: Option<Role>,
 
     /// How many messages all producers send together
-    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(10_000..))]
     messages: u64,
 
     /// Producer processes

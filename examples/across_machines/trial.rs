@@ -17,7 +17,7 @@ use crate::proof::{Life, Seen};
 use crate::{CONSUMER, Options, STREAM};
 
 /// How long the servers may take for one thing.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Producer {
     process: Process,
@@ -71,8 +71,10 @@ impl<'a> Trial<'a> {
     pub(crate) async fn start(options: &'a Options) -> anyhow::Result<Self> {
         let start = Instant::now();
         let cluster = tokio::task::block_in_place(|| Cluster::start(""));
+        crate::say(&format!("{:5.1} s  started 3 servers", start.elapsed().as_secs_f64()));
         let client = async_nats::connect(cluster.urls()).await.context("no connection to the servers")?;
-        let context = jetstream::new(client);
+        let mut context = jetstream::new(client);
+        context.set_timeout(Duration::from_secs(1)); // without a leader, no server answers
         let stream =
             timeout(PATIENCE, create_stream(&context)).await.context("the servers have no leader")?;
         let (reporting, reports) = mpsc::unbounded_channel();
@@ -89,7 +91,7 @@ impl<'a> Trial<'a> {
             dead_leader: None,
             outcome: Outcome::default(),
         };
-        trial.say("3 servers run, with a stream of three replicas");
+        trial.say("created a stream of three replicas");
         for _ in 0..options.consumers {
             let (process, report_number) = trial.spawn(&["consumer".into()])?;
             trial.consumers.push(Consumer { process, report_number, is_stopped: false });
@@ -99,7 +101,7 @@ impl<'a> Trial<'a> {
             let lives = vec![Life { from: 0, confirmed: 0 }];
             trial.producers.push(Producer { process, report_number, lives, is_done: false });
         }
-        trial.say(&format!("{} producers and {} consumers run", options.producers, options.consumers));
+        trial.say(&format!("started {} producers and {} consumers", options.producers, options.consumers));
         Ok(trial)
     }
 
@@ -192,6 +194,7 @@ impl<'a> Trial<'a> {
         let running = self.producers.iter().position(|producer| !producer.is_done);
         let number = running.context("all producers have ended too early: use more --messages")?;
         self.producers[number].process.kill();
+        self.producers[number].is_done = true; // the process is to end
         // What it has reported before its death counts.
         while let Ok(report) = self.reports.try_recv() {
             self.apply(report)?;
@@ -200,7 +203,7 @@ impl<'a> Trial<'a> {
         let (from, life) = (producer.lives.last().map_or(0, |life| life.confirmed), producer.lives.len());
         let (process, report_number) = self.spawn_producer(number, life, from)?;
         let producer = &mut self.producers[number];
-        (producer.process, producer.report_number) = (process, report_number);
+        (producer.process, producer.report_number, producer.is_done) = (process, report_number, false);
         producer.lives.push(Life { from, confirmed: from });
         self.say(&format!("killed the producer {number}; another process goes on from its message {from}"));
         Ok(())
@@ -220,7 +223,7 @@ impl<'a> Trial<'a> {
             // A killed producer is not among them any more.
             let has_ended = producer.is_none_or(|producer| producer.is_done)
                 && consumer.is_none_or(|consumer| consumer.is_stopped);
-            ensure!(has_ended, "a process has ended early");
+            ensure!(has_ended, "process {from} has ended early");
             return Ok(());
         };
         let unknown = || anyhow!("a process has reported {line:?}");

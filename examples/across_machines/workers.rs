@@ -77,7 +77,7 @@ pub(crate) async fn consume(servers: &str) -> anyhow::Result<()> {
     let context = jetstream::new(async_nats::connect(servers).await?);
     let consumer = context.get_consumer_from_stream(CONSUMER, STREAM).await?;
     let (tx, rx) = turbostream::builder().name("consumer").max_bytes(MAX_BYTES).build()?;
-    let source = JetStreamSource::new(context, consumer).spawn(tx);
+    let source = JetStreamSource::new(consumer).spawn(tx);
     let receiving = tokio::spawn(receive(rx));
     let end = tokio::select! {
         end = source.join() => end,

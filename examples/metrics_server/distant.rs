@@ -8,7 +8,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use turbostream::forward::{Confirmation, Connection, Destination, Outgoing, PublishError};
 
 /// The time from the publish of a message until its confirmation.
-const ROUND_TRIP: Duration = Duration::from_millis(20);
+const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// The connection is up for most of each period, and down at its end.
 const PERIOD: Duration = Duration::from_secs(12);
 const DOWN_FOR: Duration = Duration::from_secs(1);

@@ -29,7 +29,7 @@ struct Options {
     /// Messages of 1 KiB per second; their channel switches at 3 MiB
     #[arg(long, default_value_t = Rates::default().bulky)]
     bulky: u32,
-    /// Messages of 256 bytes per second that are forwarded; their destination confirms after 20 ms, and is away for one
+    /// Messages of 256 bytes per second that are forwarded; their destination confirms after 100 ms, and is away for one
     /// second in twelve
     #[arg(long, default_value_t = Rates::default().forwarded)]
     forwarded: u32,

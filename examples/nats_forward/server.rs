@@ -134,6 +134,9 @@ async fn open_stream(options: &Options, context: &Context, address: &str) -> any
                 anyhow!("cannot create the stream {name} with the subject {subject}: {error}")
             })
         }
+        Err(error) if error.kind() == GetStreamByNameErrorKind::InvalidSubject => {
+            bail!("--subject {subject:?} is not a subject")
+        }
         Err(error) => bail!(
             "cannot ask the server at {address} for its streams: {error}; JetStream is enabled by `nats-server -js`"
         ),

@@ -162,12 +162,13 @@ fn dashboard_queries_only_exported_metrics() {
         let address = "127.0.0.1:0".parse().expect("an address");
         let mut service = Service::start(address, Rates::default()).await.expect("started");
         let url = format!("http://{}/metrics", service.address());
-        let exported = until("a switch", || async {
+        let exported = until("a switch and a confirmation", || async {
             let url = url.clone();
             let get =
                 tokio::task::spawn_blocking(move || ureq::get(&url).call()?.body_mut().read_to_string());
             let text = get.await.expect("no panic").expect("a response");
-            if text.contains("TurboStream_switch_latency_bucket") { Ok(text) } else { Err(text) }
+            let latest = ["TurboStream_switch_latency_bucket", "TurboStream_forward_latency_bucket"];
+            if latest.into_iter().all(|metric| text.contains(metric)) { Ok(text) } else { Err(text) }
         })
         .await;
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
