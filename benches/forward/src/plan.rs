@@ -58,7 +58,6 @@ pub struct Entrant {
 /// The windows of the loops written by hand. The fastest counts.
 const WINDOWS: [usize; 3] = [1024, 4096, 16_384];
 const QUICK_WINDOWS: [usize; 1] = [4096];
-/// More capacity makes the loops no faster.
 const MPSC_CAPACITY: usize = 1024;
 /// The default window in messages; in bytes it is three quarters of the channel's capacity.
 const OUR_WINDOW: usize = 8192;
