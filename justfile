@@ -2,6 +2,7 @@
 
 target := "x86_64-unknown-linux-gnu"
 peers := "benches/peers/Cargo.toml"
+forwarding := "benches/forward/Cargo.toml"
 listing := "tools/public-api/Cargo.toml"
 servers := "tests/servers/Cargo.toml"
 criterion := "benches/criterion/Cargo.toml"
@@ -207,3 +208,7 @@ peers-quick:
 # The same on one core, with the targets for one core. Needs taskset. 5 minutes.
 peers-one-core *args:
     taskset --cpu-list 0 cargo run --release --manifest-path {{peers}} -- --quick {{args}}
+
+# Cost of forwarding into JetStream, against loops written by hand. Needs nats-server. 15 minutes, plus 3 for the first build.
+forward-bench *args:
+    cargo run --release --manifest-path {{forwarding}} -- {{args}}

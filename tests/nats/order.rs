@@ -62,6 +62,18 @@ fn order_is_kept_beside_a_publisher_that_pauses() {
 }
 
 #[test]
+fn nothing_is_retried_in_strict_order_without_an_outage() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, config()).await;
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        pipeline.send(0..2000).await;
+        let stats = pipeline.handle.shutdown().await.expect("all are confirmed").stats;
+        assert_eq!((stats.confirmed, stats.retried, stats.go_backs), (2000, 0, 0));
+    });
+}
+
+#[test]
 fn packs_are_taken_apart_in_order_if_the_stream_refuses_them() {
     with_servers(async {
         let server = NatsServer::start("");

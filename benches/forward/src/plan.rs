@@ -58,7 +58,6 @@ pub struct Entrant {
 /// The windows of the loops written by hand. The fastest counts.
 const WINDOWS: [usize; 3] = [1024, 4096, 16_384];
 const QUICK_WINDOWS: [usize; 1] = [4096];
-/// More capacity makes the loops no faster.
 const MPSC_CAPACITY: usize = 1024;
 /// The default window in messages; in bytes it is three quarters of the channel's capacity.
 const OUR_WINDOW: usize = 8192;
@@ -105,8 +104,8 @@ fn capacity(contender: &Contender, workload: &Workload) -> usize {
     match contender.kind {
         Kind::Turbostream(_) if workload.delay.is_some() => 48 << 20,
         Kind::Turbostream(_) => match workload.size {
-            ..1024 => 3 << 19,
-            ..16_384 => 1 << 20,
+            ..=1023 => 3 << 19,
+            1024..16_384 => 1 << 20,
             _ => 16 << 20,
         },
         Kind::Awaited | Kind::Pipelined { .. } => MPSC_CAPACITY,

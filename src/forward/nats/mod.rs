@@ -306,15 +306,19 @@ impl JetStream {
     }
 
     /// Waits until the strict order lets the next message go.
+    ///
+    /// The stream is asked while nothing is in flight. Its answer is used before the next message is published: the
+    /// first expectation is the end of the stream only as long as nothing follows it.
     fn poll_order(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let Some(order) = &mut self.order else { return Poll::Ready(()) };
-        let mut stream = None;
-        ready!(self.acks.poll_room(cx, |round| {
-            order.leave_alone(round);
-            stream = order.stream_to_ask(round).map(str::to_owned);
-            order.window(round)
-        }));
-        if let Some(stream) = stream {
+        loop {
+            let mut stream = None;
+            ready!(self.acks.poll_room(cx, |round| {
+                order.leave_alone(round);
+                stream = order.stream_to_ask(round).map(str::to_owned);
+                order.window(round)
+            }));
+            let Some(stream) = stream else { return Poll::Ready(()) };
             let (subject, id_prefix) = (None, None);
             let inspection = self.inspection.get_or_insert_with(|| {
                 let questions = Questions { subject, stream: Some(stream), id_prefix };
@@ -324,7 +328,6 @@ impl JetStream {
             self.inspection = None;
             order.answer(answers.ok().and_then(|answers| answers.snapshot));
         }
-        Poll::Ready(())
     }
 
     /// Uses the answers to the questions asked when the forwarder went back to `first`.

@@ -148,3 +148,10 @@ pub fn machine() -> String {
     let unit = if cores == 1 { "core" } else { "cores" };
     format!("{}, {cores} {unit}", name.unwrap_or(std::env::consts::ARCH))
 }
+
+/// The load average of the last minute, if other processes disturb a run.
+pub fn load() -> Option<f64> {
+    let loadavg = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = loadavg.split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    load.filter(|&load| load > 0.5)
+}

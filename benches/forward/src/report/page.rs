@@ -13,10 +13,10 @@ const CHARTS: &str = "benchmarks";
 const PAGE: &str = "forwarding-benchmarks.md";
 
 /// Writes the page and its charts into `directory`.
-pub fn docs(rows: &[Row], directory: &Path) -> Result<(), String> {
+pub fn docs(rows: &[Row], directory: &Path, load: Option<f64>) -> Result<(), String> {
     let charts = directory.join(CHARTS);
     std::fs::create_dir_all(&charts).map_err(|error| format!("{}: {error}", charts.display()))?;
-    let mut text = head();
+    let mut text = head(load);
     let measured = |workload: &&Workload| rows.iter().any(|row| row.workload.name == workload.name);
     for workload in plan::ALL.iter().filter(measured).filter(|workload| workload.delay.is_none()) {
         let name = workload.name;
@@ -43,10 +43,10 @@ pub fn docs(rows: &[Row], directory: &Path) -> Result<(), String> {
 }
 
 const DELAY: &str = "\n## Delay\n\n\
-     1 KiB messages through a proxy that delays what passes by 0, 1, 10 or 50 ms, each way. A round trip is twice that. With \n\
+     1 KiB messages through a proxy that delays what passes by 0, 1, 10 or 50 ms, each way. A round trip is twice that. With\n\
      a window of `w` messages in flight, no more than `w` messages a round trip are possible.\n";
 
-fn head() -> String {
+fn head(load: Option<f64>) -> String {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let separator = if arguments.is_empty() { "" } else { " -- " };
     let mut text = format!(
@@ -58,14 +58,21 @@ fn head() -> String {
          Measured on {}, {}, on {}, with {}. The method is described in\n\
          [benches/forward](../benches/forward/README.md). Clients and servers share the machine. `ratio` is the row's speed divided by\n\
          that of `turbostream`; `CPU ratio` is the row's CPU time divided by that of `turbostream`. CPU time is that of the client process,\n\
-         in seconds for a million messages. Memory is the client's peak resident memory, without what it has when it is connected.\n\n\
-         | contender | what it is |\n| --- | --- |\n",
+         in seconds for a million messages. Memory is the client's peak resident memory, without what it has when it is connected.\n",
         arguments.join(" "),
         machine(),
         std::env::consts::OS,
         first_line("date", "+%Y-%m-%d"),
         first_line("nats-server", "--version"),
     );
+    if let Some(load) = load {
+        let _ = writeln!(
+            text,
+            "\nOther processes used the machine during the run (load average {load:.0} at its start). Speeds are lower than those of an idle\n\
+             machine; the contenders alternate, so compare the ratios."
+        );
+    }
+    text += "\n| contender | what it is |\n| --- | --- |\n";
     for contender in &contenders::ALL {
         let _ = writeln!(text, "| {} | {} |", contender.name, contender.about);
     }
