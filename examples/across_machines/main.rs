@@ -18,7 +18,7 @@
 mod interrupt;
 mod message;
 #[path = "../../tests/nats/server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+#[allow(dead_code, reason = "the tests use the rest")]
 mod nats_server;
 mod process;
 mod proof;
