@@ -86,6 +86,7 @@
 //! - `tracing` (default): a span for each channel; events for switches, for messages refused or dropped, for long
 //!   waits, and for panics of user code. A channel that a subscriber writes such events to emits none itself.
 //! - `forward`: the module `forward`, which delivers a channel to an engine that keeps messages, at least once.
+//! - `nats`: the engine NATS JetStream for it, and `JetStreamSource`, which pulls a stream into a channel. Needs Rust 1.89.
 //! - `otel`: `OtelRecorder`, a [`Recorder`] over the metrics API of OpenTelemetry.
 //! - `prometheus`: `PrometheusRecorder`, a [`Recorder`] that Prometheus scrapes.
 //! - `tracing-writer`: `TracingWriter`, which writes the output of [`tracing`](https://docs.rs/tracing) subscribers
@@ -149,8 +150,8 @@ pub use telemetry::metrics::PrometheusRecorder;
 pub use telemetry::recorder::{Counter, Gauge, HistogramKind, Recorder, StatsDelta};
 pub use telemetry::stats::{Drops, SendErrors, Stats, Switches};
 
-/// Compiles and runs the code of the README.
-#[cfg(doctest)]
+/// Compiles and runs the code of the README, of which one program needs a feature.
+#[cfg(all(doctest, feature = "nats"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
@@ -158,3 +159,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "tracing-writer", feature = "prometheus"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
+
+/// Compiles the code of the guide to forwarding.
+#[cfg(all(doctest, feature = "nats"))]
+#[doc = include_str!("../docs/forwarding.md")]
+struct ForwardingGuide;

@@ -17,7 +17,7 @@
 #[path = "../common/interrupt.rs"]
 mod interrupt;
 mod message;
-#[path = "../../tests/nats/server.rs"]
+#[path = "../common/nats_server.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod nats_server;
 mod process;

@@ -14,7 +14,7 @@ mod access_log;
 #[path = "../common/interrupt.rs"]
 mod interrupt;
 mod lines;
-#[path = "../../tests/nats/server.rs"]
+#[path = "../common/nats_server.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod nats_server;
 mod report;

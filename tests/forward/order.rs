@@ -27,6 +27,26 @@ fn a_window_is_in_flight_at_once() {
 }
 
 #[test]
+fn a_full_window_is_refilled_once_an_eighth_is_free() {
+    paused(async {
+        let world = World::with_fates((1..=16).map(|at| Fate::LateConfirmation(10 * at)));
+        let (tx, forwarder) = forwarder(&world);
+        let handle = forwarder.in_flight(16, 1 << 20).spawn();
+        send_numbered(&tx, 30).await;
+        let mut published = Vec::new();
+        for _ in 0..5 {
+            tokio::time::sleep(ms(5)).await;
+            settle().await;
+            published.push(world.lock().publishes);
+            tokio::time::sleep(ms(5)).await;
+        }
+        assert_eq!(published, [16, 16, 18, 18, 20]);
+        timeout(HOUR, handle.flush()).await.unwrap().unwrap();
+        assert_eq!(handle.stats().confirmed, 30);
+    });
+}
+
+#[test]
 fn a_window_in_bytes_holds_and_lets_a_large_message_through() {
     paused(async {
         let world = World::always(Fate::LateConfirmation(1000));

@@ -10,4 +10,5 @@ mod order;
 mod outages;
 mod plain;
 mod proxy;
+#[path = "../../examples/common/nats_server.rs"]
 mod server;

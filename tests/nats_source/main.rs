@@ -8,6 +8,6 @@ mod first;
 mod fixture;
 mod outages;
 mod processes;
-#[path = "../nats/server.rs"]
+#[path = "../../examples/common/nats_server.rs"]
 #[expect(dead_code, reason = "only the tests of the destination use clusters and other configurations")]
 mod server;

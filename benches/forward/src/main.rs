@@ -10,7 +10,7 @@ mod plan;
 mod proxy;
 mod report;
 #[allow(dead_code, reason = "one server is all that is used of it")]
-#[path = "../../../tests/nats/server.rs"]
+#[path = "../../../examples/common/nats_server.rs"]
 mod server;
 mod targets;
 mod usage;

@@ -105,7 +105,8 @@ fn capacity(contender: &Contender, workload: &Workload) -> usize {
     match contender.kind {
         Kind::Turbostream(_) if workload.delay.is_some() => 48 << 20,
         Kind::Turbostream(_) => match workload.size {
-            ..16_384 => 3 << 19,
+            ..1024 => 3 << 19,
+            ..16_384 => 1 << 20,
             _ => 16 << 20,
         },
         Kind::Awaited | Kind::Pipelined { .. } => MPSC_CAPACITY,

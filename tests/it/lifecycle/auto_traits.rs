@@ -11,6 +11,8 @@ use std::rc::Rc;
 use crate::common::{LIMIT, current_runtime, multi};
 use bytes::Bytes;
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
+#[cfg(feature = "forward")]
+use turbostream::forward::*;
 use turbostream::*;
 
 /// Asserts that each of the types implements all of the traits, and lists them by name.
@@ -28,7 +30,7 @@ macro_rules! assert_all {
 assert_all!(HANDLES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, IntoBatches, Reader, Writer, BlockingWriter);
 assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
-    ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Gauge, Histogram, Linger, MessageCount, ReadMode,
+    ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Forwarding, Gauge, Histogram, Linger, MessageCount, ReadMode,
     SendErrors, Stats, SwitchLimits, Switches, TimeWindow, HistogramKind, Limit, Weighted, WhenFull);
 assert_all!(ERRORS, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     BuildError, RecvTimeoutError, TryRecvError, SendError<Bytes>, SendTimeoutError<Bytes>, TrySendError<Bytes>,
@@ -43,6 +45,17 @@ assert_all!(TRACING_WORKER, (Send, Sync, Unpin): WorkerGuard, WriteReport);
 assert_all!(OTEL, (Send, Sync, Unpin): OtelRecorder);
 #[cfg(feature = "prometheus")]
 assert_all!(PROMETHEUS, (Send, Sync, Unpin): PrometheusRecorder);
+
+#[cfg(feature = "forward")]
+assert_all!(FORWARD, (Send, Sync, Unpin): Confirmation, Connection, FlushError, ForwardError, ForwardErrorKind, ForwardHandle,
+    ForwardReport, ForwardStats, MessageId<'static>, Outgoing, Packing, PublishError, Rejection, StopReason, Unconfirmed, Unpack,
+    UnpackError);
+#[cfg(feature = "nats")]
+assert_all!(NATS, (Send, Sync, Unpin): AckWhen, JetStreamEvents, SourceEnd, SourceError, SourceErrorKind, SourceHandle,
+    SourceRejection, SourceReport, SourceStats);
+// Hold user code, which may be neither `Sync` nor `Unpin`.
+#[cfg(feature = "nats")]
+assert_all!(NATS_WITH_USER_CODE, (Send): Forwarder<JetStream>, JetStream, JetStreamReceipt, JetStreamSource);
 
 // Holds a user strategy and recorder, whose unwind safety is unknown.
 assert_not_impl_any!(Builder: UnwindSafe, RefUnwindSafe);
@@ -77,7 +90,7 @@ assert_as_its_parameter!(SendError, SendTimeoutError, TrySendError);
 assert_as_its_parameter!(SendManyErrorPayload, SendManyErrorIterator, RemainingPayload, RemainingIterator);
 
 /// The public API listing covers all features.
-#[cfg(all(feature = "prometheus", feature = "tracing-writer"))]
+#[cfg(all(feature = "prometheus", feature = "tracing-writer", feature = "nats"))]
 mod completeness {
     use super::*;
     use std::collections::BTreeSet;
@@ -94,6 +107,9 @@ mod completeness {
             TRACING_WORKER,
             OTEL,
             PROMETHEUS,
+            FORWARD,
+            NATS,
+            NATS_WITH_USER_CODE,
         ];
         let asserted: BTreeSet<_> = asserted.concat().into_iter().map(identifier).collect();
         let listing = include_str!("../../../docs/public-api.txt");
@@ -106,7 +122,8 @@ mod completeness {
         let item = line.trim_start_matches("#[non_exhaustive] ").trim_start_matches("pub ");
         let (_, path) =
             item.split_once(' ').filter(|(kind, _)| ["struct", "enum", "union"].contains(kind))?;
-        path.strip_prefix("turbostream::")
+        let path = path.strip_prefix("turbostream::")?;
+        Some(path.strip_prefix("forward::").unwrap_or(path))
     }
 
     /// Returns the name before generics or fields.
