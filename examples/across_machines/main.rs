@@ -18,7 +18,7 @@
 mod interrupt;
 mod message;
 #[path = "../common/nats_server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+#[allow(dead_code, reason = "the tests use the rest")]
 mod nats_server;
 mod process;
 mod proof;
@@ -167,11 +167,11 @@ fn table(outcome: &Outcome, findings: &Findings) -> Table {
         ("  of these not consumed", findings.not_consumed),
         ("out of order in the stream", findings.out_of_order),
         ("stored, but not known to the killed producer", findings.unconfirmed),
-        ("published again by forwarders", outcome.retried),
-        ("duplicates, not stored again", outcome.duplicates),
-        ("given to consumers", outcome.deliveries),
-        ("  of these delivered again", outcome.redelivered),
-        ("acknowledged", outcome.acknowledged),
+        ("messages published again by forwarders", outcome.retried),
+        ("  of these not stored again", outcome.duplicates),
+        ("messages given to consumers", outcome.deliveries),
+        ("packs delivered again", outcome.redelivered),
+        ("packs acknowledged", outcome.acknowledged),
     ] {
         table.add_row([name.to_owned(), value.to_string()]);
     }

@@ -26,8 +26,8 @@ impl Mark {
     }
 
     /// Reads the front of a message.
-    pub(crate) fn read(message: &str) -> Option<Self> {
-        let mut words = message.split(' ');
+    pub(crate) fn read(message: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(message).ok()?.split(' ');
         Some(Self {
             producer: words.next()?.parse().ok()?,
             life: words.next()?.parse().ok()?,

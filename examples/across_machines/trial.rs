@@ -9,11 +9,13 @@ use async_nats::jetstream::{self, Context};
 use futures::StreamExt;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{interval, timeout};
+use turbostream::forward::unpack;
 
 use crate::message::Mark;
 use crate::nats_server::Cluster;
 use crate::process::{Process, Report};
 use crate::proof::{Life, Seen};
+use crate::workers::PACKING;
 use crate::{CONSUMER, Options, STREAM};
 
 /// How long the servers may take for one thing.
@@ -59,6 +61,7 @@ pub(crate) struct Outcome {
     pub(crate) consumed: Seen,
     /// How often messages were given to consumers.
     pub(crate) deliveries: u64,
+    /// Payloads, each of one or more messages.
     pub(crate) redelivered: u64,
     pub(crate) acknowledged: u64,
     pub(crate) retried: u64,
@@ -240,7 +243,7 @@ impl<'a> Trial<'a> {
                 self.outcome.duplicates += duplicates;
             }
             ("got", _, _, Some(_)) => {
-                self.outcome.consumed.add(Mark::read(rest).ok_or_else(unknown)?);
+                self.outcome.consumed.add(Mark::read(rest.as_bytes()).ok_or_else(unknown)?);
                 self.outcome.deliveries += 1;
             }
             ("stopped", &[acknowledged, redelivered], _, Some(consumer)) => {
@@ -262,8 +265,10 @@ impl<'a> Trial<'a> {
         while pending > 0 {
             let message = timeout(PATIENCE, messages.next()).await?.context("the stream has ended")??;
             pending = message.info().map_err(|error| anyhow!(error))?.pending;
-            let mark = std::str::from_utf8(&message.payload).ok().and_then(Mark::read);
-            self.outcome.stream.add(mark.context("a message of another publisher")?);
+            for message in unpack(PACKING, &message.payload) {
+                let mark = Mark::read(&message?).context("a message of another publisher")?;
+                self.outcome.stream.add(mark);
+            }
         }
         Ok(())
     }

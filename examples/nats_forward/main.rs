@@ -15,7 +15,7 @@ mod access_log;
 mod interrupt;
 mod lines;
 #[path = "../common/nats_server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+#[allow(dead_code, reason = "the tests use the rest")]
 mod nats_server;
 mod report;
 mod server;
