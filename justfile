@@ -193,10 +193,6 @@ nats effort="16":
 kafka folder="target/tansu":
     TURBOSTREAM_TANSU=$(kafka/tests/install-tansu.sh {{folder}}) TURBOSTREAM_REQUIRE_SERVERS=1 CARGO_TARGET_DIR=target/kafka cargo test --manifest-path {{kafka}}
 
-# Forwarding compared with hand-written publishers. Needs `apt-get install nats-server`.
-forward-bench *args:
-    cargo run --release --manifest-path {{forwarding}} -- {{args}}
-
 # Comparison with other channels. 15 minutes, plus 2 for the first build.
 peers *args:
     cargo run --release --manifest-path {{peers}} -- {{args}}
