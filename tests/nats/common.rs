@@ -149,9 +149,13 @@ pub(crate) async fn read_packed(url: &str, count: u64) -> Found {
 /// Returns the payloads of all messages of the stream.
 async fn messages(url: &str) -> Vec<Bytes> {
     let (context, _) = connect(url).await;
-    let stream = context.get_stream("LOGS").await.expect("the stream");
-    let total = stream.cached_info().state.messages;
-    let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.expect("a consumer");
+    // A cluster whose servers were killed answers once it has elected leaders for the stream and for the consumer.
+    let (total, consumer) = loop {
+        let Ok(stream) = context.get_stream("LOGS").await else { continue };
+        if let Ok(consumer) = stream.create_consumer(pull::OrderedConfig::default()).await {
+            break (stream.cached_info().state.messages, consumer);
+        }
+    };
     let messages =
         consumer.messages().await.expect("messages").take(usize::try_from(total).expect("a count"));
     messages.map(|message| message.expect("a message").payload.clone()).collect().await
