@@ -15,6 +15,7 @@ pub fn docs(rows: &[Row], directory: &Path) -> Result<(), String> {
     std::fs::create_dir_all(&charts).map_err(|error| format!("{}: {error}", charts.display()))?;
     let mut text = head();
     text += &overview(rows, &charts)?;
+    text += &losses(rows);
     for workload in measured(rows) {
         let table = table::ranked(rows, workload);
         chart::bars(&table, workload, &charts.join(format!("{}.svg", workload.name)))?;
@@ -65,6 +66,47 @@ fn overview(rows: &[Row], charts: &Path) -> Result<String, String> {
         );
     }
     Ok(text)
+}
+
+/// The workloads in which another crate is faster than the best of ours, among those that hand out messages in the same way.
+fn losses(rows: &[Row]) -> String {
+    let mut lines = String::new();
+    for workload in measured(rows) {
+        let table = table::ranked(rows, workload);
+        let groups = table.chunk_by(|one, next| {
+            let group = |row: &Row| (row.allocator, row.contender.limit, row.contender.lends);
+            group(one) == group(next)
+        });
+        for group in groups {
+            let time = |row: &&&Row| row.median(workload.rank());
+            let ours = group.iter().find(|row| row.contender.is_ours()).as_ref().and_then(time);
+            let peer = group.iter().find(|row| row.contender.is_peer());
+            if let (Some(ours), Some((peer, theirs))) =
+                (ours, peer.and_then(|peer| Some((peer, time(&peer)?))))
+            {
+                if theirs < ours {
+                    let (name, allocator) = (workload.name, group[0].allocator.name());
+                    let show = |value| workload.rank().show(value);
+                    let _ = writeln!(
+                        lines,
+                        "| [{name}](#{name}) | {allocator} | {} | {} | {} | {:.2} |",
+                        show(ours),
+                        peer.contender.name,
+                        show(theirs),
+                        ours / theirs
+                    );
+                }
+            }
+        }
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(
+        "\n## Where another crate is faster\n\n\
+         | workload | allocator | the best of turbostream | other | its time | times faster |\n\
+         | --- | --- | ---: | --- | ---: | ---: |\n{lines}"
+    )
 }
 
 /// The date, in UTC.
