@@ -76,7 +76,7 @@ pub use self::acks::Receipt;
 use self::acks::{Acks, closed};
 pub use self::events::JetStreamEvents;
 use self::events::Violation;
-use self::order::{Expectation, Settled, StrictOrder};
+use self::order::{Expectation, StrictOrder};
 use self::resync::{Answers, Questions};
 pub use self::source::{
     AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceReport,
@@ -147,7 +147,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// With [`Forwarder::strict_order`](crate::forward::Forwarder::strict_order) the stream has the messages in their
 /// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
-/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
+/// requests `STREAM.NAMES`, `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
 /// Messages must have ids, and all subjects must belong to one stream. Another publisher on the same stream costs speed.
 ///
 /// Messages to a stream of several replicas travel one by one in strict order, each after the acknowledgement of the one
@@ -166,12 +166,16 @@ pub struct JetStream {
     event_waker: Option<Waker>,
     id_prefix: Option<Arc<str>>,
     order: Option<StrictOrder>,
+    /// The subject of the last message that was published in strict order.
+    own_subject: Option<Subject>,
     /// The subject for which no stream answered.
     unanswered: Option<Subject>,
     misses: u32,
     resync: Option<BoxFuture<Result<Answers, PublishError>>>,
     /// The first question to the stream, before messages are chained.
     inspection: Option<BoxFuture<Result<Answers, PublishError>>>,
+    /// How many connections there were when questions were asked.
+    asked_on: u64,
     refused: HashMap<String, (Instant, String)>,
 }
 
@@ -195,10 +199,12 @@ impl JetStream {
             event_waker: None,
             id_prefix: None,
             order: None,
+            own_subject: None,
             unanswered: None,
             misses: 0,
             resync: None,
             inspection: None,
+            asked_on: 0,
             refused: HashMap::new(),
         }
     }
@@ -305,8 +311,17 @@ impl JetStream {
         Ok(())
     }
 
+    /// Forgets questions of an earlier connection: the answers are lost with it.
+    fn forget_lost_questions(&mut self) {
+        let connects = self.statistics.connects.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.asked_on, connects) != connects {
+            (self.resync, self.inspection) = (None, None);
+        }
+    }
+
     /// Waits until the strict order lets the next message go.
     fn poll_order(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        self.forget_lost_questions();
         let Some(order) = &mut self.order else { return Poll::Ready(()) };
         let mut stream = None;
         ready!(self.acks.poll_room(cx, |round| {
@@ -315,20 +330,24 @@ impl JetStream {
             order.window(round)
         }));
         if let Some(stream) = stream {
-            let (subject, id_prefix) = (None, None);
             let inspection = self.inspection.get_or_insert_with(|| {
-                let questions = Questions { subject, stream: Some(stream), id_prefix };
+                let questions = Questions { stream: Some(stream), ..Questions::default() };
                 Box::pin(resync::ask(self.context.clone(), questions))
             });
             let answers = ready!(inspection.as_mut().poll(cx));
             self.inspection = None;
             order.answer(answers.ok().and_then(|answers| answers.snapshot));
+            // Nothing is in flight: the next message may be the first of a chain. Not the one after it.
+            return self.acks.poll_room(cx, |round| {
+                order.leave_alone(round);
+                order.window(round)
+            });
         }
         Poll::Ready(())
     }
 
-    /// Uses the answers to the questions asked when the forwarder went back to `first`.
-    fn resume(&mut self, first: u64, answers: Answers) -> Result<(), PublishError> {
+    /// Uses the answers to the questions asked when the forwarder went back.
+    fn resume(&mut self, answers: Answers) -> Result<(), PublishError> {
         if let Some(has_stream) = answers.has_stream {
             self.misses = if has_stream { 0 } else { self.misses + 1 };
             let subject = self.unanswered.as_ref().map_or("", |subject| subject.as_str());
@@ -347,7 +366,7 @@ impl JetStream {
             }
         }
         if let Some(order) = &mut self.order {
-            order.start_round(first, answers.snapshot);
+            order.start_round(answers.snapshot);
         }
         Ok(())
     }
@@ -374,14 +393,14 @@ impl Destination for JetStream {
     fn publish(&mut self, message: &Outgoing) -> Receipt {
         let (subject, is_valid) = self.subjects.of(message.first_message());
         let sequence = message.sequence();
-        if let Some(settled) = self.order.as_ref().and_then(|order| order.is_settled(sequence)) {
-            let outcome = match settled {
-                Settled::Stored => Ok(Confirmation::Duplicate),
-                Settled::Rejected => {
-                    Err(PublishError::Reject(Rejection::new("the message was rejected before")))
-                }
-            };
-            return self.acks.settled(&subject, outcome);
+        if let Some(order) = &mut self.order {
+            if order.is_stored(sequence) {
+                return self.acks.settled(&subject, Ok(Confirmation::Duplicate));
+            }
+            if order.is_early(sequence) {
+                let words = "the messages of a rejected pack come first";
+                return self.acks.settled(&subject, Err(PublishError::OutOfOrder(words.into())));
+            }
         }
         if self.id_prefix.is_none() {
             self.id_prefix.clone_from(&message.id_prefix);
@@ -394,12 +413,20 @@ impl Destination for JetStream {
         let prefix = self.id_prefix.as_deref();
         let len = message.payload().len() + headers_len(prefix, self.order.is_some());
         if let Err(error) = self.check(&subject, is_valid, len) {
-            if let Some(order) = &mut self.order {
-                order.reject(sequence);
+            if let Some(order) = &mut self.order
+                && message.messages() > 1
+            {
+                order.reject_pack(sequence);
             }
             return self.acks.settled(&subject, Err(error));
         }
-        let expectation = self.order.as_mut().map(|order| order.publish(sequence)).unwrap_or_default();
+        let expectation = match &mut self.order {
+            Some(order) => {
+                self.own_subject = Some(subject.clone());
+                order.publish(sequence)
+            }
+            None => Expectation::default(),
+        };
         let headers = headers(self.id_prefix.as_deref(), sequence, expectation);
         let (receipt, reply) = self.acks.expect(&subject);
         let payload = message.payload().clone();
@@ -414,9 +441,10 @@ impl Destination for JetStream {
     fn poll_resume(
         &mut self,
         cx: &mut TaskContext<'_>,
-        first: u64,
+        _first: u64,
     ) -> Poll<Result<Option<u64>, PublishError>> {
         self.handle_events(cx)?;
+        self.forget_lost_questions();
         if self.resync.is_none() {
             self.inspection = None;
             let mut round = self.acks.reset();
@@ -427,9 +455,13 @@ impl Destination for JetStream {
                 order.end_round(round);
                 order.stream.clone()
             });
-            let questions =
-                Questions { subject: self.unanswered.clone(), stream, id_prefix: self.id_prefix.clone() };
-            if questions.subject.is_none() && questions.stream.is_none() {
+            let questions = Questions {
+                subject: self.unanswered.clone(),
+                stream,
+                own_subject: self.own_subject.clone(),
+                id_prefix: self.id_prefix.clone(),
+            };
+            if questions.subject.is_none() && questions.stream.is_none() && questions.own_subject.is_none() {
                 return Poll::Ready(Ok(None));
             }
             self.resync = Some(Box::pin(resync::ask(self.context.clone(), questions)));
@@ -437,7 +469,7 @@ impl Destination for JetStream {
         let Some(resync) = &mut self.resync else { return Poll::Ready(Ok(None)) };
         let answers = ready!(resync.as_mut().poll(cx));
         self.resync = None;
-        self.resume(first, answers?)?;
+        self.resume(answers?)?;
         Poll::Ready(Ok(None))
     }
 
