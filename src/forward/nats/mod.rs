@@ -94,6 +94,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const MAX_REFUSED: usize = 1024;
 /// How often in a row the server must say that no stream has the subject.
 const MAX_MISSES: u32 = 2;
+/// For how long it must say so of the subject of all messages. A server that has just enabled JetStream says so until it
+/// has found its streams.
+const MISSING_FOR: Duration = Duration::from_secs(2);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -132,7 +135,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// |---|---|
 /// | acknowledges the message, or recognises its id | confirms it |
 /// | is not connected, has no leader, no storage, no room in the stream | publishes again |
-/// | has no stream for the subject, after a question to the JetStream API | ends with [`StopReason::NoStream`]; rejects the message if a function chose the subject |
+/// | has no stream for the subject for two seconds, by its JetStream API | ends with [`StopReason::NoStream`]; rejects the message at once if a function chose the subject |
 /// | permits no message to the subject; see [`JetStreamEvents`] | ends with [`StopReason::NotPermitted`]; rejects the message if a function chose the subject |
 /// | refuses the credentials after a lost connection; see [`JetStreamEvents`] | ends with [`StopReason::BadCredentials`] |
 /// | has a smaller `max_payload`, or the stream a smaller `max_message_size` | rejects the message |
@@ -171,6 +174,8 @@ pub struct JetStream {
     /// The subject for which no stream answered.
     unanswered: Option<Subject>,
     misses: u32,
+    /// When the server said first that no stream has the subject.
+    missing_since: Option<Instant>,
     resync: Option<BoxFuture<Result<Answers, PublishError>>>,
     /// The first question to the stream, before messages are chained.
     inspection: Option<BoxFuture<Result<Answers, PublishError>>>,
@@ -202,6 +207,7 @@ impl JetStream {
             own_subject: None,
             unanswered: None,
             misses: 0,
+            missing_since: None,
             resync: None,
             inspection: None,
             asked_on: 0,
@@ -349,16 +355,21 @@ impl JetStream {
     /// Uses the answers to the questions asked when the forwarder went back.
     fn resume(&mut self, answers: Answers) -> Result<(), PublishError> {
         if let Some(has_stream) = answers.has_stream {
-            self.misses = if has_stream { 0 } else { self.misses + 1 };
+            let is_fixed = self.subjects.as_fixed().is_some();
             let subject = self.unanswered.as_ref().map_or("", |subject| subject.as_str());
             let words = format!("no stream has the subject {subject:?}");
-            if !has_stream && self.misses < MAX_MISSES {
-                return Err(PublishError::Retry(words.into()));
+            if !has_stream {
+                self.misses += 1;
+                let missing_since = *self.missing_since.get_or_insert_with(Instant::now);
+                let is_brief = is_fixed && missing_since.elapsed() < MISSING_FOR;
+                if self.misses < MAX_MISSES || is_brief {
+                    return Err(PublishError::Retry(words.into()));
+                }
+                if is_fixed {
+                    return Err(PublishError::Stop(StopReason::NoStream, words.into()));
+                }
             }
-            if !has_stream && self.subjects.as_fixed().is_some() {
-                return Err(PublishError::Stop(StopReason::NoStream, words.into()));
-            }
-            self.misses = 0;
+            (self.misses, self.missing_since) = (0, None);
             if let Some(subject) = self.unanswered.take()
                 && !has_stream
             {
