@@ -34,13 +34,16 @@
 //!   would refuse it for ever. The sequence alone is enough there, since it was read from the stream in this round.
 //!
 //! When the forwarder goes back, the destination starts a new *round*. It asks the stream for its last sequence, and for
-//! the id of the message there. If that is the id of one of its own messages, this and all before are stored, since each
-//! was stored after the one before it. They are confirmed without being published again. The rest is published with
-//! expectations that begin at the last sequence.
+//! the ids of the last messages there, and of the last one with the forwarder's subject. If one is the id of one of its own
+//! messages, this and all before are stored, since each was stored after the one before it. They are confirmed without
+//! being published again. The rest is published with expectations that begin at the last sequence.
 //!
 //! A stream of several replicas is never sent a chain: its replicas apply messages that fail an expectation as well. One
 //! that restarts with such messages in its log can count them wrongly, and does not catch up with its leader. This was
 //! seen with nats-server 2.9.10 and 2.15.1.
+//!
+//! A pack that the destination rejects itself, as too large, breaks the row: nothing after it is published until its first
+//! message is. Otherwise its messages would count as stored once a later one is.
 //!
 //! A message that the server rejects leaves a gap: those after it fail, and the next round begins after it. Another
 //! publisher on the same stream makes predictions fail. The window then shrinks to what was confirmed in the round, and
