@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::stream::{Config, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, ConsumerErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use futures::StreamExt;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -259,7 +259,14 @@ impl<'a> Trial<'a> {
 
     /// Reads all messages of the stream.
     async fn read_stream(&mut self) -> anyhow::Result<()> {
-        let consumer = self.stream.create_consumer(pull::OrderedConfig::default()).await?;
+        // The servers may still elect a leader for the consumer, after one of them was started again.
+        let create = async || loop {
+            match self.stream.create_consumer(pull::OrderedConfig::default()).await {
+                Err(error) if error.kind() == ConsumerErrorKind::TimedOut => {}
+                created => break created,
+            }
+        };
+        let consumer = timeout(PATIENCE, create()).await.context("no leader for a consumer")??;
         let mut pending = consumer.cached_info().num_pending;
         let mut messages = consumer.messages().await?;
         while pending > 0 {

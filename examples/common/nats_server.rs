@@ -145,6 +145,11 @@ impl NatsServer {
         }
     }
 
+    /// Makes the server read its configuration again.
+    pub(crate) fn reload(&self) {
+        self.signal("-HUP");
+    }
+
     /// Stops the server's process with SIGSTOP.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");

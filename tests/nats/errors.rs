@@ -230,3 +230,41 @@ fn a_message_to_a_subject_without_a_stream_is_rejected_if_a_function_chose_it() 
         }
     });
 }
+
+#[test]
+fn a_max_payload_that_is_lowered_rejects_large_messages_alone() {
+    with_servers(async {
+        for is_strict in [false, true] {
+            let server = NatsServer::start("max_payload: 200000\n");
+            let mut stream = create(&server, config()).await;
+            let pipeline =
+                Pipeline::start(
+                    &server.url(),
+                    |forwarder| {
+                        if is_strict { forwarder.strict_order() } else { forwarder }
+                    },
+                )
+                .await;
+            let sending = async {
+                for number in 0..2000 {
+                    pipeline.send(number..number + 1).await;
+                    if number % 10 == 0 {
+                        pipeline.tx.send(vec![b'x'; 20_000]).await.expect("accepted");
+                    }
+                }
+            };
+            let lowering = async {
+                pipeline.confirmed(1000).await;
+                server.reconfigure("max_payload: 200000", "max_payload: 10000");
+                server.reload();
+            };
+            tokio::join!(sending, lowering);
+            let report = pipeline.handle.shutdown().await.expect("the small ones are confirmed");
+            assert_eq!(report.stats.confirmed + report.stats.rejected, 2200);
+            assert_eq!(stream.info().await.expect("the stream").state.messages, report.stats.confirmed);
+            let found = read(&server.url(), 2000).await;
+            assert_eq!((found.missing, found.twice), (0, 0), "{found:?}");
+            assert!(!is_strict || found.out_of_order == 0, "{found:?}");
+        }
+    });
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use turbostream::forward::Packing;
 
-use crate::common::{Found, Pipeline, config, connect, create, effort, read, read_packed, with_servers};
+use crate::common::{
+    Found, Pipeline, config, connect, create, effort, message, read, read_packed, until, with_servers,
+};
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
 
@@ -118,5 +120,92 @@ fn packs_keep_the_order_when_connections_are_cut() {
         assert_eq!((report.stats.confirmed, report.stats.rejected), (count, 0));
         assert_eq!(read_packed(&server.url(), count).await, Found::default());
         assert!(stream.info().await.expect("the stream").state.messages < count / 10);
+    });
+}
+
+/// The second message, which travels alone, is lost with its connection. Those after it must not take its place.
+#[test]
+fn the_first_message_of_a_chain_expects_the_last_one_alone() {
+    with_servers(async {
+        for _ in 0..10 {
+            let server = NatsServer::start("");
+            create(&server, config()).await;
+            let proxy = Proxy::start(server.port()).await;
+            proxy.stall_requests_after(20_000);
+            let pipeline = Pipeline::start(&proxy.url(), |forwarder| forwarder.strict_order()).await;
+            pipeline.tx.send(message(0)).await.expect("accepted");
+            pipeline.tx.send(format!("{:012}{:50000}", 1, "")).await.expect("accepted");
+            until(async || proxy.has_stalled_requests()).await;
+            proxy.cut();
+            pipeline.send(2..100).await;
+            let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+            assert_eq!(report.stats.confirmed, 100);
+            assert_eq!(read(&server.url(), 100).await, Found::default());
+        }
+    });
+}
+
+#[test]
+fn without_a_fault_nothing_is_published_again() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, config()).await;
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        pipeline.send(0..1000).await;
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.retried, report.stats.go_backs), (1000, 0, 0));
+    });
+}
+
+/// Loses the answers to messages from `first` to `count`, for longer than the duplicate window, while another publisher
+/// adds messages.
+async fn lose_answers(first: u64, count: u64, stored: u64, others: u64) {
+    let server = NatsServer::start("");
+    let short = Config { duplicate_window: Duration::from_millis(100), ..config() };
+    let mut stream = create(&server, short).await;
+    let proxy = Proxy::start(server.port()).await;
+    let pipeline = Pipeline::start(&proxy.url(), |forwarder| forwarder.strict_order()).await;
+    pipeline.send(0..first).await;
+    pipeline.confirmed(first).await;
+    proxy.stall_answers();
+    pipeline.send(first..count).await;
+    until(async || stream.info().await.is_ok_and(|info| info.state.messages == stored)).await;
+    let (context, _) = connect(&server.url()).await;
+    for _ in 0..others {
+        let ack = context.publish("logs.other", "from another publisher".into()).await.expect("published");
+        ack.await.expect("acknowledged");
+    }
+    // The server measures its duplicate window in real time.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    proxy.cut();
+    let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+    assert_eq!(report.stats.confirmed, count);
+    assert_eq!(read(&server.url(), count).await, Found::default());
+}
+
+#[test]
+fn the_first_message_is_found_after_the_duplicate_window() {
+    with_servers(lose_answers(0, 100, 1, 0));
+}
+
+#[test]
+fn messages_are_found_before_those_of_another_publisher() {
+    with_servers(lose_answers(100, 200, 200, 50));
+}
+
+/// The ids are so long that packs exceed `max_payload` with them: the destination rejects packs, but not the small ones.
+#[test]
+fn no_message_of_a_rejected_pack_counts_as_stored() {
+    with_servers(async {
+        let server = NatsServer::start("max_payload: 65536\n");
+        create(&server, config()).await;
+        let pipeline = Pipeline::start(&server.url(), |forwarder| {
+            forwarder.strict_order().message_ids("n".repeat(600)).pack(Packing::Lines, 64 << 10)
+        })
+        .await;
+        pipeline.send(0..3000).await;
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (3000, 0));
+        assert_eq!(read_packed(&server.url(), 3000).await, Found::default());
     });
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
-use crate::common::{Found, MAX_BYTES, Pipeline, config, create, effort, read, until, with_servers};
+use crate::common::{Found, MAX_BYTES, Pipeline, config, connect, create, effort, read, until, with_servers};
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
 
@@ -141,5 +141,63 @@ fn a_full_stream_is_waited_for() {
         assert_eq!((report.stats.confirmed, report.stats.rejected), (1500, 0));
         let state = stream.info().await.expect("the stream").state.clone();
         assert_eq!((state.messages, state.last_sequence), (500, 1500));
+    });
+}
+
+#[test]
+fn a_stream_that_is_gone_for_a_moment_is_waited_for() {
+    with_servers(async {
+        for is_strict in [false, true] {
+            let server = NatsServer::start("");
+            create(&server, config()).await;
+            let (context, _) = connect(&server.url()).await;
+            let pipeline =
+                Pipeline::start(
+                    &server.url(),
+                    |forwarder| {
+                        if is_strict { forwarder.strict_order() } else { forwarder }
+                    },
+                )
+                .await;
+            pipeline.send(0..100).await;
+            pipeline.confirmed(100).await;
+            context.delete_stream("LOGS").await.expect("deleted");
+            pipeline.send(100..200).await;
+            until(async || pipeline.handle.stats().go_backs >= 4 || pipeline.handle.is_finished()).await;
+            context.create_stream(config()).await.expect("created");
+            let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+            assert_eq!(report.stats.confirmed, 200);
+            // What was confirmed before is gone with the stream.
+            let found = read(&server.url(), 200).await;
+            assert_eq!((found.missing, found.twice), (100, 0), "{found:?}");
+        }
+    });
+}
+
+/// What the client sends is held up, while what the server sends arrives.
+#[test]
+fn a_connection_that_is_dead_in_one_direction_delays_messages_only() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, config()).await;
+        let proxy = Proxy::start(server.port()).await;
+        let pipeline = Pipeline::start(&proxy.url(), |forwarder| {
+            forwarder.strict_order().confirm_timeout(Duration::from_millis(100))
+        })
+        .await;
+        let count = effort(20_000);
+        let stalls = async {
+            for round in 1..=3 {
+                pipeline.confirmed(count * round / 5).await;
+                let go_backs = pipeline.handle.stats().go_backs;
+                proxy.stall_requests_after(round * 1111);
+                until(async || pipeline.handle.stats().go_backs > go_backs).await;
+                proxy.cut();
+            }
+        };
+        tokio::join!(pipeline.send(0..count), stalls);
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!(report.stats.confirmed, count);
+        assert_eq!(read(&server.url(), count).await, Found::default());
     });
 }

@@ -23,6 +23,7 @@ pub(crate) struct Proxy {
 struct Control {
     delay: Duration,
     answers_are_stalled: bool,
+    requests_stall: bool,
     cuts: u64,
 }
 
@@ -31,7 +32,8 @@ impl Proxy {
     pub(crate) async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let initial = Control { delay: Duration::ZERO, answers_are_stalled: false, cuts: 0 };
+        let initial =
+            Control { delay: Duration::ZERO, answers_are_stalled: false, requests_stall: false, cuts: 0 };
         let (control, controlled) = watch::channel(initial);
         let budget = Arc::new(AtomicU64::new(u64::MAX));
         let task = tokio::spawn(accept(listener, upstream, controlled, Arc::clone(&budget)));
@@ -58,7 +60,19 @@ impl Proxy {
         self.control.send_modify(|control| {
             control.cuts += 1;
             control.answers_are_stalled = false;
+            control.requests_stall = false;
         });
+    }
+
+    /// Stops passing on what the client sends from the byte at this distance on, until the next cut.
+    pub(crate) fn stall_requests_after(&self, bytes: u64) {
+        self.control.send_modify(|control| control.requests_stall = true);
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the byte of [`stall_requests_after`](Self::stall_requests_after) was reached.
+    pub(crate) fn has_stalled_requests(&self) -> bool {
+        self.budget.load(Ordering::Relaxed) == u64::MAX
     }
 
     /// Cuts the connection of the client that sends the byte at this distance, once.
@@ -145,7 +159,12 @@ async fn pump(
             let left = budget.as_ref().map_or(u64::MAX, |budget| take(budget, chunk.len() as u64));
             let is_last = left < chunk.len() as u64;
             chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            if to.write_all(&chunk).await.is_err() || is_last {
+            let written = to.write_all(&chunk).await;
+            if is_last && control.borrow().requests_stall {
+                // The cut ends this connection.
+                std::future::pending::<()>().await;
+            }
+            if written.is_err() || is_last {
                 return;
             }
         }

@@ -34,13 +34,16 @@
 //!   would refuse it for ever. The sequence alone is enough there, since it was read from the stream in this round.
 //!
 //! When the forwarder goes back, the destination starts a new *round*. It asks the stream for its last sequence, and for
-//! the id of the message there. If that is the id of one of its own messages, this and all before are stored, since each
-//! was stored after the one before it. They are confirmed without being published again. The rest is published with
-//! expectations that begin at the last sequence.
+//! the ids of the last messages there, and of the last one with the forwarder's subject. If one is the id of one of its own
+//! messages, this and all before are stored, since each was stored after the one before it. They are confirmed without
+//! being published again. The rest is published with expectations that begin at the last sequence.
 //!
 //! A stream of several replicas is never sent a chain: its replicas apply messages that fail an expectation as well. One
 //! that restarts with such messages in its log can count them wrongly, and does not catch up with its leader. This was
 //! seen with nats-server 2.9.10 and 2.15.1.
+//!
+//! A pack that the destination rejects itself, as too large, breaks the row: nothing after it is published until its first
+//! message is. Otherwise its messages would count as stored once a later one is.
 //!
 //! A message that the server rejects leaves a gap: those after it fail, and the next round begins after it. Another
 //! publisher on the same stream makes predictions fail. The window then shrinks to what was confirmed in the round, and
@@ -76,7 +79,7 @@ pub use self::acks::Receipt;
 use self::acks::{Acks, closed};
 pub use self::events::JetStreamEvents;
 use self::events::Violation;
-use self::order::{Expectation, Settled, StrictOrder};
+use self::order::{Expectation, StrictOrder};
 use self::resync::{Answers, Questions};
 pub use self::source::{
     AckWhen, JetStreamSource, SourceEnd, SourceError, SourceErrorKind, SourceHandle, SourceRejection,
@@ -94,6 +97,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const MAX_REFUSED: usize = 1024;
 /// How often in a row the server must say that no stream has the subject.
 const MAX_MISSES: u32 = 2;
+/// For how long it must say so of the subject of all messages. A server that has just enabled JetStream says so until it
+/// has found its streams.
+const MISSING_FOR: Duration = Duration::from_secs(2);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -132,7 +138,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// |---|---|
 /// | acknowledges the message, or recognises its id | confirms it |
 /// | is not connected, has no leader, no storage, no room in the stream | publishes again |
-/// | has no stream for the subject, after a question to the JetStream API | ends with [`StopReason::NoStream`]; rejects the message if a function chose the subject |
+/// | has no stream for the subject for two seconds, by its JetStream API | ends with [`StopReason::NoStream`]; rejects the message at once if a function chose the subject |
 /// | permits no message to the subject; see [`JetStreamEvents`] | ends with [`StopReason::NotPermitted`]; rejects the message if a function chose the subject |
 /// | refuses the credentials after a lost connection; see [`JetStreamEvents`] | ends with [`StopReason::BadCredentials`] |
 /// | has a smaller `max_payload`, or the stream a smaller `max_message_size` | rejects the message |
@@ -147,7 +153,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// With [`Forwarder::strict_order`](crate::forward::Forwarder::strict_order) the stream has the messages in their
 /// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
-/// requests `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
+/// requests `STREAM.NAMES`, `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
 /// Messages must have ids, and all subjects must belong to one stream. Another publisher on the same stream costs speed.
 ///
 /// Messages to a stream of several replicas travel one by one in strict order, each after the acknowledgement of the one
@@ -166,12 +172,18 @@ pub struct JetStream {
     event_waker: Option<Waker>,
     id_prefix: Option<Arc<str>>,
     order: Option<StrictOrder>,
+    /// The subject of the last message that was published in strict order.
+    own_subject: Option<Subject>,
     /// The subject for which no stream answered.
     unanswered: Option<Subject>,
     misses: u32,
+    /// When the server said first that no stream has the subject.
+    missing_since: Option<Instant>,
     resync: Option<BoxFuture<Result<Answers, PublishError>>>,
     /// The first question to the stream, before messages are chained.
     inspection: Option<BoxFuture<Result<Answers, PublishError>>>,
+    /// How many connections there were when questions were asked.
+    asked_on: u64,
     refused: HashMap<String, (Instant, String)>,
 }
 
@@ -195,10 +207,13 @@ impl JetStream {
             event_waker: None,
             id_prefix: None,
             order: None,
+            own_subject: None,
             unanswered: None,
             misses: 0,
+            missing_since: None,
             resync: None,
             inspection: None,
+            asked_on: 0,
             refused: HashMap::new(),
         }
     }
@@ -305,44 +320,59 @@ impl JetStream {
         Ok(())
     }
 
+    /// Forgets questions of an earlier connection: the answers are lost with it.
+    fn forget_lost_questions(&mut self) {
+        let connects = self.statistics.connects.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.asked_on, connects) != connects {
+            (self.resync, self.inspection) = (None, None);
+        }
+    }
+
     /// Waits until the strict order lets the next message go.
-    ///
-    /// The stream is asked while nothing is in flight. Its answer is used before the next message is published: the
-    /// first expectation is the end of the stream only as long as nothing follows it.
     fn poll_order(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        self.forget_lost_questions();
         let Some(order) = &mut self.order else { return Poll::Ready(()) };
-        loop {
-            let mut stream = None;
-            ready!(self.acks.poll_room(cx, |round| {
-                order.leave_alone(round);
-                stream = order.stream_to_ask(round).map(str::to_owned);
-                order.window(round)
-            }));
-            let Some(stream) = stream else { return Poll::Ready(()) };
-            let (subject, id_prefix) = (None, None);
+        let mut stream = None;
+        ready!(self.acks.poll_room(cx, |round| {
+            order.leave_alone(round);
+            stream = order.stream_to_ask(round).map(str::to_owned);
+            order.window(round)
+        }));
+        if let Some(stream) = stream {
             let inspection = self.inspection.get_or_insert_with(|| {
-                let questions = Questions { subject, stream: Some(stream), id_prefix };
+                let questions = Questions { stream: Some(stream), ..Questions::default() };
                 Box::pin(resync::ask(self.context.clone(), questions))
             });
             let answers = ready!(inspection.as_mut().poll(cx));
             self.inspection = None;
             order.answer(answers.ok().and_then(|answers| answers.snapshot));
+            // Nothing is in flight: the next message may be the first of a chain. Not the one after it.
+            return self.acks.poll_room(cx, |round| {
+                order.leave_alone(round);
+                order.window(round)
+            });
         }
+        Poll::Ready(())
     }
 
-    /// Uses the answers to the questions asked when the forwarder went back to `first`.
-    fn resume(&mut self, first: u64, answers: Answers) -> Result<(), PublishError> {
+    /// Uses the answers to the questions asked when the forwarder went back.
+    fn resume(&mut self, answers: Answers) -> Result<(), PublishError> {
         if let Some(has_stream) = answers.has_stream {
-            self.misses = if has_stream { 0 } else { self.misses + 1 };
+            let is_fixed = self.subjects.as_fixed().is_some();
             let subject = self.unanswered.as_ref().map_or("", |subject| subject.as_str());
             let words = format!("no stream has the subject {subject:?}");
-            if !has_stream && self.misses < MAX_MISSES {
-                return Err(PublishError::Retry(words.into()));
+            if !has_stream {
+                self.misses += 1;
+                let missing_since = *self.missing_since.get_or_insert_with(Instant::now);
+                let is_brief = is_fixed && missing_since.elapsed() < MISSING_FOR;
+                if self.misses < MAX_MISSES || is_brief {
+                    return Err(PublishError::Retry(words.into()));
+                }
+                if is_fixed {
+                    return Err(PublishError::Stop(StopReason::NoStream, words.into()));
+                }
             }
-            if !has_stream && self.subjects.as_fixed().is_some() {
-                return Err(PublishError::Stop(StopReason::NoStream, words.into()));
-            }
-            self.misses = 0;
+            (self.misses, self.missing_since) = (0, None);
             if let Some(subject) = self.unanswered.take()
                 && !has_stream
             {
@@ -350,7 +380,7 @@ impl JetStream {
             }
         }
         if let Some(order) = &mut self.order {
-            order.start_round(first, answers.snapshot);
+            order.start_round(answers.snapshot);
         }
         Ok(())
     }
@@ -377,14 +407,14 @@ impl Destination for JetStream {
     fn publish(&mut self, message: &Outgoing) -> Receipt {
         let (subject, is_valid) = self.subjects.of(message.first_message());
         let sequence = message.sequence();
-        if let Some(settled) = self.order.as_ref().and_then(|order| order.is_settled(sequence)) {
-            let outcome = match settled {
-                Settled::Stored => Ok(Confirmation::Duplicate),
-                Settled::Rejected => {
-                    Err(PublishError::Reject(Rejection::new("the message was rejected before")))
-                }
-            };
-            return self.acks.settled(&subject, outcome);
+        if let Some(order) = &mut self.order {
+            if order.is_stored(sequence) {
+                return self.acks.settled(&subject, Ok(Confirmation::Duplicate));
+            }
+            if order.is_early(sequence) {
+                let words = "the messages of a rejected pack come first";
+                return self.acks.settled(&subject, Err(PublishError::OutOfOrder(words.into())));
+            }
         }
         if self.id_prefix.is_none() {
             self.id_prefix.clone_from(&message.id_prefix);
@@ -397,12 +427,20 @@ impl Destination for JetStream {
         let prefix = self.id_prefix.as_deref();
         let len = message.payload().len() + headers_len(prefix, self.order.is_some());
         if let Err(error) = self.check(&subject, is_valid, len) {
-            if let Some(order) = &mut self.order {
-                order.reject(sequence);
+            if let Some(order) = &mut self.order
+                && message.messages() > 1
+            {
+                order.reject_pack(sequence);
             }
             return self.acks.settled(&subject, Err(error));
         }
-        let expectation = self.order.as_mut().map(|order| order.publish(sequence)).unwrap_or_default();
+        let expectation = match &mut self.order {
+            Some(order) => {
+                self.own_subject = Some(subject.clone());
+                order.publish(sequence)
+            }
+            None => Expectation::default(),
+        };
         let headers = headers(self.id_prefix.as_deref(), sequence, expectation);
         let (receipt, reply) = self.acks.expect(&subject);
         let payload = message.payload().clone();
@@ -417,9 +455,10 @@ impl Destination for JetStream {
     fn poll_resume(
         &mut self,
         cx: &mut TaskContext<'_>,
-        first: u64,
+        _first: u64,
     ) -> Poll<Result<Option<u64>, PublishError>> {
         self.handle_events(cx)?;
+        self.forget_lost_questions();
         if self.resync.is_none() {
             self.inspection = None;
             let mut round = self.acks.reset();
@@ -430,9 +469,13 @@ impl Destination for JetStream {
                 order.end_round(round);
                 order.stream.clone()
             });
-            let questions =
-                Questions { subject: self.unanswered.clone(), stream, id_prefix: self.id_prefix.clone() };
-            if questions.subject.is_none() && questions.stream.is_none() {
+            let questions = Questions {
+                subject: self.unanswered.clone(),
+                stream,
+                own_subject: self.own_subject.clone(),
+                id_prefix: self.id_prefix.clone(),
+            };
+            if questions.subject.is_none() && questions.stream.is_none() && questions.own_subject.is_none() {
                 return Poll::Ready(Ok(None));
             }
             self.resync = Some(Box::pin(resync::ask(self.context.clone(), questions)));
@@ -440,7 +483,7 @@ impl Destination for JetStream {
         let Some(resync) = &mut self.resync else { return Poll::Ready(Ok(None)) };
         let answers = ready!(resync.as_mut().poll(cx));
         self.resync = None;
-        self.resume(first, answers?)?;
+        self.resume(answers?)?;
         Poll::Ready(Ok(None))
     }
 

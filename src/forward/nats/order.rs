@@ -2,8 +2,6 @@
 //!
 //! The protocol is described in the documentation of the parent module.
 
-use std::collections::VecDeque;
-
 use super::acks::{Failure, Round};
 use super::resync::Snapshot;
 
@@ -17,9 +15,6 @@ const MAX_FRUITLESS: u32 = 3;
 const MIN_PATIENCE: u64 = 64;
 const MAX_PATIENCE: u64 = 1024;
 
-/// How many messages that the destination rejected are remembered: more than a window holds.
-const MAX_REJECTED: usize = 1 << 16;
-
 /// What a forwarder in strict order knows of its stream.
 pub(super) struct StrictOrder {
     /// The stream's name, known from the first acknowledgement.
@@ -28,10 +23,10 @@ pub(super) struct StrictOrder {
     is_replicated: Option<bool>,
     pace: Pace,
     window: usize,
-    /// The stream has all messages up to this sequence, except those that were rejected.
+    /// The stream has all messages up to this sequence, except those that were rejected, which are not published again.
     stored_to: u64,
-    /// The last messages that the destination itself rejected.
-    rejected: VecDeque<u64>,
+    /// The sequence of a pack that the destination itself rejected, until the first of its messages is published.
+    rejected_pack: Option<u64>,
     fruitless: u32,
     patience: u64,
 }
@@ -68,7 +63,7 @@ impl StrictOrder {
             pace: Pace::Alone { stored: 1 },
             window: MAX_WINDOW,
             stored_to: 0,
-            rejected: VecDeque::new(),
+            rejected_pack: None,
             fruitless: 0,
             patience: MIN_PATIENCE,
         }
@@ -115,20 +110,22 @@ impl StrictOrder {
         self.is_replicated = Some(snapshot.is_none_or(|snapshot| snapshot.is_replicated));
     }
 
-    /// Returns whether the stream has this message already, or has to do without it.
-    pub(super) fn is_settled(&self, sequence: u64) -> Option<Settled> {
-        (sequence <= self.stored_to).then(|| match self.rejected.contains(&sequence) {
-            true => Settled::Rejected,
-            false => Settled::Stored,
-        })
+    /// Returns whether the stream has this message already.
+    pub(super) fn is_stored(&self, sequence: u64) -> bool {
+        sequence <= self.stored_to
     }
 
-    /// Takes note of a message that the destination rejected itself.
-    pub(super) fn reject(&mut self, sequence: u64) {
-        if self.rejected.len() == MAX_REJECTED {
-            self.rejected.pop_front();
-        }
-        self.rejected.push_back(sequence);
+    /// Takes note of a pack that the destination rejected itself. Its messages follow one by one.
+    pub(super) fn reject_pack(&mut self, sequence: u64) {
+        self.rejected_pack = Some(sequence);
+    }
+
+    /// Returns whether the messages of a rejected pack come before this message.
+    ///
+    /// The chain goes on after what was not published. If a later message were stored, so would these count as stored.
+    pub(super) fn is_early(&mut self, sequence: u64) -> bool {
+        self.rejected_pack = self.rejected_pack.filter(|pack| *pack != sequence);
+        self.rejected_pack.is_some()
     }
 
     /// Returns what the next message expects, and counts it as published.
@@ -146,7 +143,8 @@ impl StrictOrder {
 
     /// Ends a round: the forwarder goes back.
     pub(super) fn end_round(&mut self, round: Round) {
-        self.stream = self.stream.take().or(round.stream);
+        // The subjects may have moved to another stream.
+        self.stream = round.stream.or(self.stream.take());
         if let Pace::Chained { grown_at, .. } = &mut self.pace {
             *grown_at = 0;
         }
@@ -171,8 +169,7 @@ impl StrictOrder {
     }
 
     /// Starts a round with what the stream said of itself. `None` if the stream is not known, or gone.
-    pub(super) fn start_round(&mut self, first: u64, snapshot: Option<Snapshot>) {
-        self.rejected.retain(|rejected| *rejected >= first);
+    pub(super) fn start_round(&mut self, snapshot: Option<Snapshot>) {
         let Some(snapshot) = snapshot else {
             self.stream = None;
             self.is_replicated = None;
@@ -188,13 +185,6 @@ impl StrictOrder {
             self.pace = Pace::Chained { expected: snapshot.last_sequence, previous: None, grown_at: 0 };
         }
     }
-}
-
-/// What became of a message in an earlier round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settled {
-    Stored,
-    Rejected,
 }
 
 #[cfg(test)]
@@ -237,16 +227,14 @@ mod tests {
     #[test]
     fn a_round_begins_at_the_end_of_the_stream_without_an_expected_id() {
         let mut order = chained();
-        for sequence in 2..=6 {
+        // Message 4 was rejected without being published.
+        for sequence in [2, 3, 5, 6] {
             order.publish(sequence);
         }
-        order.reject(4);
         order.end_round(Round { confirmed: 1, stored: 1, ..Round::default() });
-        order.start_round(3, Some(Snapshot { last_sequence: 13, ours: Some(5), is_replicated: false }));
-        assert_eq!(order.is_settled(3), Some(Settled::Stored));
-        assert_eq!(order.is_settled(4), Some(Settled::Rejected));
-        assert_eq!(order.is_settled(5), Some(Settled::Stored));
-        assert_eq!(order.is_settled(6), None);
+        order.start_round(Some(Snapshot { last_sequence: 13, ours: Some(5), is_replicated: false }));
+        assert!(order.is_stored(3) && order.is_stored(5));
+        assert!(!order.is_stored(6));
         assert_eq!(order.publish(6), Expectation { last_sequence: Some(13), previous: None });
         assert_eq!(order.publish(7), Expectation { last_sequence: Some(14), previous: Some(6) });
     }
@@ -255,7 +243,7 @@ mod tests {
     fn the_window_shrinks_to_what_was_confirmed_and_grows_again() {
         let mut order = chained();
         order.end_round(broken(100, 100));
-        order.start_round(102, Some(Snapshot { last_sequence: 111, ours: Some(101), is_replicated: false }));
+        order.start_round(Some(Snapshot { last_sequence: 111, ours: Some(101), is_replicated: false }));
         let confirmed = |confirmed| Round { confirmed, ..Round::default() };
         assert_eq!(order.window(&confirmed(99)), 100);
         assert_eq!(order.window(&confirmed(100)), 200);
@@ -267,7 +255,7 @@ mod tests {
     fn a_rejection_does_not_shrink_the_window() {
         let mut order = chained();
         order.end_round(Round { failure: Some(Failure::Other), ..Round::default() });
-        order.start_round(3, Some(Snapshot { last_sequence: 10, ours: Some(1), is_replicated: false }));
+        order.start_round(Some(Snapshot { last_sequence: 10, ours: Some(1), is_replicated: false }));
         assert_eq!(order.window(&Round::default()), MAX_WINDOW);
     }
 
@@ -277,7 +265,7 @@ mod tests {
         for _ in 0..MAX_FRUITLESS {
             assert!(matches!(order.pace, Pace::Chained { .. }));
             order.end_round(broken(0, 0));
-            order.start_round(2, Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
+            order.start_round(Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
         }
         assert_eq!(order.window(&Round::default()), 1);
         assert_eq!(order.publish(2), Expectation::default());
@@ -292,7 +280,7 @@ mod tests {
     fn duplicates_that_break_the_order_are_passed_one_by_one() {
         let mut order = chained();
         order.end_round(broken(1, 0));
-        order.start_round(3, Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
+        order.start_round(Some(Snapshot { last_sequence: 50, ours: None, is_replicated: false }));
         assert_eq!(order.publish(3), Expectation::default());
         // The first message that is stored is the end of the stream.
         order.leave_alone(&Round { confirmed: 5, stored: 1, last_sequence: 51, ..Round::default() });
@@ -300,11 +288,30 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_a_rejected_pack_go_before_later_ones() {
+        let mut order = chained();
+        order.reject_pack(2);
+        assert!(order.is_early(5));
+        assert!(!order.is_early(2));
+        assert!(!order.is_early(3) && !order.is_early(5));
+    }
+
+    #[test]
+    fn a_stream_that_has_taken_over_is_asked_from_then_on() {
+        let mut order = chained();
+        let moved = |stream: Option<&str>| Round { stream: stream.map(str::to_owned), ..Round::default() };
+        order.end_round(moved(None));
+        assert_eq!(order.stream.as_deref(), Some("LOGS"));
+        order.end_round(moved(Some("OTHER")));
+        assert_eq!(order.stream.as_deref(), Some("OTHER"));
+    }
+
+    #[test]
     fn a_stream_that_is_gone_is_learnt_again() {
         let mut order = chained();
         order.end_round(Round { stream: Some("LOGS".into()), ..Round::default() });
         assert_eq!(order.stream.as_deref(), Some("LOGS"));
-        order.start_round(2, None);
+        order.start_round(None);
         assert_eq!(order.stream, None);
         assert_eq!(order.publish(2), Expectation::default());
     }
@@ -313,7 +320,7 @@ mod tests {
     fn messages_to_a_replicated_stream_travel_alone() {
         let mut order = chained();
         order.end_round(broken(5, 5));
-        order.start_round(7, Some(Snapshot { last_sequence: 15, ours: Some(6), is_replicated: true }));
+        order.start_round(Some(Snapshot { last_sequence: 15, ours: Some(6), is_replicated: true }));
         order.leave_alone(&Round { confirmed: 900, stored: 900, last_sequence: 915, ..Round::default() });
         assert_eq!(order.publish(907), Expectation::default());
         assert_eq!(order.window(&Round::default()), 1);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::context::{GetStreamErrorKind, RequestErrorKind};
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
 use async_nats::jetstream::{Context, Error, ErrorCode};
 
 use super::answer;
@@ -28,11 +29,14 @@ pub(super) struct Snapshot {
 }
 
 /// The questions.
+#[derive(Default)]
 pub(super) struct Questions {
     /// Whether a stream has this subject.
     pub(super) subject: Option<Subject>,
     /// What the end of this stream is.
     pub(super) stream: Option<String>,
+    /// A subject of the forwarder's messages: the stream that has it is asked if no other is known.
+    pub(super) own_subject: Option<Subject>,
     /// What the ids of the forwarder's messages begin with.
     pub(super) id_prefix: Option<Arc<str>>,
 }
@@ -53,11 +57,15 @@ pub(super) struct Answers {
 pub(super) async fn ask(context: Context, questions: Questions) -> Result<Answers, PublishError> {
     let answers = async {
         let mut answers = Answers::default();
-        if let Some(subject) = &questions.subject {
-            answers.has_stream = Some(has_stream(&context, subject).await?);
+        let Questions { subject, mut stream, own_subject, id_prefix } = questions;
+        if let Some(subject) = &subject {
+            answers.has_stream = Some(stream_of(&context, subject).await?.is_some());
         }
-        if let Some(stream) = &questions.stream {
-            answers.snapshot = snapshot(&context, stream, questions.id_prefix.as_deref()).await?;
+        if let (None, Some(subject)) = (&stream, &own_subject) {
+            stream = stream_of(&context, subject).await?;
+        }
+        if let Some(stream) = &stream {
+            answers.snapshot = snapshot(&context, stream, id_prefix.as_deref(), own_subject).await?;
         }
         Ok(answers)
     };
@@ -66,7 +74,8 @@ pub(super) async fn ask(context: Context, questions: Questions) -> Result<Answer
     })
 }
 
-async fn has_stream(context: &Context, subject: &Subject) -> Result<bool, PublishError> {
+/// Returns the name of the stream that has this subject.
+async fn stream_of(context: &Context, subject: &Subject) -> Result<Option<String>, PublishError> {
     let request = serde_json::json!({ "subject": subject.as_str() });
     match context.request::<_, _, serde_json::Value>("STREAM.NAMES", &request).await {
         Ok(mut answer) => match answer.get_mut("error").map(serde_json::Value::take) {
@@ -74,10 +83,7 @@ async fn has_stream(context: &Context, subject: &Subject) -> Result<bool, Publis
                 Ok(error) => api_error(error),
                 Err(error) => PublishError::Retry(error.into()),
             }),
-            None => Ok(answer
-                .get("streams")
-                .and_then(|names| names.as_array())
-                .is_some_and(|names| !names.is_empty())),
+            None => Ok(answer.get("streams").and_then(|names| names.get(0)?.as_str()).map(str::to_owned)),
         },
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {
             let info = context.client().server_info();
@@ -104,6 +110,7 @@ async fn snapshot(
     context: &Context,
     name: &str,
     id_prefix: Option<&str>,
+    own_subject: Option<Subject>,
 ) -> Result<Option<Snapshot>, PublishError> {
     let stream = match context.get_stream(name).await {
         Ok(stream) => stream,
@@ -123,24 +130,33 @@ async fn snapshot(
     {
         let first = last_sequence.saturating_sub(LOOK_BACK - 1).max(state.first_sequence);
         for sequence in (first..=last_sequence).rev() {
-            ours = own_sequence(&stream, sequence, id_prefix).await?;
+            ours = own_sequence(stream.get_raw_message(sequence).await, id_prefix)?;
             if ours.is_some() {
                 break;
             }
+        }
+        // Other publishers have added more messages: they have other subjects, perhaps.
+        if let (None, Some(subject)) = (ours, own_subject) {
+            let last = stream.get_last_raw_message_by_subject(&subject).await;
+            ours = own_sequence(last, id_prefix)?;
         }
     }
     let is_replicated = stream.cached_info().config.num_replicas > 1;
     Ok(Some(Snapshot { last_sequence, ours, is_replicated }))
 }
 
-/// Returns the sequence that the forwarder gave to the message at `sequence` of the stream, if it is the forwarder's.
-async fn own_sequence(stream: &Stream, sequence: u64, id_prefix: &str) -> Result<Option<u64>, PublishError> {
-    match stream.get_raw_message(sequence).await {
+/// Returns the sequence that the forwarder gave to a message of the stream, if it is the forwarder's.
+fn own_sequence(
+    message: Result<StreamMessage, RawMessageError>,
+    id_prefix: &str,
+) -> Result<Option<u64>, PublishError> {
+    match message {
         Ok(message) => Ok(message
             .headers
             .get(async_nats::header::NATS_MESSAGE_ID)
             .and_then(|id| id.as_str().strip_prefix(id_prefix)?.parse().ok())),
         Err(error) => match error.kind() {
+            RawMessageErrorKind::NoMessageFound => Ok(None),
             RawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
                 Ok(None)
             }
