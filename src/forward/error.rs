@@ -129,7 +129,8 @@ pub struct ForwardError {
 /// What a forwarder had taken and not confirmed when it ended.
 #[derive(Default)]
 pub struct Unconfirmed {
-    /// The messages that were taken out of the channel, in order. Some may have reached the engine.
+    /// The messages that were taken out of the channel, in order. Some may have reached the engine. [`drain`](Self::drain)
+    /// adds those that the channel still holds.
     pub messages: Vec<Bytes>,
     /// The receiver of the channel, which may hold more. `None` if the outcome was already taken.
     pub receiver: Option<Receiver>,
@@ -150,30 +151,76 @@ impl ForwardError {
     pub fn into_unconfirmed(self) -> Unconfirmed {
         *self.unconfirmed
     }
+
+    /// Returns the text without what is not confirmed.
+    pub(super) fn reason(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{}: {source}", self.kind),
+            None => self.kind.to_string(),
+        }
+    }
+}
+
+impl Unconfirmed {
+    /// Receives what the channel still holds, and adds it to [`messages`](Self::messages). Closes the channel first.
+    ///
+    /// Then `messages` holds everything that was accepted and not confirmed, in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe. It can be dropped and called again: what it has received is in `messages`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("example.md")]
+    /// use std::time::Duration;
+    ///
+    /// let (tx, rx) = turbostream::channel();
+    /// let forwarder = Forwarder::new(rx, destination).spawn();
+    /// tx.send("line").await?;
+    /// if let Err(error) = forwarder.shutdown_timeout(Duration::from_secs(10)).await {
+    ///     eprintln!("{error}");
+    ///     let mut unconfirmed = error.into_unconfirmed();
+    ///     unconfirmed.drain().await;
+    ///     for message in unconfirmed.messages {
+    ///         println!("{}", String::from_utf8_lossy(&message)); // to a file, for example
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn drain(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.close();
+            while let Some(message) = receiver.recv().await {
+                self.messages.push(message);
+            }
+        }
+    }
+}
+
+impl fmt::Display for ForwardErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(reason) => reason.fmt(f),
+            Self::GaveUp => f.write_str("the destination confirmed nothing for too long"),
+            Self::TimedOut => f.write_str("the time limit passed before everything was confirmed"),
+            Self::Panicked => f.write_str("the destination panicked"),
+            Self::Cancelled => f.write_str("the forwarder's task was cancelled with its runtime"),
+            Self::AlreadyTaken => f.write_str("the outcome of the forwarder was already taken"),
+        }
+    }
 }
 
 impl fmt::Display for ForwardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            ForwardErrorKind::Stopped(reason) => reason.fmt(f)?,
-            ForwardErrorKind::GaveUp => f.write_str("the destination confirmed nothing for too long")?,
-            ForwardErrorKind::TimedOut => {
-                f.write_str("the time limit passed before everything was confirmed")?
-            }
-            ForwardErrorKind::Panicked => f.write_str("the destination panicked")?,
-            ForwardErrorKind::Cancelled => {
-                f.write_str("the forwarder's task was cancelled with its runtime")?
-            }
-            ForwardErrorKind::AlreadyTaken => {
-                f.write_str("the outcome of the forwarder was already taken")?
-            }
-        }
-        if let Some(source) = &self.source {
-            write!(f, ": {source}")?;
-        }
-        match self.unconfirmed.messages.len() {
-            0 => Ok(()),
-            messages => write!(f, "; {messages} messages are not confirmed"),
+        f.write_str(&self.reason())?;
+        let Unconfirmed { messages, receiver } = &*self.unconfirmed;
+        match (messages.len(), receiver.as_ref().map_or(0, Receiver::len)) {
+            (0, 0) => Ok(()),
+            (taken, 0) => write!(f, "; {taken} messages are not confirmed"),
+            (taken, queued) => write!(f, "; {taken} messages and {queued} queued ones are not confirmed"),
         }
     }
 }
@@ -204,25 +251,32 @@ impl Error for ForwardError {
 }
 
 /// Why [`flush`](super::ForwardHandle::flush) cannot say that everything was confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// The engine rejected this many of the messages that the call waited for: those accepted before it and not confirmed by
-    /// then, and some that were accepted while it waited. The others are confirmed.
+    /// The engine rejected this many messages, of all senders, since the call began, or since the point of
+    /// [`flush_since`](super::ForwardHandle::flush_since). [`on_rejected`](super::Forwarder::on_rejected) was called for each. The
+    /// other messages are confirmed.
     Rejected {
         /// The number of rejected messages.
         messages: u64,
     },
-    /// The forwarder ended first. [`shutdown`](super::ForwardHandle::shutdown) says why, and gives back what is
-    /// unconfirmed.
-    Ended,
+    /// The forwarder ended first. [`join`](super::ForwardHandle::join) gives back what is unconfirmed.
+    Ended {
+        /// Why it ended.
+        kind: ForwardErrorKind,
+        /// The same in words, with those of the engine.
+        reason: String,
+    },
 }
 
 impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected { messages } => write!(f, "the destination rejected {messages} of the messages"),
-            Self::Ended => f.write_str("the forwarder ended before everything was confirmed"),
+            Self::Ended { reason, .. } => {
+                write!(f, "the forwarder ended before everything was confirmed: {reason}")
+            }
         }
     }
 }

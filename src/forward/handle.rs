@@ -28,12 +28,19 @@ pub struct ForwardHandle {
     channel: Monitor,
 }
 
+/// A moment in the life of a forwarder, for [`ForwardHandle::flush_since`].
+#[derive(Clone, Copy, Debug)]
+pub struct FlushPoint {
+    /// How many messages were rejected by then.
+    rejected: u64,
+}
+
 impl ForwardHandle {
     pub(super) fn new(shared: Arc<Shared>, channel: Monitor) -> Self {
         Self { shared, channel }
     }
 
-    /// Waits until the engine has taken responsibility for all messages that the channel accepted before this call.
+    /// Waits until every message that the channel accepted before this call is confirmed by the engine, or rejected.
     ///
     /// Messages that a [`WhenFull`](crate::WhenFull) policy dropped are not waited for, and neither are those that
     /// other receivers of the channel took. Messages that are accepted while this method waits may be waited for as well.
@@ -43,7 +50,8 @@ impl ForwardHandle {
     ///
     /// # Errors
     ///
-    /// - [`FlushError::Rejected`] if some of the messages were rejected; the others are confirmed.
+    /// - [`FlushError::Rejected`] if messages were rejected while this method waited; the others are confirmed. One that was
+    ///   rejected before the call is not reported: see [`flush_since`](Self::flush_since).
     /// - [`FlushError::Ended`] if the forwarder ended first.
     ///
     /// # Cancel safety
@@ -63,16 +71,52 @@ impl ForwardHandle {
     /// # Ok(()) }
     /// ```
     pub async fn flush(&self) -> Result<(), FlushError> {
+        self.flush_since(self.flush_point()).await
+    }
+
+    /// Notes this moment, for a [`flush_since`](Self::flush_since) that follows.
+    pub fn flush_point(&self) -> FlushPoint {
+        FlushPoint { rejected: self.shared.counters.rejected() }
+    }
+
+    /// [`flush`](Self::flush), which also reports the messages that were rejected between `point` and this call.
+    ///
+    /// A message may be rejected before `flush` is called for it. So a program that answers its own clients notes a point
+    /// before the first `send`. If it returns `Ok`, everything that was sent after the point is confirmed. If messages of other
+    /// senders were rejected meanwhile, it returns an error as well: [`on_rejected`](super::Forwarder::on_rejected) says which,
+    /// and was called for each before this method returns.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`flush`](Self::flush).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("example.md")]
+    /// let (tx, rx) = turbostream::channel();
+    /// let forwarder = Forwarder::new(rx, destination).spawn();
+    ///
+    /// let point = forwarder.flush_point();
+    /// tx.send("a line of a client").await?;
+    /// forwarder.flush_since(point).await?; // the line is stored: answer the client
+    /// # Ok(()) }
+    /// ```
+    pub async fn flush_since(&self, point: FlushPoint) -> Result<(), FlushError> {
         let shared = &*self.shared;
-        let rejected_before = shared.counters.rejected();
-        let outcome = |rejected: u64| match rejected - rejected_before {
+        let outcome = |rejected: u64| match rejected - point.rejected {
             0 => Ok(()),
             messages => Err(FlushError::Rejected { messages }),
         };
         let ended = || match shared.progress() {
             Progress::Running => None,
             Progress::Completed => Some(outcome(shared.counters.rejected())),
-            Progress::Failed => Some(Err(FlushError::Ended)),
+            Progress::Failed => Some(Err(shared.failure())),
         };
         {
             let mut drained = pin!(self.channel.core().drained());
@@ -96,7 +140,8 @@ impl ForwardHandle {
         self.shared.counters.load()
     }
 
-    /// Closes the channel, and waits until everything that it accepted is confirmed or rejected.
+    /// Closes the channel, and waits until everything that it accepted is confirmed or rejected; the report has the number of
+    /// both.
     ///
     /// Sends fail from now on. This method waits for as long as the destination confirms nothing, unless
     /// [`give_up_after`](super::Forwarder::give_up_after) was set; [`shutdown_timeout`](Self::shutdown_timeout) sets a

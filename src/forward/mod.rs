@@ -14,12 +14,15 @@ mod stats;
 mod task;
 mod window;
 
+/// The client of NATS, in the version that [`JetStream`] needs.
+#[cfg(feature = "nats")]
+pub use async_nats;
 pub use destination::{Confirmation, Connection, Destination, MessageId, Outgoing};
 pub use error::{
     BoxError, FlushError, ForwardError, ForwardErrorKind, PublishError, Rejection, StopReason, Unconfirmed,
 };
 pub use forwarder::Forwarder;
-pub use handle::ForwardHandle;
+pub use handle::{FlushPoint, ForwardHandle};
 #[cfg(feature = "nats")]
 pub use nats::{
     AckWhen, IntoSubjects, JetStream, JetStreamEvents, JetStreamSource, Receipt as JetStreamReceipt,

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::error::{ForwardError, ForwardErrorKind};
+use super::error::{FlushError, ForwardError, ForwardErrorKind};
 use super::stats::{Counters, ForwardReport};
 use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering};
 use crate::wait::wait_list::WaitList;
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     requests: Mutex<Requests>,
     progress: AtomicU32,
     outcome: Mutex<Option<Outcome>>,
+    /// Why the forwarder has failed, once it has.
+    failure: OnceLock<(ForwardErrorKind, String)>,
     /// Calls of the handle that wait for the end of a flush or of the forwarder.
     pub(super) waiting: WaitList,
 }
@@ -78,6 +80,7 @@ impl Shared {
             requests: Mutex::default(),
             progress: AtomicU32::new(Progress::Running as u32),
             outcome: Mutex::default(),
+            failure: OnceLock::new(),
             waiting: WaitList::new(),
         }
     }
@@ -126,6 +129,10 @@ impl Shared {
     /// Stores the outcome, and wakes all that wait for it.
     pub(super) fn end(&self, outcome: Outcome) {
         let progress = if outcome.is_ok() { Progress::Completed } else { Progress::Failed };
+        if let Err(error) = &outcome {
+            // The task ends once.
+            let _ = self.failure.set((error.kind, error.reason()));
+        }
         *lock(&self.outcome) = Some(outcome);
         // ORDERING: Release: pairs with the Acquire in `progress`.
         self.progress.store(progress as u32, Ordering::Release);
@@ -134,6 +141,12 @@ impl Shared {
         drop(requests);
         drop((waker, flushes));
         self.waiting.wake();
+    }
+
+    /// Returns what a flush of a forwarder that has failed returns.
+    pub(super) fn failure(&self) -> FlushError {
+        let (kind, reason) = self.failure.get().cloned().expect("set before the progress");
+        FlushError::Ended { kind, reason }
     }
 
     /// Takes the outcome once the forwarder has ended.

@@ -95,16 +95,14 @@ fn the_time_limit_of_a_shutdown_gives_back_what_is_unconfirmed() {
         let messages = send_numbered(&tx, 8).await;
         let error = failed(handle.shutdown_timeout(ms(300)).await);
         assert_eq!(error.kind(), ForwardErrorKind::TimedOut);
-        let text = "the time limit passed before everything was confirmed; 2 messages are not confirmed";
+        let text = "the time limit passed before everything was confirmed; 2 messages and 3 queued ones are not confirmed";
         assert_eq!(error.to_string(), text);
-        let unconfirmed = error.into_unconfirmed();
+        let mut unconfirmed = error.into_unconfirmed();
         // The fourth is confirmed too, and so is the fifth, which has taken the place of the first.
         assert_eq!(unconfirmed.messages, messages[1..3]);
-        let mut receiver = unconfirmed.receiver.unwrap();
-        for message in &messages[5..] {
-            assert_eq!(receiver.recv().await.unwrap(), *message);
-        }
-        assert_eq!(receiver.recv().await, None);
+        unconfirmed.drain().await;
+        assert_eq!(unconfirmed.messages, [&messages[1..3], &messages[5..]].concat());
+        assert_eq!(unconfirmed.receiver.unwrap().recv().await, None);
         assert_eq!(handle.stats().confirmed, 3);
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::{Instant, timeout};
-use turbostream::forward::{FlushError, Forwarder};
+use turbostream::forward::{FlushError, ForwardErrorKind, Forwarder, StopReason};
 
 use crate::common::{ms, multi, paused, settle};
 use crate::engine::{Fate, World};
@@ -99,6 +99,15 @@ fn tells_how_many_were_rejected() {
         assert_eq!((handle.stats().confirmed, handle.stats().rejected), (2, 2));
         // They were told of once.
         assert_eq!(handle.flush().await, Ok(()));
+
+        let point = handle.flush_point();
+        tx.send("worst!!!").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await; // of the paused clock
+        assert_eq!(handle.stats().rejected, 3);
+        // Rejected before the call.
+        assert_eq!(handle.flush().await, Ok(()));
+        assert_eq!(handle.flush_since(point).await, Err(FlushError::Rejected { messages: 1 }));
+        assert_eq!(handle.flush_since(handle.flush_point()).await, Ok(()));
     });
 }
 
@@ -148,11 +157,14 @@ fn ends_with_the_forwarder() {
         let (tx, forwarder) = forwarder(&world);
         let handle = Arc::new(forwarder.in_flight(1, 1 << 20).spawn());
         send_numbered(&tx, 5).await;
+        let kind = ForwardErrorKind::Stopped(StopReason::NoStream);
+        let reason = "the destination has no stream for the messages: no stream here".to_owned();
+        let ended = FlushError::Ended { kind, reason };
         // The first waits for the channel, the second for a confirmation.
-        assert_eq!(timeout(HOUR, handle.flush()).await, Ok(Err(FlushError::Ended)));
-        assert_eq!(timeout(HOUR, handle.flush()).await, Ok(Err(FlushError::Ended)));
+        assert_eq!(timeout(HOUR, handle.flush()).await, Ok(Err(ended.clone())));
+        assert_eq!(timeout(HOUR, handle.flush()).await, Ok(Err(ended.clone())));
         drop(handle.join().await);
-        assert_eq!(timeout(HOUR, handle.flush()).await, Ok(Err(FlushError::Ended)));
+        assert_eq!(timeout(HOUR, handle.flush()).await, Ok(Err(ended.clone())));
     });
 }
 

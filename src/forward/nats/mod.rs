@@ -237,6 +237,11 @@ impl JetStream {
         Ok(Self::new(async_nats::jetstream::new(client), subject).events(events))
     }
 
+    /// Returns the context that messages are published with.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Attaches events that the client's event callback observes.
     pub fn events(mut self, events: JetStreamEvents) -> Self {
         self.events = Some(events);

@@ -47,7 +47,7 @@ assert_all!(OTEL, (Send, Sync, Unpin): OtelRecorder);
 assert_all!(PROMETHEUS, (Send, Sync, Unpin): PrometheusRecorder);
 
 #[cfg(feature = "forward")]
-assert_all!(FORWARD, (Send, Sync, Unpin): Confirmation, Connection, FlushError, ForwardError, ForwardErrorKind, ForwardHandle,
+assert_all!(FORWARD, (Send, Sync, Unpin): Confirmation, Connection, FlushError, FlushPoint, ForwardError, ForwardErrorKind, ForwardHandle,
     ForwardReport, ForwardStats, MessageId<'static>, Outgoing, Packing, PublishError, Rejection, StopReason, Unconfirmed, Unpack,
     UnpackError);
 #[cfg(feature = "nats")]
