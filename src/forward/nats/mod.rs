@@ -97,8 +97,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const MAX_REFUSED: usize = 1024;
 /// How often in a row the server must say that no stream has the subject.
 const MAX_MISSES: u32 = 2;
-/// For how long it must say so of the subject of all messages. A server that has just enabled JetStream says so until it
-/// has found its streams.
+/// For how long it must say so of the subject of all messages: a stream may be deleted and created again.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
