@@ -3,6 +3,7 @@
 //! Without `nats-server` the tests print how to get it and pass, unless `TURBOSTREAM_REQUIRE_SERVERS=1`.
 //! `TURBOSTREAM_EFFORT` multiplies the number of messages.
 
+mod chaos;
 mod cluster;
 mod common;
 mod errors;

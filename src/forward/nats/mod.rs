@@ -97,8 +97,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const MAX_REFUSED: usize = 1024;
 /// How often in a row the server must say that no stream has the subject.
 const MAX_MISSES: u32 = 2;
-/// For how long it must say so of the subject of all messages. A server that has just enabled JetStream says so until it
-/// has found its streams.
+/// For how long it must say so of the subject of all messages: a stream may be deleted and created again.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -155,6 +154,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// order, and each once, also if an outage is longer than the stream's duplicate window. The credentials must permit the
 /// requests `STREAM.NAMES`, `STREAM.INFO` and `STREAM.MSG.GET` of the JetStream API: without, the forwarder does not get past an outage.
 /// Messages must have ids, and all subjects must belong to one stream. Another publisher on the same stream costs speed.
+/// One on the same subject also hides what is stored, if it adds more than eight messages in an outage: then only ids within
+/// the duplicate window recognise it.
 ///
 /// Messages to a stream of several replicas travel one by one in strict order, each after the acknowledgement of the one
 /// before: [packs](crate::forward::Forwarder::pack) make up for it. Messages are then recognised by their ids, within the
