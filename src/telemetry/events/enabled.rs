@@ -150,8 +150,7 @@ impl Events {
 impl Events {
     /// Emits a warning: the connection of a forwarder is down.
     pub(crate) fn forwarder_disconnected(&self, in_flight_messages: u64, in_flight_bytes: u64) {
-        let text =
-            "a forwarder has lost its connection; what is unconfirmed is published again when it is back";
+        let text = "a forwarder has no connection; what is unconfirmed is published again when it is up";
         self.emit(|span| {
             tracing::warn!(target: TARGET, parent: span, in_flight_messages, in_flight_bytes, "{text}");
         });
@@ -164,7 +163,7 @@ impl Events {
         in_flight_messages: u64,
         in_flight_bytes: u64,
     ) {
-        let text = "a forwarder has its connection back";
+        let text = "a forwarder has its connection again";
         self.emit(|span| {
             tracing::info!(target: TARGET, parent: span, ?down_for, in_flight_messages, in_flight_bytes, "{text}");
         });

@@ -412,10 +412,10 @@ fn forwarder_logs_lost_connections_rejected_messages_and_lasting_retries() {
             for _ in 0..4 {
                 advance(ms(50)).await;
             }
-            assert_eq!(log.count(Level::WARN, "lost its connection"), 1);
+            assert_eq!(log.count(Level::WARN, "has no connection"), 1);
             engine.set(|conduct| (conduct.connection.is_up, conduct.retries) = (true, false));
             advance(ms(50)).await;
-            assert_eq!(log.count(Level::INFO, "has its connection back"), 1);
+            assert_eq!(log.count(Level::INFO, "has its connection again"), 1);
             assert!(forwarder.flush().await.is_ok());
             advance(Duration::from_secs(60)).await;
             assert_eq!(log.count(Level::WARN, "again and again"), 3);
