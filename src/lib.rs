@@ -95,6 +95,8 @@
 //! `docs/metrics.md` in the repository lists every metric and event, and what to do about it.
 
 #![deny(unsafe_code)]
+// Shows the features that an item needs, where the documentation is built with an unstable toolchain.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(
