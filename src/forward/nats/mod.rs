@@ -328,6 +328,7 @@ impl JetStream {
 
     /// Forgets questions of an earlier connection: the answers are lost with it.
     fn forget_lost_questions(&mut self) {
+        // ORDERING: Relaxed: a count of the client, which publishes nothing else.
         let connects = self.statistics.connects.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.asked_on, connects) != connects {
             (self.resync, self.inspection) = (None, None);
@@ -495,6 +496,7 @@ impl Destination for JetStream {
 
     fn connection(&self) -> Connection {
         // The number of connections is read first: a connection between the two reads is seen as a loss later.
+        // ORDERING: Relaxed: a count of the client, which publishes nothing else.
         let connects = self.statistics.connects.load(Ordering::Relaxed);
         let is_up = self.client.connection_state() == ConnectionState::Connected;
         Connection { is_up, losses: connects.saturating_sub(1) }
