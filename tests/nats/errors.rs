@@ -261,7 +261,9 @@ fn a_max_payload_that_is_lowered_rejects_large_messages_alone() {
             tokio::join!(sending, lowering);
             let report = pipeline.handle.shutdown().await.expect("the small ones are confirmed");
             assert_eq!(report.stats.confirmed + report.stats.rejected, 2200);
-            assert_eq!(stream.info().await.expect("the stream").state.messages, report.stats.confirmed);
+            // A large message may have been stored, lost its confirmation with the connection, and be too large by then.
+            let stored = stream.info().await.expect("the stream").state.messages;
+            assert!((report.stats.confirmed..=2200).contains(&stored), "{stored} stored, {report:?}");
             let found = read(&server.url(), 2000).await;
             assert_eq!((found.missing, found.twice), (0, 0), "{found:?}");
             assert!(!is_strict || found.out_of_order == 0, "{found:?}");
