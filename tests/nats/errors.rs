@@ -264,6 +264,7 @@ fn a_max_payload_that_is_lowered_rejects_large_messages_alone() {
             // A large message may have been stored, lost its confirmation with the connection, and be too large by then.
             let stored = stream.info().await.expect("the stream").state.messages;
             assert!((report.stats.confirmed..=2200).contains(&stored), "{stored} stored, {report:?}");
+            assert!(report.stats.rejected <= 200, "only large ones: {report:?}");
             let found = read(&server.url(), 2000).await;
             assert_eq!((found.missing, found.twice), (0, 0), "{found:?}");
             assert!(!is_strict || found.out_of_order == 0, "{found:?}");

@@ -1,4 +1,4 @@
-//! What the brokers refuse: for ever, for now, of one message, of all.
+//! Refusals of the brokers: permanent and transient ones, of one message and of all.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::poll_fn;

@@ -1,8 +1,8 @@
 //! What the server says outside of answers: violated permissions and refused credentials.
+use crate::sync::{AtomicBool, Ordering};
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 

@@ -61,7 +61,6 @@ mod subject;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -88,6 +87,7 @@ pub use self::source::{
 pub use self::subject::IntoSubjects;
 use self::subject::Subjects;
 use super::{Confirmation, Connection, Destination, Outgoing, PublishError, Rejection, StopReason};
+use crate::sync::Ordering;
 
 /// What packs leave of the server's limit for headers.
 const HEADER_ROOM: usize = 1024;

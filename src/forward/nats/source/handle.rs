@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::forward::BoxError;
 use crate::sender::Sender;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// A running [`JetStreamSource`](super::JetStreamSource). Dropping it leaves the source running.
 pub struct SourceHandle {

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +18,7 @@ use super::BoxFuture;
 use super::first::{First, FirstPulled};
 use super::handle::{SourceError, SourceErrorKind};
 use crate::forward::BoxError;
+use crate::sync::Ordering;
 
 /// How long the server keeps a pull request that it has no messages for.
 const EXPIRES: Duration = Duration::from_secs(30);
