@@ -7,7 +7,7 @@ listing := "tools/public-api/Cargo.toml"
 servers := "tests/servers/Cargo.toml"
 criterion := "benches/criterion/Cargo.toml"
 kafka := "kafka/Cargo.toml"
-forwarding := "benches/forward/Cargo.toml"
+soak := "tools/soak/Cargo.toml"
 models := "cargo test --release --lib tests::loom -- --nocapture --test-threads 2"
 shuttles := "cargo test --release --lib tests::shuttle -- --nocapture --test-threads 2"
 
@@ -23,9 +23,9 @@ gate:
 test:
     cargo test --all-features
 
-# The tests on one core, where no thread spins. Needs taskset. 1 minute.
-one-core:
-    taskset --cpu-list 0 cargo test --all-features --test it --test state_machine
+# The tests on one core, where spinning for another thread is slow. Needs taskset. 1 minute.
+one-core *args="--test it --test state_machine":
+    taskset --cpu-list 0 cargo test --all-features {{args}}
 
 # Metrics against real servers; tests without their server are skipped. 2 minutes first, then 10 seconds.
 test-servers:
@@ -57,8 +57,8 @@ minimal-versions:
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features
 
-# Differences between the public API and docs/public-api.txt. `just public-api --write` updates the file. Half a minute
-# first.
+# `just public-api --write` updates the file.
+# Differences between the public API and docs/public-api.txt. Half a minute first.
 public-api *args:
     CARGO_TARGET_DIR=target/public-api cargo run --manifest-path {{listing}} -- {{args}}
 
@@ -117,8 +117,8 @@ state-machine effort="50":
 cancel-storm effort="80":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --test cancel_storm -- --nocapture
 
-# Coverage-guided fuzzing of `state_machine` or `byte_streams`. Needs `cargo install cargo-fuzz` and a C++ compiler, but no
-# nightly toolchain. 2 minutes first, then `seconds`.
+# Needs `cargo install cargo-fuzz` and a C++ compiler, but no nightly toolchain.
+# Coverage-guided fuzzing of `state_machine` or `byte_streams`. 2 minutes first, then `seconds`.
 fuzz name="state_machine" seconds="300":
     mkdir -p fuzz/found/{{name}}
     ASAN_OPTIONS=detect_stack_use_after_return=0 RUSTC_BOOTSTRAP=1 cargo fuzz run {{name}} fuzz/found/{{name}} fuzz/corpus/{{name}} -- -max_total_time={{seconds}} -max_len=1024 -timeout=300
@@ -131,40 +131,41 @@ fuzz-keep name="state_machine":
 
 # Full load with every message checked, then memory stress. `minutes`, plus 2 minutes.
 soak minutes="30":
-    cargo run --release --manifest-path tools/soak/Cargo.toml -- --minutes {{minutes}}
+    cargo run --release --manifest-path {{soak}} --bin soak -- --minutes {{minutes}}
+
+# Needs `apt-get install nats-server`.
+# The forwarder into a JetStream server that is killed every minute, then a check of the stream. `minutes`, plus a few.
+soak-forward minutes="60":
+    cargo run --release --manifest-path {{soak}} --features nats --bin forward -- --minutes {{minutes}}
 
 # Injects faults into a copy of the code, one at a time, and records which suite detects each. Needs Python 3.11. Hours.
 faults *args:
     tools/faults/inject.py {{args}}
 
-# Mutates a file and lists the mutants that no test detects: `just mutants -f src/queue/ring.rs`, `just mutants -f
-# src/queue/ring.rs --shard 0/4`. Needs `cargo install cargo-mutants`. 10 to 20 seconds per mutant; a lost wakeup takes until
-# the time limit.
+# `just mutants -f src/queue/ring.rs`, `just mutants -f src/queue/ring.rs --shard 0/4`. Needs `cargo install cargo-mutants`. A
+# lost wakeup takes until the time limit.
+# Mutates a file and lists the mutants that no test detects. 10 to 20 seconds per mutant.
 mutants *args:
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env RUSTC_BOOTSTRAP=1" cargo mutants --output target {{args}}
 
-# The same for all files, in one build with a switch per mutant: `just mutants-all build`, `just mutants-all run`, `just
-# mutants-all report`. Also needs Python 3.11. Some minutes to build, half an hour for most mutants, hours for all.
+# `just mutants-all build`, `just mutants-all run`, `just mutants-all report`. Also needs Python 3.11.
+# The same for all files, in one build with a switch per mutant. Half an hour for most mutants, hours for all.
 mutants-all *args:
     tools/faults/mutants.py {{args}}
 
-# The test suite under AddressSanitizer, with leak detection. Without backtraces, as the tests panic hundreds of times on
-# purpose. 4 minutes first, then 2.
+# Without backtraces, as the tests panic hundreds of times on purpose.
+# The test suite under AddressSanitizer, with leak detection. 4 minutes first, then 2.
 asan *args:
     CARGO_TARGET_DIR=target/asan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=5 RUSTFLAGS=-Zsanitizer=address cargo test --target {{target}} --all-features --tests --no-fail-fast {{args}}
 
-# The test suite under ThreadSanitizer: `just tsan --test conservation`. Also instruments the standard library, whose locks
-# would be invisible otherwise. Needs `rustup component add rust-src`. 10 minutes first, then 10.
+# Also instruments the standard library, whose locks would be invisible otherwise. Needs `rustup component add rust-src`.
+# The test suite under ThreadSanitizer: `just tsan --test conservation`. 10 minutes first, then 10.
 tsan *args="--tests":
     CARGO_TARGET_DIR=target/tsan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=10 TSAN_OPTIONS="suppressions={{justfile_directory()}}/tests/tsan.supp" RUSTFLAGS=-Zsanitizer=thread cargo test -Zbuild-std --target {{target}} --all-features --no-fail-fast {{args}}
 
 # The examples under valgrind: invalid accesses and leaks. Needs valgrind. Minutes.
 memcheck:
     tests/memcheck.sh
-
-# The test suite on one core, where spinning for another thread is slow. A minute once built.
-one-core *args:
-    taskset -c 0 cargo test --all-features {{args}}
 
 # Fairness between 64 threads: `just many-threads 20`. Prints the waiting times.
 many-threads effort="1":
@@ -174,8 +175,8 @@ many-threads effort="1":
 bench *args:
     CARGO_TARGET_DIR=target/criterion-benches cargo bench --manifest-path {{criterion}} -- {{args}}
 
-# Instructions and locked instructions per operation, counted by valgrind and compared with bounds. `just instructions --where
-# recv` lists the locked ones. Needs Python 3 and objdump. A minute first, then seconds.
+# `just instructions --where recv` lists the locked ones. Needs valgrind, Python 3 and objdump. A minute first, then seconds.
+# Instructions and locked instructions per operation, counted by valgrind and compared with bounds.
 instructions *args:
     benches/instructions.py {{args}}
 
@@ -183,13 +184,13 @@ instructions *args:
 forward effort="100":
     TURBOSTREAM_EFFORT={{effort}} cargo test --release --features forward --test forward -- --nocapture
 
-# The forwarder against NATS servers that are killed, stopped, cut off and filled: 60,000 messages times `effort` for each
-# failure. Needs `apt-get install nats-server`. 10 minutes.
+# 60,000 messages times `effort` for each failure. Needs `apt-get install nats-server`.
+# The forwarder against NATS servers that are killed, stopped, cut off and filled. 10 minutes.
 nats effort="16":
     TURBOSTREAM_REQUIRE_SERVERS=1 TURBOSTREAM_EFFORT={{effort}} cargo test --release --features nats --test nats --test nats_source -- --nocapture
 
-# The tests of the Kafka crate; `folder` is where a broker is installed. Needs a C compiler, make and Python's pip. 3 minutes
-# first, then 1.
+# `folder` is where a broker is installed. Needs a C compiler, make and Python's pip.
+# The tests of the Kafka crate. 3 minutes first, then 1.
 kafka folder="target/tansu":
     TURBOSTREAM_TANSU=$(kafka/tests/install-tansu.sh {{folder}}) TURBOSTREAM_REQUIRE_SERVERS=1 CARGO_TARGET_DIR=target/kafka cargo test --manifest-path {{kafka}}
 
