@@ -214,7 +214,7 @@ impl Core {
         };
         effects.given_back = was_passed && (head.has_returned() || self.is_closed());
         let waiters = self.room_waiters();
-        if waiters.waiting() > 0 && head.has_drained_active(&self.queue) && waiters.has_sleeper() {
+        if waiters.has_sleeper() && head.has_drained_active(&self.queue) {
             // The sender may need this memory, and only an attempt of its own would seal the segment. None is missed: it has
             // locked the head after its registration, and loads the ring slot after that. So either this thread sees it,
             // or it sees this segment open and seals it.

@@ -165,7 +165,7 @@ impl Head {
     pub(crate) fn take_released(&mut self, queue: &Queue) -> usize {
         let pool = &queue.pool;
         let due = self.released > 0
-            && (pool.room_waiters.waiting() > 0 || self.released >= pool.max_bytes() / RELEASE_DIVISOR);
+            && (pool.room_waiters.has_sleeper() || self.released >= pool.max_bytes() / RELEASE_DIVISOR);
         if due { mem::take(&mut self.released) } else { 0 }
     }
 
