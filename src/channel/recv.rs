@@ -46,11 +46,13 @@ impl Core {
     }
 
     /// Has `ahead`, which is empty, claim the next messages; returns whether it has claimed any.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn claim(&self, ahead: &mut Ahead) -> bool {
-        if ahead.is_barred() {
-            return false;
-        }
+        !ahead.is_barred() && self.claim_next(ahead)
+    }
+
+    #[inline(never)]
+    fn claim_next(&self, ahead: &mut Ahead) -> bool {
         // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
         if self.reading.caught_up.load(Ordering::Relaxed) {
             return false;
@@ -126,6 +128,24 @@ impl Core {
             self.queue.pool.refund_external(released);
         }
         Some(message)
+    }
+
+    /// Takes the next message as [`take_fast`](Self::take_fast) does, if it is external, and writes it to `received`.
+    #[inline(always)]
+    pub(crate) fn take_external_into(&self, ahead: &mut Ahead, received: &mut Poll<Option<Bytes>>) -> bool {
+        // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
+        if self.reading.caught_up.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut head = self.lock_head();
+        let taken = head.take_external_into(received);
+        ahead.set_barred(taken);
+        let released = head.take_released(&self.queue);
+        drop(head);
+        if released > 0 {
+            self.queue.pool.refund_external(released);
+        }
+        taken
     }
 
     /// Calls `take` with the head if a message is readable.

@@ -30,6 +30,7 @@ mod position;
 mod segment_cursor;
 
 use std::mem;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -356,6 +357,18 @@ impl Head {
             return None;
         }
         self.current.as_mut()?.take_fast(mode, &mut self.released)
+    }
+
+    /// [`take_fast`](Self::take_fast) for an external payload, which is written to `received`; false if there is none.
+    #[inline(always)]
+    pub(crate) fn take_external_into(&mut self, received: &mut Poll<Option<Bytes>>) -> bool {
+        if !self.returned.is_empty() {
+            return false;
+        }
+        let Some(current) = &mut self.current else { return false };
+        let Some(len) = current.take_external_into(received) else { return false };
+        self.released += len;
+        true
     }
 
     /// Takes the next message, which [`poll_readable`](Self::poll_readable) has found readable.
