@@ -157,11 +157,11 @@ impl Head {
 
     /// Takes the released bytes that are to be passed to the pool now.
     ///
-    /// These are all if a sender waits for memory. Otherwise there are none until they are many: each update of the
+    /// These are all if a sender sleeps. Otherwise there are none until they are many: each update of the
     /// pool's count takes its cache line away from senders. Until then a sender that finds no memory gets them by
     /// [`retire_drained_segments`](Self::retire_drained_segments). No sender misses them: it registers
-    /// and then locks the head for its attempt, and a receiver checks for waiting senders under the same lock. So
-    /// either the sender finds the bytes, or the receiver sees the sender.
+    /// and then locks the head for its attempt, and a receiver checks for sleeping senders under the same lock. So
+    /// either the sender finds the bytes, or the receiver sees the sender. One that was woken makes another attempt.
     #[inline(always)]
     pub(crate) fn take_released(&mut self, queue: &Queue) -> usize {
         let pool = &queue.pool;

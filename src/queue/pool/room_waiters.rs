@@ -312,7 +312,8 @@ impl RoomWaiters {
     /// Whether a sender waits that was not woken since its last attempt.
     #[inline]
     pub(crate) fn has_sleeper(&self) -> bool {
-        // ORDERING: Relaxed: ordered by a fence, or by a lock that both sides take, as `waiting`.
+        // ORDERING: Relaxed: the fence of `register` and that of `Pool::wake_senders` order it; or the lock of the head, which the
+        // attempt of a sleeper takes after its registration.
         self.sleepers.load(Ordering::Relaxed) > 0
     }
 
