@@ -46,13 +46,11 @@ impl Core {
     }
 
     /// Has `ahead`, which is empty, claim the next messages; returns whether it has claimed any.
-    #[inline(always)]
-    pub(crate) fn claim(&self, ahead: &mut Ahead) -> bool {
-        !ahead.is_barred() && self.claim_next(ahead)
-    }
-
     #[inline(never)]
-    fn claim_next(&self, ahead: &mut Ahead) -> bool {
+    pub(crate) fn claim(&self, ahead: &mut Ahead) -> bool {
+        if ahead.is_barred() {
+            return false;
+        }
         // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
         if self.reading.caught_up.load(Ordering::Relaxed) {
             return false;

@@ -126,7 +126,8 @@ impl Core {
         Ok(())
     }
 
-    /// [`write_fast`](Self::write_fast) for an external payload.
+    /// [`write_fast`](Self::write_fast) for an external payload. Not inlined: that would slow down the path of a copy.
+    #[inline(never)]
     fn write_external_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
         if self.room_waiters().waiting() > 0 || !self.queue.pool.charge(len) {
