@@ -41,7 +41,7 @@ BOUNDS = [
     ("recv", "message", ROUNDS * MESSAGES, 177, 2.1),
     ("recv_recorded", "message", ROUNDS * MESSAGES, 177, 2.1),
     ("recv_safe", "message", ROUNDS * MESSAGES, 241, 2.15),
-    ("recv_external", "message", ROUNDS * MESSAGES, 224, 2.1),
+    ("recv_external", "message", ROUNDS * MESSAGES, 247, 2.1),
     ("recv_shared", "message", ROUNDS * MESSAGES, 295, 3.1),
     ("recv_ref", "message", ROUNDS * MESSAGES, 132, 0.1),
     ("recv_batch", "message", ROUNDS * MESSAGES, 54, 0.05),
