@@ -134,7 +134,7 @@ fn main() {
 /// The suffix of workloads with a recorder.
 const RECORDED: &str = "_recorded";
 
-const WORKLOADS: [&str; 14] = [
+const WORKLOADS: [&str; 15] = [
     "send",
     "send_recorded",
     "send_many",
@@ -143,6 +143,7 @@ const WORKLOADS: [&str; 14] = [
     "recv",
     "recv_recorded",
     "recv_safe",
+    "recv_external",
     "recv_shared",
     "recv_ref",
     "recv_batch",
@@ -183,11 +184,12 @@ fn transfer(workload: &str) {
             "send_many" => counted::send_many(&tx, &message),
             "send_with" => counted::send_with(&tx, &message),
             "send_external" => counted::send_external(&tx, vec![large.clone(); MESSAGES]),
+            "recv_external" => (0..MESSAGES).for_each(|_| tx.try_send(large.clone()).expect("room")),
             "lockstep" => counted::lockstep(&tx, &mut rx, &message),
             _ => fill(&tx, &message),
         }
         match workload {
-            "recv" | "recv_safe" | "recv_shared" => counted::recv(&mut rx),
+            "recv" | "recv_safe" | "recv_external" | "recv_shared" => counted::recv(&mut rx),
             "recv_ref" => counted::recv_ref(&mut rx),
             "recv_batch" => counted::recv_batch(&mut rx),
             "life" => {}

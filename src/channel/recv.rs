@@ -128,6 +128,24 @@ impl Core {
         Some(message)
     }
 
+    /// Takes the next message as [`take_fast`](Self::take_fast) does, if it is external, and writes it to `received`.
+    #[inline(always)]
+    pub(crate) fn take_external_into(&self, ahead: &mut Ahead, received: &mut Poll<Option<Bytes>>) -> bool {
+        // ORDERING: Relaxed: a hint; `poll_with_head` corrects it.
+        if self.reading.caught_up.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut head = self.lock_head();
+        let taken = head.take_external_into(received);
+        ahead.set_barred(taken);
+        let released = head.take_released(&self.queue);
+        drop(head);
+        if released > 0 {
+            self.queue.pool.refund_external(released);
+        }
+        taken
+    }
+
     /// Calls `take` with the head if a message is readable.
     ///
     /// `Ready(None)` means that the channel is closed and drained. If this returns `Pending` and the caller is
@@ -214,7 +232,7 @@ impl Core {
         };
         effects.given_back = was_passed && (head.has_returned() || self.is_closed());
         let waiters = self.room_waiters();
-        if waiters.waiting() > 0 && head.has_drained_active(&self.queue) && waiters.has_sleeper() {
+        if waiters.has_sleeper() && head.has_drained_active(&self.queue) {
             // The sender may need this memory, and only an attempt of its own would seal the segment. None is missed: it has
             // locked the head after its registration, and loads the ring slot after that. So either this thread sees it,
             // or it sees this segment open and seals it.

@@ -35,7 +35,7 @@ use std::mem;
 use super::Core;
 use super::payload::Payload;
 use super::payload::sealed::Sealed;
-use super::reserve::{Commit, Refusal, Reservation};
+use super::reserve::{Commit, Refusal};
 use super::source::{PayloadSource, Reserve, Source, is_external};
 use super::strategy::limits::FillLevel;
 use crate::queue::pool::room_waiters::{Demand, Ticket};
@@ -126,7 +126,8 @@ impl Core {
         Ok(())
     }
 
-    /// [`write_fast`](Self::write_fast) for an external payload.
+    /// [`write_fast`](Self::write_fast) for an external payload. Not inlined: that would slow down the path of a copy.
+    #[inline(never)]
     fn write_external_fast<S: Source>(&self, source: &mut S) -> bool {
         let len = source.max_len();
         if self.room_waiters().waiting() > 0 || !self.queue.pool.charge(len) {
@@ -138,7 +139,11 @@ impl Core {
             self.queue.pool.refund_external(len);
             return false;
         };
-        Reservation::new(self, sequence, entry, len).write_external(source.take_external());
+        // Without a `Reservation`: no user code runs before the commit.
+        if self.queue.segment(entry.segment()).write_external(&entry, source.take_external()) {
+            self.wake_after_closure();
+        }
+        self.after_commit(Commit { sequence, entry, is_external: true });
         true
     }
 
@@ -235,7 +240,7 @@ impl Core {
     #[cfg(all(test, turbostream_loom))]
     pub(crate) fn abandon_reservation(&self, len: usize) {
         let (sequence, entry) = self.reserve(len, None).unwrap();
-        drop(Reservation::new(self, sequence, entry, 0));
+        drop(super::reserve::Reservation::new(self, sequence, entry, 0));
     }
 
     #[cold]

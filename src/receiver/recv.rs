@@ -54,6 +54,20 @@ impl FastPath for RecvOperation<'_> {
         }
     }
 
+    #[inline(always)]
+    fn try_into(&mut self, received: &mut Poll<Self::Output>) -> bool {
+        let receiver = &mut *self.0;
+        let ahead = ahead_of(&mut receiver.ahead);
+        if !ahead.is_barred()
+            || receiver.budget.is_due()
+            || !receiver.core.take_external_into(ahead, received)
+        {
+            return false;
+        }
+        receiver.budget.count_one();
+        true
+    }
+
     fn try_slow(self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self> {
         if self.0.budget.poll_consume(self.0.clock(), cx).is_pending() {
             return SlowPath::Yield(self);

@@ -14,6 +14,14 @@ pub(crate) trait FastPath: Sized {
     /// Implementations are inlined: a result that is passed through memory costs more than the operation.
     fn try_fast(&mut self) -> Poll<Self::Output>;
 
+    /// Completes the operation in another frequent case, and writes the result to `polled`; false leaves everything as it is.
+    ///
+    /// A large result is moved once: two ways to make one that meet in [`try_fast`](Self::try_fast) would go through memory.
+    #[inline(always)]
+    fn try_into(&mut self, _polled: &mut Poll<Self::Output>) -> bool {
+        false
+    }
+
     /// Tries the operation in every case in which it need not wait.
     fn try_slow(self, cx: &mut Context<'_>) -> SlowPath<Self::Output, Self>;
 }
@@ -58,6 +66,10 @@ where
     #[inline(never)]
     fn poll_cold(self: Pin<&mut Self>, cx: &mut Context<'_>, polled: &mut Poll<T::Output>) {
         let mut this = self.project();
+        if this.operation.as_mut().is_some_and(|(operation, _)| operation.try_into(polled)) {
+            *this.operation = None;
+            return;
+        }
         if let Some((operation, wait)) = this.operation.take() {
             match operation.try_slow(cx) {
                 SlowPath::Yield(operation) => {

@@ -30,6 +30,7 @@ mod position;
 mod segment_cursor;
 
 use std::mem;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -156,16 +157,16 @@ impl Head {
 
     /// Takes the released bytes that are to be passed to the pool now.
     ///
-    /// These are all if a sender waits for memory. Otherwise there are none until they are many: each update of the
+    /// These are all if a sender sleeps. Otherwise there are none until they are many: each update of the
     /// pool's count takes its cache line away from senders. Until then a sender that finds no memory gets them by
     /// [`retire_drained_segments`](Self::retire_drained_segments). No sender misses them: it registers
-    /// and then locks the head for its attempt, and a receiver checks for waiting senders under the same lock. So
-    /// either the sender finds the bytes, or the receiver sees the sender.
+    /// and then locks the head for its attempt, and a receiver checks for sleeping senders under the same lock. So
+    /// either the sender finds the bytes, or the receiver sees the sender. One that was woken makes another attempt.
     #[inline(always)]
     pub(crate) fn take_released(&mut self, queue: &Queue) -> usize {
         let pool = &queue.pool;
         let due = self.released > 0
-            && (pool.room_waiters.waiting() > 0 || self.released >= pool.max_bytes() / RELEASE_DIVISOR);
+            && (pool.room_waiters.has_sleeper() || self.released >= pool.max_bytes() / RELEASE_DIVISOR);
         if due { mem::take(&mut self.released) } else { 0 }
     }
 
@@ -356,6 +357,18 @@ impl Head {
             return None;
         }
         self.current.as_mut()?.take_fast(mode, &mut self.released)
+    }
+
+    /// [`take_fast`](Self::take_fast) for an external payload, which is written to `received`; false if there is none.
+    #[inline(always)]
+    pub(crate) fn take_external_into(&mut self, received: &mut Poll<Option<Bytes>>) -> bool {
+        if !self.returned.is_empty() {
+            return false;
+        }
+        let Some(current) = &mut self.current else { return false };
+        let Some(len) = current.take_external_into(received) else { return false };
+        self.released += len;
+        true
     }
 
     /// Takes the next message, which [`poll_readable`](Self::poll_readable) has found readable.

@@ -1,5 +1,8 @@
 //! The segment being read: which of its messages were taken, and how the next one is taken.
 
+use std::mem;
+use std::task::Poll;
+
 use bytes::Bytes;
 
 use super::ahead::{Ahead, Returned};
@@ -133,6 +136,21 @@ impl SegmentCursor {
         self.taken_bytes += len as u64;
         self.range.advance();
         Some(message)
+    }
+
+    /// See [`Head::take_external_into`](super::Head::take_external_into). Returns the length of the payload.
+    #[inline(always)]
+    pub(super) fn take_external_into(&mut self, received: &mut Poll<Option<Bytes>>) -> Option<usize> {
+        if self.range.readable() < self.min_for_fast {
+            return None;
+        }
+        self.count_taken();
+        debug_assert!(received.is_pending());
+        // Nothing is dropped: the check would make the compiler move the payload twice.
+        let put = |payload| mem::forget(mem::replace(received, Poll::Ready(Some(payload))));
+        let len = self.range.move_external(put)?;
+        self.taken_bytes += len as u64;
+        Some(len)
     }
 
     /// Moves up to `limit` inline messages to `ahead`; returns false if that is not possible now.

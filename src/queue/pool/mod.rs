@@ -432,7 +432,7 @@ impl Pool {
     /// [`wake_senders_with`](Self::wake_senders_with) for a caller that has passed a SeqCst fence after it made room.
     #[inline]
     fn wake_senders_after_fence(&self, room: impl FnOnce() -> OpenRoom) {
-        if self.room_waiters.waiting() > 0 {
+        if self.room_waiters.has_sleeper() {
             self.room_waiters.wake_covered(self, room());
         }
     }

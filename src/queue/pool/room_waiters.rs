@@ -127,6 +127,8 @@ pub(crate) struct RoomWaiters {
     waiters: Mutex<Waiters>,
     /// The number of waiters, woken ones included. Written under the lock.
     waiting: AtomicUsize,
+    /// The number of waiters that were not woken since their last attempt. Written under the lock.
+    sleepers: AtomicUsize,
     wakers: CatchPanic,
 }
 
@@ -290,6 +292,7 @@ impl RoomWaiters {
         Self {
             waiters: Mutex::new(Waiters::default()),
             waiting: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
             wakers: CatchPanic::default(),
         }
     }
@@ -307,8 +310,11 @@ impl RoomWaiters {
     }
 
     /// Whether a sender waits that was not woken since its last attempt.
+    #[inline]
     pub(crate) fn has_sleeper(&self) -> bool {
-        self.waiting() > 0 && self.lock().asleep > 0
+        // ORDERING: Relaxed: the fence of `register` and that of `Pool::wake_senders` order it; or the lock of the head, which the
+        // attempt of a sleeper takes after its registration.
+        self.sleepers.load(Ordering::Relaxed) > 0
     }
 
     /// Returns when the sender that has waited for longest began to wait.
@@ -324,9 +330,10 @@ impl RoomWaiters {
     }
 
     fn count(&self, waiters: &Waiters) {
-        // ORDERING: Relaxed: a registration is followed by the fence in `register`; a count that is too high only costs
-        // the lock.
+        // ORDERING: Relaxed, both: a registration is followed by the fence in `register`; a count that is too high only
+        // costs the lock.
         self.waiting.store(waiters.by_ticket.len(), Ordering::Relaxed);
+        self.sleepers.store(waiters.asleep, Ordering::Relaxed);
     }
 
     /// Registers a waiter after all others, or replaces its waker; then it sleeps until its demand is free.
@@ -369,10 +376,10 @@ impl RoomWaiters {
                     since,
                 });
                 waiters.asleep += 1;
-                self.count(&waiters);
                 (Registered { ticket, was_woken: false }, None)
             }
         };
+        self.count(&waiters);
         drop(waiters);
         self.wakers.call(|| drop(replaced));
         // ORDERING: SeqCst fence: pairs with the fence in `Pool::wake_senders`. Either the thread that makes room sees
@@ -412,6 +419,7 @@ impl RoomWaiters {
         if woken.is_empty() && room == OpenRoom::Unknown {
             woken = waiters.take_fitting(Layout { woken_have_room: true, ..layout }, 1);
         }
+        self.count(&waiters);
         drop(waiters);
         self.wake_each(woken);
     }
@@ -425,6 +433,7 @@ impl RoomWaiters {
         let mut waiters = self.lock();
         waiters.asleep = 0;
         let woken = waiters.by_ticket.iter_mut().filter_map(|waiter| waiter.waker.take()).collect();
+        self.count(&waiters);
         drop(waiters);
         self.wake_each(woken);
     }

@@ -374,7 +374,7 @@ impl Segment {
             // SAFETY: the reserved bytes belong to the one owner of `entry` until the commit, and have room for a
             // `Bytes` at any alignment. They are zeroed first, so the gaps around the `Bytes` are initialized.
             unsafe {
-                start.write_bytes(0, entry.len());
+                start.write_bytes(0, EXTERNAL_BYTES);
                 block.at(offset, size_of::<Bytes>()).cast::<Bytes>().write(payload);
             }
         });

@@ -224,7 +224,18 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
     }
 
     /// Moves the next message's payload out, if it is external. The message must be readable.
+    #[inline]
     pub(crate) fn take_external(&mut self) -> Option<Bytes> {
+        let mut taken = None;
+        self.move_external(|payload| taken = Some(payload));
+        taken
+    }
+
+    /// Moves the next message's payload out by `put`, if it is external; returns its length. The message must be readable.
+    ///
+    /// Does not read the payload, so that the compiler moves it in one piece from the segment to where `put` stores it.
+    #[inline(always)]
+    pub(crate) fn move_external(&mut self, put: impl FnOnce(Bytes)) -> Option<usize> {
         assert!(self.readable() > 0, "reading a message that was not committed");
         let entry = self.entry(self.next);
         if entry.kind() != EXTERNAL {
@@ -236,7 +247,8 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         // contains the message, and advances past it below, so the `Bytes` is moved out once.
         let payload = block.log.reading(self.next, || unsafe { from.read() });
         self.next += 1;
-        Some(payload)
+        put(payload);
+        Some(entry.len())
     }
 
     /// Drops the external payloads of the readable messages, each of them even if the drop of another one panics.

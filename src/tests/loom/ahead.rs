@@ -74,6 +74,29 @@ fn clone_that_gives_back_wakes_sleeping_receiver() {
     });
 }
 
+/// The next message at the head is external, and another handle has given back one before it.
+#[test]
+fn returned_message_precedes_external_payload() {
+    explore("returned_message_precedes_external_payload", || {
+        let builder =
+            builder().segment_bytes(400).segment_messages(10).max_bytes(8000).max_message_bytes(500);
+        let (tx, mut rx) = open(builder.prefetch(2).read_mode(ReadMode::ZeroCopy));
+        let external = || tx.try_send(Bytes::from(vec![7; 401])).unwrap();
+        (0..5).for_each(|_| external());
+        ["1", "2", "3"].into_iter().for_each(|message| send(&tx, message));
+        (0..2).for_each(|_| external());
+        let mut other = rx.clone();
+        (0..4).for_each(|_| assert_eq!(block_on(rx.recv()).unwrap().len(), 401));
+        assert_eq!(other.try_recv().unwrap().len(), 401);
+        receive(&mut other, "1");
+        receive(&mut other, "2");
+        let dropper = thread::spawn(move || drop(other));
+        dropper.join().unwrap();
+        assert_eq!(block_on(rx.recv()).unwrap(), "3");
+        assert_eq!(drain(&mut rx).len(), 2);
+    });
+}
+
 #[test]
 fn last_message_of_a_claim_wakes_drainer() {
     explore("last_message_of_a_claim_wakes_drainer", || {

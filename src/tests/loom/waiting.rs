@@ -337,6 +337,27 @@ fn deferred_byte_release_wakes_waiting_sender() {
     });
 }
 
+/// The sender is woken for the bytes of the first payload, finds no entry for its own, and sleeps again.
+#[test]
+fn woken_sender_that_sleeps_again_is_woken() {
+    explore_within(1, "woken_sender_that_sleeps_again_is_woken", || {
+        let (tx, mut rx) =
+            open(small(2).segment_messages(2).segment_bytes(200).max_bytes(1000).max_message_bytes(300));
+        for len in [201, 202] {
+            tx.try_send(Bytes::from(vec![7; len])).unwrap();
+        }
+        let receiver = thread::spawn(move || {
+            for _ in 0..2 {
+                block_on(rx.recv()).unwrap();
+            }
+            rx
+        });
+        block_on(tx.send(Bytes::from(vec![7; 300]))).unwrap();
+        let mut rx = receiver.join().unwrap();
+        assert_eq!(drain(&mut rx).len(), 1);
+    });
+}
+
 /// A waker that is never polled for stays out of the list after its wake.
 #[test]
 fn unpolled_receiver_keeps_no_other_asleep() {
