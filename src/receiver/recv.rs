@@ -298,10 +298,7 @@ pub(super) fn take_one(mode: ReadMode) -> impl FnMut(&Queue, &mut Head, &mut Eff
 }
 
 /// Waits as a registered receiver until `poll` is ready.
-fn wait<T>(
-    core: &Core,
-    mut poll: impl FnMut(bool) -> Poll<Option<T>>,
-) -> impl Future<Output = Option<T>> {
+fn wait<T>(core: &Core, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> impl Future<Output = Option<T>> {
     let mut waiting = Some(StopWaitingOnDrop(core));
     core.receivers_waiting().wait_until(move |registered| {
         let received = ready_value(poll(registered))?;

@@ -183,8 +183,8 @@ impl Head {
                     self.after_take(queue, effects);
                 }
                 Phase::Open if state.messages() > self.readable_end() && may_cut => {
-                    coalesce(self.readable_end(), state, || slot.load());
-                    let state = queue.cut(self.sequence);
+                    let seen = coalesce(self.readable_end(), state, || slot.load());
+                    let state = queue.cut(self.sequence, seen);
                     let messages = state.messages() - self.readable_end();
                     queue.spin().record(messages);
                     let (cause, sequence) = (SwitchCause::OnDemand, self.sequence);
@@ -359,6 +359,7 @@ impl Head {
     }
 
     /// Takes the next message, which [`poll_readable`](Self::poll_readable) has found readable.
+    #[inline]
     pub(crate) fn take(&mut self, queue: &Queue, mode: ReadMode, effects: &mut Effects) -> Bytes {
         if let Some(message) = self.returned.take(queue, mode, &mut self.arena, &mut effects.spent) {
             return message;
@@ -514,11 +515,11 @@ impl Head {
 
 /// Waits a few microseconds at most while the active segment grows, so that a cut covers more messages.
 ///
-/// `end` is the `readable_end` before the cut. A cut of two or three messages costs both sides more than the messages
+/// `end` is the `readable_end` before the cut. Returns the last state that it has loaded. A cut of two or three messages costs both sides more than the messages
 /// themselves.
-fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) {
+fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) -> SlotState {
     if seen.messages() - end < 2 {
-        return;
+        return seen;
     }
     spin_backoff_until(COALESCE_FIRST_PAUSE, || {
         let now = load();
@@ -526,4 +527,5 @@ fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState
         seen = now;
         !grown || now.messages() - end >= COALESCE_MAX || !now.is_open()
     });
+    seen
 }

@@ -55,16 +55,13 @@ impl NotedSwitches {
         }
     }
 
-    /// Emits the switches in their order.
     #[inline]
-    pub(crate) fn emit(self, events: &Events) {
-        if !self.noted.is_empty() {
-            self.emit_noted(events);
-        }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.noted.is_empty()
     }
 
-    #[cold]
-    fn emit_noted(self, events: &Events) {
+    /// Emits the switches in their order.
+    pub(crate) fn emit(self, events: &Events) {
         self.noted.into_iter().for_each(|switched| events.switched(switched));
     }
 }
