@@ -222,6 +222,7 @@ impl Head {
     }
 
     /// Extends the messages to read, in the segment at the head, to those in `state`: a sealed state or a cut.
+    #[inline]
     fn extend_to(&mut self, queue: &Queue, state: SlotState) {
         let current = self.current.get_or_insert_with(|| {
             let number = state.segment().expect("a slot with messages names its segment");
@@ -252,6 +253,7 @@ impl Head {
     /// Skips padding, and retires the current segment if its last message was taken.
     ///
     /// Called after a message was taken, or became known.
+    #[inline]
     fn after_take(&mut self, queue: &Queue, effects: &mut Effects) {
         let Some(current) = &mut self.current else { return };
         current.skip_padding();
@@ -262,6 +264,7 @@ impl Head {
     }
 
     /// Retires the current segment, whose known messages were all taken, if it is sealed without further ones.
+    #[inline]
     fn retire_if_sealed(&mut self, queue: &Queue, effects: &mut Effects) {
         let state = queue.ring.slot(self.sequence).load();
         if state.phase() == Phase::Sealed && state.messages() == self.readable_end() {
@@ -301,6 +304,7 @@ impl Head {
     /// Takes back what `ahead` has claimed and not handed out.
     ///
     /// Returns whether others have passed it: they may have found nothing else, and sleep.
+    #[inline]
     pub(crate) fn take_back(&mut self, ahead: &mut Ahead) -> bool {
         let returned = match &mut self.current {
             _ if ahead.is_empty() => None,
