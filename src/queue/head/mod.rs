@@ -369,8 +369,7 @@ impl Head {
             return message;
         }
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let (message, released) = current.take(queue, mode, &mut self.arena);
-        self.released += released;
+        let message = current.take(queue, mode, &mut self.arena, &mut self.released);
         self.after_take(queue, effects);
         message
     }
@@ -387,9 +386,10 @@ impl Head {
             return (message, 0);
         }
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let taken = current.take(queue, mode, &mut self.arena);
+        let mut released = 0;
+        let message = current.take(queue, mode, &mut self.arena, &mut released);
         self.after_take(queue, effects);
-        taken
+        (message, released)
     }
 
     /// Returns the length of the next message, which is readable.

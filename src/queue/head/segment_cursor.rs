@@ -183,15 +183,21 @@ impl SegmentCursor {
         returned
     }
 
-    /// Takes the next message, which is readable. Also returns how many of its bytes are external.
+    /// Takes the next message, which is readable. Adds the bytes of an external payload to `released`.
     #[inline]
-    pub(super) fn take(&mut self, queue: &Queue, mode: ReadMode, arena: &mut CopyArena) -> (Bytes, usize) {
+    pub(super) fn take(
+        &mut self,
+        queue: &Queue,
+        mode: ReadMode,
+        arena: &mut CopyArena,
+        released: &mut usize,
+    ) -> Bytes {
         self.count_taken();
         let Some((offset, len)) = self.range.inline_next() else {
             let payload = self.range.take_external().expect("neither padding nor inline");
-            let len = payload.len();
-            self.taken_bytes += len as u64;
-            return (payload, len);
+            self.taken_bytes += payload.len() as u64;
+            *released += payload.len();
+            return payload;
         };
         let message = if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, self.range.segment(), len) {
             self.chunks.lend(&self.range, offset, len)
@@ -200,7 +206,7 @@ impl SegmentCursor {
         };
         self.range.advance();
         self.taken_bytes += len as u64;
-        (message, 0)
+        message
     }
 
     /// Takes messages within `limit` as they lie in the segment. The first must be readable, and is always taken.
