@@ -9,9 +9,12 @@
 //! does one whose registration was left in a handle.
 
 use std::collections::VecDeque;
+use std::marker::PhantomPinned;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+
+use pin_project_lite::pin_project;
 
 use crate::sync::short_lock::{ShortGuard, ShortLock};
 use crate::sync::{AtomicUsize, Ordering};
@@ -61,35 +64,39 @@ impl PollWaiter {
     }
 }
 
-/// Waits as a registered waiter until `attempt` returns a value; see [`WaitList::wait_until`].
-///
-/// Its drop gives up the registration, and drops `attempt` after that.
-pub(crate) struct WaitUntil<'a, F> {
-    list: &'a WaitList,
-    waiter: PollWaiter,
-    attempt: F,
-}
+pin_project! {
+    #[project = WaitUntilProjection]
+    /// Waits as a registered waiter until `attempt` returns a value; see [`WaitList::wait_until`].
+    ///
+    /// Its drop gives up the registration, and drops `attempt` after that.
+    pub(crate) struct WaitUntil<'a, F> {
+        list: &'a WaitList,
+        waiter: PollWaiter,
+        attempt: F,
+        // No future of the user promises `Unpin`: a later one may be linked into the list.
+        #[pin]
+        pinned: PhantomPinned,
+    }
 
-// Nothing in it is pinned.
-impl<F> Unpin for WaitUntil<'_, F> {}
+    impl<F> PinnedDrop for WaitUntil<'_, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            this.list.deregister(this.waiter);
+        }
+    }
+}
 
 impl<T, F: FnMut(bool) -> Option<T>> Future for WaitUntil<'_, F> {
     type Output = T;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Self { list, waiter, attempt } = self.get_mut();
+        let WaitUntilProjection { list, waiter, attempt, .. } = self.project();
         if waiter.is_registered() {
             return list.poll_wait(waiter, cx, attempt);
         }
         list.register(waiter, cx.waker());
         list.attempt_registered(waiter, attempt)
-    }
-}
-
-impl<F> Drop for WaitUntil<'_, F> {
-    fn drop(&mut self) {
-        self.list.deregister(&mut self.waiter);
     }
 }
 
@@ -130,7 +137,7 @@ impl WaitList {
     ///
     /// Cancel safe if `attempt` is: between two attempts this holds only a registration.
     pub(crate) fn wait_until<T, F: FnMut(bool) -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, F> {
-        WaitUntil { list: self, waiter: PollWaiter::default(), attempt }
+        WaitUntil { list: self, waiter: PollWaiter::default(), attempt, pinned: PhantomPinned }
     }
 
     /// [`wait_until`](Self::wait_until) for a caller that polls, and keeps its registration in `waiter`.
