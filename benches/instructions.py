@@ -38,16 +38,16 @@ BOUNDS = [
     ("send_many", "range", ROUNDS * RANGES, None, 1.8),
     ("send_with", "message", ROUNDS * MESSAGES, 320, 1.05),
     ("send_external", "message", ROUNDS * MESSAGES, 328, 2.05),
-    ("recv", "message", ROUNDS * MESSAGES, 177, 2.1),
+    ("recv", "message", ROUNDS * MESSAGES, 175, 2.1),
     ("recv_recorded", "message", ROUNDS * MESSAGES, 177, 2.1),
     ("recv_safe", "message", ROUNDS * MESSAGES, 241, 2.15),
     ("recv_external", "message", ROUNDS * MESSAGES, 247, 2.1),
     ("recv_shared", "message", ROUNDS * MESSAGES, 295, 3.1),
     ("recv_ref", "message", ROUNDS * MESSAGES, 132, 0.1),
     ("recv_batch", "message", ROUNDS * MESSAGES, 54, 0.05),
-    ("lockstep", "message", ROUNDS * MESSAGES, 2450, 9.05),
-    ("hop", "message", ROUNDS * MESSAGES, 2900, 15.2),
-    ("life", "channel", LIVES, 17400, 50),
+    ("lockstep", "message", ROUNDS * MESSAGES, 1775, 7.05),
+    ("hop", "message", ROUNDS * MESSAGES, 2230, 13.2),
+    ("life", "channel", LIVES, 17000, 48),
 ]
 
 COUNTS_LOCKED = platform.machine() == "x86_64" and shutil.which("objdump") is not None

@@ -12,6 +12,7 @@
 //!   the waiter bit if nothing is readable.
 //! - [`with_head`](Core::with_head) serves threads that receive nothing, such as senders that need memory.
 
+use std::mem;
 use std::sync::PoisonError;
 use std::task::Poll;
 
@@ -240,9 +241,13 @@ impl Core {
         }
         self.before_unlock(&mut head, &mut effects);
         effects.released += head.take_released(&self.queue);
-        if head.has_drained_active(&self.queue) && !head.is_kept_when_idle(&self.queue) {
-            // Under the lock: the background task locks the head too for its last check, after it has cleared the flag.
-            effects.memory_idle = self.queue.pool.signal.set_memory();
+        // Under the lock: the background task locks the head too for its last check, after it has cleared the flag.
+        let signal = &self.queue.pool.signal;
+        if !signal.memory.is_set()
+            && head.has_drained_active(&self.queue)
+            && !head.is_kept_when_idle(&self.queue)
+        {
+            effects.memory_idle = signal.set_memory();
         }
         drop(head);
         if gives_back {
@@ -315,8 +320,19 @@ impl Core {
     }
 
     /// Applies the effects of what was done under the lock of the head, after the unlock.
-    #[inline]
+    #[inline(always)]
     fn apply_effects(&self, effects: Effects) {
+        if effects.is_empty() {
+            // Its vectors own no memory: to drop them costs more than this check.
+            mem::forget(effects);
+        } else {
+            self.apply_some_effects(effects);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn apply_some_effects(&self, effects: Effects) {
         // No sender waits in a closed channel, and no switch is deferred.
         if effects.retired && !self.is_closed() {
             // Also if none was recycled: that the last one is lent lets senders pass one that cannot be served.

@@ -255,6 +255,7 @@ impl Core {
     ///
     /// The first of the messages is at `start`, an index and an offset. If it is the first of its segment or the first
     /// after a cut, what the strategy counts begins with it.
+    #[inline]
     fn notify_readers(&self, sequence: u64, start: (usize, usize), has_waiter: bool) {
         let first = start.0 == 0;
         if first || has_waiter {

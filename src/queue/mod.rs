@@ -223,13 +223,13 @@ impl Queue {
     /// Cuts the active segment, for the thread that holds the head's lock and has read everything before.
     ///
     /// The messages reserved by now become readable, as if the segment were sealed, and the segment stays open for
-    /// more. Returns Open, or Sealed if another thread sealed it meanwhile.
-    pub(crate) fn cut(&self, sequence: u64) -> SlotState {
+    /// more. `seen` is its state before. Returns Open, or Sealed if another thread sealed it meanwhile.
+    #[inline]
+    pub(crate) fn cut(&self, sequence: u64, seen: SlotState) -> SlotState {
         let slot = self.ring.slot(sequence);
-        let state = slot.load();
-        if let Some(number) = state.segment() {
+        if let Some(number) = seen.segment() {
             let (segment, mut no_limit) = (self.segment(number), usize::MAX);
-            self.switching.last_cut.prepare(segment.payload_delta(state.messages(), &mut no_limit));
+            self.switching.last_cut.prepare(segment.payload_delta(seen.messages(), &mut no_limit));
             segment.set_sealed_at(0);
             // ORDERING: Relaxed, as in `prepare`: a thread that sees a message after the cut sees no older time.
             self.switching.first_written_at.store(0, Ordering::Relaxed);

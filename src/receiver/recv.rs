@@ -294,11 +294,10 @@ impl Receiver {
     }
 
     /// Waits for one message as a registered receiver.
-    #[cold]
-    async fn wait_for_one(&mut self) -> Option<Bytes> {
+    fn wait_for_one(&mut self) -> impl Future<Output = Option<Bytes>> + use<'_> {
         let mode = self.read_mode();
         let (core, ahead) = (&*self.core, ahead_of(&mut self.ahead));
-        wait(core, |registered| core.poll_with_head(registered, ahead, take_one(mode))).await
+        wait(core, move |registered| core.poll_with_head(registered, ahead, take_one(mode)))
     }
 }
 
@@ -313,11 +312,13 @@ pub(super) fn take_one(mode: ReadMode) -> impl FnMut(&Queue, &mut Head, &mut Eff
 }
 
 /// Waits as a registered receiver until `poll` is ready.
-async fn wait<T>(core: &Core, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> Option<T> {
-    let waiting = StopWaitingOnDrop(core);
-    let received = core.receivers_waiting().wait_until(|registered| ready_value(poll(registered))).await;
-    mem::forget(waiting);
-    received
+fn wait<T>(core: &Core, mut poll: impl FnMut(bool) -> Poll<Option<T>>) -> impl Future<Output = Option<T>> {
+    let mut waiting = Some(StopWaitingOnDrop(core));
+    core.receivers_waiting().wait_until(move |registered| {
+        let received = ready_value(poll(registered))?;
+        mem::forget(waiting.take());
+        Some(received)
+    })
 }
 
 fn ready_value<T>(poll: Poll<T>) -> Option<T> {

@@ -20,6 +20,7 @@ pub(crate) use self::real::{ShortGuard, ShortLock};
 pub(crate) mod real {
     use std::marker::PhantomData;
     use std::ops::{Deref, DerefMut};
+    use std::panic::{RefUnwindSafe, UnwindSafe};
     use std::thread;
     use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub(crate) mod real {
     unsafe impl<T: Send> Send for ShortLock<T> {}
     // SAFETY: as for Send.
     unsafe impl<T: Send> Sync for ShortLock<T> {}
+
+    // No user code runs while it is locked, so no panic of a user's leaves the value half changed.
+    impl<T> UnwindSafe for ShortLock<T> {}
+    impl<T> RefUnwindSafe for ShortLock<T> {}
 
     impl<T> ShortLock<T> {
         pub(crate) fn new(value: T) -> Self {

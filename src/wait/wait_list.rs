@@ -9,17 +9,20 @@
 //! does one whose registration was left in a handle.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::marker::PhantomPinned;
 use std::mem;
-use std::sync::PoisonError;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use pin_project_lite::pin_project;
+
+use crate::sync::short_lock::{ShortGuard, ShortLock};
+use crate::sync::{AtomicUsize, Ordering};
 use crate::telemetry::catch_panic::CatchPanic;
 
 /// Tasks that wait for one kind of event.
 pub(crate) struct WaitList {
-    asleep: Mutex<Asleep>,
+    asleep: ShortLock<Asleep>,
     /// The number of waiters asleep. Written under the lock.
     waiting: AtomicUsize,
     wakers: CatchPanic,
@@ -61,22 +64,46 @@ impl PollWaiter {
     }
 }
 
-/// Deregisters the waiter of a future.
-struct DeregisterOnDrop<'a> {
-    list: &'a WaitList,
-    waiter: PollWaiter,
+pin_project! {
+    #[project = WaitUntilProjection]
+    /// Waits as a registered waiter until `attempt` returns a value; see [`WaitList::wait_until`].
+    ///
+    /// Its drop gives up the registration, and drops `attempt` after that.
+    pub(crate) struct WaitUntil<'a, F> {
+        list: &'a WaitList,
+        waiter: PollWaiter,
+        attempt: F,
+        // No future of the user promises `Unpin`: a later one may be linked into the list.
+        #[pin]
+        pinned: PhantomPinned,
+    }
+
+    impl<F> PinnedDrop for WaitUntil<'_, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            this.list.deregister(this.waiter);
+        }
+    }
 }
 
-impl Drop for DeregisterOnDrop<'_> {
-    fn drop(&mut self) {
-        self.list.deregister(&mut self.waiter);
+impl<T, F: FnMut(bool) -> Option<T>> Future for WaitUntil<'_, F> {
+    type Output = T;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let WaitUntilProjection { list, waiter, attempt, .. } = self.project();
+        if waiter.is_registered() {
+            return list.poll_wait(waiter, cx, attempt);
+        }
+        list.register(waiter, cx.waker());
+        list.attempt_registered(waiter, attempt)
     }
 }
 
 impl WaitList {
     pub(crate) fn new() -> Self {
         Self {
-            asleep: Mutex::new(Asleep::default()),
+            asleep: ShortLock::new(Asleep::default()),
             waiting: AtomicUsize::new(0),
             wakers: CatchPanic::default(),
         }
@@ -94,8 +121,8 @@ impl WaitList {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Asleep> {
-        self.asleep.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> ShortGuard<'_, Asleep> {
+        self.asleep.lock()
     }
 
     fn count(&self, asleep: &Asleep) {
@@ -109,23 +136,14 @@ impl WaitList {
     /// registered waiter: the caller has made an attempt before.
     ///
     /// Cancel safe if `attempt` is: between two attempts this holds only a registration.
-    pub(crate) async fn wait_until<T>(&self, mut attempt: impl FnMut(bool) -> Option<T>) -> T {
-        let mut registered = DeregisterOnDrop { list: self, waiter: PollWaiter::default() };
-        let mut is_first = true;
-        poll_fn(|cx| {
-            let waiter = &mut registered.waiter;
-            if mem::take(&mut is_first) {
-                self.register(waiter, cx.waker());
-                return self.attempt_registered(waiter, &mut attempt);
-            }
-            self.poll_wait(waiter, cx, &mut attempt)
-        })
-        .await
+    pub(crate) fn wait_until<T, F: FnMut(bool) -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, F> {
+        WaitUntil { list: self, waiter: PollWaiter::default(), attempt, pinned: PhantomPinned }
     }
 
     /// [`wait_until`](Self::wait_until) for a caller that polls, and keeps its registration in `waiter`.
     ///
     /// It makes an attempt before it registers the waiter.
+    #[inline]
     pub(crate) fn poll_wait<T>(
         &self,
         waiter: &mut PollWaiter,
@@ -142,6 +160,7 @@ impl WaitList {
         self.attempt_registered(waiter, attempt)
     }
 
+    #[inline]
     fn attempt_registered<T>(
         &self,
         waiter: &mut PollWaiter,

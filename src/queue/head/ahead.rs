@@ -369,7 +369,19 @@ impl ReturnedQueue {
     }
 
     /// Takes the first message; nothing if there is none. A range without further messages is added to `spent`.
+    #[inline]
     pub(super) fn take(
+        &mut self,
+        queue: &Queue,
+        mode: ReadMode,
+        arena: &mut CopyArena,
+        spent: &mut Vec<SpentRange>,
+    ) -> Option<Bytes> {
+        if self.is_empty() { None } else { self.take_first(queue, mode, arena, spent) }
+    }
+
+    #[cold]
+    fn take_first(
         &mut self,
         queue: &Queue,
         mode: ReadMode,

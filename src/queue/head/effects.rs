@@ -31,6 +31,17 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// Whether there is nothing to apply. Then no vector has memory: none is emptied while the head is locked.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        let flags = self.retired | self.memory_idle | self.sealed | self.given_back | self.drained;
+        !flags
+            && self.released == 0
+            && self.spent.is_empty()
+            && self.discarded.is_empty()
+            && self.switches.is_empty()
+    }
+
     /// Returns what a visit of the head starts with.
     #[inline]
     pub(crate) fn new(switches: NotedSwitches) -> Self {

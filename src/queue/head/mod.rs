@@ -184,8 +184,8 @@ impl Head {
                     self.after_take(queue, effects);
                 }
                 Phase::Open if state.messages() > self.readable_end() && may_cut => {
-                    coalesce(self.readable_end(), state, || slot.load());
-                    let state = queue.cut(self.sequence);
+                    let seen = coalesce(self.readable_end(), state, || slot.load());
+                    let state = queue.cut(self.sequence, seen);
                     let messages = state.messages() - self.readable_end();
                     queue.spin().record(messages);
                     let (cause, sequence) = (SwitchCause::OnDemand, self.sequence);
@@ -223,6 +223,7 @@ impl Head {
     }
 
     /// Extends the messages to read, in the segment at the head, to those in `state`: a sealed state or a cut.
+    #[inline]
     fn extend_to(&mut self, queue: &Queue, state: SlotState) {
         let current = self.current.get_or_insert_with(|| {
             let number = state.segment().expect("a slot with messages names its segment");
@@ -253,6 +254,7 @@ impl Head {
     /// Skips padding, and retires the current segment if its last message was taken.
     ///
     /// Called after a message was taken, or became known.
+    #[inline]
     fn after_take(&mut self, queue: &Queue, effects: &mut Effects) {
         let Some(current) = &mut self.current else { return };
         current.skip_padding();
@@ -263,6 +265,7 @@ impl Head {
     }
 
     /// Retires the current segment, whose known messages were all taken, if it is sealed without further ones.
+    #[inline]
     fn retire_if_sealed(&mut self, queue: &Queue, effects: &mut Effects) {
         let state = queue.ring.slot(self.sequence).load();
         if state.phase() == Phase::Sealed && state.messages() == self.readable_end() {
@@ -302,6 +305,7 @@ impl Head {
     /// Takes back what `ahead` has claimed and not handed out.
     ///
     /// Returns whether others have passed it: they may have found nothing else, and sleep.
+    #[inline]
     pub(crate) fn take_back(&mut self, ahead: &mut Ahead) -> bool {
         let returned = match &mut self.current {
             _ if ahead.is_empty() => None,
@@ -372,13 +376,13 @@ impl Head {
     }
 
     /// Takes the next message, which [`poll_readable`](Self::poll_readable) has found readable.
+    #[inline]
     pub(crate) fn take(&mut self, queue: &Queue, mode: ReadMode, effects: &mut Effects) -> Bytes {
         if let Some(message) = self.returned.take(queue, mode, &mut self.arena, &mut effects.spent) {
             return message;
         }
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let (message, released) = current.take(queue, mode, &mut self.arena);
-        self.released += released;
+        let message = current.take(queue, mode, &mut self.arena, &mut self.released);
         self.after_take(queue, effects);
         message
     }
@@ -395,9 +399,10 @@ impl Head {
             return (message, 0);
         }
         let current = self.current.as_mut().expect("a readable message has a segment");
-        let taken = current.take(queue, mode, &mut self.arena);
+        let mut released = 0;
+        let message = current.take(queue, mode, &mut self.arena, &mut released);
         self.after_take(queue, effects);
-        taken
+        (message, released)
     }
 
     /// Returns the length of the next message, which is readable.
@@ -527,11 +532,11 @@ impl Head {
 
 /// Waits a few microseconds at most while the active segment grows, so that a cut covers more messages.
 ///
-/// `end` is the `readable_end` before the cut. A cut of two or three messages costs both sides more than the messages
-/// themselves.
-fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) {
+/// `end` is the `readable_end` before the cut. Returns the last state that it has loaded. A cut of two or three messages
+/// costs both sides more than the messages themselves.
+fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState) -> SlotState {
     if seen.messages() - end < 2 {
-        return;
+        return seen;
     }
     spin_backoff_until(COALESCE_FIRST_PAUSE, || {
         let now = load();
@@ -539,4 +544,5 @@ fn coalesce(end: usize, mut seen: SlotState, mut load: impl FnMut() -> SlotState
         seen = now;
         !grown || now.messages() - end >= COALESCE_MAX || !now.is_open()
     });
+    seen
 }

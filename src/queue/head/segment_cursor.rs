@@ -95,15 +95,19 @@ impl SegmentCursor {
     }
 
     /// Skips padding, and returns whether the next message can be taken; nothing if all known messages were.
+    #[inline]
     pub(super) fn readiness(&mut self) -> Option<Readiness> {
         while self.range.remaining() > 0 {
-            if self.range.readable() == 0 && !spin_until(|| self.range.advance_committed() > 0) {
+            let is_committed = self.range.readable() > 0 || self.range.advance_committed() > 0;
+            if !is_committed && !spin_until(|| self.range.advance_committed() > 0) {
                 return Some(Readiness::Stalled);
             }
-            if self.has_padding() {
-                // Disables the fast path: it does not skip padding.
-                self.min_for_fast = usize::MAX;
+            // An abandoned message is counted before its commit.
+            if !self.has_padding() {
+                return Some(Readiness::Readable);
             }
+            // Disables the fast path: it does not skip padding.
+            self.min_for_fast = usize::MAX;
             if !matches!(self.range.get(0), Content::Abandoned) {
                 return Some(Readiness::Readable);
             }
@@ -197,28 +201,30 @@ impl SegmentCursor {
         returned
     }
 
-    /// Takes the next message, which is readable. Also returns how many of its bytes are external.
-    pub(super) fn take(&mut self, queue: &Queue, mode: ReadMode, arena: &mut CopyArena) -> (Bytes, usize) {
+    /// Takes the next message, which is readable. Adds the bytes of an external payload to `released`.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        queue: &Queue,
+        mode: ReadMode,
+        arena: &mut CopyArena,
+        released: &mut usize,
+    ) -> Bytes {
         self.count_taken();
-        let (message, released) = match self.range.take_external() {
-            Some(payload) => {
-                let len = payload.len();
-                (payload, len)
-            }
-            None => {
-                let (offset, len) = self.range.inline_next().expect("neither padding nor external");
-                let message =
-                    if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, self.range.segment(), len) {
-                        self.chunks.lend(&self.range, offset, len)
-                    } else {
-                        self.chunks.copy(&self.range, offset, len, arena)
-                    };
-                self.range.advance();
-                (message, 0)
-            }
+        let Some((offset, len)) = self.range.inline_next() else {
+            let payload = self.range.take_external().expect("neither padding nor inline");
+            self.taken_bytes += payload.len() as u64;
+            *released += payload.len();
+            return payload;
         };
-        self.taken_bytes += message.len() as u64;
-        (message, released)
+        let message = if mode == ReadMode::ZeroCopy || is_lent_when_safe(queue, self.range.segment(), len) {
+            self.chunks.lend(&self.range, offset, len)
+        } else {
+            self.chunks.copy(&self.range, offset, len, arena)
+        };
+        self.range.advance();
+        self.taken_bytes += len as u64;
+        message
     }
 
     /// Takes messages within `limit` as they lie in the segment. The first must be readable, and is always taken.
@@ -296,6 +302,7 @@ impl SegmentCursor {
     }
 
     /// Drops the cached chunks, once all messages were taken or before they are dropped.
+    #[inline]
     pub(super) fn drop_chunks(&mut self) {
         self.chunks = ChunkCache::default();
     }

@@ -435,6 +435,7 @@ impl Segment {
     ///
     /// The caller has locked the head, so the segment is not retired meanwhile. Checks at most `limit` entries, and takes them
     /// off `limit`; entries that were checked are not checked again, unless one before them is not committed.
+    #[inline]
     pub(crate) fn payload_delta(&self, messages: usize, limit: &mut usize) -> u64 {
         let mut excess = 0;
         if self.has_gaps() {

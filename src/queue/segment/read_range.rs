@@ -413,12 +413,13 @@ impl<K: Deref<Target = Segment>> ReadRange<K> {
         assert!(at < self.readable() && messages > 0, "lending a message that was not committed");
         let first = self.next + at;
         let mut end = self.committed.max(self.lent_until).min(first.saturating_add(messages));
-        assert_eq!(self.entry(first).kind(), INLINE, "lending a message that lies elsewhere");
+        let entry = self.entry(first);
+        assert_eq!(entry.kind(), INLINE, "lending a message that lies elsewhere");
         if !self.segment.is_contiguous() {
             let external = (first..end).find(|&index| self.entry(index).kind() == EXTERNAL);
             end = external.unwrap_or(end);
         }
-        let (from, first, last) = (first, self.entry(first), self.entry(end - 1));
+        let (from, first, last) = (first, entry, self.entry(end - 1));
         let offset = first.offset();
         (
             LentBytes {

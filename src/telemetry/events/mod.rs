@@ -34,12 +34,11 @@ pub(crate) struct Switched {
 
 /// Switches to emit as events later, when no lock is held and the work is done.
 ///
-/// There is nearly always one at most, for which nothing is allocated.
+/// Nothing is allocated unless a subscriber wants them.
 #[derive(Default)]
 pub(crate) struct NotedSwitches {
     is_enabled: bool,
-    first: Option<Switched>,
-    further: Vec<Switched>,
+    noted: Vec<Switched>,
 }
 
 impl NotedSwitches {
@@ -51,23 +50,18 @@ impl NotedSwitches {
 
     #[inline]
     pub(crate) fn add(&mut self, switched: Option<Switched>) {
-        match self.first {
-            _ if !self.is_enabled => {}
-            None => self.first = switched,
-            Some(_) => self.further.extend(switched),
+        if self.is_enabled {
+            self.noted.extend(switched);
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.noted.is_empty()
     }
 
     /// Emits the switches in their order.
-    #[inline]
     pub(crate) fn emit(self, events: &Events) {
-        if self.first.is_some() {
-            self.emit_noted(events);
-        }
-    }
-
-    #[cold]
-    fn emit_noted(self, events: &Events) {
-        self.first.into_iter().chain(self.further).for_each(|switched| events.switched(switched));
+        self.noted.into_iter().for_each(|switched| events.switched(switched));
     }
 }
