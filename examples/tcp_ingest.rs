@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Serves until Ctrl-C, and then writes all remaining received lines.
+/// Serves until Ctrl-C, and then writes all lines that were received whole.
 async fn serve(address: SocketAddr, output: PathBuf) -> anyhow::Result<()> {
     let file = File::options().create(true).append(true).open(&output).context("cannot open the output")?;
     let listener = TcpListener::bind(address).await?;
@@ -101,21 +101,26 @@ fn open() -> anyhow::Result<(Sender, Receiver)> {
     Ok(turbostream::builder().name("lines").max_bytes(MAX_BYTES).max_message_bytes(MAX_LINE).build()?)
 }
 
-/// Copies a client's bytes into the channel, a line at a time, until its end or the stop. Ends an unfinished last line.
+/// Copies a client's bytes into the channel, a line at a time, until its end or the stop.
+///
+/// If a client ends its stream in the middle of a line, that line gets its end here and is kept: the client chose to end
+/// there. A line that the stop or an error cut off is dropped, because what has arrived of it would look like a whole line.
 async fn receive(socket: TcpStream, tx: Sender, stop: CancellationToken) -> io::Result<u64> {
     let mut lines = tx.into_delimited_writer(b'\n');
     let mut socket = tokio::io::BufReader::new(socket);
     let copied = tokio::select! {
-        copied = tokio::io::copy_buf(&mut socket, &mut lines) => copied,
-        // The buffer still holds what was read and not sent yet.
-        () = stop.cancelled() => lines.write_all(socket.buffer()).await.map(|()| 0),
+        copied = tokio::io::copy_buf(&mut socket, &mut lines) => copied?,
+        () = stop.cancelled() => {
+            lines.write_all(socket.buffer()).await?; // what was read and not sent yet
+            lines.take_buffer();
+            0
+        }
     };
-    // Also if the connection broke: an incomplete line is kept, as a line of its own.
-    if !lines.buffer().is_empty() && !lines.get_ref().is_closed() {
+    if !lines.buffer().is_empty() {
         lines.write_all(b"\n").await?;
     }
     lines.shutdown().await?;
-    copied
+    Ok(copied)
 }
 
 /// Writes batches of lines until the channel is closed and drained, no faster than `pace` bytes a second.
@@ -305,4 +310,54 @@ fn verify(path: &std::path::Path) -> anyhow::Result<()> {
     ensure!(next == [LINES; CLIENTS], "lost: {next:?}");
     println!("verified: every line of every client is in the file, whole, and each client's are in order");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a client's socket, and the task that receives from it.
+    async fn connect(
+        tx: Sender,
+        stop: CancellationToken,
+    ) -> (TcpStream, tokio::task::JoinHandle<io::Result<u64>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let (socket, _) = listener.accept().await.expect("connected");
+        (client, tokio::spawn(receive(socket, tx, stop)))
+    }
+
+    #[tokio::test]
+    async fn stop_drops_unfinished_line() {
+        let ((tx, mut rx), stop) = (open().expect("valid"), CancellationToken::new());
+        let (mut client, receiving) = connect(tx, stop.clone()).await;
+        client.write_all(b"whole\ntorn").await.expect("connected");
+        assert_eq!(rx.recv().await.expect("sent"), "whole\n");
+        stop.cancel();
+        assert_eq!(rx.recv().await, None);
+        receiving.await.expect("no panic").expect("stopped");
+    }
+
+    #[tokio::test]
+    async fn end_of_stream_keeps_last_line() {
+        let (tx, mut rx) = open().expect("valid");
+        let (mut client, receiving) = connect(tx, CancellationToken::new()).await;
+        client.write_all(b"whole\nlast").await.expect("connected");
+        client.shutdown().await.expect("connected");
+        assert_eq!(rx.recv().await.expect("sent"), "whole\n");
+        assert_eq!(rx.recv().await.expect("sent"), "last\n");
+        assert_eq!(rx.recv().await, None);
+        assert_eq!(receiving.await.expect("no panic").expect("ended"), 10);
+    }
+
+    #[tokio::test]
+    async fn error_drops_unfinished_line() {
+        let (tx, mut rx) = open().expect("valid");
+        let (mut client, receiving) = connect(tx, CancellationToken::new()).await;
+        let long = [b"whole\n".to_vec(), vec![b'x'; MAX_LINE + 1]].concat();
+        client.write_all(&long).await.expect("connected");
+        assert_eq!(rx.recv().await.expect("sent"), "whole\n");
+        assert_eq!(rx.recv().await, None);
+        assert_eq!(receiving.await.expect("no panic").expect_err("too long").kind(), ErrorKind::InvalidInput);
+    }
 }

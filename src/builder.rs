@@ -243,7 +243,39 @@ impl Builder {
 
     /// Sets a [`Recorder`] that receives the changes of the channel's statistics. By default there is none.
     ///
-    /// Several channels can share one recorder: pass each a clone of an `Arc`.
+    /// Several channels can share one recorder: pass each a clone of an `Arc`. A channel has one recorder: a second call of
+    /// this method replaces the first one. To feed two, pass a closure that calls both.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// use turbostream::{Counter, Recorder, StatsDelta};
+    ///
+    /// #[derive(Default)]
+    /// struct Bytes(AtomicU64);
+    /// impl Recorder for Bytes {
+    ///     fn record(&self, delta: &StatsDelta<'_>) {
+    ///         self.0.fetch_add(delta.counter(Counter::SentBytes), Relaxed);
+    ///     }
+    /// }
+    /// let (first, second) = (Arc::new(Bytes::default()), Arc::new(Bytes::default()));
+    /// let (tx, _rx) = turbostream::builder()
+    ///     .recorder({
+    ///         let (first, second) = (first.clone(), second.clone());
+    ///         move |delta: &StatsDelta<'_>| {
+    ///             first.record(delta);
+    ///             second.record(delta);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// tx.send("abc").await?;
+    /// tx.monitor().flush();
+    /// assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (3, 3));
+    /// # Ok(()) }
+    /// ```
     pub fn recorder(mut self, recorder: impl Recorder) -> Self {
         self.recorder = Some(StdArc::new(recorder));
         self

@@ -67,8 +67,8 @@
 //!
 //! [`Builder::max_bytes`] limits one sum: the memory of the active segment, of sealed, free and lent segments, and of
 //! queued external payloads. Only the items that sinks hold until there is room, at most one for each sender, may exceed
-//! it. A segment is *lent* while a `Bytes` or `Batch` of the user refers to it. A payload is
-//! *external* if it travels by reference count instead of being copied. When the limit is reached, senders wait, or
+//! it. A segment is *lent* if all its messages were received and a `Bytes` or `Batch` of the user still refers to it. A
+//! payload is *external* if it travels by reference count instead of being copied. When the limit is reached, senders wait, or
 //! [`WhenFull`] applies; [`Monitor::stats`] shows which part of the sum is the cause. Copies that receivers make in
 //! [`ReadMode::Safe`] belong to the user and do not count. Neither do the few pages that the channel keeps for such
 //! copies, nor the spare capacity of a payload's allocation.
@@ -135,6 +135,12 @@ pub use channel::strategy::{
 };
 pub use error::{BuildError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use monitor::Monitor;
+/// The API of OpenTelemetry, in the version that [`OtelRecorder`] needs.
+#[cfg(feature = "otel")]
+pub use opentelemetry;
+/// The client of Prometheus, in the version that [`PrometheusRecorder`] needs.
+#[cfg(feature = "prometheus")]
+pub use prometheus;
 pub use queue::ReadMode;
 pub use queue::limit::Limit;
 pub use receiver::Receiver;

@@ -79,7 +79,7 @@ impl Monitor {
     /// for each message.
     ///
     /// While messages are in transit, statistics may differ from each other by those messages. At rest, the sent
-    /// messages are those received, dropped and queued together.
+    /// messages are those received, dropped and queued together. For rates, see [`Stats::since`].
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }

@@ -13,9 +13,9 @@ use crate::queue::segment::{Content, ReadRange};
 
 /// Consecutive messages of one segment, in order and in place.
 ///
-/// The segment is not reused before the batch is dropped: until then its memory counts as lent. Iterating by
-/// reference neither copies a message nor touches a reference count. Iterating by value returns each message as
-/// [`Bytes`]: in [`ReadMode::Safe`] a copy below 1 KiB, otherwise a slice of the segment.
+/// The segment is not reused before the batch is dropped: it is lent from when all its messages were received until then.
+/// Iterating by reference neither copies a message nor touches a reference count. Iterating by value returns each message
+/// as [`Bytes`]: in [`ReadMode::Safe`] a copy below 1 KiB, otherwise a slice of the segment.
 ///
 /// # Panics
 ///
@@ -60,7 +60,7 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Returns the sequence number of the first message. The others follow without a gap.
+    /// Returns the sequence number of the first message. The others follow without a gap: a batch ends before one.
     pub fn first_sequence(&self) -> u64 {
         self.first_sequence
     }
@@ -79,7 +79,7 @@ impl Batch {
     /// Returns the message at `index` as [`Bytes`] that may outlive the batch, or `None` if `index` is not less than
     /// [`len`](Self::len).
     ///
-    /// The message is not copied, in either read mode: the segment counts as lent for as long as the `Bytes` is kept. Each
+    /// The message is not copied, in either read mode: the segment is not reused for as long as the `Bytes` is kept. Each
     /// call makes one small allocation, but for an external payload, whose reference count goes up. For most messages of
     /// a batch, iterate by value instead.
     ///

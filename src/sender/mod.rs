@@ -134,9 +134,13 @@ impl Sender {
     /// ([`WhenFull::DropNewest`](crate::WhenFull::DropNewest)), `write` is not called, and the statistics count
     /// `max_len` bytes.
     ///
+    /// A message is sent whatever `write` returns: after 0, an empty one. Only a panic sends none. So do what may fail or
+    /// find nothing to send before the call. `write` is no future: it cannot read from an async source.
+    ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send). The error contains `write`, which was not called. [`SendError::TooLarge`] is
+    /// As for [`send`](Self::send). The error contains `write`, which was not called. If `write` borrows, so does the error:
+    /// `?` cannot turn that into a `Box<dyn Error>` or an `anyhow::Error`, and needs a `map_err` before it, as below. [`SendError::TooLarge`] is
     /// returned if `max_len` is more than `max_message_bytes`, even if the message would be shorter.
     ///
     /// # Panics
@@ -165,6 +169,14 @@ impl Sender {
     /// }
     /// assert_eq!(rx.recv().await.unwrap(), "reading 3.25");
     /// assert_eq!(rx.recv().await.unwrap(), "reading 14.5");
+    ///
+    /// let header = [1, 2, 3]; // borrowed: the closure is not `'static`
+    /// let write = |buf: &mut [u8]| {
+    ///     buf.copy_from_slice(&header);
+    ///     buf.len()
+    /// };
+    /// tx.send_with(3, write).await.map_err(|error| error.to_string())?;
+    /// assert_eq!(rx.recv().await.unwrap(), &header[..]);
     /// # Ok(()) }
     /// ```
     #[inline]

@@ -28,7 +28,7 @@ pub(crate) const QUEUE_BOUNDS: [Duration; BOUNDS] =
 /// A histogram of durations.
 ///
 /// In [`Stats`](crate::Stats) it covers the time since the channel was built, in [`StatsDelta`](crate::StatsDelta) the
-/// time since the last report.
+/// time since the last report, or between two [`Stats`](crate::Stats).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Histogram {
     bounds: [Duration; BOUNDS],
@@ -71,6 +71,11 @@ impl Histogram {
     /// Returns the sum of all recorded durations.
     pub fn sum(&self) -> Duration {
         self.buckets.iter().map(|bucket| bucket.sum).sum()
+    }
+
+    /// Returns the mean of all recorded durations; 0 for an empty histogram.
+    pub fn mean(&self) -> Duration {
+        mean(self.sum(), self.count())
     }
 
     pub(crate) fn record(&mut self, took: Duration) {
@@ -127,10 +132,15 @@ impl std::fmt::Debug for Histogram {
 impl Bucket {
     /// Returns the mean duration of this bucket, at most its bound; 0 for an empty bucket.
     pub fn mean(&self) -> Duration {
-        let mean = self.sum.as_nanos().checked_div(u128::from(self.count)).unwrap_or(0);
-        let mean = Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX));
+        let mean = mean(self.sum, self.count);
         self.bound.map_or(mean, |bound| mean.min(bound))
     }
+}
+
+/// Returns the mean of `count` durations whose sum is `sum`; 0 if there are none.
+fn mean(sum: Duration, count: u64) -> Duration {
+    let nanos = sum.as_nanos().checked_div(u128::from(count)).unwrap_or(0);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// Returns the share of `part` durations in the sum of `all`.

@@ -1,4 +1,4 @@
-//! The interface to monitoring systems: a [`Recorder`] gets a [`StatsDelta`] at intervals.
+//! The interface to monitoring systems: a [`Recorder`] gets a [`StatsDelta`] at intervals. [`Stats::since`] computes one too.
 //!
 //! [`Reported`] holds what was reported before. From it and the current [`Stats`] it computes the next delta.
 
@@ -161,7 +161,7 @@ statistics! {
         ActiveBytes = stats => stats.active_bytes as u64,
         /// Memory of sealed segments.
         SealedBytes = stats => stats.sealed_bytes as u64,
-        /// Memory of segments that messages in user hands still refer to.
+        /// Memory of segments whose messages were all received, and that a `Bytes` or `Batch` of the user still refers to.
         LentBytes = stats => stats.lent_bytes as u64,
         /// Memory of free segments.
         PooledBytes = stats => stats.pooled_bytes as u64,
@@ -215,7 +215,7 @@ const COUNTERS: usize = Counter::ALL.len();
 const GAUGES: usize = Gauge::ALL.len();
 const HISTOGRAMS: usize = HistogramKind::ALL.len();
 
-/// The changes of a channel's statistics since the last report.
+/// The changes of a channel's statistics since the last report, or [between](Stats::since) two [`Stats`].
 pub struct StatsDelta<'a> {
     channel: Option<&'a str>,
     counters: [u64; COUNTERS],
@@ -226,22 +226,22 @@ pub struct StatsDelta<'a> {
 }
 
 impl<'a> StatsDelta<'a> {
-    /// Returns the name of the channel, if it has one.
+    /// Returns the name of the channel, if it has one. Changes between two [`Stats`] have none.
     pub fn channel(&self) -> Option<&'a str> {
         self.channel
     }
 
-    /// Returns the increase of `counter` since the last report.
+    /// Returns the increase of `counter`.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
 
-    /// Returns the change of `gauge` since the last report; negative if it went down.
+    /// Returns the change of `gauge`; negative if it went down.
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges[gauge as usize]
     }
 
-    /// Returns the samples added to the histogram of `kind` since the last report.
+    /// Returns the samples added to the histogram of `kind`.
     pub fn histogram(&self, kind: HistogramKind) -> &Histogram {
         &self.histograms[kind as usize]
     }
@@ -270,6 +270,55 @@ impl<'a> StatsDelta<'a> {
         self.counters.iter().all(|&increment| increment == 0)
             && self.gauges.iter().all(|&change| change == 0)
             && self.histograms.iter().all(|histogram| histogram.count() == 0)
+    }
+}
+
+impl Stats {
+    /// Returns the changes from `earlier`, an earlier snapshot of the same channel, to this one.
+    ///
+    /// Divided by the time between both, they are rates. A counter never decreases: where it reads lower, because messages
+    /// were in transit, the increase is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::{Duration, Instant};
+    /// use turbostream::{Counter, Gauge, HistogramKind};
+    ///
+    /// let (tx, mut rx) = turbostream::channel();
+    /// let (monitor, start) = (tx.monitor(), Instant::now());
+    /// let earlier = monitor.stats();
+    /// tx.send("abc").await?;
+    /// tx.send("de").await?;
+    /// rx.recv().await;
+    /// let delta = monitor.stats().since(&earlier);
+    /// let per_second = delta.counter(Counter::SentBytes) as f64 / start.elapsed().as_secs_f64();
+    /// assert!(per_second > 0.0);
+    /// assert_eq!(delta.gauge(Gauge::QueuedBytes), 2);
+    /// assert!(delta.histogram(HistogramKind::QueueTime).mean() < Duration::from_secs(1));
+    /// # Ok(()) }
+    /// ```
+    pub fn since(&self, earlier: &Self) -> StatsDelta<'static> {
+        let counter = |at: usize| {
+            let of = Counter::ALL[at];
+            of.of(self).saturating_sub(of.of(earlier))
+        };
+        let gauge = |at: usize| {
+            let of = Gauge::ALL[at];
+            of.of(self).wrapping_sub(of.of(earlier)) as i64
+        };
+        let histogram = |at: usize| {
+            let (of, mut limit) = (HistogramKind::ALL[at], u64::MAX);
+            of.of(self).take_delta(&mut of.of(earlier), &mut limit)
+        };
+        StatsDelta {
+            channel: None,
+            counters: std::array::from_fn(counter),
+            gauges: std::array::from_fn(gauge),
+            histograms: std::array::from_fn(histogram),
+            has_forwarded: self.forwarding.is_some(),
+        }
     }
 }
 
@@ -352,6 +401,8 @@ impl Reported {
 
 #[cfg(all(test, not(turbostream_loom)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn stats(accepted: u64, queued: u64) -> Stats {
@@ -378,6 +429,23 @@ mod tests {
             sum += delta.gauge(Gauge::QueuedMessages);
             assert_eq!(sum, if last { 0 } else { queued as i64 });
         }
+    }
+
+    #[test]
+    fn changes_since_earlier_stats_are_increases_and_differences() {
+        let mut earlier = stats(5, 7);
+        earlier.queue_time.record(Duration::from_millis(3));
+        let mut later = stats(9, 2);
+        later.queue_time = earlier.queue_time;
+        later.queue_time.record(Duration::from_millis(2));
+        later.queue_time.record(Duration::from_millis(40));
+        let delta = later.since(&earlier);
+        assert_eq!((delta.counter(Counter::SentMessages), delta.gauge(Gauge::QueuedMessages)), (4, -5));
+        let histogram = delta.histogram(HistogramKind::QueueTime);
+        assert_eq!((histogram.count(), histogram.mean()), (2, Duration::from_millis(21)));
+        assert_eq!(delta.histogram(HistogramKind::SwitchLatency).mean(), Duration::ZERO);
+        assert_eq!((delta.channel(), delta.has_forwarded()), (None, false));
+        assert_eq!(earlier.since(&later).counter(Counter::SentMessages), 0);
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub struct Stats {
     pub active_bytes: usize,
     /// Memory of sealed segments, including the one being read.
     pub sealed_bytes: usize,
-    /// Memory of segments that were read completely and that a `Bytes` or `Batch` in user hands still refers to.
+    /// Memory of lent segments: all their messages were received, and a `Bytes` or `Batch` of the user still refers to them.
+    ///
+    /// A segment that is not read to its end counts as active or sealed, also if received messages refer to it.
     pub lent_bytes: usize,
     /// Memory of free segments.
     pub pooled_bytes: usize,

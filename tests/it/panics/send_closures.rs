@@ -107,3 +107,19 @@ fn send_many_iterator_panic_keeps_the_accepted_messages() {
         assert_eq!(received(&mut rx), ["after", "panic"]);
     });
 }
+
+#[test]
+fn batch_ends_before_the_gap_that_a_panic_leaves() {
+    paused(async {
+        let (tx, mut rx) = turbostream::builder().on_demand(false).build().expect("valid");
+        tx.send_many(["0", "1"]).await.expect("open");
+        assert!(send_with_panicking(&tx, 10).await);
+        tx.send_many(["3", "4"]).await.expect("open");
+        tx.switch();
+        for expected in [0, 3] {
+            let batch = rx.recv_batch(10).await.expect("accepted");
+            assert_eq!((batch.first_sequence(), batch.len()), (expected, 2));
+            assert_eq!(batch.get(0).expect("a message"), expected.to_string().as_bytes());
+        }
+    });
+}

@@ -197,3 +197,41 @@ fn recorder_has_series_for_four_hundred_names() {
         assert!(overflows());
     });
 }
+
+/// An `OtelRecorder` over the exporter of OpenTelemetry, with its defaults, has other names: those that `docs/metrics.md` says.
+#[test]
+fn otel_recorder_has_other_names_in_prometheus() {
+    current(async {
+        let registry = prometheus::Registry::new();
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
+        let provider = opentelemetry_sdk::metrics::SdkMeterProvider::builder();
+        let provider = provider.with_reader(exporter.expect("an empty registry")).build();
+        let recorder = turbostream::OtelRecorder::of(&provider);
+        let (tx, mut rx) = turbostream::builder().name("a").recorder(recorder).build().expect("valid");
+        tx.send("four").await.expect("open");
+        tx.switch();
+        rx.recv().await.expect("accepted");
+        tx.monitor().flush();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+        let docs = include_str!("../../../docs/metrics.md");
+        for (name, kind) in [
+            ("turbostream_sent_messages_total", "counter"),
+            ("turbostream_sent_io_bytes_total", "counter"),
+            ("turbostream_queue_size_bytes", "gauge"),
+            ("turbostream_memory_usage_bytes", "gauge"),
+            ("turbostream_waiting", "gauge"),
+            ("turbostream_switch_duration_seconds", "histogram"),
+        ] {
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} in {text}");
+            assert!(docs.contains(&format!("`{name}`")), "{name} in the documentation");
+        }
+        let scope = concat!(
+            r#"otel_scope_name="turbostream",otel_scope_version=""#,
+            env!("CARGO_PKG_VERSION"),
+            r#"""#
+        );
+        let sent = format!("turbostream_sent_io_bytes_total{{turbostream_channel_name=\"a\",{scope}}}");
+        assert_eq!(samples(&text).get(&sent), Some(&4.0), "{text}");
+        assert!(!text.contains("TurboStream_"), "{text}");
+    });
+}

@@ -53,7 +53,7 @@ impl Browser {
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            "--window-size=1000,1170",
+            "--window-size=1000,1730",
         ];
         let options = json!({"goog:chromeOptions": {"binary": chromium, "args": args}});
         let capabilities = json!({"capabilities": {"alwaysMatch": options}});
@@ -101,7 +101,7 @@ impl Drop for Browser {
 }
 
 /// Series that the plots must have. The other channels have a latency only if they switch while the test runs.
-const SERIES: [&str; 13] = [
+const SERIES: [&str; 22] = [
     "throughput small",
     "throughput bulky",
     "throughput forwarded",
@@ -111,6 +111,15 @@ const SERIES: [&str; 13] = [
     "lent small",
     "lent bulky",
     "lent forwarded",
+    "memory small",
+    "memory bulky",
+    "memory forwarded",
+    "waiting small",
+    "waiting bulky",
+    "waiting forwarded",
+    "drops small",
+    "drops bulky",
+    "drops forwarded",
     "latency bulky",
     "forwarding in flight",
     "forwarding confirmed",
@@ -150,6 +159,8 @@ fn live_page_plots_change_under_load() {
         assert!(value(&later, "throughput small") > 0.0, "{later:?}");
         assert!(value(&later, "lent small") > 0.0, "{later:?}");
         assert!(value(&later, "latency bulky") > 0.0, "{later:?}");
+        let share = value(&later, "memory bulky");
+        assert!(share > 0.0 && share <= 1.0, "{later:?}");
         assert!(value(&later, "forwarding confirmed") > 0.0, "{later:?}");
         let changing = ["throughput small", "queued bulky", "forwarding confirmed"];
         for series in changing {
