@@ -4,6 +4,7 @@
     instructions.py                     all workloads
     instructions.py WORKLOAD ..         these workloads
     instructions.py --where WORKLOAD    this workload, and where its locked instructions are
+    instructions.py --shares WORKLOAD   this workload, and how many instructions each folder takes
 
 A locked instruction is an atomic read-modify-write or a full fence of x86-64: `lock`, `xchg` with memory, `mfence`. One takes as
 long as dozens of other instructions. Valgrind counts the executions of each instruction by its address, and objdump says which
@@ -98,15 +99,15 @@ class Object:
 
     def __init__(self, path):
         self.path = path
-        # {address: (instruction, symbol)}
-        self.locked, self.addresses = {}, set()
+        # {address: (instruction, symbol)}, {address: symbol}
+        self.locked, self.addresses = {}, {}
         symbol = ""
         command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", path]
         for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
             address, colon, text = line.partition(":\t")
             if colon:
                 address, text = int(address, 16), text.strip()
-                self.addresses.add(address)
+                self.addresses[address] = symbol
                 if is_locked(text) and not symbol.startswith(PAUSABLE_CLOCK):
                     self.locked[address] = (text, symbol)
             elif line.endswith(">:"):
@@ -175,13 +176,37 @@ def show_where(found, objects, operation, operations):
             print(f"{each:10.2f}  {instruction:<36}  {place}")
 
 
+def show_shares(program, executions, objects, operation, operations):
+    """Lists the instructions by folder of this repository, inlined code included, or else by crate or library."""
+    shares, by_object = collections.Counter(), collections.defaultdict(dict)
+    for (path, address), executed in executions.items():
+        by_object[path][address] = executed
+    for path, executed in by_object.items():
+        if not os.path.isfile(path) or not os.path.samefile(path, program):
+            shares[os.path.basename(path).partition(".")[0]] += sum(executed.values())
+            continue
+        objects.setdefault(path, Object(path))
+        bias, symbols = objects[path].bias(executed), objects[path].addresses
+        places = objects[path].places([address - bias for address in executed])
+        for address, times in executed.items():
+            crate = re.match(r"[<&(]*(?:dyn |mut )?(\w+)", symbols[address - bias])
+            place = places.get(address - bias)
+            folder = place and "/".join(place.rpartition(", ")[2].partition(":")[0].split("/")[:2])
+            shares[folder or crate[1]] += times
+    print(f"\n{'instructions':>12}  a {operation}")
+    for place, times in shares.most_common():
+        if times / operations >= 1:
+            print(f"{times / operations:12.0f}  {place}")
+
+
 def main():
     names = list(dict.fromkeys(row[0] for row in BOUNDS))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", nargs="*", help=", ".join(names))
     parser.add_argument("--where", metavar="WORKLOAD", choices=names, help="list the locked instructions of this workload")
+    parser.add_argument("--shares", metavar="WORKLOAD", choices=names, help="list the instructions of this workload by folder")
     args = parser.parse_args()
-    wanted = set(args.workload) | {args.where} - {None} or set(names)
+    wanted = set(args.workload) | {args.where, args.shares} - {None} or set(names)
     if unknown := wanted - set(names):
         parser.error(f"no workload {', '.join(unknown)}")
     if shutil.which("valgrind") is None:
@@ -197,6 +222,8 @@ def main():
         if workload not in counted:
             executions = count(program, workload)
             counted[workload] = executions.total(), locked(program, executions, objects) if COUNTS_LOCKED else {}
+            if workload == args.shares:
+                shares = program, executions, objects, operation, operations
         total, found = counted[workload]
         each, each_locked = total / operations, sum(found.values()) / operations
         missed = most is not None and not 0 < each <= most
@@ -213,6 +240,8 @@ def main():
         print("locked instructions are not counted: this needs x86-64 and objdump (apt-get install binutils)")
     elif args.where:
         show_where(*where)
+    if args.shares and COUNTS_LOCKED:
+        show_shares(*shares)
     return int(failed)
 
 

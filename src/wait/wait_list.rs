@@ -72,7 +72,8 @@ pin_project! {
     pub(crate) struct WaitUntil<'a, F> {
         list: &'a WaitList,
         waiter: PollWaiter,
-        attempt: F,
+        // Nothing once it has returned a value.
+        attempt: Option<F>,
         // No future of the user promises `Unpin`: a later one may be linked into the list.
         #[pin]
         pinned: PhantomPinned,
@@ -92,11 +93,17 @@ impl<T, F: FnMut(bool) -> Option<T>> Future for WaitUntil<'_, F> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let WaitUntilProjection { list, waiter, attempt, .. } = self.project();
-        if waiter.is_registered() {
-            return list.poll_wait(waiter, cx, attempt);
+        let call = attempt.as_mut().expect("polled after it was done");
+        let polled = if waiter.is_registered() {
+            list.poll_wait(waiter, cx, call)
+        } else {
+            list.register(waiter, cx.waker());
+            list.attempt_registered(waiter, call)
+        };
+        if polled.is_ready() {
+            *attempt = None;
         }
-        list.register(waiter, cx.waker());
-        list.attempt_registered(waiter, attempt)
+        polled
     }
 }
 
@@ -137,7 +144,7 @@ impl WaitList {
     ///
     /// Cancel safe if `attempt` is: between two attempts this holds only a registration.
     pub(crate) fn wait_until<T, F: FnMut(bool) -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, F> {
-        WaitUntil { list: self, waiter: PollWaiter::default(), attempt, pinned: PhantomPinned }
+        WaitUntil { list: self, waiter: PollWaiter::default(), attempt: Some(attempt), pinned: PhantomPinned }
     }
 
     /// [`wait_until`](Self::wait_until) for a caller that polls, and keeps its registration in `waiter`.
