@@ -137,7 +137,8 @@ impl Sender {
     /// # Errors
     ///
     /// As for [`send`](Self::send). The error contains `write`, which was not called. [`SendError::TooLarge`] is
-    /// returned if `max_len` is more than `max_message_bytes`, even if the message would be shorter.
+    /// returned if `max_len` is more than `max_message_bytes`, even if the message would be shorter. If `write` borrows
+    /// something, `?` into `anyhow::Error` or `Box<dyn Error>` needs `.map_err(SendError::without_payload)`.
     ///
     /// # Panics
     ///
