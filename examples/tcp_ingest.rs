@@ -110,7 +110,7 @@ async fn receive(socket: TcpStream, tx: Sender, stop: CancellationToken) -> io::
         // The buffer still holds what was read and not sent yet.
         () = stop.cancelled() => lines.write_all(socket.buffer()).await.map(|()| 0),
     };
-    // Also if the connection broke: an incomplete line is kept, as a line of its own.
+    // Also if the connection broke: an incomplete line is kept, as a line of its own. One that is too long is refused again.
     if !lines.buffer().is_empty() && !lines.get_ref().is_closed() {
         lines.write_all(b"\n").await?;
     }

@@ -156,15 +156,16 @@ impl Builder {
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let queued_when_full = |builder: turbostream::Builder| {
-    ///     let batches = builder.segment_messages(500).on_demand(false).max_bytes(8 << 20);
-    ///     let (tx, _rx) = batches.build().unwrap();
+    /// use turbostream::{Builder, MessageCount, builder};
+    /// let queued_when_full = |builder: Builder| {
+    ///     let builder = builder.segment_messages(500).strategy(MessageCount(500)).on_demand(false);
+    ///     let (tx, _rx) = builder.max_bytes(8 << 20).build().unwrap();
     ///     while tx.try_send([0; 128]).is_ok() {}
     ///     tx.queued_bytes()
     /// };
     /// // With 256 KiB a segment, three quarters of the memory hold nothing.
-    /// assert_eq!(queued_when_full(turbostream::builder()), 31 * 500 * 128); // 1.9 MiB
-    /// assert_eq!(queued_when_full(turbostream::builder().segment_bytes(500 * 128)), 123 * 500 * 128); // 7.5 MiB
+    /// assert_eq!(queued_when_full(builder()), 31 * 500 * 128); // 1.9 MiB
+    /// assert_eq!(queued_when_full(builder().segment_bytes(500 * 128)), 123 * 500 * 128); // 7.5 MiB
     /// # Ok(()) }
     /// ```
     pub fn segment_messages(mut self, messages: usize) -> Self {
