@@ -76,7 +76,7 @@ impl Batch {
     /// Returns the message at `index`, or `None` if `index` is not less than [`len`](Self::len).
     #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
-        (index < self.len()).then(|| self.range.get(index).bytes().unwrap_or_default())
+        (index < self.len()).then(|| self.message(index))
     }
 
     /// Returns the message at `index` as [`Bytes`] that may outlive the batch, or `None` if `index` is not less than
@@ -125,6 +125,12 @@ impl Batch {
     #[inline]
     pub fn iter(&self) -> BatchSlices<'_> {
         BatchSlices { batch: self, indices: 0..self.len() }
+    }
+
+    /// Returns the message at `index`, which is less than the length.
+    #[inline]
+    fn message(&self, index: usize) -> &[u8] {
+        self.range.get(index).bytes().unwrap_or_default()
     }
 
     /// Returns all messages as slices for a vectored write.
@@ -178,24 +184,17 @@ pub struct BatchSlices<'a> {
     indices: Range<usize>,
 }
 
-impl<'a> BatchSlices<'a> {
-    #[inline]
-    fn message(&self, index: usize) -> &'a [u8] {
-        self.batch.get(index).unwrap_or_default()
-    }
-}
-
 impl<'a> Iterator for BatchSlices<'a> {
     type Item = &'a [u8];
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        self.indices.next().map(|index| self.message(index))
+        self.indices.next().map(|index| self.batch.message(index))
     }
 
     #[inline]
     fn nth(&mut self, n: usize) -> Option<&'a [u8]> {
-        self.indices.nth(n).map(|index| self.message(index))
+        self.indices.nth(n).map(|index| self.batch.message(index))
     }
 
     #[inline]
@@ -204,16 +203,16 @@ impl<'a> Iterator for BatchSlices<'a> {
     }
 
     #[inline]
-    fn fold<B, F: FnMut(B, &'a [u8]) -> B>(self, init: B, mut f: F) -> B {
+    fn fold<B, F: FnMut(B, &'a [u8]) -> B>(self, init: B, f: F) -> B {
         let batch = self.batch;
-        self.indices.fold(init, |folded, index| f(folded, batch.get(index).unwrap_or_default()))
+        self.indices.map(|index| batch.message(index)).fold(init, f)
     }
 }
 
 impl DoubleEndedIterator for BatchSlices<'_> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.indices.next_back().map(|index| self.message(index))
+        self.indices.next_back().map(|index| self.batch.message(index))
     }
 }
 
