@@ -7,8 +7,11 @@
 //!
 //! ```text
 //! cargo run --release --example select_cancel            # stops by itself after 50,000 messages
-//! cargo run --release --example select_cancel -- --wait  # stops at Ctrl-C
+//! cargo run --release --example select_cancel -- --wait  # stops at Ctrl-C, on Unix also at SIGTERM
 //! ```
+
+#[path = "common/interrupt.rs"]
+mod interrupt;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -23,7 +26,7 @@ const MESSAGE_BYTES: usize = 512;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let until_ctrl_c = std::env::args().any(|argument| argument == "--wait");
+    let until_interrupt = std::env::args().any(|argument| argument == "--wait");
     let (tx, rx) =
         turbostream::builder().segment_bytes(16 * 1024).segment_messages(256).max_bytes(64 * 1024).build()?;
     let monitor = rx.monitor();
@@ -34,12 +37,12 @@ async fn main() -> anyhow::Result<()> {
         producers.spawn(produce(id, tx.clone(), stop.clone()));
     }
     drop(tx); // the producers hold the only senders: when the last one ends, the channel closes
-    let consumer = tokio::spawn(consume(rx, stop.clone(), (!until_ctrl_c).then_some(STOP_AFTER)));
+    let consumer = tokio::spawn(consume(rx, stop.clone(), (!until_interrupt).then_some(STOP_AFTER)));
 
     tokio::select! {
         () = stop.cancelled() => println!("the consumer has received {STOP_AFTER} messages: stopping"),
-        interrupt = tokio::signal::ctrl_c() => {
-            interrupt?;
+        interrupted = interrupt::interrupt() => {
+            interrupted?;
             println!("interrupted: stopping");
             stop.cancel();
         }

@@ -134,7 +134,8 @@ impl Builder {
 
     /// Sets how many payload bytes one segment holds: 64 B to 64 MiB.
     ///
-    /// The first segments of a channel may be smaller: they double from 4 KiB up to this.
+    /// The first segments of a channel may be smaller: they double from 4 KiB up to this. A sealed segment takes all its
+    /// memory, however little is in it: see [`segment_messages`](Self::segment_messages).
     ///
     /// The default is 256 KiB, but at most an eighth and at least a 4096th of [`max_bytes`](Self::max_bytes).
     pub fn segment_bytes(mut self, bytes: usize) -> Self {
@@ -145,6 +146,28 @@ impl Builder {
     /// Sets how many messages one segment holds: 1 to 1,048,575. Each takes 8 bytes of index.
     ///
     /// The default is one message for each 32 bytes of the segment: 8192 for a segment of 256 KiB.
+    ///
+    /// A segment that is full by this number still takes the memory of all its [`segment_bytes`](Self::segment_bytes). To batch
+    /// by count, set those to about as many times the length of a message.
+    ///
+    /// # Examples
+    ///
+    /// Batches of 500 messages of 128 bytes:
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use turbostream::{Builder, MessageCount, builder};
+    /// let queued_when_full = |builder: Builder| {
+    ///     let builder = builder.segment_messages(500).strategy(MessageCount(500)).on_demand(false);
+    ///     let (tx, _rx) = builder.max_bytes(8 << 20).build().unwrap();
+    ///     while tx.try_send([0; 128]).is_ok() {}
+    ///     tx.queued_bytes()
+    /// };
+    /// // With 256 KiB a segment, three quarters of the memory hold nothing.
+    /// assert_eq!(queued_when_full(builder()), 31 * 500 * 128); // 1.9 MiB
+    /// assert_eq!(queued_when_full(builder().segment_bytes(500 * 128)), 123 * 500 * 128); // 7.5 MiB
+    /// # Ok(()) }
+    /// ```
     pub fn segment_messages(mut self, messages: usize) -> Self {
         self.segment_messages = Some(messages);
         self
@@ -152,7 +175,11 @@ impl Builder {
 
     /// Sets the limit on the memory of the channel, in bytes.
     ///
-    /// The limit covers active, sealed, free and lent segments, with their index, and the queued external payloads.
+    /// The limit covers active, sealed, free and lent segments, with their index, and the queued external payloads: owned ones
+    /// of 32 KiB and more, and all that are longer than a segment. An external payload counts until it is received. A
+    /// [`Bytes`](bytes::Bytes) or [`Batch`](crate::Batch) that keeps it then holds memory of the program, not of the channel: with
+    /// [`Limit::bytes`](crate::Limit::bytes) a batch of long messages stays small.
+    ///
     /// It must leave room for two segments. The default is 16 MiB.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;

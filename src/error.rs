@@ -20,7 +20,7 @@ use std::io;
 pub enum BuildError {
     /// A setting is outside the range that the other settings allow.
     ///
-    /// The numbers are bytes, for `segment_messages` messages, and for `report_interval` whole milliseconds.
+    /// The numbers are bytes, for `segment_messages` and `prefetch` messages, and for `report_interval` whole milliseconds.
     OutOfRange {
         /// The builder method that sets the value.
         field: &'static str,
@@ -43,15 +43,15 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfRange { field, value, min, max } if min > max => {
-                let unit = unit(field);
-                write!(f, "{field} = {value} {unit} cannot work: the other settings demand at least {min} and at most {max}")
+                let (unit, reason) = (unit(field), reason(field));
+                write!(f, "{field} = {value} {unit} cannot work: at least {min} and at most {max} are accepted{reason}")
             }
             Self::OutOfRange { field, value, min, max: usize::MAX } => {
                 write!(f, "{field} = {value} {unit} is out of range: at least {min} is accepted", unit = unit(field))
             }
             Self::OutOfRange { field, value, min, max } => {
-                let unit = unit(field);
-                write!(f, "{field} = {value} {unit} is out of range: with the other settings, {min} to {max} are accepted")
+                let (unit, reason) = (unit(field), reason(field));
+                write!(f, "{field} = {value} {unit} is out of range: {min} to {max} are accepted{reason}")
             }
             Self::NoRuntime => f.write_str(
                 "no Tokio runtime here: build the channel inside one, or name one with `builder().runtime(..)`",
@@ -68,9 +68,18 @@ impl fmt::Display for BuildError {
 /// Returns the unit of the numbers of a setting.
 fn unit(field: &str) -> &'static str {
     match field {
-        "segment_messages" => "messages",
+        "segment_messages" | "prefetch" => "messages",
         "report_interval" => "ms",
         _ => "bytes",
+    }
+}
+
+/// Returns which other settings bound a setting.
+fn reason(field: &str) -> &'static str {
+    match field {
+        "max_bytes" => ", as it must hold two segments (`segment_bytes`, `segment_messages`)",
+        "max_message_bytes" => ", as `max_bytes` must hold the message beside a segment (`segment_bytes`)",
+        _ => "",
     }
 }
 
@@ -86,6 +95,22 @@ macro_rules! payload_error {
                     $(Self::$variant(payload) => payload,)*
                     Self::TooLarge { payload, .. } => payload,
                 }
+            }
+
+            /// Replaces what was not sent by the result of `f`, and keeps the cause.
+            pub fn map<Q>(self, f: impl FnOnce(P) -> Q) -> $name<Q> {
+                match self {
+                    $(Self::$variant(payload) => $name::$variant(f(payload)),)*
+                    Self::TooLarge { payload, len, max } => $name::TooLarge { payload: f(payload), len, max },
+                }
+            }
+
+            /// Drops what was not sent, and keeps the cause.
+            ///
+            /// What is left has no lifetime, so it works with `?` in functions that return `anyhow::Result` or
+            /// `Box<dyn Error>`, whatever the payload borrows.
+            pub fn without_payload(self) -> $name<()> {
+                self.map(drop)
             }
         }
 
@@ -118,6 +143,7 @@ macro_rules! payload_error {
 /// Error returned by [`Sender::send`](crate::Sender::send) and the other calls that wait for room.
 ///
 /// It holds what was to be sent, or `()` in place of a borrowed payload; see [`Payload::Returned`](crate::Payload::Returned).
+/// [`without_payload`](Self::without_payload) drops it, where an error must not borrow anything.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<P> {

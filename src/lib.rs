@@ -68,7 +68,9 @@
 //! [`Builder::max_bytes`] limits one sum: the memory of the active segment, of sealed, free and lent segments, and of
 //! queued external payloads. Only the items that sinks hold until there is room, at most one for each sender, may exceed
 //! it. A segment is *lent* if all its messages were received and a `Bytes` or `Batch` of the user still refers to it. A
-//! payload is *external* if it travels by reference count instead of being copied. When the limit is reached, senders wait, or
+//! payload is *external* if it travels by reference count instead of being copied: an owned one of 32 KiB and more, and one
+//! that is longer than a segment. It counts until it is received, so kept `Bytes` and `Batch`es of such messages do not count,
+//! and [`Limit::bytes`] is what bounds a batch of them. When the limit is reached, senders wait, or
 //! [`WhenFull`] applies; [`Monitor::stats`] shows which part of the sum is the cause. Copies that receivers make in
 //! [`ReadMode::Safe`] belong to the user and do not count. Neither do the few pages that the channel keeps for such
 //! copies, nor the spare capacity of a payload's allocation.
@@ -144,7 +146,7 @@ pub use prometheus;
 pub use queue::ReadMode;
 pub use queue::limit::Limit;
 pub use receiver::Receiver;
-pub use receiver::batch::{Batch, BatchIter};
+pub use receiver::batch::{Batch, BatchIter, BatchSlices};
 pub use receiver::message_ref::MessageRef;
 pub use sender::Sender;
 pub use sender::send_many::{Remaining, SendManyError};

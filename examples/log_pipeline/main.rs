@@ -30,7 +30,6 @@ use anyhow::{Context, ensure};
 use bytes::{Bytes, BytesMut};
 use clap::Parser;
 use indicatif::ProgressBar;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -58,11 +57,8 @@ trait Channel {
         tagger: &mut Tagger,
     ) -> impl Future<Output = anyhow::Result<bool>> + Send;
 
-    /// Waits for lines and writes them. Returns `false` if the channel is closed and drained.
-    fn write_batch(
-        rx: &mut Self::Receiver,
-        out: &mut LineWriter,
-    ) -> impl Future<Output = io::Result<bool>> + Send;
+    /// Waits for lines and writes them. Returns `false` if the channel is closed and drained. Blocks its thread.
+    fn write_batch(rx: &mut Self::Receiver, out: &mut LineWriter) -> io::Result<bool>;
 }
 
 /// Lines as messages of turbostream: a tag and the line's bytes, copied once into a segment.
@@ -112,9 +108,9 @@ impl Channel for Turbostream {
         Ok(true)
     }
 
-    async fn write_batch(rx: &mut Receiver, out: &mut LineWriter) -> io::Result<bool> {
+    fn write_batch(rx: &mut Receiver, out: &mut LineWriter) -> io::Result<bool> {
         // A batch holds messages of one segment: this takes as many as there are.
-        let Some(batch) = rx.recv_batch(usize::MAX).await else { return Ok(false) };
+        let Some(batch) = rx.blocking_recv_batch(usize::MAX) else { return Ok(false) };
         out.begin_batch();
         let mut lines = batch.io_slices();
         for line in &mut lines {
@@ -133,7 +129,7 @@ fn compose(message: &mut Vec<u8>, tag: Tag, line: &[u8]) {
 }
 
 /// The same through `tokio::sync::mpsc`, used the way it is fastest: a line is a reference-counted slice of what
-/// was read (no copy, no allocation), the sender reserves many permits at once, the receiver uses `recv_many`.
+/// was read (no copy, no allocation), the sender reserves many permits at once, the receiver uses `blocking_recv_many`.
 struct TokioMpsc;
 
 /// The most lines that the channel holds.
@@ -187,9 +183,9 @@ impl Channel for TokioMpsc {
         Ok(true)
     }
 
-    async fn write_batch(rx: &mut MpscReceiver, out: &mut LineWriter) -> io::Result<bool> {
+    fn write_batch(rx: &mut MpscReceiver, out: &mut LineWriter) -> io::Result<bool> {
         rx.batch.clear();
-        if rx.rx.recv_many(&mut rx.batch, MPSC_BATCH).await == 0 {
+        if rx.rx.blocking_recv_many(&mut rx.batch, MPSC_BATCH) == 0 {
             return Ok(false);
         }
         out.begin_batch();
@@ -260,7 +256,7 @@ async fn run_round<C: Channel>(
     drop(tx); // the readers hold the only senders: the last to end closes the channel
     let writer = LineWriter::new(file, start, Arc::clone(written), monitor, job.verify);
     // The writer blocks in system calls, so it runs on a thread of the blocking pool and waits for lines there.
-    let writing = tokio::task::spawn_blocking(move || Handle::current().block_on(write_all::<C>(rx, writer)));
+    let writing = tokio::task::spawn_blocking(move || write_all::<C>(rx, writer));
 
     let drained = show_progress(writing, InputSize::of(&job.inputs), progress, written).await;
     stop_readers.cancel(); // if the writer failed, a reader that waits for input does not notice
@@ -284,11 +280,8 @@ async fn run_round<C: Channel>(
 }
 
 /// Writes batch by batch until the channel is closed and drained.
-async fn write_all<C: Channel>(
-    mut rx: C::Receiver,
-    mut out: LineWriter,
-) -> io::Result<(LineWriter, Duration)> {
-    while C::write_batch(&mut rx, &mut out).await? {}
+fn write_all<C: Channel>(mut rx: C::Receiver, mut out: LineWriter) -> io::Result<(LineWriter, Duration)> {
+    while C::write_batch(&mut rx, &mut out)? {}
     let elapsed = out.elapsed();
     Ok((out, elapsed))
 }

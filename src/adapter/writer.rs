@@ -39,12 +39,13 @@ impl Sender {
     /// # Ok(()) }
     /// ```
     pub fn into_writer(self) -> Writer {
-        Writer { sender: self, delimiter: None, record: Vec::new() }
+        Writer::new(self, None)
     }
 
     /// Turns this handle into an [`AsyncWrite`] that sends each record as one message.
     ///
-    /// A record ends with `delimiter`, which is part of the message. How writes split the bytes does not matter.
+    /// A record ends with `delimiter`, which is part of the message. How writes split the bytes does not matter. A record of
+    /// more than `max_message_bytes` stops the writer, or is skipped: see [`Writer`], *Overlong records*.
     ///
     /// # Examples
     ///
@@ -62,7 +63,7 @@ impl Sender {
     /// # Ok(()) }
     /// ```
     pub fn into_delimited_writer(self, delimiter: u8) -> Writer {
-        Writer { sender: self, delimiter: Some(delimiter), record: Vec::new() }
+        Writer::new(self, Some(delimiter))
     }
 }
 
@@ -80,13 +81,26 @@ impl Sender {
 /// **Shutdown** sends an unfinished record as it is, flushes, and releases this handle. Dropping the writer without a
 /// shutdown drops the unfinished record.
 ///
+/// # Overlong records
+///
+/// A record of more than `max_message_bytes`, with its delimiter, is never sent, and no part of it is sent as a record:
+///
+/// - By default the write that exceeds the length fails with `InvalidInput`, and so does every further write, in however
+///   many writes the record came. A shutdown then drops the record. [`take_buffer`](Self::take_buffer) gives the record
+///   up: the writer goes on after the bytes of the refused write, at the next beginning of a record.
+/// - With [`skip_overlong`](Self::skip_overlong) writes succeed, and such records are left out and
+///   [counted](Self::skipped_records).
+///
+/// A `write_all` or a `copy` that fails does not say how much it had written. So for a stream that is to go on after an
+/// overlong record, use `skip_overlong`: it loses no other record.
+///
 /// # Errors
 ///
 /// A write that fails has taken nothing. The [`io::Error`] contains a `SendError<()>`:
 ///
 /// - `BrokenPipe`: all receivers were dropped, or the channel was closed, or this writer was shut down.
-/// - `InvalidInput`: the message is longer than `max_message_bytes`. The beginning of its record stays in the
-///   [`buffer`](Self::buffer), so further writes fail too, until [`take_buffer`](Self::take_buffer) removes it.
+/// - `InvalidInput`: the message is longer than `max_message_bytes`. A writer of records then refuses all further writes;
+///   see *Overlong records*.
 /// - `StorageFull`: there is no room, on a channel built with [`WhenFull::Reject`](crate::WhenFull::Reject).
 ///
 /// # Cancel safety
@@ -115,20 +129,88 @@ pub struct Writer {
     delimiter: Option<u8>,
     /// The unfinished record.
     record: Vec<u8>,
+    /// Set while a record is refused: `record` is its beginning.
+    refused: Option<RefusedRecord>,
+    /// The bytes up to the next delimiter belong to a record that was given up or skipped.
+    discarding: bool,
+    skips_overlong: bool,
+    sent: u64,
+    skipped: u64,
+}
+
+/// A record that is longer than a message may be.
+#[derive(Clone, Copy)]
+struct RefusedRecord {
+    len: usize,
+    max: usize,
+    /// The last refused write ended with a delimiter, so the bytes after it begin a record.
+    ended: bool,
 }
 
 impl Writer {
+    fn new(sender: Sender, delimiter: Option<u8>) -> Self {
+        Self {
+            sender,
+            delimiter,
+            record: Vec::new(),
+            refused: None,
+            discarding: false,
+            skips_overlong: false,
+            sent: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Skips and counts records of more than `max_message_bytes`, where writes would fail otherwise.
+    ///
+    /// Of a record that is skipped nothing is kept. It changes nothing for a writer without a delimiter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build()?;
+    /// let mut lines = tx.into_delimited_writer(b'\n').skip_overlong();
+    /// let mut input: &[u8] = b"one\nmuch too long for a message\ntwo\n";
+    /// tokio::io::copy(&mut input, &mut lines).await?;
+    /// assert_eq!(rx.recv().await.unwrap(), "one\n");
+    /// assert_eq!(rx.recv().await.unwrap(), "two\n");
+    /// assert_eq!((lines.sent_messages(), lines.skipped_records()), (2, 1));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn skip_overlong(mut self) -> Self {
+        self.skips_overlong = true;
+        self
+    }
+
+    /// Returns how many messages this writer has sent, those that the channel dropped included
+    /// ([`WhenFull`](crate::WhenFull)).
+    pub fn sent_messages(&self) -> u64 {
+        self.sent
+    }
+
+    /// Returns how many overlong records were skipped, one whose delimiter has not arrived included; see
+    /// [`skip_overlong`](Self::skip_overlong).
+    pub fn skipped_records(&self) -> u64 {
+        self.skipped
+    }
+
     /// Returns the sender.
     pub fn get_ref(&self) -> &Sender {
         &self.sender
     }
 
-    /// Returns the unfinished record: the bytes since the last delimiter.
+    /// Returns the unfinished record: the bytes since the last delimiter, or the beginning of a refused record.
     pub fn buffer(&self) -> &[u8] {
         &self.record
     }
 
     /// Takes the unfinished record out of the [`buffer`](Self::buffer); the next write begins a new record.
+    ///
+    /// If a record was refused as overlong, this gives it up, and returns its beginning without the bytes of refused
+    /// writes. Continue with the bytes after those, and do not repeat them: if they did not end with a delimiter, the writer
+    /// discards what follows, up to the next delimiter.
     ///
     /// # Examples
     ///
@@ -145,6 +227,9 @@ impl Writer {
     /// # Ok(()) }
     /// ```
     pub fn take_buffer(&mut self) -> Vec<u8> {
+        if let Some(refused) = self.refused.take() {
+            self.discarding = !refused.ended;
+        }
         mem::take(&mut self.record)
     }
 
@@ -205,6 +290,7 @@ impl Writer {
         };
         if sent.is_ok() {
             self.sender.budget().count_one();
+            self.sent += 1;
         }
         Poll::Ready(sent)
     }
@@ -216,7 +302,14 @@ impl Writer {
         delimiter: u8,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Refusal>> {
-        let mut taken = ready!(self.poll_record(bytes, delimiter, Some(cx)))?;
+        let first = match self.refused {
+            Some(RefusedRecord { len, max, .. }) => Err(Refusal::TooLarge { len, max }),
+            None => ready!(self.poll_record(bytes, delimiter, Some(cx))),
+        };
+        if let Err(Refusal::TooLarge { len, max }) = first {
+            self.refused = Some(RefusedRecord { len, max, ended: bytes.ends_with(&[delimiter]) });
+        }
+        let mut taken = first?;
         let mut records = 1;
         while taken < bytes.len() && records < MAX_RECORDS {
             match self.poll_record(&bytes[taken..], delimiter, None) {
@@ -237,11 +330,19 @@ impl Writer {
     ) -> Poll<Result<usize, Refusal>> {
         let end = memchr(delimiter, bytes).map(|at| at + 1);
         let part = &bytes[..end.unwrap_or(bytes.len())];
+        if self.discarding {
+            self.discarding = end.is_none();
+            return Poll::Ready(Ok(part.len()));
+        }
         let (len, max) = (self.record.len() + part.len(), self.sender.core().max_message_bytes());
         if len > max {
-            return Poll::Ready(Err(Refusal::TooLarge { len, max }));
-        }
-        if end.is_none() {
+            if !self.skips_overlong {
+                return Poll::Ready(Err(Refusal::TooLarge { len, max }));
+            }
+            self.record = Vec::new();
+            self.skipped += 1;
+            self.discarding = end.is_none();
+        } else if end.is_none() {
             self.record.extend_from_slice(part);
         } else if self.record.is_empty() {
             ready!(self.poll_message(&mut PayloadSource(part), cx))?;
@@ -299,6 +400,9 @@ impl AsyncWrite for Writer {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.sender.poll_parked(cx))?;
+        if self.refused.is_some() {
+            drop(self.take_buffer());
+        }
         if !self.record.is_empty() {
             let sent = ready!(self.poll_buffer(Some(cx)));
             sent.map_err(|refusal| self.sender.refused(refusal, ()))?;

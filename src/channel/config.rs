@@ -50,6 +50,9 @@ pub enum WhenFull {
     /// memory that a `Bytes` or `Batch` of the user refers to is never taken back. The new message is dropped instead
     /// if only such memory is left, or if another sender still writes to the oldest segment.
     ///
+    /// The sender does not learn which messages were dropped, and they may be those of other senders: to count drops for each
+    /// source, put its id and a number into the message.
+    ///
     /// # Examples
     ///
     /// ```

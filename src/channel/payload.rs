@@ -41,6 +41,11 @@ use bytes::{Bytes, BytesMut};
 /// assert_eq!(tx.try_send(String::from("owned")), Err(TrySendError::Closed(String::from("owned"))));
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent as a message",
+    label = "not bytes",
+    note = "messages are bytes: serialize the value first, or write it in place with `Sender::send_with`"
+)]
 pub trait Payload: sealed::Sealed {
     /// What a refused send returns: an owned payload or an array itself, the owned form of a `Cow`, and `()` for a
     /// reference.

@@ -2,7 +2,9 @@
 
 /// How much one call may take: a number of messages, and optionally of bytes.
 ///
-/// Every method that takes a limit also takes a plain number of messages.
+/// Every method that takes a limit also takes a plain number of messages. The limit in bytes is what bounds a batch of long
+/// messages: external ones take few bytes of a segment, and do not count against [`max_bytes`](crate::Builder::max_bytes) once
+/// they are received.
 ///
 /// # Examples
 ///

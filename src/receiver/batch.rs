@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io::IoSlice;
+use std::iter::FusedIterator;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -14,8 +16,10 @@ use crate::queue::segment::{Content, ReadRange};
 /// Consecutive messages of one segment, in order and in place.
 ///
 /// The segment is not reused before the batch is dropped: it is lent from when all its messages were received until then.
-/// Iterating by reference neither copies a message nor touches a reference count. Iterating by value returns each message
-/// as [`Bytes`]: in [`ReadMode::Safe`] a copy below 1 KiB, otherwise a slice of the segment.
+/// External payloads, of 32 KiB and more, do not count any more, so a batch of them is bounded by
+/// [`Limit::bytes`](crate::Limit::bytes) alone. Iterating by reference neither copies a message nor touches a reference count.
+/// Iterating by value returns each message as [`Bytes`]: in [`ReadMode::Safe`] a copy below 1 KiB, otherwise a slice of the
+/// segment.
 ///
 /// # Panics
 ///
@@ -73,7 +77,7 @@ impl Batch {
     /// Returns the message at `index`, or `None` if `index` is not less than [`len`](Self::len).
     #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
-        (index < self.len()).then(|| self.range.get(index).bytes().unwrap_or_default())
+        (index < self.len()).then(|| self.message(index))
     }
 
     /// Returns the message at `index` as [`Bytes`] that may outlive the batch, or `None` if `index` is not less than
@@ -103,9 +107,31 @@ impl Batch {
         })
     }
 
-    /// Returns an iterator over all messages, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + DoubleEndedIterator + Clone {
-        (0..self.len()).map(|index| self.get(index).unwrap_or_default())
+    /// Returns an iterator over all messages, in order. It copies nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tx, mut rx) = turbostream::channel();
+    /// tx.send_many(["one", "two"]).await?;
+    /// let batch = rx.recv_batch(100).await.unwrap();
+    /// let mut bytes = 0;
+    /// for message in &batch {
+    ///     bytes += message.len(); // a `&[u8]`
+    /// }
+    /// assert_eq!(bytes, batch.payload_bytes());
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub fn iter(&self) -> BatchSlices<'_> {
+        BatchSlices { batch: self, indices: 0..self.len() }
+    }
+
+    /// Returns the message at `index`, which is less than the length.
+    #[inline]
+    fn message(&self, index: usize) -> &[u8] {
+        self.range.get(index).bytes().unwrap_or_default()
     }
 
     /// Returns all messages as slices for a vectored write.
@@ -137,6 +163,66 @@ impl IntoIterator for Batch {
             arena: CopyArena::default(),
             mode: self.mode,
         }
+    }
+}
+
+/// Iterates by reference, as [`iter`](Batch::iter) does: each message as a slice of the segment, without a copy and without a
+/// count. By value, the iterator returns [`Bytes`].
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a [u8];
+    type IntoIter = BatchSlices<'a>;
+
+    #[inline]
+    fn into_iter(self) -> BatchSlices<'a> {
+        self.iter()
+    }
+}
+
+/// Iterates over the messages of a [`Batch`] in place, as slices.
+#[derive(Clone)]
+pub struct BatchSlices<'a> {
+    batch: &'a Batch,
+    indices: Range<usize>,
+}
+
+impl<'a> Iterator for BatchSlices<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.indices.next().map(|index| self.batch.message(index))
+    }
+
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<&'a [u8]> {
+        self.indices.nth(n).map(|index| self.batch.message(index))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.indices.size_hint()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, &'a [u8]) -> B>(self, init: B, f: F) -> B {
+        let batch = self.batch;
+        self.indices.map(|index| batch.message(index)).fold(init, f)
+    }
+}
+
+impl DoubleEndedIterator for BatchSlices<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.indices.next_back().map(|index| self.batch.message(index))
+    }
+}
+
+impl ExactSizeIterator for BatchSlices<'_> {}
+impl FusedIterator for BatchSlices<'_> {}
+
+impl fmt::Debug for BatchSlices<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchSlices").field("remaining", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -450,6 +450,7 @@ impl fmt::Debug for Receiver {
             .field("name", &self.core.name())
             .field("mode", &self.read_mode())
             .field("closed", &self.is_closed())
+            .field("senders", &self.sender_count())
             .finish()
     }
 }

@@ -139,9 +139,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send). The error contains `write`, which was not called. If `write` borrows, so does the error:
-    /// `?` cannot turn that into a `Box<dyn Error>` or an `anyhow::Error`, and needs a `map_err` before it, as below. [`SendError::TooLarge`] is
-    /// returned if `max_len` is more than `max_message_bytes`, even if the message would be shorter.
+    /// As for [`send`](Self::send). The error contains `write`, which was not called. If `write` borrows something, `?` into
+    /// `anyhow::Error` or `Box<dyn Error>` needs `.map_err(SendError::without_payload)` before it, as below.
+    /// [`SendError::TooLarge`] is returned if `max_len` is more than `max_message_bytes`, even if the message would be shorter.
     ///
     /// # Panics
     ///
@@ -175,7 +175,7 @@ impl Sender {
     ///     buf.copy_from_slice(&header);
     ///     buf.len()
     /// };
-    /// tx.send_with(3, write).await.map_err(|error| error.to_string())?;
+    /// tx.send_with(3, write).await.map_err(turbostream::SendError::without_payload)?;
     /// assert_eq!(rx.recv().await.unwrap(), &header[..]);
     /// # Ok(()) }
     /// ```

@@ -49,6 +49,8 @@ struct Machine {
     reading: Option<Arc<Flag>>,
     shut_down: bool,
     closed: bool,
+    /// Whether the last refused write ended with a delimiter, while an overlong record is refused.
+    refused: Option<bool>,
 }
 
 fn wrap(tx: Sender, delimiter: Option<u8>) -> Writer {
@@ -85,6 +87,7 @@ impl Machine {
             reading: None,
             shut_down: false,
             closed: false,
+            refused: None,
         }
     }
 
@@ -100,11 +103,15 @@ impl Machine {
             Op::TakeBuffer => {
                 let unfinished = std::mem::take(&mut self.records.unfinished);
                 assert_eq!(self.writer().take_buffer(), unfinished);
+                if let Some(ended) = self.refused.take() {
+                    self.records.discarding = !ended;
+                }
             }
             Op::Rewrap(delimiter) => {
                 let tx = self.writer.take().expect("there").into_inner();
                 self.writing = None;
                 self.records.unfinished.clear();
+                (self.records.discarding, self.refused) = (false, None);
                 self.delimiter = delimiter;
                 self.writer = Some(wrap(tx, delimiter));
             }
@@ -132,14 +139,21 @@ impl Machine {
             None => self.check_waiting(),
             Some(Ok(0)) => assert!(bytes.is_empty(), "wrote nothing"),
             Some(Ok(taken)) => {
-                assert!(!self.closed && !self.shut_down);
+                assert!(!self.closed && !self.shut_down && self.refused.is_none());
                 assert!(self.delimiter.is_some() || taken == bytes.len(), "wrote half a message");
                 self.records.write(&bytes[..taken], self.delimiter);
             }
             Some(Err(error)) => {
                 let end = bytes.iter().position(|&byte| Some(byte) == self.delimiter);
                 let part = end.map_or(bytes.len(), |at| at + 1);
-                self.check_error(error.kind(), self.records.unfinished.len() + part);
+                let is_long = error.kind() == ErrorKind::InvalidInput;
+                if !(is_long && self.refused.is_some()) {
+                    self.check_error(error.kind(), self.records.unfinished.len() + part);
+                }
+                if is_long && self.delimiter.is_some() {
+                    assert!(!self.records.discarding, "what is discarded has any length");
+                    self.refused = Some(bytes.last().copied() == self.delimiter);
+                }
             }
         }
     }
@@ -184,6 +198,10 @@ impl Machine {
         match polled {
             None => self.check_waiting(),
             Some(Ok(())) => {
+                if let Some(ended) = self.refused.take() {
+                    self.records.unfinished.clear();
+                    self.records.discarding = !ended;
+                }
                 assert!(self.records.unfinished.is_empty() || !self.closed);
                 if !self.records.unfinished.is_empty() {
                     let record = std::mem::take(&mut self.records.unfinished);

@@ -11,6 +11,8 @@ pub(crate) struct Records {
     held: VecDeque<u8>,
     /// The partial record in the writer's buffer.
     pub(crate) unfinished: Vec<u8>,
+    /// The bytes up to the next delimiter belong to a record that was given up.
+    pub(crate) discarding: bool,
     pub(crate) accepted: u64,
     pub(crate) sent_bytes: u64,
     /// The number of queued messages that are certainly readable.
@@ -31,6 +33,10 @@ impl Records {
             None => self.push(bytes.to_vec()),
             Some(delimiter) => {
                 for part in bytes.split_inclusive(|&byte| byte == delimiter) {
+                    if self.discarding {
+                        self.discarding = !part.ends_with(&[delimiter]);
+                        continue;
+                    }
                     self.unfinished.extend_from_slice(part);
                     if part.ends_with(&[delimiter]) {
                         let record = std::mem::take(&mut self.unfinished);

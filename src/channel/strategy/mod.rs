@@ -119,7 +119,9 @@ pub trait SwitchStrategy: Send + Sync + 'static {
 /// Switches once the active segment holds this many messages.
 ///
 /// The switch follows the message that reaches the number. Messages of other senders may still get into the segment before
-/// it: for a number that is never exceeded, set [`segment_messages`](crate::Builder::segment_messages).
+/// it: for a number that is never exceeded, set [`segment_messages`](crate::Builder::segment_messages). A full segment is
+/// switched in any case, so a number above `segment_messages` is never reached. Zero acts as one, since an empty segment is
+/// never switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageCount(pub usize);
 
@@ -139,6 +141,8 @@ impl SwitchStrategy for MessageCount {
 ///
 /// All payload bytes count, also those of external payloads, which are not in the segment itself. The switch follows the
 /// message that reaches the number, so what becomes readable may exceed it by that message and those of other senders.
+/// Without external payloads, a number above [`segment_bytes`](crate::Builder::segment_bytes) is never reached, as a full segment
+/// is switched in any case. Zero acts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteCount(pub usize);
 
@@ -176,6 +180,11 @@ impl SwitchStrategy for TimeWindow {
 ///
 /// No message waits longer, and after a pause the first message waits for others like any other one. Kafka calls this
 /// `linger`; `tokio_stream`'s `chunks_timeout` counts in the same way.
+///
+/// **If the receiver stalls**, each switch seals a segment, however little is in it. Once sealed segments take three quarters
+/// of [`max_bytes`](crate::Builder::max_bytes), further switches are deferred, and messages fill the active segment; the receiver
+/// that shortens this backlog makes the switch. So after a stall with few messages the first segments hold one message or a few
+/// each, a batch has those of one segment, and the last segments are full. This applies to every strategy that switches by time.
 ///
 /// # Examples
 ///

@@ -124,6 +124,7 @@ fn too_long_record_is_rejected_and_nothing_is_lost() {
         let error = lines.write(b"much too long\n").await.expect_err("too long");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(matches!(inner(&error), SendError::TooLarge { len: 14, max: 10, .. }));
+        assert!(lines.take_buffer().is_empty());
 
         lines.write_all(b"123456789").await.expect("the record still fits");
         for _ in 0..2 {
@@ -131,9 +132,14 @@ fn too_long_record_is_rejected_and_nothing_is_lost() {
             assert!(matches!(inner(&error), SendError::TooLarge { len: 11, max: 10, .. }));
             assert_eq!(lines.buffer(), b"123456789");
         }
+        let error = lines.write(b"\n").await.expect_err("would send a record with a hole");
+        assert!(matches!(inner(&error), SendError::TooLarge { len: 11, max: 10, .. }));
+        assert_eq!(lines.take_buffer(), b"123456789");
         let error = lines.write(b"no end so far").await.expect_err("too long, wherever the record ends");
         assert!(matches!(inner(&error), SendError::TooLarge { max: 10, .. }));
-        assert_eq!(lines.write(b"\n").await.expect("just fits"), 1);
+        assert!(lines.take_buffer().is_empty());
+        assert_eq!(lines.write(b"its end\n").await.expect("discarded"), 8);
+        lines.write_all(b"123456789\n").await.expect("just fits");
         lines.write_all(b"begun").await.expect("open");
         assert_eq!(lines.take_buffer(), b"begun");
         lines.write_all(b"anew\n").await.expect("open");
@@ -144,6 +150,98 @@ fn too_long_record_is_rejected_and_nothing_is_lost() {
         assert!(matches!(inner(&error), SendError::TooLarge { len: 11, max: 10, .. }));
         writer.write_all(b"continues").await.expect("open");
         assert_eq!(receive_all(&mut rx), ["continues"]);
+    });
+}
+
+/// Records that fit in 10 bytes, around overlong ones.
+const MIXED: &[u8] =
+    b"one\nfar too long for a message\ntwo\n\n0123456789\n123456789\nthe last one is long too";
+const FITTING: [&str; 4] = ["one\n", "two\n", "\n", "123456789\n"];
+
+/// Writes `pieces`, and continues after each that was refused as a caller of `write_all` does: with the next piece.
+async fn write_and_give_up(lines: &mut Writer, pieces: &[&[u8]]) -> u32 {
+    let mut refused = 0;
+    for piece in pieces {
+        if let Err(error) = lines.write_all(piece).await {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            lines.write_all(b"x\n").await.expect_err("refused until the record is given up");
+            // That write counts as the last one: it is at the same place of its record as the piece.
+            if !piece.ends_with(b"\n") {
+                lines.write_all(b"x").await.expect_err("refused until the record is given up");
+            }
+            lines.take_buffer();
+            refused += 1;
+        }
+    }
+    refused
+}
+
+/// Each way to split the records into up to three writes.
+fn splits() -> impl Iterator<Item = [&'static [u8]; 3]> {
+    (0..=MIXED.len()).flat_map(|first| {
+        (first..=MIXED.len()).map(move |second| [&MIXED[..first], &MIXED[first..second], &MIXED[second..]])
+    })
+}
+
+#[test]
+fn no_part_of_overlong_record_is_sent_for_any_split_of_writes() {
+    paused(async {
+        for pieces in splits() {
+            let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
+            let mut lines = tx.into_delimited_writer(b'\n');
+            let refused = write_and_give_up(&mut lines, &pieces).await;
+            assert!((1..=3).contains(&refused), "{refused} of {pieces:?}");
+            lines.shutdown().await.expect("nothing is left to send");
+            let sent = receive_all(&mut rx);
+            assert_eq!(lines.sent_messages(), sent.len() as u64);
+            // In order, whole, and none twice. The rest of a refused write is lost with its record.
+            let mut fitting = FITTING.iter();
+            assert!(
+                sent.iter().all(|record| fitting.any(|fitting| fitting == record)),
+                "{sent:?} of {pieces:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn records_after_an_overlong_one_are_sent_if_writes_end_with_records() {
+    paused(async {
+        let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
+        let mut lines = tx.into_delimited_writer(b'\n');
+        let pieces: Vec<_> = MIXED.split_inclusive(|&byte| byte == b'\n').collect();
+        assert_eq!(write_and_give_up(&mut lines, &pieces).await, 3);
+        lines.shutdown().await.expect("nothing is left to send");
+        assert_eq!(receive_all(&mut rx), FITTING);
+    });
+}
+
+#[test]
+fn shutdown_drops_refused_record() {
+    paused(async {
+        let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
+        let mut lines = tx.into_delimited_writer(b'\n');
+        lines.write_all(b"begun").await.expect("fits");
+        lines.write_all(b" and too long").await.expect_err("too long");
+        assert_eq!(lines.buffer(), b"begun");
+        lines.shutdown().await.expect("nothing is left to send");
+        assert!(receive_all(&mut rx).is_empty());
+    });
+}
+
+#[test]
+fn overlong_records_are_skipped_and_counted_for_any_split_of_writes() {
+    paused(async {
+        for pieces in splits() {
+            let (tx, mut rx) = turbostream::builder().max_message_bytes(10).build().expect("valid");
+            let mut lines = tx.into_delimited_writer(b'\n').skip_overlong();
+            for piece in pieces {
+                lines.write_all(piece).await.expect("never refused");
+            }
+            lines.shutdown().await.expect("nothing is left to send");
+            assert_eq!(receive_all(&mut rx), FITTING, "{pieces:?}");
+            assert_eq!((lines.sent_messages(), lines.skipped_records()), (4, 3), "{pieces:?}");
+        }
     });
 }
 

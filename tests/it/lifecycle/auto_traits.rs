@@ -28,7 +28,7 @@ macro_rules! assert_all {
 }
 
 assert_all!(HANDLES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
-    Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, IntoBatches, Reader, Writer, BlockingWriter);
+    Sender, WeakSender, Receiver, Monitor, Callback, Batch, BatchIter, BatchSlices<'static>, IntoBatches, Reader, Writer, BlockingWriter);
 assert_all!(VALUES, (Send, Sync, Unpin, UnwindSafe, RefUnwindSafe):
     ActiveSegment, Bucket, ByteCount, StatsDelta<'static>, Counter, Drops, Forwarding, Gauge, Histogram, Linger, MessageCount, ReadMode,
     SendErrors, Stats, SwitchLimits, Switches, TimeWindow, HistogramKind, Limit, Weighted, WhenFull);

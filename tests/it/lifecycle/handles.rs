@@ -63,6 +63,18 @@ fn same_channel_compares_senders_by_channel() {
 }
 
 #[test]
+fn receiver_debug_shows_the_number_of_senders() {
+    paused(async {
+        let (tx, rx) = turbostream::builder().name("named").build().expect("valid");
+        let second = tx.clone();
+        let shown = format!("{rx:?}");
+        assert!(shown.contains("named") && shown.contains("senders: 2"), "{shown}");
+        drop((tx, second));
+        assert!(format!("{rx:?}").contains("closed: true, senders: 0"), "{rx:?}");
+    });
+}
+
+#[test]
 fn same_channel_compares_receivers_by_channel() {
     paused(async {
         let (_tx, rx) = turbostream::channel();

@@ -76,6 +76,26 @@ fn out_of_range_size_error_names_field_value_and_range() {
 }
 
 #[test]
+fn out_of_range_error_names_unit_and_bounding_settings() {
+    plain(|| {
+        let runtime = current_runtime(false);
+        let text = |builder: Builder| {
+            let error = builder.runtime(runtime.handle().clone()).build().expect_err("out of range");
+            error.to_string()
+        };
+        assert_eq!(
+            text(turbostream::builder().prefetch(0)),
+            "prefetch = 0 messages is out of range: 1 to 256 are accepted"
+        );
+        let error = text(turbostream::builder().segment_bytes(4096).max_bytes(4096));
+        assert!(error.starts_with("max_bytes = 4096 bytes is out of range: 10496 to "), "{error}");
+        assert!(error.contains("two segments (`segment_bytes`, `segment_messages`)"), "{error}");
+        let error = text(turbostream::builder().max_bytes(1 << 20).max_message_bytes(1 << 20));
+        assert!(error.contains("`max_bytes` must hold the message beside a segment"), "{error}");
+    });
+}
+
+#[test]
 fn max_bytes_must_hold_two_segments() {
     plain(|| {
         let runtime = current_runtime(false);

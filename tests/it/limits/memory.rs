@@ -7,7 +7,9 @@ use std::thread;
 use crate::common::{advance, check, current_runtime, hash, message, ms, multi, paused, plain, settle};
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
-use turbostream::{Builder, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError};
+use turbostream::{
+    Batch, Builder, Limit, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError,
+};
 
 const fn footprint(segment_bytes: usize, segment_messages: usize) -> usize {
     segment_bytes + 8 * segment_messages + 128
@@ -152,6 +154,30 @@ fn external_payloads_count_against_max_bytes() {
         assert!((3..=6).contains(&accepted), "{accepted} of 50,000 bytes in {}", 20 * SEGMENT);
         assert_eq!(drain(&mut rx).len(), accepted);
         assert_eq!(tx.monitor().stats().external_bytes, 0, "a received payload belongs to the receiver");
+    });
+}
+
+/// What the documentation says of `max_bytes`: a received external payload is memory of the program.
+#[test]
+fn kept_batches_of_external_payloads_do_not_count() {
+    paused(async {
+        let (tx, mut rx) = turbostream::builder().max_bytes(1 << 20).build().expect("valid");
+        let long = vec![1; 300_000]; // longer than a segment: external also if it is borrowed
+        let mut kept = Vec::new();
+        for _ in 0..8 {
+            tx.try_send(long.clone()).expect("room");
+            tx.try_send(&long[..]).expect("room");
+            tx.try_send(vec![1; 40_000]).expect("room");
+            let limit = Limit::messages(100).bytes(340_000);
+            for bytes in [300_000, 340_000] {
+                let batch = rx.try_recv_batch(limit).expect("queued");
+                assert_eq!(batch.payload_bytes(), bytes, "the limit in bytes ends a batch");
+                kept.push(batch);
+            }
+            let stats = tx.monitor().stats();
+            assert!(stats.external_bytes == 0 && stats.memory_bytes() <= stats.max_bytes, "{stats:?}");
+        }
+        assert!(kept.iter().map(Batch::payload_bytes).sum::<usize>() > 4 * tx.max_bytes());
     });
 }
 

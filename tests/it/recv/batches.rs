@@ -54,6 +54,33 @@ fn batches_yields_all_messages_in_order_and_ends() {
 }
 
 #[test]
+fn batch_by_reference_iterates_in_place_from_both_ends() {
+    paused(async {
+        let (tx, mut rx) = turbostream::channel();
+        tx.send_many(["zero", "", "two", "three"]).await.expect("open");
+        tx.send(vec![b'4'; 40_000]).await.expect("open");
+        let batch = rx.recv_batch(100).await.expect("open");
+        let mut index = 0;
+        for message in &batch {
+            assert!(std::ptr::eq(message, batch.get(index).expect("in the batch")), "{index} was copied");
+            index += 1;
+        }
+        assert_eq!(index, 5);
+        assert!(batch.iter().eq((0..5).filter_map(|index| batch.get(index))));
+        let mut messages = batch.iter();
+        assert_eq!(messages.next_back().map(<[u8]>::len), Some(40_000));
+        assert_eq!((messages.nth(2), messages.len()), (Some(&b"two"[..]), 1));
+        assert_eq!(messages.clone().next_back(), Some(&b"three"[..]));
+        assert_eq!(format!("{messages:?}"), "BatchSlices { remaining: 1, .. }");
+        assert_eq!(
+            (messages.next(), messages.next(), messages.next_back()),
+            (Some(&b"three"[..]), None, None)
+        );
+        assert_eq!(batch.iter().fold(0, |bytes, message| bytes + message.len()), batch.payload_bytes());
+    });
+}
+
+#[test]
 fn batches_treats_a_limit_of_zero_as_one() {
     paused(async {
         let (tx, mut rx) = segments_of_16(one_hour());

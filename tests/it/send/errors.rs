@@ -17,6 +17,7 @@ use turbostream::{
 assert_impl_all!(Sender: Send, Sync, Unpin, Clone, futures::Sink<Bytes, Error = SendError<Bytes>>);
 assert_impl_all!(Receiver: Send, Sync, Unpin, Clone, futures::Stream<Item = Bytes>, futures::stream::FusedStream);
 assert_impl_all!(Batch: Send, Sync, Unpin, IntoIterator<Item = Bytes>);
+assert_impl_all!(&'static Batch: IntoIterator<Item = &'static [u8]>);
 assert_impl_all!(Monitor: Send, Sync, Unpin, Clone);
 assert_impl_all!(Stats: Send, Sync, Unpin, Clone);
 assert_impl_all!(Builder: Send);
@@ -57,6 +58,40 @@ fn full_channel(when_full: WhenFull) -> (Sender, Receiver) {
 
 fn max_16_bytes() -> (Sender, Receiver) {
     turbostream::builder().max_message_bytes(16).build().expect("valid")
+}
+
+#[test]
+fn error_without_payload_keeps_its_cause() {
+    async fn send_borrowed(tx: &Sender, text: &str) -> anyhow::Result<()> {
+        let write = |buf: &mut [u8]| {
+            buf[..text.len()].copy_from_slice(text.as_bytes());
+            text.len()
+        };
+        tx.send_with(16, write).await.map_err(SendError::without_payload)?;
+        Ok(())
+    }
+    paused(async {
+        let (tx, mut rx) = max_16_bytes();
+        send_borrowed(&tx, "in place").await.expect("open");
+        assert_eq!(rx.recv().await.expect("open"), "in place");
+        drop(rx);
+        let error = send_borrowed(&tx, SECRET).await.expect_err("closed");
+        assert_eq!(error.downcast_ref(), Some(&SendError::Closed(())));
+
+        let len = |payload: String| payload.len();
+        assert_eq!(SendError::Full(SECRET.to_owned()).map(len), SendError::Full(SECRET.len()));
+        let (tx, _rx) = max_16_bytes();
+        let long = || SECRET.to_owned();
+        let (payload, max) = (SECRET.len(), 16);
+        let error = tx.send(long()).await.expect_err("too long").map(len);
+        assert_eq!(error, SendError::TooLarge { payload, len: payload, max });
+        let error = tx.try_send(long()).expect_err("too long").map(len);
+        assert_eq!(error, TrySendError::TooLarge { payload, len: payload, max });
+        let error = tx.send_timeout(long(), ms(1)).await.expect_err("too long").without_payload();
+        assert_eq!(error, SendTimeoutError::TooLarge { payload: (), len: payload, max });
+        assert_eq!(TrySendError::Full(long()).without_payload(), TrySendError::Full(()));
+        assert_eq!(SendTimeoutError::Timeout(long()).without_payload(), SendTimeoutError::Timeout(()));
+    });
 }
 
 #[test]
