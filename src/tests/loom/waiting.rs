@@ -337,6 +337,26 @@ fn deferred_byte_release_wakes_waiting_sender() {
     });
 }
 
+/// The receiver takes the third payload without a full visit of the head: one unit of its budget pays for the second and
+/// the third one, and it has taken the second one from the head.
+#[test]
+fn payload_taken_without_a_visit_wakes_waiting_sender() {
+    explore_within(1, "payload_taken_without_a_visit_wakes_waiting_sender", || {
+        let (tx, mut rx) =
+            open(small(2).segment_messages(40).segment_bytes(400).max_bytes(3300).max_message_bytes(2300));
+        (0..4).for_each(|_| tx.try_send(Bytes::from(vec![7; 401])).unwrap());
+        (0..2).for_each(|_| assert_eq!(block_on(rx.recv()).unwrap().len(), 401));
+        let receiver = thread::spawn(move || {
+            (0..2).for_each(|_| assert_eq!(block_on(rx.recv()).unwrap().len(), 401));
+            rx
+        });
+        // It fits only once all other payloads are released.
+        block_on(tx.send(Bytes::from(vec![7; 2300]))).unwrap();
+        let mut rx = receiver.join().unwrap();
+        assert_eq!(drain(&mut rx).len(), 1);
+    });
+}
+
 /// The sender is woken for the bytes of the first payload, finds no entry for its own, and sleeps again.
 #[test]
 fn woken_sender_that_sleeps_again_is_woken() {

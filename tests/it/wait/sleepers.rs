@@ -1,10 +1,10 @@
 //! Random sends, receives, drops and wakes on one thread: no sender sleeps while it could send.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::common::{current_runtime, effort, plain};
 use bytes::Bytes;
@@ -157,7 +157,7 @@ impl Run {
                 self.tasks.push(Task::new(&self.tx, way, len, self.created));
             }
             5..=8 => {
-                if let Ok(message) = self.rx.try_recv() {
+                if let Some(message) = self.receive(rng) {
                     self.note(format!("received {}", message.len()));
                     if rng.random_bool(0.3) && self.kept.len() < 3 {
                         self.note("  kept");
@@ -184,6 +184,17 @@ impl Run {
         }
         if rng.random_bool(0.8) {
             self.settle();
+        }
+    }
+
+    /// Receives a message, if there is one, without a wait or by a receive that is polled once.
+    fn receive(&mut self, rng: &mut StdRng) -> Option<Bytes> {
+        if rng.random_bool(0.5) {
+            return self.rx.try_recv().ok();
+        }
+        match pin!(self.rx.recv()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(received) => received,
+            Poll::Pending => None,
         }
     }
 
