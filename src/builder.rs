@@ -206,8 +206,8 @@ impl Builder {
     /// Sets whether a receiver that has read everything sealed cuts the active segment. The default is `true`.
     ///
     /// With `false`, a receiver sees messages only after a switch by the strategy, by a full segment or channel, by
-    /// [`switch`](crate::Sender::switch), by [`drained`](crate::Sender::drained), by the flush of a sink, or by a
-    /// close.
+    /// [`switch`](crate::Sender::switch), by [`drained`](crate::Sender::drained), by the flush or the shutdown of a
+    /// sink or a writer, or by a close. Each of these ends a batch and uses a segment, however little is in it.
     pub fn on_demand(mut self, on_demand: bool) -> Self {
         self.on_demand = on_demand;
         self

@@ -76,7 +76,8 @@ impl Sender {
 /// write sends no message.
 ///
 /// **Flush** makes all messages visible to receivers, and does not wait until they are read. It does not end a record:
-/// `tokio::io::copy` flushes whenever its reader is slow.
+/// `tokio::io::copy` and `copy_buf` flush whenever their reader is slow. Without
+/// [`on_demand`](crate::Builder::on_demand) each flush ends a batch and uses a segment.
 ///
 /// **Shutdown** sends an unfinished record as it is, flushes, and releases this handle. Dropping the writer without a
 /// shutdown drops the unfinished record.
@@ -191,7 +192,8 @@ impl Writer {
     }
 
     /// Returns how many overlong records were skipped, one whose delimiter has not arrived included; see
-    /// [`skip_overlong`](Self::skip_overlong).
+    /// [`skip_overlong`](Self::skip_overlong). [`Stats::send_errors`](crate::Stats::send_errors) counts those of the channel
+    /// as too large.
     pub fn skipped_records(&self) -> u64 {
         self.skipped
     }
@@ -341,6 +343,7 @@ impl Writer {
             }
             self.record = Vec::new();
             self.skipped += 1;
+            self.sender.core().count_refusal(Refusal::TooLarge { len, max });
             self.discarding = end.is_none();
         } else if end.is_none() {
             self.record.extend_from_slice(part);

@@ -34,11 +34,13 @@ pub struct Stats {
     pub active_messages: u64,
     /// Payload bytes of the queued messages in the active segment.
     pub active_message_bytes: u64,
-    /// How long segments were queued: from their opening until the head first saw them sealed or cut.
+    /// How long segments were queued: from the first message of a segment until a receiver reached it, or until it was dropped
+    /// to make room.
     ///
-    /// One sample per segment.
+    /// One sample per segment, so this is no mean of messages. It does not see a message that still waits, nor the later messages
+    /// of a segment that a receiver has reached, as one does at once where it cuts on demand.
     pub queue_time: Histogram,
-    /// Messages that were not accepted: their senders got an error.
+    /// Messages that were not accepted: their senders got an error, or a [`Writer`](crate::Writer) skipped them.
     pub send_errors: SendErrors,
     /// Receives that timed out.
     pub recv_timeouts: u64,

@@ -241,6 +241,7 @@ fn overlong_records_are_skipped_and_counted_for_any_split_of_writes() {
             lines.shutdown().await.expect("nothing is left to send");
             assert_eq!(receive_all(&mut rx), FITTING, "{pieces:?}");
             assert_eq!((lines.sent_messages(), lines.skipped_records()), (4, 3), "{pieces:?}");
+            assert_eq!(rx.monitor().stats().send_errors.too_large, 3, "{pieces:?}");
         }
     });
 }

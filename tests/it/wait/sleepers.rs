@@ -64,7 +64,7 @@ struct Run {
     kept: Vec<Bytes>,
     segment_bytes: usize,
     most: usize,
-    /// One lap of the queue, in messages, and one segment.
+    /// The most messages that may overtake the first sender.
     lap: u64,
     /// The number of the sender that has waited for longest, and the messages accepted since it came first.
     first: (usize, u64),
@@ -94,7 +94,8 @@ impl Run {
             .expect("valid");
         let trace =
             vec![format!("{segment_bytes} B x {messages}, {segments} segments, max {max}, most {most}")];
-        let lap = ((segments + 1) * messages) as u64;
+        // Later senders take segments until these have `max_bytes`, and the room that was left in the open one.
+        let lap = (max.div_ceil(one) * messages + messages - 1) as u64;
         Self {
             tx,
             rx,
