@@ -107,12 +107,15 @@ struct Reading {
     waiting: CachePadded<WaitList>,
 }
 
-/// Whether a switch that the strategy wants is deferred; see [`switch`].
+/// Whether a switch that the strategy or a flush wants is deferred; see [`switch`].
+#[derive(Default)]
 struct Deferral {
     /// How many checks of the background task found messages and made no switch.
     skipped: AtomicU64,
     /// A switch is deferred because the backlog is long.
     deferred: AtomicBool,
+    /// The switch of a flush is deferred, and receivers may not cut.
+    flush: AtomicBool,
 }
 
 impl Core {
@@ -142,7 +145,7 @@ impl Core {
                 caught_up: AtomicBool::new(true),
                 waiting: CachePadded(WaitList::new()),
             }),
-            deferral: CachePadded(Deferral { skipped: AtomicU64::new(0), deferred: AtomicBool::new(false) }),
+            deferral: CachePadded(Deferral::default()),
             dropped_newest: CachePadded::default(),
             parked: ParkedItems::default(),
             counters: CachePadded::default(),

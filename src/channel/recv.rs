@@ -337,14 +337,7 @@ impl Core {
         if effects.retired && !self.is_closed() {
             // Also if none was recycled: that the last one is lent lets senders pass one that cannot be served.
             self.wake_senders();
-            // ORDERING: Relaxed, after the SeqCst fence in `Pool::wake_senders_with`, which pairs with the one in
-            // `consider_switch`: either this thread sees the switch deferred, or that one sees the backlog without the
-            // retired segment.
-            if self.deferral.deferred.load(Ordering::Relaxed)
-                && self.deferral.deferred.swap(false, Ordering::Relaxed)
-            {
-                self.resume_switching();
-            }
+            self.resume_deferred();
         }
         if effects.memory_idle {
             self.queue.pool.signal.notify();

@@ -17,12 +17,14 @@
 //! | any user thread | it calls `set_strategy`, and the new strategy wants a switch | Strategy |
 //! | thread that closes the channel | always | Close |
 //! | thread that retires a segment | a switch was deferred, and the strategy still wants it | Strategy |
+//! | thread that retires a segment | a flush was deferred | Requested |
 //! | receiver | it has read everything sealed, and cuts | OnDemand |
 //!
 //! A thread that asks the strategy seals a full segment first, without asking; the cause is then Full.
 //!
-//! A switch that the strategy wants is deferred while sealed segments take most of the memory. It would serve no receiver
-//! sooner, and nearly empty segments would use up `max_bytes`. The thread that shortens the backlog makes it.
+//! A switch that the strategy wants is deferred while sealed segments take most of the memory, and so is that of a flush. It
+//! would serve no receiver sooner, and nearly empty segments would use up `max_bytes`. The thread that shortens the backlog
+//! makes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,13 +70,39 @@ impl Core {
         self.switch_slot(self.queue.ring.active(), SwitchCause::Requested);
     }
 
-    /// Seals the active segment for a flush, unless there is a backlog and receivers may cut.
+    /// Seals the active segment for a flush, or defers that while there is a backlog.
     ///
-    /// In that case they cut the segment once they have read the backlog. If each flush sealed it, small messages, each
-    /// followed by a flush, would fill the channel with nearly empty segments.
+    /// If each flush sealed it, small messages, each followed by a flush, would fill the channel with nearly empty segments.
+    /// Receivers that may cut do so once they have read the backlog; for others the thread that shortens it flushes.
     pub(crate) fn flush(&self) {
-        if !(self.queue.on_demand() && self.queue.is_backlogged()) {
-            self.switch();
+        if self.queue.is_backlogged() {
+            if self.queue.on_demand() {
+                return;
+            }
+            // ORDERING: Release: the thread that clears the flag seals what was reserved before. An exchange, so that it
+            // acquires that from each thread that has set the flag. The SeqCst fence pairs with the one before the flag is
+            // read, as in `consider_switch`.
+            self.deferral.flush.swap(true, Ordering::Release);
+            fence(Ordering::SeqCst);
+            if self.queue.is_backlogged() {
+                return;
+            }
+        }
+        self.switch();
+    }
+
+    /// Makes what was deferred, for a thread that has passed a SeqCst fence after it shortened the backlog.
+    #[inline]
+    pub(super) fn resume_deferred(&self) {
+        // ORDERING: Relaxed loads, after the SeqCst fence of the caller, which pairs with the ones in `consider_switch` and
+        // `flush`: either this thread sees the flag, or that one sees the shorter backlog. Acquire: see `flush`.
+        if self.deferral.flush.load(Ordering::Relaxed) && self.deferral.flush.swap(false, Ordering::Acquire) {
+            self.flush();
+        }
+        if self.deferral.deferred.load(Ordering::Relaxed)
+            && self.deferral.deferred.swap(false, Ordering::Relaxed)
+        {
+            self.resume_switching();
         }
     }
 
@@ -198,7 +226,7 @@ impl Core {
 
     /// Makes a deferred switch once the backlog is shorter, or has the background task watch what is unread.
     #[cold]
-    pub(super) fn resume_switching(&self) {
+    fn resume_switching(&self) {
         self.consider_switch(self.queue.ring.active());
         if self.is_timed() && self.active_segment(self.queue.ring.active()).is_some() {
             self.watch_unread();

@@ -193,6 +193,24 @@ fn deferred_switch_is_made_when_backlog_shrinks() {
 }
 
 #[test]
+fn deferred_flush_is_made_when_backlog_shrinks() {
+    explore("deferred_flush_is_made_when_backlog_shrinks", || {
+        let each = small(4).strategy(crate::MessageCount(100)).on_demand(false);
+        let (tx, mut rx) = open_with_own_strategy(each.read_mode(ReadMode::ZeroCopy));
+        for message in ["1", "2", "3"] {
+            send(&tx, message);
+            tx.core().flush();
+        }
+        // The lent batch is dropped after the check, so that its return wakes no sender.
+        let receiver = thread::spawn(move || (block_on(rx.recv_batch(1)).unwrap(), rx));
+        send(&tx, "4");
+        tx.core().flush();
+        let (_lent, _rx) = receiver.join().unwrap();
+        assert_eq!(tx.monitor().stats().switches.requested, 4, "the deferred flush was not made");
+    });
+}
+
+#[test]
 fn bytes_before_cut_are_not_counted_twice() {
     explore("bytes_before_cut_are_not_counted_twice", || {
         let (tx, mut rx) = open_with_own_strategy(

@@ -305,20 +305,43 @@ fn stream_reader_and_vectored_write_keep_byte_order() {
 fn flushes_of_small_messages_leave_segments_to_fill() {
     paused(async {
         let one = 4096 + 8 * 64 + 128;
-        let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
-        let (mut tx, mut rx) = builder.build().expect("valid");
-        let fits = (0..).take_while(|_| {
-            let sent = SinkExt::send(&mut tx, Bytes::from_static(b"a")).now_or_never();
-            sent.is_some_and(|sent| sent.is_ok())
-        });
-        assert_eq!(
-            fits.count(),
-            15 + 5 * 64,
-            "three quarters of the segments hold one message each, the others are full"
-        );
-        assert_eq!(tx.monitor().stats().switches.requested, 15);
-        let received = std::iter::from_fn(|| rx.recv().now_or_never().flatten());
-        assert_eq!(received.count(), 15 + 5 * 64);
+        for on_demand in [true, false] {
+            let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
+            let (mut tx, mut rx) = builder.on_demand(on_demand).build().expect("valid");
+            let fits = (0..).take_while(|_| {
+                let sent = SinkExt::send(&mut tx, Bytes::from_static(b"a")).now_or_never();
+                sent.is_some_and(|sent| sent.is_ok())
+            });
+            assert_eq!(
+                fits.count(),
+                15 + 5 * 64,
+                "three quarters of the segments hold one message each, the others are full"
+            );
+            assert_eq!(tx.monitor().stats().switches.requested, 15);
+            let received = std::iter::from_fn(|| rx.recv().now_or_never().flatten());
+            assert_eq!(received.count(), 15 + 5 * 64);
+        }
+    });
+}
+
+/// A receiver that may not cut sees what was flushed beside a backlog, once it has shortened the backlog.
+#[test]
+fn deferred_flush_is_made_when_backlog_shrinks() {
+    paused(async {
+        let one = 4096 + 8 * 64 + 128;
+        let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(4 * one);
+        let (mut tx, mut rx) = builder.strategy(MessageCount(1000)).on_demand(false).build().expect("valid");
+        for number in 0..6 {
+            SinkExt::send(&mut tx, bytes(number)).await.expect("room");
+        }
+        tx.feed(bytes(6)).await.expect("room");
+        assert_eq!(tx.monitor().stats().switches.requested, 3, "the others are deferred");
+        for number in 0..7 {
+            assert_eq!(check(&rx.recv().await.expect("visible")), Some((0, number)));
+        }
+        assert_eq!(tx.monitor().stats().switches.requested, 4);
+        tx.feed(bytes(7)).await.expect("room");
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "no flush is left over");
     });
 }
 
