@@ -1,6 +1,7 @@
 //! Results of the receive methods: `recv_many`, `recv_batch` and its `Batch`, lengths and statistics.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::common::{check, message, ms, paused, poll_once, settle};
 use bytes::Bytes;
@@ -233,6 +234,27 @@ fn owned_payload_is_copied_only_below_32_kib() {
             tx.send(payload).await.expect("open");
             let to = rx.recv().await.expect("open").as_ptr() as usize;
             assert_eq!(to != from, is_copied, "{len} bytes");
+        }
+    });
+}
+
+/// A future that is polled after it was done takes no second message: it panics, as futures of `async fn` do.
+#[test]
+fn receive_that_is_done_panics_and_takes_nothing_more() {
+    paused(async {
+        for waits in [false, true] {
+            let (tx, mut rx) = segments_of_16();
+            let mut receive = Box::pin(rx.recv());
+            if waits {
+                assert!(poll_once(&mut receive).is_pending());
+            }
+            send(&tx, 0..2);
+            assert!(poll_once(&mut receive).is_ready());
+            let again = catch_unwind(AssertUnwindSafe(|| poll_once(&mut receive)));
+            assert!(again.is_err(), "waits: {waits}");
+            drop(receive);
+            let second = rx.try_recv().expect("not taken");
+            assert_eq!(check(&second), Some((0, 1)), "waits: {waits}");
         }
     });
 }
