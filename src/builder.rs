@@ -207,7 +207,8 @@ impl Builder {
     ///
     /// With `false`, a receiver sees messages only after a switch by the strategy, by a full segment or channel, by
     /// [`switch`](crate::Sender::switch), by [`drained`](crate::Sender::drained), by the flush or the shutdown of a
-    /// sink or a writer, or by a close. Each of these ends a batch and uses a segment, however little is in it.
+    /// sink or a writer, or by a close. Each of these ends a batch and uses a segment, however little is in it; a flush
+    /// beside a long backlog is deferred until a receiver has shortened it.
     pub fn on_demand(mut self, on_demand: bool) -> Self {
         self.on_demand = on_demand;
         self

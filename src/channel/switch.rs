@@ -81,7 +81,7 @@ impl Core {
             }
             // ORDERING: Release: the thread that clears the flag seals what was reserved before. An exchange, so that it
             // acquires that from each thread that has set the flag. The SeqCst fence pairs with the one before the flag is
-            // read, as in `consider_switch`.
+            // read, as in `consider_switch`. A flag that stays set although this thread seals causes one more flush.
             self.deferral.flush.swap(true, Ordering::Release);
             fence(Ordering::SeqCst);
             if self.queue.is_backlogged() {
