@@ -8,6 +8,7 @@
     tools/faults/inject.py --orderings           all faults of kind `ordering`, against their models, in one build: minutes
     tools/faults/inject.py --check               checks that every fault still applies
     tools/faults/inject.py --report              prints the recorded results as a table
+    tools/faults/inject.py --hash                prints the hash of the source code that results are recorded with
 
 Each fault names the suite that runs `first`, the one most likely to detect it. Each result is a line of `target/faults.tsv`
 with a hash of the source code. When `src` changes, all faults run again. The first suite with a failed test, or that does not
@@ -310,12 +311,15 @@ def main():
     parser.add_argument("--check", action="store_true", help="check that every fault still applies")
     parser.add_argument("--orderings", action="store_true", help="ordering faults in one build, against their models only")
     parser.add_argument("--report", action="store_true", help="print the recorded results")
+    parser.add_argument("--hash", action="store_true", help="print the hash of the source code")
     parser.add_argument("--again", action="store_true", help="repeat faults that have a result")
     parser.add_argument("--survivors", action="store_true", help="repeat only faults that survived")
     parser.add_argument("--suites", nargs="+", default=["first", *SUITES], choices=["first", *SUITES], help="run only these suites")
     options = parser.parse_args()
     if options.check:
         sys.exit(not check())
+    if options.hash:
+        return print(source_hash())
     if options.orderings:
         return try_orderings(options)
     if options.report:

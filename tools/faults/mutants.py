@@ -34,14 +34,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-# The test binaries that run. The others need servers.
-BINARIES = ["it", "allocations", "byte_streams", "cancel_storm", "conservation", "many_threads", "own_events", "state_machine"]
+# The test binaries that run. `nats` and `nats_source` need nats-server; without it their tests pass without a check.
+BINARIES = ["it", "allocations", "byte_streams", "cancel_storm", "conservation", "forward", "many_threads", "nats", "nats_source",
+            "own_events", "state_machine"]
 # Tests that need a process of their own: they record the events of the whole process, or take long.
 ALONE = re.compile(r"^(it (telemetry::events|adapters::tracing_writer)::|many_threads |own_events )")
 # Many similar tests that take long.
 SKIP = re.compile(r"^conservation (?!four_to_four_multi|small_messages_sixteen_to_four)")
 PATCHES = {
     "tests/state_machine/main.rs": [("max_shrink_iters: 20_000", "max_shrink_iters: 0"), ("CASES: u32 = 300", "CASES: u32 = 40")],
+    "tests/forward/random.rs": [("max_shrink_iters: 10_000", "max_shrink_iters: 0"), ("CASES: u32 = 300", "CASES: u32 = 100")],
     "tests/byte_streams/main.rs": [],
 }
 # Functions that constants call.
