@@ -22,9 +22,9 @@
 //!
 //! A thread that asks the strategy seals a full segment first, without asking; the cause is then Full.
 //!
-//! A switch that the strategy wants is deferred while sealed segments take most of the memory, and so is that of a flush. It
-//! would serve no receiver sooner, and nearly empty segments would use up `max_bytes`. The thread that shortens the backlog
-//! makes it.
+//! A switch that the strategy wants for the fill of the segment is deferred while sealed segments take three quarters of the
+//! memory. One that it wants for the time that has passed, and that of a flush, is deferred from a quarter on. It would serve
+//! no receiver sooner, and nearly empty segments would use up `max_bytes`. The thread that shortens the backlog makes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,18 @@ use crate::telemetry::stats::SwitchCause;
 
 /// The shortest interval at which the background task asks a strategy.
 const SHORTEST_CHECK: Duration = Duration::from_micros(100);
+/// The quarters of the memory that sealed segments take when a switch for the fill of a segment is deferred.
+const MOST: u64 = 3;
+/// The same for a switch of a segment with any number of messages.
+const SOME: u64 = 1;
+
+/// What the strategy says about the active segment.
+enum Answer {
+    /// It was not asked: there are no messages since the last switch.
+    NoMessages,
+    Keep,
+    Switch(ActiveSegment),
+}
 
 impl Core {
     /// Seals the segment at `sequence` and wakes receivers.
@@ -75,7 +87,7 @@ impl Core {
     /// If each flush sealed it, small messages, each followed by a flush, would fill the channel with nearly empty segments.
     /// Receivers that may cut do so once they have read the backlog; for others the thread that shortens it flushes.
     pub(crate) fn flush(&self) {
-        if self.queue.is_backlogged() {
+        if self.queue.is_backlogged(SOME) {
             if self.queue.on_demand() {
                 return;
             }
@@ -84,7 +96,7 @@ impl Core {
             // read, as in `consider_switch`. A flag that stays set although this thread seals causes one more flush.
             self.deferral.flush.swap(true, Ordering::Release);
             fence(Ordering::SeqCst);
-            if self.queue.is_backlogged() {
+            if self.queue.is_backlogged(SOME) {
                 return;
             }
         }
@@ -117,17 +129,17 @@ impl Core {
             self.switch_slot(sequence, SwitchCause::Full);
             return true;
         }
-        match self.strategy_wants_switch(sequence) {
-            None => return true,
-            Some(false) => return false,
-            Some(true) => {}
-        }
-        if self.queue.is_backlogged() {
+        let active = match self.ask_strategy(sequence) {
+            Answer::NoMessages => return true,
+            Answer::Keep => return false,
+            Answer::Switch(active) => active,
+        };
+        if self.defers_switch(&active) {
             // ORDERING: Relaxed, followed by a SeqCst fence: pairs with the fence in `apply_effects`: either the receiver
             // that shortens the backlog sees the flag, or this thread sees the shorter backlog.
             self.deferral.deferred.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if self.queue.is_backlogged() {
+            if self.defers_switch(&active) {
                 return false;
             }
         }
@@ -135,20 +147,27 @@ impl Core {
         true
     }
 
+    /// Whether the backlog is so long that the switch that the strategy wants is deferred.
+    fn defers_switch(&self, active: &ActiveSegment) -> bool {
+        let at_once = || ActiveSegment { age: Duration::ZERO, elapsed: Duration::ZERO, ..*active };
+        self.queue.is_backlogged(MOST)
+            || self.queue.is_backlogged(SOME) && !self.strategy.should_switch(&at_once())
+    }
+
     /// Asks the strategy whether to switch the segment at `sequence`, and if not, for its next limits.
-    ///
-    /// Returns `None` if there is nothing to switch.
-    fn strategy_wants_switch(&self, sequence: u64) -> Option<bool> {
+    fn ask_strategy(&self, sequence: u64) -> Answer {
         loop {
             // Loaded before the segment: limits that another thread sets meanwhile may count later messages, and must not
             // be replaced.
             let limits = self.strategy.limits_to_replace();
-            let (active, offset) = self.active_segment_and_offset(sequence)?;
+            let Some((active, offset)) = self.active_segment_and_offset(sequence) else {
+                return Answer::NoMessages;
+            };
             if self.strategy.should_switch(&active) {
-                return Some(true);
+                return Answer::Switch(active);
             }
             if self.strategy.refresh_limits(limits, sequence, offset, &active) {
-                return Some(false);
+                return Answer::Keep;
             }
         }
     }

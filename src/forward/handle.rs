@@ -211,6 +211,8 @@ impl ForwardHandle {
     }
 
     /// Returns whether the forwarder has ended.
+    ///
+    /// How it ended, and what it gives back, is what [`join`](Self::join) or [`shutdown`](Self::shutdown) returns then.
     pub fn is_finished(&self) -> bool {
         self.shared.progress() != Progress::Running
     }

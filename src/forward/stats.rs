@@ -30,7 +30,7 @@ pub struct ForwardStats {
     pub peak_in_flight_bytes: u64,
     /// How often the forwarder went back to the oldest unconfirmed message, to publish again from there.
     pub go_backs: u64,
-    /// Whether the destination's connection is up.
+    /// Whether the destination's connection is up; false once the forwarder has ended.
     pub connected: bool,
 }
 

@@ -324,13 +324,14 @@ impl Queue {
         self.switching.latency.load()
     }
 
-    /// Whether sealed segments take three quarters of the memory.
+    /// Whether sealed segments take this many quarters of the memory, and are at least four if that is possible.
     ///
     /// Sealing another one before it is full would then serve no receiver sooner, and would let a few messages take the
     /// memory of many. Small segments count as full ones: there are few of them.
-    pub(crate) fn is_backlogged(&self) -> bool {
+    pub(crate) fn is_backlogged(&self, quarters: u64) -> bool {
         let segments = (self.pool.max_bytes() / self.pool.footprint()) as u64;
-        self.ring.backlog() * 4 >= segments * 3
+        let (share, most) = ((segments * quarters).div_ceil(4), (segments * 3).div_ceil(4));
+        self.ring.backlog() >= share.max(4).min(most)
     }
 
     /// Whether Safe mode may lend from this segment; see [`ReadMode::Safe`]. After a cut, which takes no time, its validity

@@ -4,7 +4,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS, SharedHistogram};
 
 /// What the forwarders of a channel have done together, in [`Stats::forwarding`](crate::Stats::forwarding).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
     /// Messages that a destination confirmed and had not stored before.

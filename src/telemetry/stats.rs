@@ -38,7 +38,8 @@ pub struct Stats {
     /// to make room.
     ///
     /// One sample per segment, so this is no mean of messages. It does not see a message that still waits, nor the later messages
-    /// of a segment that a receiver has reached, as one does at once where it cuts on demand.
+    /// of a segment that a receiver has reached, as one does at once where it cuts on demand. How long a message that is sent now
+    /// will wait is `queued_messages` divided by the messages that receivers take in a second, see [`since`](Self::since).
     pub queue_time: Histogram,
     /// Messages that were not accepted: their senders got an error, or a [`Writer`](crate::Writer) skipped them.
     pub send_errors: SendErrors,

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
+use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use turbostream::forward::{JetStream, JetStreamEvents};
 
-use crate::common::{Found, MAX_BYTES, Pipeline, config, connect, create, effort, read, until, with_servers};
+use crate::common::{
+    Found, MAX_BYTES, Pipeline, SUBJECT, config, connect, create, effort, read, until, with_servers,
+};
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
 
@@ -55,6 +60,25 @@ fn nothing_is_missing_or_twice_when_the_server_is_killed() {
         kill_three_times(count, &mut server, pipeline).await;
         let found = read(&server.url(), count).await;
         assert_eq!((found.missing, found.twice), (0, 0), "{found:?}");
+    });
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_waited_for() {
+    with_servers(async {
+        let mut server = NatsServer::start("");
+        create(&server, config()).await;
+        server.kill();
+        let events = JetStreamEvents::new();
+        let options = ConnectOptions::new().retry_on_initial_connect().event_callback(events.callback());
+        let client = options.connect(server.url()).await.expect("it connects later");
+        let destination = JetStream::new(jetstream::new(client), SUBJECT).events(events);
+        let pipeline = Pipeline::with(destination, |forwarder| forwarder.strict_order());
+        pipeline.send(0..1000).await;
+        assert_eq!(pipeline.handle.stats().confirmed, 0);
+        server.restart();
+        pipeline.confirmed(1000).await;
+        assert_eq!(read(&server.url(), 1000).await, Found::default());
     });
 }
 

@@ -435,19 +435,56 @@ fn idle_channel_makes_no_wakeups() {
 
 /// The switch serves no receiver. A segment for each nearly empty switch would use up the ring.
 #[test]
-fn unread_trickle_uses_three_quarters_of_segments_then_fills_them() {
+fn unread_trickle_uses_a_quarter_of_segments_then_fills_them() {
+    let one = 4096 + 8 * 64 + 128;
+    let builder = || turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
+    for builder in [builder().strategy(TimeWindow(ms(5))), builder().strategy(Linger(ms(5))), builder()] {
+        paused(async move {
+            let (tx, mut rx) = builder.on_demand(false).build().expect("valid");
+            let mut sent = 0;
+            while tx.try_send("a").is_ok() {
+                sent += 1;
+                advance(ms(6)).await;
+            }
+            assert_eq!(
+                sent,
+                5 + 15 * 64,
+                "a quarter of the segments hold one message each, the others are full"
+            );
+            let stats = tx.monitor().stats();
+            assert_eq!((stats.switches.strategy, stats.switches.full), (5, 15), "{stats:?}");
+            // Once the backlog is received, the deferred switch is made.
+            assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).count(), sent);
+        });
+    }
+}
+
+/// A count that is reached says how large the batches shall be. Time says only how long they may wait.
+#[test]
+fn unread_messages_are_sealed_by_count_up_to_three_quarters_of_segments() {
     paused(async {
         let one = 4096 + 8 * 64 + 128;
         let builder = turbostream::builder().segment_bytes(4096).segment_messages(64).max_bytes(20 * one);
-        let (tx, mut rx) = builder.strategy(TimeWindow(ms(5))).on_demand(false).build().expect("valid");
-        for _ in 0..200 {
-            tx.try_send("a").expect("room");
-            advance(ms(6)).await;
+        let (tx, mut rx) = builder.strategy(MessageCount(2)).on_demand(false).build().expect("valid");
+        while tx.try_send("a").is_ok() {}
+        assert_eq!(tx.len(), 15 * 2 + 5 * 64);
+        for _ in 0..15 {
+            assert_eq!(rx.try_recv_batch(64).expect("sealed").len(), 2);
+        }
+        assert_eq!(rx.try_recv_batch(64).expect("sealed").len(), 64);
+    });
+}
+
+/// What a channel of default segments holds while its receiver stalls, with 7 messages in each window of the strategy.
+#[test]
+fn stall_with_slow_senders_fills_most_of_the_memory() {
+    paused(async {
+        let (tx, _rx) = turbostream::builder().max_bytes(4 << 20).build().expect("valid");
+        while (0..7).all(|_| tx.try_send([b'a'; 120]).is_ok()) {
+            advance(ms(5)).await;
         }
         let stats = tx.monitor().stats();
-        assert_eq!(stats.switches.strategy, 15, "{stats:?}");
-        // Once the backlog is received, the deferred switch is made.
-        assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).take(200).count(), 200);
+        assert!(stats.queued_bytes >= 2 << 20, "{stats:?}");
     });
 }
 
