@@ -37,8 +37,8 @@ pub(super) struct Reports {
 impl Reports {
     pub(super) fn new() -> Self {
         Self {
-            latency: Forwarding::new().latency,
-            added: Forwarding::new(),
+            latency: Forwarding::default().latency,
+            added: Forwarding::default(),
             down_since: None,
             rejected: 0,
             rejected_at: None,

@@ -4,7 +4,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::histogram::{Histogram, QUEUE_BOUNDS, SharedHistogram};
 
 /// What the forwarders of a channel have done together, in [`Stats::forwarding`](crate::Stats::forwarding).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarding {
     /// Messages that a destination confirmed and had not stored before.
@@ -97,9 +97,9 @@ impl ForwardCounters {
     }
 }
 
-impl Forwarding {
+impl Default for Forwarding {
     /// Returns the statistics of forwarders that have done nothing.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         ForwardCounters::new().load()
     }
 }

@@ -105,7 +105,7 @@ impl Stats {
 
     /// Returns what forwarders have done, all zero before the first is spawned.
     pub(crate) fn forwarding_or_none(&self) -> Forwarding {
-        self.forwarding.unwrap_or_else(Forwarding::new)
+        self.forwarding.unwrap_or_default()
     }
 
     /// Returns the memory that counts against `max_bytes`.
