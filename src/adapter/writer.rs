@@ -78,7 +78,7 @@ impl Sender {
 /// **Flush** makes all messages visible to receivers, and does not wait until they are read. It does not end a record:
 /// `tokio::io::copy` and `copy_buf` flush whenever their reader is slow. Without
 /// [`on_demand`](crate::Builder::on_demand) each flush ends a batch and uses a segment. While sealed segments take a
-/// quarter of the channel's memory, a flush is deferred until a receiver has shortened that backlog.
+/// quarter of the channel's memory, and are at least four, a flush is deferred until a receiver has shortened that backlog.
 ///
 /// **Shutdown** sends an unfinished record as it is, flushes, and releases this handle. Dropping the writer without a
 /// shutdown drops the unfinished record.

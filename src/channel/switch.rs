@@ -53,6 +53,17 @@ enum Answer {
     Switch(ActiveSegment),
 }
 
+/// What was done with the active segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It was sealed, or has no messages since the last switch.
+    Done,
+    /// The strategy wants no switch yet.
+    Kept,
+    /// The thread that shortens the backlog asks the strategy again.
+    Deferred,
+}
+
 impl Core {
     /// Seals the segment at `sequence` and wakes receivers.
     pub(super) fn switch_slot(&self, sequence: u64, cause: SwitchCause) {
@@ -121,37 +132,33 @@ impl Core {
     /// Seals the segment at `sequence` if it holds its maximum of messages or the strategy wants a switch.
     ///
     /// A segment whose bytes are used up is sealed by the next message that does not fit.
-    ///
-    /// Returns false if it has messages since the last switch and was not sealed.
-    pub(super) fn consider_switch(&self, sequence: u64) -> bool {
+    pub(super) fn consider_switch(&self, sequence: u64) -> Decision {
         let state = self.queue.ring.slot(sequence).load();
         if state.is_open() && !state.has_room(0, self.queue.capacities()) {
             self.switch_slot(sequence, SwitchCause::Full);
-            return true;
+            return Decision::Done;
         }
         let active = match self.ask_strategy(sequence) {
-            Answer::NoMessages => return true,
-            Answer::Keep => return false,
+            Answer::NoMessages => return Decision::Done,
+            Answer::Keep => return Decision::Kept,
             Answer::Switch(active) => active,
         };
-        if self.defers_switch(&active) {
-            // ORDERING: Relaxed, followed by a SeqCst fence: pairs with the fence in `apply_effects`: either the receiver
-            // that shortens the backlog sees the flag, or this thread sees the shorter backlog.
-            self.deferral.deferred.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if self.defers_switch(&active) {
-                return false;
+        if self.queue.is_backlogged(SOME) {
+            let at_once = ActiveSegment { age: Duration::ZERO, elapsed: Duration::ZERO, ..active };
+            let quarters = if self.strategy.should_switch(&at_once) { MOST } else { SOME };
+            if self.queue.is_backlogged(quarters) {
+                // ORDERING: Relaxed, followed by a SeqCst fence: pairs with the fence in `apply_effects`: either the receiver
+                // that shortens the backlog sees the flag, or this thread sees the shorter backlog. In the latter case the
+                // flag may stay set, and the next thread that shortens a backlog asks the strategy once more.
+                self.deferral.deferred.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                if self.queue.is_backlogged(quarters) {
+                    return Decision::Deferred;
+                }
             }
         }
         self.switch_slot(sequence, SwitchCause::Strategy);
-        true
-    }
-
-    /// Whether the backlog is so long that the switch that the strategy wants is deferred.
-    fn defers_switch(&self, active: &ActiveSegment) -> bool {
-        let at_once = || ActiveSegment { age: Duration::ZERO, elapsed: Duration::ZERO, ..*active };
-        self.queue.is_backlogged(MOST)
-            || self.queue.is_backlogged(SOME) && !self.strategy.should_switch(&at_once())
+        Decision::Done
     }
 
     /// Asks the strategy whether to switch the segment at `sequence`, and if not, for its next limits.
@@ -223,14 +230,13 @@ impl Core {
         if !self.is_timed() {
             return None;
         }
-        if !self.consider_switch(self.queue.ring.active()) {
+        let decision = self.consider_switch(self.queue.ring.active());
+        if decision != Decision::Done {
             // ORDERING: Relaxed: statistic only.
             self.deferral.skipped.fetch_add(1, Ordering::Relaxed);
         }
-        // ORDERING: Relaxed: if the switch is deferred, the receiver that clears the flag checks the segment again, and
-        // signals unread messages after that. The flag may also be set although the switch was made after all: then no
-        // receiver has retired a segment since, and the next one that does clears the flag.
-        if self.deferral.deferred.load(Ordering::Relaxed) {
+        // The flag alone says too little: it may still be set for a segment that another thread has sealed meanwhile.
+        if decision == Decision::Deferred {
             return None;
         }
         self.active_segment(self.queue.ring.active()).and_then(|active| self.next_check(&active))

@@ -95,9 +95,10 @@ pub trait SwitchStrategy: Send + Sync + 'static {
     /// Senders call it when a limit is reached, the background task when [`next_check`](Self::next_check) has passed, the
     /// caller of [`set_strategy`](crate::Sender::set_strategy), and the thread that shortens a long backlog. Several threads may
     /// call it at once. The switch may be made by another thread first, or be deferred while receivers have a long backlog:
-    /// while sealed segments take three quarters of [`max_bytes`](crate::Builder::max_bytes), or a quarter if the strategy wants no
-    /// switch for a segment with this fill and an [`age`](ActiveSegment::age) and [`elapsed`](ActiveSegment::elapsed) of zero. So it
-    /// should only decide, and have no side effects.
+    /// while sealed segments take three quarters of [`max_bytes`](crate::Builder::max_bytes), or a quarter and at least four of them
+    /// if only time makes the strategy switch. To know that, a thread calls it for the same fill with an
+    /// [`age`](ActiveSegment::age) and [`elapsed`](ActiveSegment::elapsed) of zero. So it should only decide, and have no side
+    /// effects.
     fn should_switch(&self, active: &ActiveSegment) -> bool;
 
     /// Returns the smallest fill at which [`should_switch`](Self::should_switch) may return true between now and
@@ -185,7 +186,7 @@ impl SwitchStrategy for TimeWindow {
 /// `linger`; `tokio_stream`'s `chunks_timeout` counts in the same way.
 ///
 /// **If the receiver stalls**, each switch seals a segment, however little is in it. Once sealed segments take a quarter
-/// of [`max_bytes`](crate::Builder::max_bytes), further switches are deferred, and messages fill the active segment; the receiver
+/// of [`max_bytes`](crate::Builder::max_bytes), and are at least four, further switches are deferred, and messages fill the active segment; the receiver
 /// that shortens this backlog makes the switch. So after a stall with few messages the first segments hold one message or a few
 /// each, a batch has those of one segment, and the last segments are full. This applies to every strategy that switches by time.
 ///

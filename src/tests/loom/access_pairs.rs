@@ -2,6 +2,8 @@
 //!
 //! In a whole channel most values are published by more than one pair, so a weakened pair would go unnoticed.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
 use crate::sync::{AccessLog, spins};
 
@@ -189,6 +191,41 @@ fn deferred_switch_is_made_when_backlog_shrinks() {
         send(&tx, "4");
         let (_lent, _rx) = receiver.join().unwrap();
         assert_eq!(tx.monitor().stats().switches.strategy, 4, "the deferred switch was not made");
+    });
+}
+
+/// Wants a switch as long as the flag is set.
+struct Flagged(Arc<AtomicBool>);
+
+impl crate::SwitchStrategy for Flagged {
+    fn should_switch(&self, active: &crate::ActiveSegment) -> bool {
+        active.messages > 0 && self.0.load(Relaxed)
+    }
+}
+
+/// A sender that wants to defer its switch, while the segment is sealed and the backlog is read, leaves its flag set.
+#[test]
+fn flag_of_a_switch_that_was_made_silences_no_later_check() {
+    explore("flag_of_a_switch_that_was_made_silences_no_later_check", || {
+        let wanted = Arc::new(AtomicBool::new(true));
+        let flagged = small(4).strategy(Flagged(Arc::clone(&wanted))).on_demand(false);
+        let (tx, mut rx) = open_with_own_strategy(flagged);
+        for message in ["1", "2", "3"] {
+            send(&tx, message);
+        }
+        let other = tx.clone();
+        let receiver = thread::spawn(move || {
+            other.switch();
+            drop(drain(&mut rx));
+            rx
+        });
+        send(&tx, "4");
+        let mut rx = receiver.join().unwrap();
+        drop(drain(&mut rx));
+        wanted.store(false, Relaxed);
+        send(&tx, "5");
+        assert_eq!(tx.core().queue.ring.backlog(), 0);
+        assert!(tx.core().check_active().is_some(), "the strategy is not asked about the last message again");
     });
 }
 
