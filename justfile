@@ -157,7 +157,7 @@ mutants-all *args:
 # Without backtraces, as the tests panic hundreds of times on purpose.
 # The test suite under AddressSanitizer, with leak detection. 4 minutes first, then 2.
 asan *args:
-    CARGO_TARGET_DIR=target/asan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=5 RUSTFLAGS=-Zsanitizer=address cargo test --target {{target}} --all-features --tests --no-fail-fast {{args}}
+    CARGO_TARGET_DIR=target/asan RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 TURBOSTREAM_PATIENCE=5 LSAN_OPTIONS="suppressions={{justfile_directory()}}/tests/lsan.supp" RUSTFLAGS=-Zsanitizer=address cargo test --target {{target}} --all-features --tests --no-fail-fast {{args}}
 
 # Also instruments the standard library, whose locks would be invisible otherwise. Needs `rustup component add rust-src`.
 # The test suite under ThreadSanitizer: `just tsan --test conservation`. 10 minutes first, then 10.

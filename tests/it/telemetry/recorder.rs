@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use crate::common::{advance, current, ms, multi, paused, plain, poll_once, settle};
+use crate::common::{advance, ms, multi, paused, plain, poll_once, settle};
 use futures::executor::block_on;
 use turbostream::{
     BuildError, Counter, Gauge, HistogramKind, MessageCount, Monitor, Recorder, StatsDelta, WhenFull,
@@ -107,7 +107,7 @@ fn recorder_is_called_at_the_interval_and_only_on_changes() {
 
 #[test]
 fn flush_reports_immediately_and_needs_no_recorder() {
-    current(async {
+    paused(async {
         let (builder, sums) = recorded("flushed");
         let (tx, _rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
         tx.send("abc").await.expect("open");
@@ -121,7 +121,7 @@ fn flush_reports_immediately_and_needs_no_recorder() {
 
 #[test]
 fn close_is_reported_and_gauges_return_to_zero() {
-    current(async {
+    paused(async {
         let (builder, sums) = recorded("ended");
         let (tx, mut rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
         for _ in 0..3 {
@@ -143,7 +143,7 @@ fn close_is_reported_and_gauges_return_to_zero() {
 
 #[test]
 fn zero_report_interval_is_rejected() {
-    current(async {
+    paused(async {
         let built = turbostream::builder().report_interval(Duration::ZERO).build();
         assert!(matches!(built, Err(BuildError::OutOfRange { field: "report_interval", value: 0, .. })));
     });
@@ -313,7 +313,7 @@ fn recorder_may_flush() {
 
 #[test]
 fn recorder_panic_is_contained_and_counted() {
-    current(async {
+    paused(async {
         let panics = Arc::new(AtomicBool::new(true));
         let sums = Arc::new(Sums::default());
         let recorder = {
@@ -370,7 +370,7 @@ fn recorder_may_use_its_own_channel() {
 
 #[test]
 fn shared_recorder_keeps_channels_apart() {
-    current(async {
+    paused(async {
         let sums = Arc::new(Sums::default());
         let open = |name| turbostream::builder().name(name).recorder(sums.clone()).build().expect("valid");
         let ((a, _a), (b, mut b_rx)) = (open("a"), open("b"));
@@ -463,7 +463,7 @@ fn flush_waits_for_a_report_in_progress() {
             self.2.record(delta);
         }
     }
-    current(async {
+    paused(async {
         let held = Arc::new(Held(Barrier::new(2), AtomicBool::new(false), Sums::default()));
         let builder = turbostream::builder().name("held").recorder(Arc::clone(&held));
         let (tx, _rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
@@ -622,7 +622,7 @@ fn long_queue_with_a_message_written_in_place_is_reported_in_parts() {
 /// A message being written, which may reserve more than it writes, is reported only after its commit.
 #[test]
 fn message_being_written_is_not_reported() {
-    current(async {
+    paused(async {
         let (builder, sums) = recorded("stalled");
         let (tx, rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
         tx.send("abc").await.expect("open");
@@ -646,7 +646,7 @@ fn message_being_written_is_not_reported() {
 /// The same in a segment that is used again, at each of its entries.
 #[test]
 fn message_being_written_to_a_segment_used_again_is_not_reported() {
-    current(async {
+    paused(async {
         let (builder, sums) = recorded("again");
         let builder = builder.segment_bytes(1000).segment_messages(4).max_bytes(4000);
         let (tx, mut rx) = builder.report_interval(Duration::from_secs(3600)).build().expect("valid");
