@@ -453,8 +453,15 @@ fn unread_trickle_uses_a_quarter_of_segments_then_fills_them() {
             );
             let stats = tx.monitor().stats();
             assert_eq!((stats.switches.strategy, stats.switches.full), (5, 15), "{stats:?}");
-            // Once the backlog is received, the deferred switch is made.
             assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).count(), sent);
+            for _ in 0..200 {
+                tx.try_send("a").expect("room");
+                advance(ms(6)).await;
+            }
+            assert_eq!(tx.monitor().stats().switches.strategy, 5 + 5);
+            // Once the backlog is received, the deferred switch is made.
+            assert_eq!(std::iter::from_fn(|| rx.try_recv().ok()).count(), 200);
+            assert_eq!(tx.monitor().stats().switches.strategy, 5 + 6);
         });
     }
 }
