@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod defaults;
 mod ending;
 mod engine;
 mod flush;

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
-use async_nats::{ConnectErrorKind, ConnectOptions, Subject};
-use turbostream::forward::{ForwardErrorKind, JetStream, Rejection, StopReason};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, Subject};
+use turbostream::forward::{ForwardErrorKind, Forwarder, JetStream, JetStreamEvents, Rejection, StopReason};
 
-use crate::common::{Found, Pipeline, SUBJECT, config, connect, create, read, with_servers};
+use crate::common::{Found, Pipeline, SUBJECT, config, connect, create, read, until, with_servers};
 use crate::server::NatsServer;
 
 const PASSWORD: &str = "correct-horse";
@@ -139,8 +139,9 @@ fn a_message_over_the_limit_of_the_stream_is_rejected_alone() {
 
 const PERMISSIONS: &str = "authorization { users: [\n\
     { user: admin, password: admin }\n\
-    { user: app, password: app, permissions: { publish: { deny: [\"logs.secret\", \"other.>\"] } } }\n\
+    { user: app, password: app, permissions: { publish: { deny: [\"logs.secret\", \"other.>\", \"$JS.API.STREAM.LIST\"] } } }\n\
     { user: deaf, password: deaf, permissions: { subscribe: { deny: \"_INBOX.>\" } } }\n\
+    { user: blind, password: blind, permissions: { publish: { deny: \"$JS.API.>\" } } }\n\
 ] }\n";
 
 /// Starts a server with users, and the stream.
@@ -197,6 +198,51 @@ fn a_forbidden_subject_of_all_messages_ends_the_forwarder() {
             let unconfirmed = error.into_unconfirmed();
             assert_eq!(unconfirmed.messages.len() + unconfirmed.receiver.expect("the receiver").len(), 3);
         }
+    });
+}
+
+#[test]
+fn a_forbidden_request_of_strict_order_ends_the_forwarder() {
+    with_servers(async {
+        let server = server_with_users().await;
+        let connect = || JetStream::connect(server.url(), user("blind"), SUBJECT);
+        let pipeline = Pipeline::with(connect().await.expect("connected"), Forwarder::strict_order);
+        pipeline.send(0..3).await;
+        let error = pipeline.handle.join().await.expect_err("an error");
+        assert_eq!(error.kind(), ForwardErrorKind::Stopped(StopReason::NotPermitted), "{error}");
+        assert!(error.to_string().contains("$JS.API."), "{error}");
+
+        // Without strict order, no request is made.
+        let pipeline = Pipeline::with(connect().await.expect("connected"), |forwarder| forwarder);
+        pipeline.send(0..3).await;
+        assert_eq!(pipeline.handle.shutdown().await.expect("confirmed").stats.confirmed, 3);
+    });
+}
+
+#[test]
+fn a_forbidden_subject_that_others_publish_to_ends_no_forwarder() {
+    with_servers(async {
+        let server = server_with_users().await;
+        let events = JetStreamEvents::new();
+        let (observe, refusals) = (events.callback(), Arc::new(Mutex::new(0)));
+        let counted = Arc::clone(&refusals);
+        let options = user("app").event_callback(move |event| {
+            *counted.lock().expect("the count") += u32::from(matches!(event, Event::ServerError(_)));
+            observe(event)
+        });
+        let client = options.connect(server.url()).await.expect("connected");
+        let context = async_nats::jetstream::new(client.clone());
+        let pipeline = Pipeline::with(JetStream::new(context, SUBJECT).events(events), |forwarder| forwarder);
+        pipeline.send(0..10).await;
+        pipeline.confirmed(10).await;
+        for subject in ["other.a", "$JS.API.STREAM.LIST"] {
+            client.publish(subject, "".into()).await.expect("written");
+        }
+        until(async || *refusals.lock().expect("the count") == 2).await;
+        pipeline.send(10..20).await;
+        pipeline.confirmed(20).await;
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (20, 0));
     });
 }
 
