@@ -233,12 +233,12 @@ fn drained_waits_for_items_that_were_parked_before() {
         let draining = tx.clone();
         let drained = tokio::spawn(async move { draining.drained().await });
         settle().await;
+        let _later = park(&tx, "later");
         for message in ["1", "2"] {
             assert_eq!(rx.try_recv().unwrap(), message);
             settle().await;
             assert!(!drained.is_finished());
         }
-        let _later = park(&tx, "later");
         assert_eq!(rx.try_recv().unwrap(), "3");
         settle().await;
         assert!(drained.is_finished());
