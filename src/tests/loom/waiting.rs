@@ -1,5 +1,7 @@
 //! Waits and wakes through a whole channel: no waiter sleeps while it could proceed.
 
+use std::future::poll_fn;
+
 use super::*;
 
 #[test]
@@ -45,6 +47,17 @@ fn seal_wakes_waiting_receiver() {
     explore("seal_wakes_waiting_receiver", || {
         let (tx, mut rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
         let receiver = thread::spawn(move || block_on(rx.recv()).unwrap());
+        send(&tx, "1");
+        tx.core().switch();
+        assert_eq!(receiver.join().unwrap(), "1");
+    });
+}
+
+#[test]
+fn seal_wakes_polled_receiver() {
+    explore("seal_wakes_polled_receiver", || {
+        let (tx, mut rx) = open(small(3).on_demand(false).read_mode(ReadMode::ZeroCopy));
+        let receiver = thread::spawn(move || block_on(poll_fn(|cx| rx.poll_recv(cx))).unwrap());
         send(&tx, "1");
         tx.core().switch();
         assert_eq!(receiver.join().unwrap(), "1");
