@@ -7,6 +7,7 @@ use std::thread;
 use crate::common::{advance, check, current_runtime, hash, message, ms, multi, paused, plain, settle};
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use turbostream::{
     Batch, Builder, Limit, MessageCount, Monitor, ReadMode, Receiver, Sender, Stats, TrySendError,
 };
@@ -279,6 +280,30 @@ fn idle_memory_is_freed_after_pool_idle_and_not_before() {
             drop(kept);
             tokio::time::sleep(ms(1000)).await;
             assert_eq!(held(&tx.monitor().stats()), 0, "the lent segment too");
+        }
+    });
+}
+
+/// The segment at which it sleeps is sealed and freed, and the next message is in another one.
+#[test]
+fn receiver_that_sleeps_while_idle_memory_is_freed_is_woken_by_the_next_message() {
+    paused(async {
+        for mode in [ReadMode::Safe, ReadMode::ZeroCopy] {
+            let builder = twenty_segments(mode).pool_idle(ms(200)).strategy(MessageCount(usize::MAX));
+            let (tx, mut rx) = builder.build().expect("valid");
+            for _ in 0..3 {
+                fill(&tx, 500);
+                drain(&mut rx);
+                tx.try_send("in an open segment").expect("room");
+                rx.try_recv().expect("a message");
+                let mut waiting = tokio::spawn(async move { (rx.recv().await, rx) });
+                tokio::time::sleep(ms(2000)).await;
+                assert_eq!(held(&tx.monitor().stats()), 0, "{:?}", tx.monitor().stats());
+                tx.send("next").await.expect("open");
+                let received = timeout(ms(10), &mut waiting).await.expect("it is woken").expect("no panic");
+                assert_eq!(received.0.as_deref(), Some(&b"next"[..]));
+                rx = received.1;
+            }
         }
     });
 }
