@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
-use turbostream::{BuildError, Builder, MessageCount, ReadMode, Receiver, Sender, TryRecvError, builder};
+use turbostream::{
+    BuildError, Builder, Limit, MessageCount, ReadMode, Receiver, Sender, TryRecvError, builder,
+};
 
 use crate::common::current;
 
@@ -190,21 +192,63 @@ fn prefetch_is_1_to_256() {
 #[test]
 fn drop_gives_back_in_order_and_before_all_others() {
     current(async {
-        let (tx, rx, mut other) = first_has_claimed(4, 20);
-        let mut third = other.clone();
-        assert_eq!((try_number(&mut other), try_number(&mut third)), (5, 9));
-        // Not in the order in which they were taken.
-        drop(other);
+        for in_order in [false, true] {
+            let (tx, mut rx, mut other) = first_has_claimed(4, 20);
+            let mut third = other.clone();
+            assert_eq!((try_number(&mut other), try_number(&mut third)), (5, 9));
+            if in_order {
+                std::mem::swap(&mut rx, &mut other);
+            }
+            drop(other);
+            drop(rx);
+            assert_figures(&tx, 20, 4);
+            // What the handle itself had taken is given back by the batch.
+            let batch = third.try_recv_batch(2).unwrap();
+            assert_eq!((batch.first_sequence(), batch.len()), (2, 2));
+            let mut many = Vec::new();
+            assert_eq!(third.recv_many(&mut many, 3).await, 3);
+            assert_eq!(many.iter().map(number).collect::<Vec<_>>(), [4, 6, 7]);
+            assert_eq!(rest(&mut third), [8].into_iter().chain(10..20).collect::<Vec<_>>());
+            assert_figures(&tx, 20, 20);
+        }
+    });
+}
+
+#[test]
+fn what_was_given_back_is_lent_or_copied_as_the_read_mode_says() {
+    current(async {
+        for (mode, is_lent) in [(ReadMode::Safe, false), (ReadMode::ZeroCopy, true)] {
+            let (tx, rx, mut other) = first_has_claimed(4, 7);
+            other.set_read_mode(mode);
+            assert_eq!(rest(&mut other), [5, 6]);
+            drop(rx);
+            let kept: Vec<_> = std::iter::from_fn(|| other.try_recv().ok()).collect();
+            assert_eq!(kept.iter().map(number).collect::<Vec<_>>(), [2, 3, 4]);
+            // What else refers to the segment is gone.
+            send_all(&tx, 7..8);
+            tx.switch();
+            assert_eq!(rest(&mut other), [7]);
+            assert_eq!(tx.monitor().stats().lent_bytes > 0, is_lent);
+            drop(kept);
+            assert_eq!(tx.monitor().stats().lent_bytes, 0);
+        }
+    });
+}
+
+#[test]
+fn limit_of_bytes_counts_what_was_given_back() {
+    current(async {
+        let (tx, mut rx, mut other) = two(4);
+        for len in [1, 1, 100, 100, 100, 1, 1] {
+            tx.try_send(vec![7; len]).unwrap();
+        }
+        assert_eq!((other.try_recv().unwrap().len(), rx.try_recv().unwrap().len()), (1, 1));
         drop(rx);
-        assert_figures(&tx, 20, 4);
-        // What the handle itself had taken is given back by the batch.
-        let batch = third.try_recv_batch(2).unwrap();
-        assert_eq!((batch.first_sequence(), batch.len()), (2, 2));
-        let mut many = Vec::new();
-        assert_eq!(third.recv_many(&mut many, 3).await, 3);
-        assert_eq!(many.iter().map(number).collect::<Vec<_>>(), [4, 6, 7]);
-        assert_eq!(rest(&mut third), [8].into_iter().chain(10..20).collect::<Vec<_>>());
-        assert_figures(&tx, 20, 20);
+        for expected in [1, 1, 3] {
+            let mut many = Vec::new();
+            assert_eq!(other.recv_many(&mut many, Limit::messages(3).bytes(150)).await, expected);
+            assert_eq!(many[0].len(), 100);
+        }
     });
 }
 
@@ -285,6 +329,23 @@ fn drained_waits_for_what_an_idle_handle_holds() {
         for left in 2..5 {
             assert_eq!(wakes.take(), 0);
             assert_eq!(try_number(&mut rx), left);
+        }
+        assert_eq!(wakes.take(), 1, "woken by the last message of the claim");
+        drained.now_or_never().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn drained_waits_for_what_an_idle_handle_lends() {
+    current(async {
+        let (tx, mut rx, mut other) = first_has_claimed(4, 7);
+        let (wakes, waker) = Wakes::new();
+        let mut drained = pin!(tx.drained());
+        assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(rest(&mut other), [5, 6]);
+        for left in 2..5 {
+            assert_eq!(wakes.take(), 0);
+            assert_eq!(rx.try_recv_ref().unwrap()[0], left);
         }
         assert_eq!(wakes.take(), 1, "woken by the last message of the claim");
         drained.now_or_never().unwrap().unwrap();
