@@ -15,7 +15,7 @@ shuttles := "cargo test --release --lib tests::shuttle -- --nocapture --test-thr
 default:
     @just --list --unsorted
 
-# All checks that a change must pass. 6 minutes from a clean clone.
+# All checks that a change must pass. 22 minutes from a clean clone.
 gate:
     .ci/run
 

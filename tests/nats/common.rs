@@ -47,7 +47,9 @@ pub(crate) fn effort(count: u64) -> u64 {
 /// Connects to a server, with the destination's events.
 pub(crate) async fn connect(url: &str) -> (Context, JetStreamEvents) {
     let events = JetStreamEvents::new();
-    let options = async_nats::ConnectOptions::new().event_callback(events.callback());
+    // Other tests, and checkers, may take the processor for longer than the 5 seconds of the default.
+    let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(60));
+    let options = options.event_callback(events.callback());
     (jetstream::new(options.connect(url).await.expect("a connection")), events)
 }
 

@@ -32,7 +32,9 @@ pub(crate) fn number(message: &[u8]) -> u64 {
 }
 
 pub(crate) async fn connect(url: &str) -> Context {
-    jetstream::new(async_nats::connect(url).await.expect("the server runs"))
+    // Other tests, and checkers, may take the processor for longer than the 5 seconds of the default.
+    let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(60));
+    jetstream::new(options.connect(url).await.expect("the server runs"))
 }
 
 impl Fixture {
