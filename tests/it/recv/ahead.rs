@@ -321,34 +321,20 @@ fn registered_poll_gives_back() {
 #[test]
 fn drained_waits_for_what_an_idle_handle_holds() {
     current(async {
-        let (tx, mut rx, mut other) = first_has_claimed(4, 7);
-        let (wakes, waker) = Wakes::new();
-        let mut drained = pin!(tx.drained());
-        assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        assert_eq!(rest(&mut other), [5, 6]);
-        for left in 2..5 {
-            assert_eq!(wakes.take(), 0);
-            assert_eq!(try_number(&mut rx), left);
+        for is_lent in [false, true] {
+            let (tx, mut rx, mut other) = first_has_claimed(4, 7);
+            let (wakes, waker) = Wakes::new();
+            let mut drained = pin!(tx.drained());
+            assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(rest(&mut other), [5, 6]);
+            for left in 2..5 {
+                assert_eq!(wakes.take(), 0);
+                let next = if is_lent { rx.try_recv_ref().unwrap()[0] } else { try_number(&mut rx) };
+                assert_eq!(next, left);
+            }
+            assert_eq!(wakes.take(), 1, "woken by the last message of the claim");
+            drained.now_or_never().unwrap().unwrap();
         }
-        assert_eq!(wakes.take(), 1, "woken by the last message of the claim");
-        drained.now_or_never().unwrap().unwrap();
-    });
-}
-
-#[test]
-fn drained_waits_for_what_an_idle_handle_lends() {
-    current(async {
-        let (tx, mut rx, mut other) = first_has_claimed(4, 7);
-        let (wakes, waker) = Wakes::new();
-        let mut drained = pin!(tx.drained());
-        assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        assert_eq!(rest(&mut other), [5, 6]);
-        for left in 2..5 {
-            assert_eq!(wakes.take(), 0);
-            assert_eq!(rx.try_recv_ref().unwrap()[0], left);
-        }
-        assert_eq!(wakes.take(), 1, "woken by the last message of the claim");
-        drained.now_or_never().unwrap().unwrap();
     });
 }
 
