@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
 
 use common::{advance, plain};
@@ -441,6 +442,29 @@ mod tracing_writer {
                 });
                 assert_eq!(lines.count(), 20);
             }
+        });
+    }
+
+    #[test]
+    fn panics_of_a_strategy_of_a_logger_are_not_logged() {
+        alone(|| {
+            let runtime = common::multi_runtime();
+            let lines = Lines::default();
+            let builder = turbostream::builder().strategy(Panics).on_demand(false);
+            let builder = builder.runtime(runtime.handle().clone());
+            let (writer, guard) = builder.tracing_writer(lines.clone()).expect("valid");
+            let monitor = writer.monitor();
+            let on_event = move |event: &str| _ = (&writer).write_all(format!("{event}\n").as_bytes());
+            with_events(on_event, || {
+                for number in 0..20 {
+                    tracing::info!(number, "a line");
+                }
+                while monitor.stats().panics == 0 {
+                    thread::yield_now();
+                }
+                assert!(runtime.block_on(guard.shutdown()).is_complete());
+            });
+            assert_eq!(lines.count(), 20);
         });
     }
 

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::common::{Found, Pipeline, config, create, effort, read, until, with_servers};
+use async_nats::Subject;
+use turbostream::forward::{Forwarder, IntoSubjects, JetStream, Packing, unpack};
+
+use crate::common::{
+    Found, MAX_BYTES, Pipeline, SUBJECT, config, connect, create, effort, message, read, read_packed, until,
+    with_servers,
+};
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
 
@@ -71,5 +77,58 @@ fn slow_answers_fill_the_window_and_no_more() {
         let report = pipeline.handle.shutdown().await.expect("all are confirmed");
         assert_eq!((report.stats.confirmed, report.stats.retried), (10_000, 0));
         assert_eq!(read(&server.url(), 10_000).await, Found::default());
+    });
+}
+
+/// Forwards messages in packs of up to 1 MiB. All of them are there when the forwarder starts.
+async fn forward_packed(
+    server: &NatsServer,
+    subjects: impl IntoSubjects,
+    messages: impl Iterator<Item = String>,
+) -> u64 {
+    let (tx, rx) = turbostream::builder().max_bytes(MAX_BYTES).build().expect("valid settings");
+    messages.for_each(|message| tx.try_send(message).expect("room"));
+    let destination = JetStream::new(connect(&server.url()).await.0, subjects);
+    let handle = Forwarder::new(rx, destination).pack(Packing::Lines, 1 << 20).spawn();
+    drop(tx);
+    let stats = handle.join().await.expect("all are confirmed").stats;
+    assert_eq!(stats.rejected, 0);
+    stats.confirmed
+}
+
+#[test]
+fn packs_stay_below_the_max_payload_of_the_server() {
+    with_servers(async {
+        let server = NatsServer::start("max_payload: 65536\n");
+        let mut stream = create(&server, config()).await;
+        assert_eq!(forward_packed(&server, SUBJECT, (0..2000).map(message)).await, 2000);
+        assert_eq!(read_packed(&server.url(), 2000).await, Found::default());
+        // A pack that the server refuses would be published again, one message at a time.
+        let payloads = stream.info().await.expect("the stream").state.messages;
+        assert!((4..=10).contains(&payloads), "{payloads} payloads");
+    });
+}
+
+#[test]
+fn packs_contain_messages_of_one_subject() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        let mut stream = create(&server, config()).await;
+        let names = ["logs.a", "logs.b", "logs.c"];
+        let subject = |message: &[u8]| Subject::from(std::str::from_utf8(message).expect("a name"));
+        // Runs of ten.
+        let messages = (0..300).map(|number| names[number / 10 % 3].to_owned());
+        assert_eq!(forward_packed(&server, subject, messages).await, 300);
+        let payloads = stream.info().await.expect("the stream").state.messages;
+        assert!((30..=60).contains(&payloads), "{payloads} payloads");
+        let mut lines = 0;
+        for sequence in 1..=payloads {
+            let stored = stream.get_raw_message(sequence).await.expect("a message");
+            for line in unpack(Packing::Lines, &stored.payload) {
+                assert_eq!(line.expect("a line"), stored.subject.as_bytes());
+                lines += 1;
+            }
+        }
+        assert_eq!(lines, 300);
     });
 }

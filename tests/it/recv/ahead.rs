@@ -238,16 +238,22 @@ fn what_was_given_back_is_lent_or_copied_as_the_read_mode_says() {
 #[test]
 fn limit_of_bytes_counts_what_was_given_back() {
     current(async {
-        let (tx, mut rx, mut other) = two(4);
-        for len in [1, 1, 100, 100, 100, 1, 1] {
-            tx.try_send(vec![7; len]).unwrap();
-        }
-        assert_eq!((other.try_recv().unwrap().len(), rx.try_recv().unwrap().len()), (1, 1));
-        drop(rx);
-        for expected in [1, 1, 3] {
-            let mut many = Vec::new();
-            assert_eq!(other.recv_many(&mut many, Limit::messages(3).bytes(150)).await, expected);
-            assert_eq!(many[0].len(), 100);
+        for in_between in [false, true] {
+            let (tx, mut rx, mut other) = two(4);
+            for len in [1, 1, 100, 100, 100, 1, 1, 1] {
+                tx.try_send(vec![7; len]).unwrap();
+            }
+            assert_eq!((other.try_recv().unwrap().len(), rx.try_recv().unwrap().len()), (1, 1));
+            if in_between {
+                // What `rx` has claimed no longer precedes the next message.
+                assert_eq!(other.try_recv().unwrap().len(), 1);
+            }
+            drop(rx);
+            for expected in [1, 1, 3] {
+                let mut many = Vec::new();
+                assert_eq!(other.recv_many(&mut many, Limit::messages(3).bytes(150)).await, expected);
+                assert_eq!(many[0].len(), 100);
+            }
         }
     });
 }
