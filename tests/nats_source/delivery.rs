@@ -1,6 +1,7 @@
 //! Order, acknowledgement, back-pressure, redelivery.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -215,7 +216,9 @@ async fn pack_is_acknowledged_when_its_last_message_was_received() {
     let seen = Arc::clone(&rejected);
     let (tx, mut rx) = builder().max_message_bytes(1_000).build().unwrap();
     let source = fixture.source().unpack(Packing::LengthDelimited).on_rejected(move |message, rejection| {
-        seen.lock().unwrap().push((message.len(), matches!(rejection, SourceRejection::Malformed(_))));
+        let is_malformed = matches!(rejection, SourceRejection::Malformed(_));
+        assert_eq!(rejection.source().is_some(), is_malformed);
+        seen.lock().unwrap().push((message.len(), is_malformed));
     });
     let source = source.spawn(tx);
     let expected = [1, 300, 2, 5, 2, 1, 300, 2, 5];

@@ -1,6 +1,7 @@
 //! How a source ends: stopped, by its channel, by its consumer.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::AckPolicy;
@@ -163,6 +164,8 @@ async fn unsuitable_channels_and_consumers_are_refused() {
         let (tx, _rx) = channel();
         let error = timeout(LIMIT, fixture.source().spawn(tx).join()).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::UnsuitableConsumer);
+        let words = error.source().expect("a reason").to_string();
+        assert!(words.contains(&format!("{ack_policy:?}")), "{words}");
         assert!(error.into_sender().is_some());
     }
 }
@@ -182,6 +185,7 @@ async fn panic_of_a_callback_and_the_end_of_the_runtime_are_told() {
     runtime.shutdown_background();
     let error = timeout(LIMIT, source.join()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Cancelled);
+    assert!(source.is_finished());
     while timeout(LIMIT, rx.recv()).await.unwrap().is_some() {}
     assert!(fixture.info().await.num_ack_pending > 0);
 }
