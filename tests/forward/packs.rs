@@ -165,6 +165,28 @@ fn a_full_window_is_not_filled_with_small_packs() {
 }
 
 #[test]
+fn the_window_limits_the_bytes_of_packs() {
+    let cases = [
+        // The second pack takes what is left: a quarter.
+        (8, 60, 80, 72),
+        // Less than a quarter is left, so no second pack begins, though a message would fit.
+        (8, 60, 76, 60),
+        // A third message of 24 bytes does not fit, though more than a quarter is left.
+        (20, 24, 70, 48),
+    ];
+    for (len, max_pack, max_bytes, expected) in cases {
+        paused(async move {
+            let world = World::always(Fate::LateConfirmation(10));
+            let (tx, forwarder) = forwarder(&world);
+            tx.send_many(vec![vec![b'x'; len]; 20]).await.unwrap();
+            let forwarder = forwarder.in_flight(1000, max_bytes).pack(Packing::LengthDelimited, max_pack);
+            let report = forwarder.spawn().shutdown().await.unwrap();
+            assert_eq!((report.stats.confirmed, report.stats.peak_in_flight_bytes), (20, expected));
+        });
+    }
+}
+
+#[test]
 fn unpack_names_what_is_missing() {
     let whole = Bytes::from_static(b"\0\0\0\x03one\0\0\0\0\0\0\0\x05three");
     let messages: Vec<_> = unpack(Packing::LengthDelimited, &whole).map(Result::unwrap).collect();
@@ -212,8 +234,36 @@ fn forward_and_unpack(messages: Vec<Vec<u8>>, packing: Packing, max_bytes: usize
         }
         let handle = forwarder.pack(packing, max_bytes).spawn();
         handle.shutdown().await.unwrap();
-        assert_eq!(world.lock().messages(Some(packing)), messages);
+        let world = world.lock();
+        assert_eq!(world.messages(Some(packing)), messages);
+        let packs: Vec<_> = world.stored.iter().map(|record| record.messages).collect();
+        assert_eq!(packs, expected_packs(&messages, packing, max_bytes));
     });
+}
+
+/// Returns how many messages each pack has if all of them are there at the start, and each pack takes all that fit.
+fn expected_packs(messages: &[Vec<u8>], packing: Packing, max_bytes: usize) -> Vec<usize> {
+    let is_line = |message: &[u8]| message.ends_with(b"\n");
+    let mut packs: Vec<Vec<&[u8]>> = Vec::new();
+    for message in messages {
+        if let Some(pack) = packs.last_mut() {
+            let together: usize = pack.iter().chain([&&message[..]]).map(|message| message.len()).sum();
+            let (is_alike, beside) = match packing {
+                Packing::LengthDelimited => (true, 4 * (pack.len() + 1)),
+                Packing::Lines => (
+                    !pack[0].is_empty() && !message.is_empty() && is_line(pack[0]) == is_line(message),
+                    if is_line(message) { 0 } else { pack.len() },
+                ),
+                _ => unreachable!("there are two kinds"),
+            };
+            if is_alike && together + beside <= max_bytes {
+                pack.push(message);
+                continue;
+            }
+        }
+        packs.push(vec![message]);
+    }
+    packs.iter().map(Vec::len).collect()
 }
 
 proptest! {
@@ -235,14 +285,19 @@ proptest! {
 
 #[test]
 fn a_message_with_a_newline_inside_travels_alone() {
-    paused(async {
-        let world = World::default();
-        let (tx, forwarder) = forwarder(&world);
-        for message in ["one", "two\nlines", "three"] {
-            tx.send(message).await.unwrap();
-        }
-        forwarder.pack(Packing::Lines, 1000).spawn().shutdown().await.unwrap();
-        let payloads: Vec<_> = world.lock().stored.iter().map(|record| record.payload.clone()).collect();
-        assert_eq!(payloads, ["one", "two\nlines", "three"]);
-    });
+    let bare = ["one", "two\nlines", "three", "four"];
+    let terminated = ["one\n", "two\nlines\n", "three\n", "four\n"];
+    let expected = [["one", "two\nlines", "three\nfour"], ["one\n", "two\nlines\n", "three\nfour\n"]];
+    for (messages, expected) in [bare, terminated].into_iter().zip(expected) {
+        paused(async move {
+            let world = World::default();
+            let (tx, forwarder) = forwarder(&world);
+            for message in messages {
+                tx.send(message).await.unwrap();
+            }
+            forwarder.pack(Packing::Lines, 1000).spawn().shutdown().await.unwrap();
+            let payloads: Vec<_> = world.lock().stored.iter().map(|record| record.payload.clone()).collect();
+            assert_eq!(payloads, expected);
+        });
+    }
 }
