@@ -163,6 +163,9 @@ mod tests {
         assert_eq!(kind(400, 10071), "out of order");
         assert_eq!(kind(400, 10070), "out of order");
         assert_eq!(kind(400, 10054), "reject"); // message size exceeds maximum allowed
+        assert_eq!(kind(500, 10054), "reject");
+        assert_eq!(kind(400, 99999), "reject"); // a bad request of another kind
+        assert_eq!(kind(500, 99999), "retry");
         assert_eq!(kind(503, 10039), "stop"); // JetStream not enabled for account
     }
 

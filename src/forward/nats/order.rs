@@ -249,6 +249,8 @@ mod tests {
         assert_eq!(order.window(&confirmed(100)), 200);
         assert_eq!(order.window(&confirmed(299)), 200);
         assert_eq!(order.window(&confirmed(300)), 400);
+        // The largest one does not grow.
+        assert_eq!(chained().window(&confirmed(u64::MAX)), MAX_WINDOW);
     }
 
     #[test]
@@ -274,6 +276,30 @@ mod tests {
         assert_eq!(order.publish(3), Expectation::default());
         order.leave_alone(&stored(MIN_PATIENCE));
         assert_eq!(order.publish(4), Expectation { last_sequence: Some(200), previous: None });
+    }
+
+    #[test]
+    fn fruitless_rounds_make_messages_travel_alone_for_longer_each_time() {
+        let mut order = chained();
+        let at = |stored| Round { confirmed: stored, stored, last_sequence: 50, ..Round::default() };
+        let mut alone_for = |order: &mut StrictOrder| {
+            for _ in 0..MAX_FRUITLESS {
+                order.end_round(broken(0, 0));
+            }
+            let Pace::Alone { stored } = order.pace else { panic!("messages are chained") };
+            order.leave_alone(&at(stored));
+            assert!(matches!(order.pace, Pace::Chained { .. }));
+            stored
+        };
+        assert_eq!([(); 6].map(|()| alone_for(&mut order)), [64, 128, 256, 512, 1024, 1024]);
+        // Each round that gets on halves it.
+        order.end_round(broken(5, 5));
+        order.end_round(broken(5, 5));
+        assert_eq!(alone_for(&mut order), 256);
+        for _ in 0..10 {
+            order.end_round(broken(5, 5));
+        }
+        assert_eq!(alone_for(&mut order), 64);
     }
 
     #[test]
