@@ -7,7 +7,8 @@ use async_nats::jetstream::stream::Config;
 use turbostream::forward::Packing;
 
 use crate::common::{
-    Found, Pipeline, config, connect, create, effort, message, read, read_packed, until, with_servers,
+    Found, Pipeline, SUBJECT, config, connect, create, effort, message, read, read_packed, until,
+    with_servers,
 };
 use crate::proxy::Proxy;
 use crate::server::NatsServer;
@@ -191,6 +192,62 @@ fn the_first_message_is_found_after_the_duplicate_window() {
 #[test]
 fn messages_are_found_before_those_of_another_publisher() {
     with_servers(lose_answers(100, 200, 200, 50));
+}
+
+/// The last message was deleted, or all messages of the subject were.
+#[test]
+fn messages_that_were_deleted_are_passed_over() {
+    with_servers(async {
+        for is_purged in [false, true] {
+            let server = NatsServer::start("");
+            let mut stream = create(&server, config()).await;
+            let proxy = Proxy::start(server.port()).await;
+            let pipeline = Pipeline::start(&proxy.url(), |forwarder| forwarder.strict_order()).await;
+            pipeline.send(0..100).await;
+            pipeline.confirmed(100).await;
+            proxy.stall_answers();
+            pipeline.send(100..200).await;
+            until(async || stream.info().await.is_ok_and(|info| info.state.messages == 200)).await;
+            if is_purged {
+                let (context, _) = connect(&server.url()).await;
+                for _ in 0..50 {
+                    let ack = context.publish("logs.other", "".into()).await.expect("published");
+                    ack.await.expect("acknowledged");
+                }
+                stream.purge().filter(SUBJECT).await.expect("purged");
+            } else {
+                assert!(stream.delete_message(200).await.expect("an answer"));
+            }
+            proxy.cut();
+            pipeline.send(200..300).await;
+            let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+            assert_eq!((report.stats.confirmed, report.stats.rejected), (300, 0));
+            let missing = if is_purged { 200 } else { 1 };
+            assert_eq!(read(&server.url(), 300).await, Found { missing, ..Found::default() });
+        }
+    });
+}
+
+#[test]
+fn a_stream_of_another_name_takes_over() {
+    with_servers(async {
+        let server = NatsServer::start("");
+        create(&server, config()).await;
+        let pipeline = Pipeline::start(&server.url(), |forwarder| forwarder.strict_order()).await;
+        pipeline.send(0..100).await;
+        pipeline.confirmed(100).await;
+        let (context, _) = connect(&server.url()).await;
+        context.delete_stream("LOGS").await.expect("deleted");
+        let mut other = create(&server, Config { name: "OTHER".into(), ..config() }).await;
+        pipeline.send(100..200).await;
+        let report = pipeline.handle.shutdown().await.expect("all are confirmed");
+        assert_eq!((report.stats.confirmed, report.stats.rejected), (200, 0));
+        assert_eq!(other.info().await.expect("the stream").state.messages, 100);
+        for number in 0..100 {
+            let stored = other.get_raw_message(number + 1).await.expect("a message");
+            assert_eq!(stored.payload, message(100 + number));
+        }
+    });
 }
 
 /// The ids are so long that packs exceed `max_payload` with them: the destination rejects packs, but not the small ones.
