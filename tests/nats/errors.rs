@@ -10,6 +10,7 @@ use turbostream::forward::{ForwardErrorKind, Forwarder, JetStream, JetStreamEven
 use crate::common::{Found, Pipeline, SUBJECT, config, connect, create, read, until, with_servers};
 use crate::server::NatsServer;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const PASSWORD: &str = "correct-horse";
 
 fn with_password() -> String {
@@ -139,7 +140,10 @@ fn a_message_over_the_limit_of_the_stream_is_rejected_alone() {
 
 const PERMISSIONS: &str = "authorization { users: [\n\
     { user: admin, password: admin }\n\
-    { user: app, password: app, permissions: { publish: { deny: [\"logs.secret\", \"other.>\", \"$JS.API.STREAM.LIST\"] } } }\n\
+    { user: app, password: app, permissions: {\n\
+        publish: { deny: [\"logs.secret\", \"other.>\", \"$JS.API.STREAM.LIST\"] }\n\
+        subscribe: { deny: \"other.>\" }\n\
+    } }\n\
     { user: deaf, password: deaf, permissions: { subscribe: { deny: \"_INBOX.>\" } } }\n\
     { user: blind, password: blind, permissions: { publish: { deny: \"$JS.API.>\" } } }\n\
 ] }\n";
@@ -190,7 +194,8 @@ fn a_forbidden_subject_of_all_messages_ends_the_forwarder() {
         let server = server_with_users().await;
         for (name, subject) in [("app", "logs.secret"), ("deaf", "logs.open")] {
             let destination = JetStream::connect(server.url(), user(name), subject).await.expect("connected");
-            let pipeline = Pipeline::with(destination, |forwarder| forwarder);
+            // The event of the client ends it, not a time limit.
+            let pipeline = Pipeline::with(destination, |forwarder| forwarder.confirm_timeout(HOUR));
             pipeline.send(0..3).await;
             let error = pipeline.handle.join().await.expect_err("an error");
             assert_eq!(error.kind(), ForwardErrorKind::Stopped(StopReason::NotPermitted), "{error}");
@@ -238,7 +243,8 @@ fn a_forbidden_subject_that_others_publish_to_ends_no_forwarder() {
         for subject in ["other.a", "$JS.API.STREAM.LIST"] {
             client.publish(subject, "".into()).await.expect("written");
         }
-        until(async || *refusals.lock().expect("the count") == 2).await;
+        let _refused = client.subscribe("other.a").await.expect("written");
+        until(async || *refusals.lock().expect("the count") == 3).await;
         pipeline.send(10..20).await;
         pipeline.confirmed(20).await;
         let report = pipeline.handle.shutdown().await.expect("all are confirmed");

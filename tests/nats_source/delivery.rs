@@ -5,9 +5,11 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{AckPolicy, pull};
 use bytes::Bytes;
+use futures::StreamExt;
 use tokio::time::timeout;
-use turbostream::forward::{AckWhen, Packing, SourceEnd, SourceRejection};
+use turbostream::forward::{AckWhen, JetStreamSource, Packing, SourceEnd, SourceRejection};
 use turbostream::{MessageCount, builder, channel};
 
 use crate::fixture::{Fixture, LIMIT, LONG, number, receive_all, until};
@@ -146,6 +148,8 @@ async fn message_longer_than_the_channel_takes_is_terminated_alone() {
     let Some(fixture) = Fixture::start(10, 100, Duration::from_secs(1)).await else { return };
     fixture.publish(11..=11, 5_000).await;
     fixture.publish(12..=20, 100).await;
+    let advisories = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.S.C";
+    let mut terminated = fixture.context.client().subscribe(advisories).await.unwrap();
     let rejected = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&rejected);
     let (tx, mut rx) = builder().max_message_bytes(1_000).build().unwrap();
@@ -160,6 +164,34 @@ async fn message_longer_than_the_channel_takes_is_terminated_alone() {
     fixture.until(|info| info.num_ack_pending == 0 && info.ack_floor.stream_sequence == 20).await;
     assert_eq!(*rejected.lock().unwrap(), [11]);
     assert_eq!(source.stats().rejected, 1);
+    let advisory = timeout(LIMIT, terminated.next()).await.unwrap().unwrap();
+    let words = std::str::from_utf8(&advisory.payload).unwrap();
+    assert!(words.contains("\"stream_seq\":11,"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_consumer_on_requests_are_kept() {
+    const MESSAGES: u64 = 200;
+    let Some(fixture) = Fixture::start(MESSAGES, 100, LONG).await else { return };
+    let limits = [
+        pull::Config { max_batch: 5, ..Default::default() },
+        pull::Config { max_bytes: 2_000, ..Default::default() },
+        pull::Config { max_expires: Duration::from_secs(2), ..Default::default() },
+    ];
+    for limit in limits {
+        fixture.context.delete_consumer_from_stream("C", "S").await.unwrap();
+        let stream = fixture.context.get_stream("S").await.unwrap();
+        let config =
+            pull::Config { durable_name: Some("C".into()), ack_policy: AckPolicy::Explicit, ..limit };
+        let consumer = stream.create_consumer(config).await.unwrap();
+        let (tx, mut rx) = channel();
+        let source = JetStreamSource::new(consumer).spawn(tx);
+        for expected in 1..=MESSAGES {
+            assert_eq!(number(&timeout(LIMIT, rx.recv()).await.unwrap().unwrap()), expected);
+        }
+        fixture.until(|info| info.ack_floor.stream_sequence == MESSAGES).await;
+        assert_eq!(source.stats().pull_failures, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

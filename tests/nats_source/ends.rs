@@ -69,7 +69,7 @@ async fn stop_with_a_limit_returns_what_no_receiver_took() {
     let (tx, mut rx) = channel();
     let other = fixture.source().spawn(tx);
     receive_all(&mut rx, &mut seen, MESSAGES).await;
-    until(|| other.stats().pulled >= report.stats.returned).await;
+    until(|| other.stats().redelivered == report.stats.returned).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

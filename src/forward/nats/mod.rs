@@ -558,3 +558,22 @@ fn id(prefix: &str, sequence: u64) -> String {
     acks::put_decimal(&mut id, sequence);
     String::from_utf8(id).expect("a prefix and digits are UTF-8")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_of_headers_is_that_of_the_longest() {
+        let longest = Expectation { last_sequence: Some(u64::MAX), previous: Some(u64::MAX) };
+        let prefixes = [None, Some("p-"), Some("a-prefix-of-message-ids-")];
+        for (prefix, is_strict) in prefixes.into_iter().flat_map(|prefix| [(prefix, false), (prefix, true)]) {
+            let expectation = if is_strict { longest } else { Expectation::default() };
+            let headers = headers(prefix, u64::MAX, expectation).unwrap_or_default();
+            let line = |name: &str, value: &str| format!("{name}: {value}\r\n").len();
+            let lines: usize =
+                headers.iter().map(|(name, values)| line(name.as_ref(), values[0].as_str())).sum();
+            assert_eq!(headers_len(prefix, is_strict), "NATS/1.0\r\n\r\n".len() + lines, "{headers:?}");
+        }
+    }
+}

@@ -282,7 +282,7 @@ mod tests {
     fn fruitless_rounds_make_messages_travel_alone_for_longer_each_time() {
         let mut order = chained();
         let at = |stored| Round { confirmed: stored, stored, last_sequence: 50, ..Round::default() };
-        let mut alone_for = |order: &mut StrictOrder| {
+        let alone_for = |order: &mut StrictOrder| {
             for _ in 0..MAX_FRUITLESS {
                 order.end_round(broken(0, 0));
             }
