@@ -112,3 +112,25 @@ impl PackedLimits {
         self.0 & COUNTS_BYTES != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swap_changes_the_count_of_swaps_and_makes_each_message_ask() {
+        let mut limits = PackedLimits(u64::MAX & !SWAPS_MASK);
+        let mut counts = Vec::new();
+        for _ in 0..16 {
+            let swapped = limits.after_swap();
+            assert!(!swapped.has_swaps_of(limits));
+            assert_eq!(swapped.0 & !SWAPS_MASK, 0);
+            assert!(swapped.are_reached(FillLevel::with(0, (1, 1))));
+            counts.push(swapped.0 >> SWAPS_SHIFT);
+            limits = PackedLimits(u64::MAX).with_swaps_of(swapped);
+            assert!(limits.has_swaps_of(swapped));
+            assert_eq!(limits.0 | SWAPS_MASK, u64::MAX);
+        }
+        assert_eq!(counts, (1..=16).map(|count| count % 16).collect::<Vec<_>>());
+    }
+}
