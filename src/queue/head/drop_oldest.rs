@@ -3,7 +3,6 @@
 use super::segment_cursor::SegmentCursor;
 use super::{Effects, Head};
 use crate::queue::Queue;
-use crate::queue::segment::EXTERNAL_BYTES;
 use crate::queue::segment::slot_state::Phase;
 use crate::telemetry::stats::SwitchCause;
 
@@ -53,15 +52,13 @@ impl Head {
 
     /// Whether an external payload of `len` bytes would fit if all unread messages were dropped.
     ///
-    /// Then only lent segments would hold memory, and the segment with the entry of the payload.
+    /// Then only lent segments would hold memory, and a new segment with the entry of the payload: the segment at the head
+    /// is sealed before its messages are dropped.
     fn could_fit_external(&mut self, queue: &Queue, len: usize) -> bool {
-        let is_lent = self.current.as_mut().is_some_and(SegmentCursor::is_lent);
-        let active = queue.ring.slot(self.sequence).load();
-        let takes_entry = active.is_open() && active.has_room(EXTERNAL_BYTES, queue.capacities());
-        let (pool, number) = (&queue.pool, active.segment());
-        let head = if is_lent { number.map_or(0, |number| pool.footprint_of(number)) } else { 0 };
-        let entry = if is_lent && takes_entry { 0 } else { pool.footprint() };
-        pool.lent_bytes() + head + entry + len <= pool.max_bytes()
+        let pool = &queue.pool;
+        let lent = self.current.as_mut().and_then(SegmentCursor::lent_segment);
+        let head = lent.map_or(0, |number| pool.footprint_of(number));
+        pool.lent_bytes() + head + pool.footprint() + len <= pool.max_bytes()
     }
 
     /// Whether the segment at the head is sealed. Then all of its messages become known.

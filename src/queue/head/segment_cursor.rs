@@ -270,10 +270,11 @@ impl SegmentCursor {
         spin_until(|| self.range.advance_committed() == self.range.remaining())
     }
 
-    /// Whether received messages refer to the segment. Drops the cached chunks, which refer to it too.
-    pub(super) fn is_lent(&mut self) -> bool {
+    /// Returns the number of the segment if received messages refer to it. Drops the cached chunks, which refer to it too.
+    pub(super) fn lent_segment(&mut self) -> Option<usize> {
         self.drop_chunks();
-        self.range.segment().is_shared()
+        let segment = self.range.segment();
+        segment.is_shared().then(|| segment.number())
     }
 
     /// Whether dropping the remaining messages would free no memory.

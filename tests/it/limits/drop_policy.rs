@@ -425,3 +425,29 @@ fn message_that_fits_exactly_beside_what_is_lent_replaces_older_ones() {
         }
     });
 }
+
+#[test]
+fn message_that_cannot_fit_beside_a_lent_segment_replaces_nothing() {
+    current(async {
+        let max_bytes = 4 * SEGMENT + 100_000;
+        // A payload that was not read, in the active segment, of which a message is lent or none.
+        for (is_lent, len, expected) in [
+            (false, max_bytes - SEGMENT, (0, 1)),
+            // The active segment is sealed before its payload is dropped, so the message needs another one.
+            (true, max_bytes - 2 * SEGMENT, (0, 1)),
+            (true, max_bytes - 2 * SEGMENT + 1, (1, 0)),
+            (true, max_bytes - SEGMENT, (1, 0)),
+        ] {
+            let builder = four_segments(WhenFull::DropOldest).max_bytes(max_bytes);
+            let (tx, mut rx) = builder.max_message_bytes(max_bytes - SEGMENT).build().expect("valid");
+            send(&tx, 0..1);
+            let lent = Some(rx.try_recv().expect("a message")).filter(|_| is_lent);
+            tx.try_send(vec![1; 50_000]).expect("never full");
+            tx.try_send(vec![2; len]).expect("never full");
+            let stats = tx.monitor().stats();
+            assert_eq!((stats.drops.newest, stats.drops.oldest), expected, "{stats:?}");
+            assert_eq!(rx.try_recv().expect("a message").len(), if expected.0 == 0 { len } else { 50_000 });
+            drop(lent);
+        }
+    });
+}
