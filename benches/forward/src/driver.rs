@@ -20,9 +20,9 @@ pub fn drive(plan: &PlanArgs) -> Result<(), String> {
         return Err(HOW_TO_INSTALL.into());
     }
     println!("{}", report::machine());
-    let load = report::load();
-    if let Some(load) = load {
-        eprintln!("warning: the machine is busy (load {load}): compare ratios only");
+    let used_by_others = report::used_by_others();
+    if let Some(percent) = used_by_others {
+        eprintln!("warning: other processes use {percent:.0} % of the processors: compare ratios only");
     }
     let workloads = if plan.only.is_empty() { plan::ALL.iter().collect() } else { plan.only.clone() };
     let mut rows: Vec<Row> = Vec::new();
@@ -46,7 +46,7 @@ pub fn drive(plan: &PlanArgs) -> Result<(), String> {
     }
     let whole = plan.is_whole().then(|| Path::new(CRATE).join("../../docs"));
     if let Some(directory) = plan.docs.clone().or(whole) {
-        report::docs(&rows, &directory, load)?;
+        report::docs(&rows, &directory, used_by_others)?;
     }
     let failed = rows.iter().filter(|row| row.failure.is_some()).count();
     if failed > 0 { Err(format!("{failed} of {} rows failed, see above", rows.len())) } else { Ok(()) }

@@ -149,9 +149,21 @@ pub fn machine() -> String {
     format!("{}, {cores} {unit}", name.unwrap_or(std::env::consts::ARCH))
 }
 
-/// The load average of the last minute, if other processes disturb a run.
-pub fn load() -> Option<f64> {
-    let loadavg = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = loadavg.split(' ').next().and_then(|load| load.parse::<f64>().ok());
-    load.filter(|&load| load > 0.5)
+/// The share of the processors that other processes use, in percent, if that disturbs a run.
+///
+/// It is measured for two seconds: the load average also counts the build of this program, which has just ended.
+pub fn used_by_others() -> Option<f64> {
+    let (idle_before, before) = processor_times()?;
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let (idle, total) = processor_times()?;
+    let idle_share = (idle - idle_before) as f64 / (total - before).max(1) as f64;
+    Some(100.0 * (1.0 - idle_share)).filter(|&percent| percent > 5.0)
+}
+
+/// The idle time and the whole time of all processors.
+fn processor_times() -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let times = stat.lines().next()?.split_whitespace().skip(1).take(8);
+    let times: Vec<u64> = times.map(str::parse).collect::<Result<_, _>>().ok()?;
+    Some((times.get(3)? + times.get(4)?, times.iter().sum()))
 }

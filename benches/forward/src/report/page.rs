@@ -13,10 +13,10 @@ const CHARTS: &str = "benchmarks";
 const PAGE: &str = "forwarding-benchmarks.md";
 
 /// Writes the page and its charts into `directory`.
-pub fn docs(rows: &[Row], directory: &Path, load: Option<f64>) -> Result<(), String> {
+pub fn docs(rows: &[Row], directory: &Path, used_by_others: Option<f64>) -> Result<(), String> {
     let charts = directory.join(CHARTS);
     std::fs::create_dir_all(&charts).map_err(|error| format!("{}: {error}", charts.display()))?;
-    let mut text = head(load);
+    let mut text = head(used_by_others);
     let measured = |workload: &&Workload| rows.iter().any(|row| row.workload.name == workload.name);
     for workload in plan::ALL.iter().filter(measured).filter(|workload| workload.delay.is_none()) {
         let name = workload.name;
@@ -46,7 +46,7 @@ const DELAY: &str = "\n## Delay\n\n\
      1 KiB messages through a proxy that delays what passes by 0, 1, 10 or 50 ms, each way. A round trip is twice that. With\n\
      a window of `w` messages in flight, no more than `w` messages a round trip are possible.\n";
 
-fn head(load: Option<f64>) -> String {
+fn head(used_by_others: Option<f64>) -> String {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let separator = if arguments.is_empty() { "" } else { " -- " };
     let mut text = format!(
@@ -65,11 +65,11 @@ fn head(load: Option<f64>) -> String {
         first_line("date", "+%Y-%m-%d"),
         first_line("nats-server", "--version"),
     );
-    if let Some(load) = load {
+    if let Some(percent) = used_by_others {
         let _ = writeln!(
             text,
-            "\nOther processes used the machine during the run (load average {load:.0} at its start). Speeds are lower than those of an idle\n\
-             machine; the contenders alternate, so compare the ratios."
+            "\nOther processes used {percent:.0} % of the processors when the run began. Speeds are lower than those of an idle machine; the\n\
+             contenders alternate, so compare the ratios."
         );
     }
     text += "\n| contender | what it is |\n| --- | --- |\n";
