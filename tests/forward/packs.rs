@@ -165,6 +165,20 @@ fn a_full_window_is_not_filled_with_small_packs() {
 }
 
 #[test]
+fn the_window_limits_the_messages_of_packs() {
+    for packing in BOTH {
+        paused(async move {
+            let world = World::always(Fate::LateConfirmation(10));
+            let (tx, forwarder) = forwarder(&world);
+            tx.send_many(vec!["x"; 100]).await.unwrap();
+            let report =
+                forwarder.in_flight(10, 1 << 20).pack(packing, 1 << 16).spawn().shutdown().await.unwrap();
+            assert_eq!((report.stats.confirmed, report.stats.peak_in_flight_messages), (100, 10));
+        });
+    }
+}
+
+#[test]
 fn the_window_limits_the_bytes_of_packs() {
     let cases = [
         // The second pack takes what is left: a quarter.
