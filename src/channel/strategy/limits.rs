@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn swap_changes_the_count_of_swaps_and_makes_each_message_ask() {
-        let mut limits = PackedLimits(u64::MAX & !SWAPS_MASK);
+        let mut limits = PackedLimits(!SWAPS_MASK);
         let mut counts = Vec::new();
         for _ in 0..16 {
             let swapped = limits.after_swap();
