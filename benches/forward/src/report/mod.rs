@@ -156,7 +156,8 @@ pub fn used_by_others() -> Option<f64> {
     let (idle_before, before) = processor_times()?;
     std::thread::sleep(std::time::Duration::from_secs(2));
     let (idle, total) = processor_times()?;
-    let idle_share = (idle - idle_before) as f64 / (total - before).max(1) as f64;
+    // The time that the system counts as waiting for a disk may go down.
+    let idle_share = idle.saturating_sub(idle_before) as f64 / total.saturating_sub(before).max(1) as f64;
     Some(100.0 * (1.0 - idle_share)).filter(|&percent| percent > 5.0)
 }
 
