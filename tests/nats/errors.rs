@@ -315,12 +315,8 @@ fn a_max_payload_that_is_lowered_rejects_large_messages_alone() {
             assert_eq!(report.stats.confirmed + report.stats.rejected, 2200);
             // A large message may have been stored, lost its confirmation with the connection, and be too large by then.
             // After the reload the server may have no responder for a moment.
-            let stored = loop {
-                if let Ok(info) = stream.info().await {
-                    break info.state.messages;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            };
+            until(async || stream.info().await.is_ok()).await;
+            let stored = stream.cached_info().state.messages;
             assert!((report.stats.confirmed..=2200).contains(&stored), "{stored} stored, {report:?}");
             assert!(report.stats.rejected <= 200, "only large ones: {report:?}");
             let found = read(&server.url(), 2000).await;
